@@ -1,0 +1,101 @@
+"""Test a credential on a host step by step, so that a person sees where it ends and why."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from beidou.base.errors import ExternalError, InvalidInput, PermanentError, shorten
+from machines.drivers.ssh_errors import HostKeyChanged, NoPrivilege
+from machines.drivers.ssh_keys import HostKey
+from machines.drivers.ssh_session import (
+    Connection,
+    PrivateKeys,
+    Target,
+    algorithms_of,
+    execute,
+    pinned_key,
+    scan,
+    signed_in,
+)
+
+CHECK_STEPS: Final = ("reach", "host_key", "sign_in", "privilege")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckStep:
+    """One thing found out, as a sentence for a person; ``name`` is one of ``CHECK_STEPS``."""
+
+    name: str
+    is_ok: bool
+    message: str
+    error: ExternalError | InvalidInput | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """The steps up to the first that failed; ``host_key`` is what the host showed, if it did."""
+
+    steps: tuple[CheckStep, ...]
+    host_key: HostKey | None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the credential gives root on the host."""
+        return len(self.steps) == len(CHECK_STEPS) and self.steps[-1].is_ok
+
+
+async def check_steps(target: Target, *, timeout: float, connect_timeout: float) -> CheckResult:
+    """Do the four steps in order and stop at the first that fails.
+
+    Without a pinned key that is the second: the host's key is shown, nothing secret is sent.
+    """
+    steps: list[CheckStep] = []
+    shown: HostKey | None = None
+
+    def passed(message: str) -> None:
+        steps.append(CheckStep(name=CHECK_STEPS[len(steps)], is_ok=True, message=message))
+
+    try:
+        shown = await scan(target.address, target.port, connect_timeout)
+        passed(f"{target.place} answers.")
+        shown = await _verified(target, shown, connect_timeout)
+        passed(f"The host key is the pinned one, {shown.fingerprint}.")
+        key = PrivateKeys().of(target)
+        async with signed_in(target, key, connect_timeout=connect_timeout) as connection:
+            passed(f"{target.user} is signed in.")
+            await _require_root(connection, target, timeout)
+            passed("Commands run as root.")
+    except (ExternalError, InvalidInput) as error:
+        name = CHECK_STEPS[len(steps)]
+        steps.append(CheckStep(name=name, is_ok=False, message=str(error), error=error))
+        if isinstance(error, HostKeyChanged):
+            shown = error.presented
+    return CheckResult(steps=tuple(steps), host_key=shown)
+
+
+async def _verified(target: Target, shown: HostKey, connect_timeout: float) -> HostKey:
+    """Return the host's key of the pinned type; ``HostKeyChanged`` unless it is the pinned one."""
+    pinned = pinned_key(target)
+    if shown.type != pinned.type:
+        # The host may well have the pinned key too and only prefer to show another.
+        try:
+            algorithms = algorithms_of(pinned)
+            shown = await scan(target.address, target.port, connect_timeout, algorithms)
+        except PermanentError as error:  # it has no key of that type
+            raise HostKeyChanged(target.place, pinned=pinned, presented=shown) from error
+    if shown.key != pinned.key:
+        raise HostKeyChanged(target.place, pinned=pinned, presented=shown)
+    return shown
+
+
+async def _require_root(connection: Connection, target: Target, timeout: float) -> None:
+    result = await execute(connection, target, "id -u", interpreter="sh", timeout=timeout)
+    printed = result.stdout.split()
+    if result.status == 0 and printed and printed[-1] == "0":
+        return
+    if result.status == 0 and printed and printed[-1].isdigit():
+        raise NoPrivilege(
+            f"{target.user} is not root on {target.place} (user id {printed[-1]}) and sudo is "
+            "not switched on in the credential."
+        )
+    said = shorten(result.stderr or result.stdout, 200) or "nothing"
+    raise NoPrivilege(f"{target.user} cannot run commands on {target.place}; it said: {said}")
