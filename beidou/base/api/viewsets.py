@@ -1,0 +1,70 @@
+"""The viewset bases; see ``ReadOnlyViewSet`` for how rights are declared."""
+
+from typing import Any, ClassVar
+
+from django.db import models, transaction
+from rest_framework import exceptions, mixins, viewsets
+from rest_framework.serializers import BaseSerializer
+
+from beidou.base import audit, permissions
+from beidou.base.api.pages import Pages
+from beidou.base.api.rights import ObjectPermissions
+
+
+class ReadOnlyViewSet(
+    mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Any]
+):
+    """``rights`` maps an action of the viewset to the right on the row that it needs."""
+
+    permission_classes = [ObjectPermissions]
+    pagination_class = Pages
+    rights: ClassVar[dict[str, str]] = {}
+    _defaults: ClassVar[dict[str, str]] = {
+        "list": permissions.VIEW,
+        "retrieve": permissions.VIEW,
+        "metadata": permissions.VIEW,
+        "update": permissions.CHANGE,
+        "partial_update": permissions.CHANGE,
+        "destroy": permissions.CHANGE,
+    }
+
+    def action_needed(self) -> str:
+        """An action without a declared right is refused rather than let through."""
+        try:
+            return {**self._defaults, **self.rights}[self.action]
+        except KeyError:
+            raise exceptions.MethodNotAllowed(self.request.method or "?") from None
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return permissions.visible_to(self.request.user, super().get_queryset())
+
+
+class BaseViewSet(
+    mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, ReadOnlyViewSet
+):
+    """Reads as above, and plain writes with an audit entry each.
+
+    ``create_permission``: the model permission that creating needs; None leaves the decision to
+    ``perform_create``.
+    """
+
+    create_permission: ClassVar[str | None] = None
+    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        with transaction.atomic():
+            obj = serializer.save()
+            audit.record("add", obj, after=audit.snapshot(obj))
+
+    def perform_update(self, serializer: BaseSerializer[Any]) -> None:
+        with transaction.atomic():
+            before = audit.snapshot(self.get_object())
+            obj = serializer.save()
+            old, new = audit.difference(before, audit.snapshot(obj))
+            if new:
+                audit.record("change", obj, before=old, after=new)
+
+    def perform_destroy(self, instance: Any) -> None:
+        with transaction.atomic():
+            audit.record("delete", instance, before=audit.snapshot(instance))
+            instance.delete()

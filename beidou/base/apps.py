@@ -1,0 +1,16 @@
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
+
+
+class BaseConfig(AppConfig):
+    name = "beidou.base"
+    label = "base"
+    verbose_name = _("Access and audit")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from beidou.base import tasks
+        from beidou.base.api import schema  # noqa: F401  registers itself
+
+        post_migrate.connect(tasks.apply_schedules, dispatch_uid="beidou-schedules")

@@ -1,0 +1,147 @@
+"""The audit trail: one entry per write, in the same transaction, chained by hash.
+
+digest(n) = SHA-256 over the canonical JSON (sorted keys, no spaces) of entry n's fields, which
+include ``previous`` = digest(n-1).  Changing, removing or inserting an entry therefore breaks the
+chain from there on, and ``AuditHead`` names the last entry so that a removed tail is seen too.
+``verify`` walks it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from beidou.base import context
+from beidou.base.fields import EncryptedTextField
+from beidou.base.models import AuditEntry, AuditHead
+
+_CHAINED = (
+    "id",
+    "at",
+    "actor_id",
+    "actor",
+    "address",
+    "request_id",
+    "verb",
+    "object_type",
+    "object_id",
+    "object_name",
+    "cluster_id",
+    "before",
+    "after",
+    "reason",
+    "outcome",
+    "previous",
+)
+HIDDEN = "(not shown)"
+
+
+def _canonical(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), default=str).encode()
+
+
+def digest_of(entry: AuditEntry) -> str:
+    values = {name: getattr(entry, name) for name in _CHAINED}
+    values["at"] = entry.at.isoformat()
+    return hashlib.sha256(_canonical(values)).hexdigest()
+
+
+def record(
+    verb: str,
+    obj: models.Model | None = None,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    reason: str = "",
+    outcome: str = AuditEntry.Outcome.DONE,
+    name: str = "",
+) -> AuditEntry:
+    """Write one entry for the current actor; call it inside the transaction of the write itself."""
+    who = context.current()
+    entry = AuditEntry(
+        at=timezone.now(),
+        actor_id=who.actor_id,
+        actor=who.actor_name[:150],
+        address=who.address[:45],
+        request_id=who.request_id[:64],
+        verb=verb,
+        object_type=obj._meta.label_lower if obj is not None else "",
+        object_id=str(obj.pk or "") if obj is not None else "",
+        object_name=(name or (str(obj) if obj is not None else ""))[:200],
+        cluster_id=cluster_id_of(obj),
+        before=_plain(before),
+        after=_plain(after),
+        reason=reason[:500],
+        outcome=outcome,
+    )
+    with transaction.atomic():
+        head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
+        entry.id = head.entry_id + 1
+        entry.previous = head.digest
+        entry.digest = digest_of(entry)
+        models.Model.save(entry, force_insert=True)
+        head.entry_id, head.digest, head.count = entry.id, entry.digest, head.count + 1
+        head.save()
+    return entry
+
+
+def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As JSON gives it back, so that the digest of the stored row equals that of the new one."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values or {}), default=str))
+    return plain
+
+
+def cluster_id_of(obj: models.Model | None) -> int | None:
+    """The key of the cluster that ``obj`` belongs to, by its ``access``; None without one."""
+    access = getattr(obj, "access", None)
+    if obj is None or access is None or access.cluster is None:
+        return None
+    value: Any = obj
+    for part in filter(None, access.cluster.split("__")):
+        value = getattr(value, part, None)
+    return getattr(value, "pk", None)
+
+
+def snapshot(obj: models.Model) -> dict[str, Any]:
+    """The row's fields for ``before``/``after``; secrets are named, never copied."""
+    values: dict[str, Any] = {}
+    for field in obj._meta.concrete_fields:
+        value = field.value_from_object(obj)
+        if isinstance(field, EncryptedTextField) or field.name == "password":
+            value = HIDDEN if value else ""
+        values[field.name] = value
+    return values
+
+
+def difference(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Only the fields that differ, on both sides."""
+    changed = [name for name in after if before.get(name) != after[name]]
+    return {name: before.get(name) for name in changed}, {name: after[name] for name in changed}
+
+
+def verify() -> Iterator[str]:
+    """One sentence per flaw of the chain, streamed in id order; nothing when it is whole."""
+    previous, last_id, count = "", 0, 0
+    for entry in AuditEntry.objects.order_by("id").iterator(chunk_size=2000):
+        if entry.id != last_id + 1:
+            yield f"Between entry {last_id} and entry {entry.id} entries are missing."
+        if entry.previous != previous:
+            yield f"Entry {entry.id} does not follow entry {last_id}: the chain is broken here."
+        if digest_of(entry) != entry.digest:
+            yield f"Entry {entry.id} ({entry.at:%Y-%m-%d %H:%M:%S}, {entry.verb}) was changed."
+        previous, last_id, count = entry.digest, entry.id, count + 1
+    head = AuditHead.objects.filter(pk=1).first()
+    if head is None:
+        if count:
+            yield "The record of the chain's end is missing."
+        return
+    if (head.entry_id, head.digest, head.count) != (last_id, previous, count):
+        yield (
+            f"The chain ends at entry {last_id} of {count}, "
+            f"but entry {head.entry_id} of {head.count} was written last."
+        )

@@ -1,0 +1,320 @@
+"""The configuration: environment variables ``BEIDOU_*``, typed and checked once at start.
+
+Every variable is one ``Variable`` in ``VARIABLES``; ``docs/configuration.md`` is generated from the
+same table.  All mistakes are reported together, one sentence each, because whoever sets up a
+portal wants to mend them in one go.  Keys that are not given are generated and kept in the data
+folder, readable by its owner alone.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _flag(value: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    try:
+        return words[value.strip().lower()]
+    except KeyError:
+        raise ValueError(f"is {value!r}; say yes or no") from None
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(f"is {value!r}, not a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"is {number}; allowed are {low} to {high}")
+        return number
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is {value!r}; allowed are {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _folder(value: str) -> Path:
+    return Path(_text(value)).expanduser().resolve()
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"is {value!r}, which is no time zone of the IANA list") from None
+    return value
+
+
+def _secret_key(value: str) -> str:
+    if len(value) < 50:
+        raise ValueError(f"has {len(value)} characters; at least 50 random ones are needed")
+    return value
+
+
+def _fernet_keys(value: str) -> list[str]:
+    keys = _names(value)
+    for position, key in enumerate(keys, start=1):
+        try:
+            Fernet(key.encode())
+        except ValueError:
+            raise ValueError(
+                f"has a key at position {position} that is not 32 bytes in URL-safe base64; "
+                "make one with `manage.py new_encryption_key`"
+            ) from None
+    if not keys:
+        raise ValueError("is empty")
+    return keys
+
+
+def parse_database_url(value: str) -> dict[str, Any]:
+    """``sqlite:////folder/file`` or ``postgresql://user:pw@host:port/name`` for Django."""
+    url = urlsplit(value)
+    if url.scheme == "sqlite":
+        path = unquote(url.path)
+        if url.netloc or len(path) < 2:
+            raise ValueError("must look like sqlite:////absolute/path/file.sqlite3")
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": path,
+            # Web, workers and collector write at once: WAL lets readers go on, IMMEDIATE takes the
+            # write lock at BEGIN so that no transaction dies with "database is locked" half way.
+            "OPTIONS": {
+                "timeout": 30,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+            },
+        }
+    if url.scheme in ("postgresql", "postgres"):
+        if not url.path.strip("/"):
+            raise ValueError("names no database; write postgresql://user:password@host:5432/name")
+        query = dict(item.split("=", 1) for item in url.query.split("&") if "=" in item)
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(url.path.strip("/")),
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "HOST": unquote(query.pop("host", url.hostname or "")),
+            "PORT": str(url.port or ""),
+            "CONN_MAX_AGE": 600,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": query,
+        }
+    raise ValueError(
+        f"starts with {url.scheme + ':' if url.scheme else value!r}; "
+        "use sqlite:///… or postgresql://…"
+    )
+
+
+def _database_url(value: str) -> str:
+    parse_database_url(value)
+    return value
+
+
+def _broker_url(value: str) -> str:
+    if value == "database" or urlsplit(value).scheme in ("redis", "rediss", "unix"):
+        return value
+    raise ValueError(f"is {value!r}; use `database` or redis://host:6379/0")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable; ``default`` is text as it would stand in the environment."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    meaning: str
+
+    @property
+    def environment(self) -> str:
+        return f"BEIDOU_{self.name}"
+
+
+VARIABLES = (
+    Variable(
+        "DATA_DIR", _folder, "data", "Folder for the embedded database, keys and run folders."
+    ),
+    Variable(
+        "DATABASE_URL",
+        _database_url,
+        None,
+        "`sqlite:////path/file` or `postgresql://user:password@host:5432/name`. "
+        "Default: a SQLite file in the data folder.",
+    ),
+    Variable(
+        "BROKER_URL",
+        _broker_url,
+        "database",
+        "Where the queue of the workers lives: `database`, or `redis://host:6379/0`.",
+    ),
+    Variable(
+        "SECRET_KEY",
+        _secret_key,
+        None,
+        "Signs sessions. Default: generated once, kept in the data folder.",
+    ),
+    Variable(
+        "ENCRYPTION_KEYS",
+        _fernet_keys,
+        None,
+        "Keys for stored credentials, comma separated; the first encrypts, all decrypt. "
+        "Default: generated once, kept in the data folder.",
+    ),
+    Variable("HOST", _text, "127.0.0.1", "Address the web process listens on."),
+    Variable("PORT", _integer(1, 65535), "8000", "Port the web process listens on."),
+    Variable(
+        "ALLOWED_HOSTS",
+        _names,
+        "127.0.0.1,localhost,[::1]",
+        "Host names under which the portal may be asked for.",
+    ),
+    Variable(
+        "TRUSTED_ORIGINS",
+        _names,
+        "",
+        "Origins (https://portal.example.com) from which forms may be sent, when a proxy ends TLS.",
+    ),
+    Variable(
+        "HTTPS",
+        _flag,
+        "no",
+        "The portal is reached through https: secure cookies, redirects and HSTS.",
+    ),
+    Variable(
+        "TRUST_PROXY",
+        _flag,
+        "no",
+        "A reverse proxy in front sets X-Forwarded-For and X-Forwarded-Proto.",
+    ),
+    Variable("WORKERS", _integer(1, 64), "2", "Worker processes of one `qcluster`."),
+    Variable(
+        "OPERATIONS_PER_CLUSTER",
+        _integer(1, 50),
+        "3",
+        "Operations that may change one cluster at the same time; more wait.",
+    ),
+    Variable("ANSIBLE_FORKS", _integer(1, 200), "20", "Machines one playbook works on at once."),
+    Variable(
+        "ALLOW_INSECURE_TLS",
+        _flag,
+        "no",
+        "Accept kubeconfigs with insecure-skip-tls-verify; such clusters are marked in red.",
+    ),
+    Variable("SESSION_HOURS", _integer(1, 720), "12", "Hours after which a session ends."),
+    Variable(
+        "LOGIN_ATTEMPTS",
+        _integer(2, 100),
+        "5",
+        "Failed sign-ins of one name from one address before it is locked out.",
+    ),
+    Variable("LOCKOUT_MINUTES", _integer(1, 1440), "15", "How long a lock-out lasts."),
+    Variable(
+        "METRICS_TOKEN",
+        _text,
+        None,
+        "Bearer token for /metrics. Default: /metrics answers loopback only.",
+    ),
+    Variable("TIME_ZONE", _zone, "UTC", "Time zone of the pages."),
+    Variable("LOG_FORMAT", _choice("text", "json"), "text", "Shape of the log lines."),
+    Variable(
+        "LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "Least level logged."
+    ),
+)
+
+
+class Config:
+    """The values of all variables as attributes in lower case; see ``VARIABLES`` for meanings."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read all variables; raises ``ImproperlyConfigured`` with every mistake in it."""
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for variable in VARIABLES:
+        text = environ.get(variable.environment, variable.default)
+        if text is None:
+            values[variable.name.lower()] = None
+            continue
+        try:
+            values[variable.name.lower()] = variable.parse(text)
+        except ValueError as error:
+            mistakes.append(f"{variable.environment} {error}.")
+    known = {variable.environment for variable in VARIABLES}
+    mistakes += [
+        f"{name} is no setting of Beidou; see docs/configuration.md."
+        for name in sorted(environ)
+        if name.startswith("BEIDOU_") and name not in known and not name.startswith("BEIDOU_LAB")
+    ]
+    if mistakes:
+        raise ImproperlyConfigured("\n".join(["The configuration has mistakes:", *mistakes]))
+    data_dir: Path = values["data_dir"]
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"BEIDOU_DATA_DIR is {data_dir}, which cannot be made: {error.strerror}."
+        ) from error
+    values["database_url"] = values["database_url"] or f"sqlite:///{data_dir}/beidou.sqlite3"
+    values["secret_key"] = values["secret_key"] or kept_secret(
+        data_dir / "secret_key", lambda: secrets.token_urlsafe(64)
+    )
+    values["encryption_keys"] = values["encryption_keys"] or _fernet_keys(
+        kept_secret(data_dir / "encryption_keys", lambda: Fernet.generate_key().decode())
+    )
+    return Config(values)
+
+
+def kept_secret(path: Path, make: Callable[[], str]) -> str:
+    """The text of ``path``; made and written first (0600) when the file does not exist.
+
+    Several processes may start at once: the file is linked into place whole, and whoever comes
+    second reads what the first one wrote.
+    """
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(make())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass  # another process was first; its key counts
+        finally:
+            temporary.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,163 @@
+"""Users, API tokens and the audit trail."""
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Any, ClassVar, NoReturn
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from beidou.base.permissions import Access
+
+
+class User(AbstractUser):
+    """A person or program that signs in; teams are its groups."""
+
+    language = models.CharField(
+        _("language"),
+        max_length=10,
+        blank=True,
+        choices=settings.LANGUAGES,
+        help_text=_("Language of the pages; empty follows the browser."),
+    )
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        permissions = [("audit_fleet", "May see everything of the fleet (fleet-wide Auditor)")]
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.username
+
+
+class ApiToken(models.Model):
+    """A key for the API, sent as ``Authorization: Token …``; only its SHA-256 is stored."""
+
+    access = Access(owner="user")
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="api_tokens",
+        verbose_name=_("user"),
+    )
+    name = models.CharField(_("name"), max_length=100, help_text=_("What uses this token."))
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(_("begins with"), max_length=8, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}…)"
+
+    @staticmethod
+    def digest_of(key: str) -> str:
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    @classmethod
+    def issue(
+        cls, *, user: Any, name: str, expires_at: datetime | None = None
+    ) -> tuple["ApiToken", str]:
+        """A new token and its key, which can never be shown again."""
+        key = secrets.token_urlsafe(32)
+        token = cls.objects.create(
+            user=user, name=name, digest=cls.digest_of(key), hint=key[:6], expires_at=expires_at
+        )
+        return token, key
+
+    @property
+    def is_valid(self) -> bool:
+        expired = self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.revoked_at is None and not expired
+
+
+class AppendOnlyQuerySet(models.QuerySet["AuditEntry"]):
+    """Entries are written by ``audit.record`` and never touched again."""
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError("Audit entries are append-only.")
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        self._refuse()
+
+    def delete(self) -> NoReturn:
+        self._refuse()
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse()
+
+
+class AuditEntry(models.Model):
+    """Who did what to which object, from where, and how it ended.
+
+    Keys of users, objects and clusters are plain values: an entry outlives what it speaks of.
+    ``digest`` chains each entry to the one before; see ``audit.py``.
+    """
+
+    access = Access(view_permission="base.audit_fleet")
+
+    class Outcome(models.TextChoices):
+        DONE = "done", _("done")
+        REFUSED = "refused", _("refused")
+        FAILED = "failed", _("failed")
+
+    at = models.DateTimeField(_("at"), db_index=True)
+    actor_id = models.BigIntegerField(_("actor key"), null=True)
+    actor = models.CharField(_("actor"), max_length=150, db_index=True)
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    request_id = models.CharField(_("request"), max_length=64, blank=True, db_index=True)
+    verb = models.CharField(_("action"), max_length=60, db_index=True)
+    object_type = models.CharField(_("kind of object"), max_length=60, blank=True)
+    object_id = models.CharField(_("object key"), max_length=64, blank=True)
+    object_name = models.CharField(_("object"), max_length=200, blank=True)
+    cluster_id = models.BigIntegerField(_("cluster key"), null=True, db_index=True)
+    before = models.JSONField(_("before"), default=dict)
+    after = models.JSONField(_("after"), default=dict)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
+    previous = models.CharField(_("digest of the entry before"), max_length=64, blank=True)
+    digest = models.CharField(_("digest"), max_length=64)
+
+    objects: ClassVar[Any] = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit trail")
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["object_type", "object_id", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.verb} {self.object_name}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None:
+            raise TypeError("Audit entries are append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("Audit entries are append-only.")
+
+
+class AuditHead(models.Model):
+    """The end of the chain, one row: taken with a lock by every writer.
+
+    It also makes a removed tail visible: the last entry must be the one named here.
+    """
+
+    entry_id = models.BigIntegerField(default=0)
+    count = models.BigIntegerField(default=0)
+    digest = models.CharField(max_length=64, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} entries"

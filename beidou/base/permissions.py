@@ -1,0 +1,160 @@
+"""Who may see and do what: one function for lists, pages, API, actions, streams and exports.
+
+Rights are guardian object permissions of teams (Django groups) on clusters.  Whatever belongs to a
+cluster follows the cluster; a machine without one follows its owner team.  A model states where
+its rights come from with an ``Access``; ``visible_to`` turns that into a queryset and ``may`` into
+an answer about one row.  guardian alone does not restrict the admin or DRF (their ``has_perm``
+calls carry no object), therefore both bases (``admin.py``, ``api.py``) ask here.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.apps import apps
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from beidou.base.errors import Forbidden
+
+VIEW, OPERATE, INSPECT, DEPLOY, CHANGE, APPROVE = (
+    "view",
+    "operate",
+    "inspect",
+    "deploy",
+    "change",
+    "approve",
+)
+ACTIONS = (VIEW, OPERATE, INSPECT, DEPLOY, CHANGE, APPROVE)
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "viewer": (VIEW,),
+    "operator": (VIEW, OPERATE, INSPECT),
+    "deployer": (VIEW, DEPLOY),
+    "owner": ACTIONS,
+}
+ROLE_LABELS = [
+    ("viewer", _("Viewer")),
+    ("operator", _("Operator")),
+    ("deployer", _("Deployer")),
+    ("owner", _("Owner")),
+]
+AUDITOR_PERMISSION = "base.audit_fleet"  # sees everything of the fleet, changes nothing
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the right to a row comes from.
+
+    ``cluster``: lookup from the row to its cluster, ``""`` when the row is the cluster itself.
+    ``team``: lookup to the owner team, which counts while the row has no cluster.
+    ``owner``: lookup to the user whose private row this is.
+    ``everyone``: whoever is signed in may see it.
+    ``view_permission``: model permission with which a row may be seen (the audit trail).
+    """
+
+    cluster: str | None = None
+    team: str | None = None
+    owner: str | None = None
+    everyone: bool = False
+    view_permission: str | None = None
+
+
+def access_of(model: type[models.Model]) -> Access:
+    """The model's ``access``; without one only superusers have any right."""
+    return getattr(model, "access", Access())
+
+
+def is_auditor(user: Any) -> bool:
+    return bool(user.is_active and user.has_perm(AUDITOR_PERMISSION))
+
+
+def _grants(user: Any, action: str) -> models.QuerySet[Any]:
+    """guardian's rows that give the user's teams ``action`` on clusters."""
+    model = apps.get_model("clusters", "ClusterGroupObjectPermission")
+    return model._default_manager.filter(
+        group__in=user.groups.values("pk"), permission__codename=f"{action}_cluster"
+    )
+
+
+def allowed(user: Any, access: Access, action: str) -> Q | None:
+    """The condition under which ``user`` may do ``action`` on rows with ``access``.
+
+    ``None`` means: on no row at all.  An empty ``Q()`` means: on all of them.
+    """
+    if isinstance(user, AnonymousUser) or not user.is_active:
+        return None
+    if user.is_superuser or (action == VIEW and is_auditor(user)):
+        return Q()
+    if action == VIEW and access.everyone:
+        return Q()
+    if action == VIEW and access.view_permission and user.has_perm(access.view_permission):
+        return Q()
+    conditions: list[Q] = []
+    if access.cluster is not None:
+        clusters = _grants(user, action).values("content_object")
+        lookup = f"{access.cluster}__in" if access.cluster else "pk__in"
+        conditions.append(Q(**{lookup: clusters}))
+    if access.team is not None:
+        # A team has on its own unassigned machines the rights it was granted on any cluster;
+        # seeing them needs membership alone.
+        teams = user.groups.values("pk")
+        if action != VIEW:
+            teams = _grants(user, action).values("group")
+        own = Q(**{f"{access.team}__in": teams})
+        if access.cluster:
+            own &= Q(**{f"{access.cluster}__isnull": True})
+        conditions.append(own)
+    if access.owner is not None:
+        conditions.append(Q(**{access.owner: user.pk}))
+    if not conditions:
+        return None
+    combined = conditions[0]
+    for condition in conditions[1:]:
+        combined |= condition
+    return combined
+
+
+def visible_to(
+    user: Any, queryset: models.QuerySet[Row], action: str = VIEW
+) -> models.QuerySet[Row]:
+    """The rows of ``queryset`` on which ``user`` may do ``action``."""
+    condition = allowed(user, access_of(queryset.model), action)
+    if condition is None:
+        return queryset.none()
+    return queryset.filter(condition) if condition else queryset
+
+
+def may(user: Any, obj: models.Model, action: str = VIEW) -> bool:
+    """Whether ``user`` may do ``action`` on this one row."""
+    condition = allowed(user, access_of(type(obj)), action)
+    if condition is None:
+        return False
+    if not condition:
+        return True
+    return type(obj)._default_manager.filter(condition, pk=obj.pk).exists()
+
+
+def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bool:
+    """Whether there can be rows on which ``user`` may do ``action``; no promise that one exists."""
+    access = access_of(model)
+    condition = allowed(user, access, action)
+    if condition is None:
+        return False
+    if not condition or access.owner is not None:
+        return True
+    if action == VIEW and access.team is not None:
+        return bool(user.groups.exists())
+    return bool(_grants(user, action).exists())
+
+
+def require(user: Any, obj: models.Model, action: str) -> None:
+    """Raise ``Forbidden`` unless ``user`` may do ``action`` on ``obj``."""
+    if not may(user, obj, action):
+        raise Forbidden(
+            f"You may see {obj._meta.verbose_name} {obj}, but not {action} it; "
+            "ask an owner of the cluster for a role that includes it."
+        )

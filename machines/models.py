@@ -1,0 +1,286 @@
+"""Machines: hosts with a lifecycle, known before and after they are nodes.
+
+Intended values are what people wrote; observed facts are what a visit over SSH found; their
+difference is drift.  The state is changed by ``change_status`` only.
+"""
+
+from typing import ClassVar
+
+from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from beidou.base.fields import EncryptedTextField
+from beidou.base.permissions import Access
+from beidou.base.state import Stateful, StatusChange
+from clusters.models import Cluster, Node
+
+
+class SshCredential(models.Model):
+    """How to sign in at machines; the secrets are encrypted and never shown again."""
+
+    access = Access(team="team")
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    team = models.ForeignKey(
+        Group,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("team"),
+        help_text=_("Who may use it; empty: administrators alone."),
+    )
+    user = models.CharField(_("user"), max_length=64, default="root")
+    port = models.PositiveIntegerField(
+        _("port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
+    )
+    private_key = EncryptedTextField(_("private key"))
+    passphrase = EncryptedTextField(_("passphrase of the key"))
+    password = EncryptedTextField(_("password"))
+    become = models.BooleanField(
+        _("use sudo"), default=False, help_text=_("Become root by sudo after signing in.")
+    )
+    become_password = EncryptedTextField(_("password for sudo"))
+    tested_at = models.DateTimeField(_("last tested"), null=True, editable=False)
+    test_result = models.CharField(
+        _("result of the test"), max_length=500, blank=True, editable=False
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("SSH credential")
+        verbose_name_plural = _("SSH credentials")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Machine(Stateful):
+    """A physical or virtual host.
+
+    DISCOVERED -> AVAILABLE | IN_SERVICE               (in service: it already is a node)
+    AVAILABLE -> RESERVED | RETIRED
+    RESERVED -> JOINING | AVAILABLE
+    JOINING -> IN_SERVICE | CORDONED | AVAILABLE
+    IN_SERVICE -> CORDONED | DRAINING
+    CORDONED -> IN_SERVICE | DRAINING
+    DRAINING -> LEAVING | CORDONED
+    LEAVING -> AVAILABLE
+    any but RETIRED -> MAINTENANCE | FAULTY
+    MAINTENANCE, FAULTY -> AVAILABLE | RESERVED | IN_SERVICE | CORDONED | RETIRED
+    """
+
+    access = Access(cluster="cluster", team="owner_team")
+    STATUS_FIELD = "state"
+
+    class State(models.TextChoices):
+        DISCOVERED = "discovered", _("Discovered")
+        AVAILABLE = "available", _("Available")
+        RESERVED = "reserved", _("Reserved")
+        JOINING = "joining", _("Joining")
+        IN_SERVICE = "in_service", _("In service")
+        CORDONED = "cordoned", _("Cordoned")
+        DRAINING = "draining", _("Draining")
+        LEAVING = "leaving", _("Leaving")
+        MAINTENANCE = "maintenance", _("Maintenance")
+        FAULTY = "faulty", _("Faulty")
+        RETIRED = "retired", _("Retired")
+
+    _ASIDE = frozenset({State.MAINTENANCE, State.FAULTY})
+    _BACK = frozenset(
+        {State.AVAILABLE, State.RESERVED, State.IN_SERVICE, State.CORDONED, State.RETIRED}
+    )
+    TRANSITIONS = {
+        State.DISCOVERED: frozenset({State.AVAILABLE, State.IN_SERVICE}) | _ASIDE,
+        State.AVAILABLE: frozenset({State.RESERVED, State.RETIRED}) | _ASIDE,
+        State.RESERVED: frozenset({State.JOINING, State.AVAILABLE}) | _ASIDE,
+        State.JOINING: frozenset({State.IN_SERVICE, State.CORDONED, State.AVAILABLE}) | _ASIDE,
+        State.IN_SERVICE: frozenset({State.CORDONED, State.DRAINING}) | _ASIDE,
+        State.CORDONED: frozenset({State.IN_SERVICE, State.DRAINING}) | _ASIDE,
+        State.DRAINING: frozenset({State.LEAVING, State.CORDONED}) | _ASIDE,
+        State.LEAVING: frozenset({State.AVAILABLE}) | _ASIDE,
+        State.MAINTENANCE: _BACK | frozenset({State.FAULTY}),
+        State.FAULTY: _BACK | frozenset({State.MAINTENANCE}),
+        State.RETIRED: frozenset(),
+    }
+    FREE = frozenset({State.DISCOVERED, State.AVAILABLE})
+    IN_CLUSTER = frozenset(
+        {State.JOINING, State.IN_SERVICE, State.CORDONED, State.DRAINING, State.LEAVING}
+    )
+
+    # identity
+    address = models.GenericIPAddressField(_("management address"), unique=True, unpack_ipv4=True)
+    hostname = models.CharField(_("hostname"), max_length=253, blank=True, db_index=True)
+    serial = models.CharField(_("serial number"), max_length=100, blank=True, db_index=True)
+    asset_tag = models.CharField(_("asset tag"), max_length=100, blank=True, db_index=True)
+    system_uuid = models.CharField(_("system UUID"), max_length=64, blank=True, db_index=True)
+    # place and belonging
+    room = models.CharField(_("room"), max_length=63, blank=True)
+    rack = models.CharField(_("rack"), max_length=63, blank=True, db_index=True)
+    position = models.CharField(_("position"), max_length=20, blank=True)
+    owner_team = models.ForeignKey(
+        Group, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("owner team")
+    )
+    role = models.CharField(_("role"), max_length=63, blank=True, default="Compute")
+    labels = models.JSONField(_("labels"), default=dict, blank=True)
+    notes = models.TextField(_("notes"), blank=True)
+    warranty_until = models.DateField(_("warranty until"), null=True, blank=True)
+    # intended hardware and software; empty means: nothing was promised, so nothing can drift
+    vendor = models.CharField(_("vendor"), max_length=100, blank=True)
+    model = models.CharField(_("model"), max_length=100, blank=True)
+    cpus = models.PositiveIntegerField(_("CPUs"), null=True, blank=True)
+    memory_mib = models.PositiveIntegerField(_("memory, MiB"), null=True, blank=True)
+    disks = models.CharField(
+        _("disks"), max_length=300, blank=True, help_text=_("For example 2×960G, 4×8000G.")
+    )
+    nics = models.CharField(_("NICs"), max_length=300, blank=True)
+    gpus = models.CharField(_("GPUs"), max_length=300, blank=True)
+    os = models.CharField(_("operating system"), max_length=120, blank=True)
+    kernel = models.CharField(_("kernel"), max_length=120, blank=True)
+    # signing in
+    credential = models.ForeignKey(
+        SshCredential,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        verbose_name=_("SSH credential"),
+        related_name="machines",
+    )
+    host_key = models.TextField(
+        _("pinned host key"), blank=True, editable=False, help_text=_("type and key in base64")
+    )
+    offered_host_key = models.TextField(
+        _("changed host key"),
+        blank=True,
+        editable=False,
+        help_text=_(
+            "Set when the machine showed another key than the pinned one; blocks everything."
+        ),
+    )
+    host_key_at = models.DateTimeField(_("host key pinned"), null=True, editable=False)
+    # lifecycle
+    state = models.CharField(
+        _("state"),
+        max_length=12,
+        choices=State.choices,
+        default=State.DISCOVERED,
+        editable=False,
+        db_index=True,
+    )
+    state_since = models.DateTimeField(_("state since"), default=timezone.now, editable=False)
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="machines",
+        verbose_name=_("cluster"),
+    )
+    node = models.OneToOneField(
+        Node,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="machine",
+        verbose_name=_("node"),
+    )
+    created_at = models.DateTimeField(_("added"), auto_now_add=True)
+
+    history = HistoricalRecords(excluded_fields=["state", "state_since"])
+
+    class Meta:
+        verbose_name = _("machine")
+        verbose_name_plural = _("machines")
+        ordering = ["address"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["serial"], condition=~Q(serial=""), name="serial_numbers_are_unique"
+            )
+        ]
+        indexes = [models.Index(fields=["cluster", "state"])]
+
+    def __str__(self) -> str:
+        return f"{self.hostname} ({self.address})" if self.hostname else str(self.address)
+
+
+class MachineStatusChange(StatusChange):
+    """One transition in a machine's life; ``operation`` is the key of the operation that caused
+    it."""
+
+    access = Access(cluster="subject__cluster", team="subject__owner_team")
+    subject = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="status_changes")
+    operation = models.BigIntegerField(_("operation"), null=True, db_index=True)
+
+
+class MachineFacts(models.Model):
+    """What the last visit over SSH found, whole; and what kept the last visit from succeeding."""
+
+    access = Access(cluster="machine__cluster", team="machine__owner_team")
+    machine = models.OneToOneField(Machine, on_delete=models.CASCADE, related_name="facts")
+    facts = models.JSONField(_("facts"), default=dict)
+    gathered_at = models.DateTimeField(_("gathered"), null=True)
+    error = models.CharField(_("error"), max_length=500, blank=True)
+    failed_at = models.DateTimeField(_("failed"), null=True)
+
+    class Meta:
+        verbose_name = _("facts")
+        verbose_name_plural = _("facts")
+
+    def __str__(self) -> str:
+        return f"facts of {self.machine_id}"
+
+
+class Drift(models.Model):
+    """One field on which a machine is not what it is meant to be.
+
+    ``accept`` makes the observed value the intended one; ``wrong`` keeps the intended value and
+    says that the machine must be mended; the row goes when both agree again.
+    """
+
+    class Verdict(models.TextChoices):
+        OPEN = "open", _("not judged")
+        WRONG = "wrong", _("machine is wrong")
+
+    access = Access(cluster="machine__cluster", team="machine__owner_team")
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "hostname",
+        "serial",
+        "vendor",
+        "model",
+        "cpus",
+        "memory_mib",
+        "disks",
+        "nics",
+        "gpus",
+        "os",
+        "kernel",
+        "system_uuid",
+    )
+
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="drift")
+    field = models.CharField(_("field"), max_length=30)
+    intended = models.CharField(_("intended"), max_length=300, blank=True)
+    observed = models.CharField(_("observed"), max_length=300, blank=True)
+    verdict = models.CharField(
+        _("verdict"), max_length=8, choices=Verdict.choices, default=Verdict.OPEN
+    )
+    first_seen = models.DateTimeField(_("since"), default=timezone.now)
+    last_seen = models.DateTimeField(_("last seen"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("drift")
+        verbose_name_plural = _("drift")
+        ordering = ["machine", "field"]
+        constraints = [
+            models.UniqueConstraint(fields=["machine", "field"], name="one_drift_per_field")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.intended} ≠ {self.observed}"

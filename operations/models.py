@@ -1,0 +1,421 @@
+"""Operations, their steps, attempts and output: the whole state of the engine is in these rows.
+
+Work lists are rows too: a step has to be done for the machines whose ``MachineStep`` of that step
+is WAITING.  Retry sets failed ones back to WAITING, skip sets them to SKIPPED; nothing else is
+needed to go on from the middle.  Every write of a running step carries its attempt number, so that
+a worker that lost its lease can no longer write (fencing).
+"""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from beidou.base.permissions import Access
+from beidou.base.state import Stateful, StatusChange
+from clusters.models import Cluster
+from machines.models import Machine, SshCredential
+
+
+class ClusterSettings(models.Model):
+    """What operations need to know about a cluster beyond its API: sign-in, artifacts, site
+    settings."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.OneToOneField(
+        Cluster,
+        on_delete=models.CASCADE,
+        related_name="operation_settings",
+        verbose_name=_("cluster"),
+    )
+    credential = models.ForeignKey(
+        SshCredential,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("SSH credential"),
+        help_text=_("For machines that have none of their own."),
+    )
+    artifact_source = models.CharField(
+        _("artifact source"),
+        max_length=500,
+        blank=True,
+        help_text=_("http(s) address or folder with kubernetes/VERSION/ARCH/ and SHA256SUMS."),
+    )
+    overrides = models.JSONField(
+        _("playbook variables"),
+        default=dict,
+        blank=True,
+        help_text=_("Variables of our roles that this site sets differently."),
+    )
+    policy = models.JSONField(
+        _("preCheck policy"),
+        default=dict,
+        blank=True,
+        help_text=_("What differs from the default policy: least CPU, memory, disk per path …"),
+    )
+    limit = models.PositiveSmallIntegerField(
+        _("operations at once"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text=_(
+            "Operations that may change this cluster at the same time; empty: the default."
+        ),
+    )
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = _("operation settings")
+        verbose_name_plural = _("operation settings")
+
+    def __str__(self) -> str:
+        return f"operation settings of {self.cluster}"
+
+
+class Operation(Stateful):
+    """One asked-for change or check on one cluster.
+
+    WAITING -> RUNNING | CANCELED
+    RUNNING -> PAUSED | CANCELING | SUCCEEDED | PARTIAL | FAILED
+    PAUSED -> RUNNING | CANCELING
+    CANCELING -> CANCELED
+    PARTIAL, FAILED, CANCELED -> WAITING          (retry, skip)
+    """
+
+    access = Access(cluster="cluster")
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        PAUSED = "paused", _("Paused")
+        CANCELING = "canceling", _("Canceling")
+        CANCELED = "canceled", _("Canceled")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        PARTIAL = "partial", _("Partly failed")
+        FAILED = "failed", _("Failed")
+
+    TRANSITIONS = {
+        Status.WAITING: frozenset({Status.RUNNING, Status.CANCELED}),
+        Status.RUNNING: frozenset(
+            {Status.PAUSED, Status.CANCELING, Status.SUCCEEDED, Status.PARTIAL, Status.FAILED}
+        ),
+        Status.PAUSED: frozenset({Status.RUNNING, Status.CANCELING}),
+        Status.CANCELING: frozenset({Status.CANCELED}),
+        Status.PARTIAL: frozenset({Status.WAITING}),
+        Status.FAILED: frozenset({Status.WAITING}),
+        Status.CANCELED: frozenset({Status.WAITING}),
+        Status.SUCCEEDED: frozenset(),
+    }
+    ACTIVE = frozenset({Status.WAITING, Status.RUNNING, Status.PAUSED, Status.CANCELING})
+    ENDED_BADLY = frozenset({Status.PARTIAL, Status.FAILED, Status.CANCELED})
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    kind = models.CharField(_("kind"), max_length=40, db_index=True)
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.CASCADE, related_name="operations", verbose_name=_("cluster")
+    )
+    params = models.JSONField(_("parameters"), default=dict, blank=True)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        verbose_name=_("asked by"),
+    )
+    requested_by_name = models.CharField(_("asked by"), max_length=150, blank=True)
+    max_failed_percent = models.PositiveSmallIntegerField(
+        _("stop when more than this share of the machines failed, %"),
+        default=100,
+        validators=[MaxValueValidator(100)],
+    )
+    forks = models.PositiveSmallIntegerField(
+        _("machines at once"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(200)],
+    )
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.WAITING, db_index=True
+    )
+    message = models.CharField(_("message"), max_length=500, blank=True)
+    waiting_for = models.CharField(_("waits for"), max_length=300, blank=True)
+    slot = models.PositiveSmallIntegerField(null=True, editable=False)
+    created_at = models.DateTimeField(_("asked"), default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        ordering = ["-id"]
+        constraints = [
+            # The limit per cluster: a running operation that changes something holds one of N
+            # slots.
+            models.UniqueConstraint(
+                fields=["cluster", "slot"],
+                condition=Q(slot__isnull=False),
+                name="one_operation_per_slot",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(status="waiting"), name="operations_waiting"),
+            models.Index(fields=["cluster", "status"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in self.ACTIVE
+
+
+class OperationStatusChange(StatusChange):
+    """A change of an operation's status."""
+
+    access = Access(cluster="subject__cluster")
+    subject = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="status_changes")
+
+
+class OperationMachine(models.Model):
+    """One machine's part in an operation; names are kept as they were when it was asked for."""
+
+    access = Access(cluster="operation__cluster")
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELED = "canceled", _("Canceled")
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="machines")
+    machine = models.ForeignKey(
+        Machine, on_delete=models.SET_NULL, null=True, related_name="operations"
+    )
+    address = models.CharField(_("address"), max_length=45)
+    hostname = models.CharField(_("hostname"), max_length=253, blank=True)
+    role = models.CharField(_("role"), max_length=63, default="Compute")
+    state = models.CharField(
+        _("state"), max_length=10, choices=State.choices, default=State.WAITING
+    )
+    message = models.CharField(_("message"), max_length=1000, blank=True)
+    holds_machine = models.BooleanField(
+        default=False, help_text=_("A change is going on: no other may begin on this machine.")
+    )
+
+    class Meta:
+        verbose_name = _("machine of an operation")
+        verbose_name_plural = _("machines of operations")
+        ordering = ["operation", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["operation", "machine"], name="a_machine_once_per_operation"
+            ),
+            models.UniqueConstraint(
+                fields=["machine"],
+                condition=Q(holds_machine=True),
+                name="one_change_per_machine",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.hostname or self.address
+
+
+class Step(Stateful):
+    """One stage of an operation.
+
+    WAITING -> RUNNING | SKIPPED | CANCELED
+    RUNNING -> SUCCEEDED | PARTIAL | FAILED | CANCELED | WAITING     (waiting again: the worker was
+    lost) SUCCEEDED, PARTIAL, FAILED, CANCELED, SKIPPED -> WAITING        (retry) PARTIAL, FAILED,
+    CANCELED -> SUCCEEDED | SKIPPED | PARTIAL       (the last failed machine was skipped)
+    """
+
+    access = Access(cluster="operation__cluster")
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        PARTIAL = "partial", _("Partly failed")
+        FAILED = "failed", _("Failed")
+        SKIPPED = "skipped", _("Skipped")
+        CANCELED = "canceled", _("Canceled")
+
+    _AGAIN = frozenset({Status.WAITING})
+    _MENDED = frozenset({Status.SUCCEEDED, Status.SKIPPED, Status.PARTIAL})
+    TRANSITIONS = {
+        Status.WAITING: frozenset({Status.RUNNING, Status.SKIPPED, Status.CANCELED}),
+        Status.RUNNING: frozenset(
+            {Status.SUCCEEDED, Status.PARTIAL, Status.FAILED, Status.CANCELED, Status.WAITING}
+        ),
+        Status.SUCCEEDED: _AGAIN,
+        Status.PARTIAL: _AGAIN | _MENDED,
+        Status.FAILED: _AGAIN | _MENDED,
+        Status.CANCELED: _AGAIN | _MENDED,
+        Status.SKIPPED: _AGAIN,
+    }
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="steps")
+    position = models.PositiveSmallIntegerField(_("position"))
+    name = models.CharField(_("name"), max_length=40)
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.WAITING
+    )
+    message = models.CharField(_("message"), max_length=1000, blank=True)
+    attempt = models.PositiveIntegerField(
+        _("attempt"), default=0, help_text=_("Number of the newest attempt; the fencing token.")
+    )
+    holder = models.CharField(max_length=120, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    losses = models.PositiveSmallIntegerField(
+        default=0, help_text=_("How often in a row a worker was lost in this step.")
+    )
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        ordering = ["operation", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "position"], name="one_step_per_position"),
+            models.UniqueConstraint(
+                fields=["operation"],
+                condition=Q(status="running"),
+                name="one_running_step_per_operation",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["lease_until"], condition=Q(status="running"), name="operations_leases"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.name}"
+
+
+class StepStatusChange(StatusChange):
+    """A change of a step's status."""
+
+    access = Access(cluster="subject__operation__cluster")
+    subject = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="status_changes")
+
+
+class MachineStep(models.Model):
+    """One cell of the matrix machines × steps: what is to be done, how it went, and the proof."""
+
+    access = Access(cluster="step__operation__cluster")
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        SKIPPED = "skipped", _("Skipped")
+        CANCELED = "canceled", _("Canceled")
+
+    PASSED = frozenset({Status.SUCCEEDED, Status.SKIPPED})
+
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="cells")
+    machine = models.ForeignKey(OperationMachine, on_delete=models.CASCADE, related_name="cells")
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.WAITING
+    )
+    message = models.CharField(_("message"), max_length=1000, blank=True)
+    checks = models.JSONField(
+        _("checks"), default=list, help_text=_("check, ok, found, wanted, advice, severity")
+    )
+    evidence = models.JSONField(_("evidence"), default=dict)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("step of a machine")
+        verbose_name_plural = _("steps of machines")
+        ordering = ["machine", "step"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["step", "machine"], name="one_cell_per_machine_and_step"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step} {self.machine}"
+
+
+class Attempt(models.Model):
+    """One run of one step; a retry, and a repetition after a lost worker, is a new one."""
+
+    access = Access(cluster="step__operation__cluster")
+
+    class Outcome(models.TextChoices):
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+        CANCELED = "canceled", _("Canceled")
+        LOST = "lost", _("Worker lost")
+        ERRORED = "errored", _("Error of the portal")
+
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField(_("number"))
+    holder = models.CharField(_("worker"), max_length=120)
+    machines = models.PositiveIntegerField(_("machines"), default=0)
+    outcome = models.CharField(
+        _("outcome"), max_length=10, choices=Outcome.choices, default=Outcome.RUNNING
+    )
+    message = models.CharField(_("message"), max_length=1000, blank=True)
+    started_at = models.DateTimeField(_("started"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["step", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["step", "number"], name="one_attempt_per_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step} #{self.number}"
+
+
+class OutputChunk(models.Model):
+    """Many lines of an operation's output in one row.
+
+    Lines of an operation are numbered from 1 without gaps; a chunk holds ``first``..``last``.
+    ``lines`` is JSON text, one array ``[number, milliseconds, machine, level, text]`` per line of
+    the text; when the attempt has ended its chunks are packed into ``packed`` (zlib) instead.  The
+    unique ``first`` keeps a fenced-off worker out.
+    """
+
+    access = Access(cluster="operation__cluster")
+    ORDER: ClassVar[str] = "first"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="output")
+    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="output")
+    first = models.PositiveBigIntegerField()
+    last = models.PositiveBigIntegerField()
+    lines = models.TextField(blank=True)
+    packed = models.BinaryField(null=True)
+
+    class Meta:
+        verbose_name = _("output")
+        verbose_name_plural = _("output")
+        ordering = ["operation", "first"]
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "first"], name="one_chunk_per_first_line")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation_id}: {self.first}–{self.last}"

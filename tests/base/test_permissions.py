@@ -1,0 +1,67 @@
+"""Who may see and do what."""
+
+import pytest
+
+from beidou.base.permissions import ACTIONS, ROLES, may, visible_to
+from clusters.models import Cluster
+from machines.models import Machine
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_stranger_sees_no_cluster(stranger, cluster_a):
+    assert not visible_to(stranger, Cluster.objects.all()).exists()
+
+
+def test_a_viewer_sees_the_granted_cluster_only(viewer, cluster_a, cluster_b):
+    assert list(visible_to(viewer, Cluster.objects.all())) == [cluster_a]
+
+
+def test_a_superuser_sees_every_cluster(admin, cluster_a, cluster_b):
+    assert visible_to(admin, Cluster.objects.all()).count() == 2
+
+
+def test_an_inactive_user_sees_nothing(viewer, cluster_a):
+    viewer.is_active = False
+    assert not visible_to(viewer, Cluster.objects.all()).exists()
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_role_allows_its_actions_and_no_other(role, action, cluster_a):
+    team = factories.make_team()
+    factories.grant(team, cluster_a, role)
+    user = factories.make_user(teams=(team,))
+    assert may(user, cluster_a, action) is (action in ROLES[role])
+
+
+def test_a_machine_in_a_cluster_follows_the_cluster(viewer, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    assert list(visible_to(viewer, Machine.objects.all())) == [machine]
+
+
+def test_a_machine_in_a_foreign_cluster_does_not_follow_its_owner_team(viewer, viewers, cluster_b):
+    factories.make_machine(cluster=cluster_b, owner_team=viewers)
+    assert not visible_to(viewer, Machine.objects.all()).exists()
+
+
+def test_an_unassigned_machine_is_seen_by_its_owner_team(viewer, viewers, operator):
+    machine = factories.make_machine(owner_team=viewers)
+    assert may(viewer, machine)
+    assert not may(operator, machine)
+
+
+def test_an_unassigned_machine_is_operated_by_a_team_that_operates_a_cluster(
+    operator, operators, viewer, viewers
+):
+    assert may(operator, factories.make_machine(owner_team=operators), "operate")
+    assert not may(viewer, factories.make_machine(owner_team=viewers), "operate")
+
+
+def test_an_auditor_sees_the_whole_fleet_and_operates_none(cluster_a):
+    team = factories.make_team("auditors")
+    factories.give(team, "base.audit_fleet")
+    auditor = factories.make_user(teams=(team,))
+    assert may(auditor, cluster_a)
+    assert not may(auditor, cluster_a, "operate")

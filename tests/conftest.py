@@ -1,0 +1,85 @@
+"""The cast of the tests: ``admin``; ``operator`` (may operate cluster A); ``viewer`` (may see it);
+``stranger`` (signed in, nothing granted)."""
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from rest_framework.test import APIClient
+
+from beidou.base.models import User
+from clusters.models import Cluster
+from tests import factories
+
+
+@pytest.fixture
+def cluster_a(db: None) -> Cluster:
+    return factories.make_cluster("cluster-a")
+
+
+@pytest.fixture
+def cluster_b(db: None) -> Cluster:
+    return factories.make_cluster("cluster-b")
+
+
+@pytest.fixture
+def operators(cluster_a: Cluster) -> Group:
+    team = factories.make_team("operators")
+    factories.grant(team, cluster_a, "operator")
+    return team
+
+
+@pytest.fixture
+def viewers(cluster_a: Cluster) -> Group:
+    team = factories.make_team("viewers")
+    factories.grant(team, cluster_a, "viewer")
+    return team
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    return factories.make_user("admin", is_superuser=True)
+
+
+@pytest.fixture
+def operator(operators: Group) -> User:
+    return factories.make_user("operator", teams=(operators,))
+
+
+@pytest.fixture
+def viewer(viewers: Group) -> User:
+    return factories.make_user("viewer", teams=(viewers,))
+
+
+@pytest.fixture
+def stranger(db: None) -> User:
+    return factories.make_user("stranger")
+
+
+@pytest.fixture
+def cast(admin: User, operator: User, viewer: User, stranger: User) -> dict[str, User]:
+    return {"admin": admin, "operator": operator, "viewer": viewer, "stranger": stranger}
+
+
+class Browser(Client):
+    """A signed-in browser: ``browser(user).get(...)``."""
+
+
+@pytest.fixture
+def browser(db: None):
+    def sign_in(user: User) -> Browser:
+        client = Browser()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def api(db: None):
+    def sign_in(user: User | None = None) -> APIClient:
+        client = APIClient()
+        if user is not None:
+            client.force_authenticate(user)
+        return client
+
+    return sign_in

@@ -1,0 +1,86 @@
+"""Valid rows with one line; every argument can be overridden."""
+
+import itertools
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+from django.utils import timezone
+from guardian.shortcuts import assign_perm
+
+from beidou.base.models import User
+from beidou.base.permissions import ROLES
+from clusters.models import Cluster, ClusterGrant, Node
+from machines.models import Machine, SshCredential
+
+_numbers = itertools.count(1)
+
+
+def make_user(name: str = "", *, teams: tuple[Group, ...] = (), **values: Any) -> User:
+    values = {"is_staff": True, **values}
+    user = User.objects.create_user(name or f"user-{next(_numbers)}", password="pw", **values)
+    user.groups.set(teams)
+    return user
+
+
+def make_team(name: str = "") -> Group:
+    return Group.objects.create(name=name or f"team-{next(_numbers)}")
+
+
+def grant(team: Group, cluster: Cluster, role: str) -> ClusterGrant:
+    """A grant as the grant page makes it, with guardian's rows derived."""
+    row = ClusterGrant.objects.create(team=team, cluster=cluster, role=role)
+    for action in ROLES[role]:
+        assign_perm(f"clusters.{action}_cluster", team, cluster)
+    return row
+
+
+def give(team: Group, permission: str) -> None:
+    """A model permission for a team, for example ``machines.add_machine``."""
+    app, codename = permission.split(".")
+    team.permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+
+
+def make_cluster(name: str = "", **values: Any) -> Cluster:
+    number = next(_numbers)
+    return Cluster.objects.create(
+        **{
+            "name": name or f"cluster-{number}",
+            "uid": f"uid-{number}",
+            "server": f"https://127.0.0.1:{6443 + number}",
+            "version": "v1.36.3",
+            **values,
+        }
+    )
+
+
+def make_node(cluster: Cluster, name: str = "", **values: Any) -> Node:
+    number = next(_numbers)
+    return Node.objects.create(
+        **{
+            "cluster": cluster,
+            "name": name or f"node-{number}",
+            "uid": f"node-uid-{number}",
+            "internal_ip": f"10.1.{number // 250}.{number % 250 + 1}",
+            "is_ready": True,
+            "observed_at": timezone.now(),
+            **values,
+        }
+    )
+
+
+def make_credential(name: str = "", **values: Any) -> SshCredential:
+    return SshCredential.objects.create(
+        **{"name": name or f"key-{next(_numbers)}", "password": "secret", **values}
+    )
+
+
+def make_machine(address: str = "", **values: Any) -> Machine:
+    number = next(_numbers)
+    return Machine.objects.create(
+        **{
+            "address": address or f"10.2.{number // 250}.{number % 250 + 1}",
+            "hostname": f"host-{number}",
+            "state": Machine.State.AVAILABLE,
+            **values,
+        }
+    )

@@ -1,0 +1,20 @@
+"""The product's settings with a data folder of this run, and cheap password hashes."""
+
+import os
+import tempfile
+
+os.environ.setdefault("BEIDOU_DATA_DIR", tempfile.mkdtemp(prefix="beidou-test-"))
+os.environ.setdefault("BEIDOU_LOG_LEVEL", "WARNING")
+
+from beidou.settings import *  # noqa: E402, F403
+from beidou.settings import STORAGES  # noqa: E402
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# The manifest of hashed names is made by collectstatic, which a test run does not need.
+STORAGES = {
+    **STORAGES,
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
+WHITENOISE_AUTOREFRESH = True
+REST_FRAMEWORK = {**globals()["REST_FRAMEWORK"], "DEFAULT_THROTTLE_CLASSES": []}
