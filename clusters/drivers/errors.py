@@ -1,0 +1,238 @@
+"""What a Kubernetes API server can do to a call, in the few classes that callers tell apart.
+
+Every message names the cluster and the action and is cut to a readable length; the bearer token and
+other secrets of the call are removed before the server's own words are quoted.  The libraries
+(urllib3, aiohttp, ssl, socket) are named nowhere else: both clients translate here.
+"""
+
+import socket
+import ssl
+from collections.abc import Collection, Iterator
+
+import msgspec
+
+from beidou.base.errors import ExternalError, PermanentError, TemporaryError, shorten
+
+
+class Unauthorized(PermanentError):
+    """401: the credential is not, or no longer, accepted."""
+
+    code = "unauthorized"
+
+
+class Forbidden(PermanentError):
+    """403: the credential is known, but may not do this."""
+
+    code = "forbidden_by_cluster"
+
+
+class NotFound(PermanentError):
+    """404: the object, or the whole API group, does not exist."""
+
+    code = "not_found_in_cluster"
+
+
+class Conflict409(PermanentError):
+    """409: the object exists already, or changed since it was read (``code`` tells which)."""
+
+    code = "conflict_in_cluster"
+
+
+class CertificateProblem(PermanentError):
+    """TLS was refused by one side; nothing was sent."""
+
+    code = "certificate_problem"
+
+
+class Unreachable(TemporaryError):
+    """No answer: name, address, connection or time; the message says which and how long."""
+
+    code = "unreachable"
+
+
+class Gone(TemporaryError):
+    """410: the list position is too old; the list has to be read again from its beginning."""
+
+    code = "gone"
+
+
+class ServerTrouble(TemporaryError):
+    """429 or 5xx: the API server is there, but cannot serve this call now."""
+
+    code = "server_trouble"
+
+
+class BadAnswer(TemporaryError):
+    """The answer was not what the Kubernetes API promises (cut off, HTML of a proxy, …)."""
+
+    code = "bad_answer"
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """The ``Status`` object with which Kubernetes explains a refusal."""
+
+    message: str = ""
+    reason: str = ""
+
+
+_STATUS = msgspec.json.Decoder(_Status)
+
+_BY_HTTP_STATUS: dict[int, type[PermanentError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict409,
+}
+
+_SENTENCES = {
+    401: "the credential was not accepted (HTTP 401)",
+    403: "the credential may not do this (HTTP 403)",
+    404: "it does not exist (HTTP 404)",
+    409: "it exists already or has changed meanwhile (HTTP 409)",
+    410: "the list position is too old (HTTP 410)",
+    429: "the API server has too much to do (HTTP 429)",
+}
+
+
+def redact(text: str, secrets: Collection[str]) -> str:
+    """Remove every secret from a foreign text."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return text
+
+
+def from_http_status(
+    status: int,
+    body: bytes,
+    *,
+    cluster_name: str,
+    action: str,
+    retry_after: float = 5.0,
+    secrets: Collection[str] = (),
+) -> ExternalError:
+    """The error for an answer that is no success, with the server's explanation if it gave one."""
+    explanation = _explain(body)
+    sentence = _SENTENCES.get(status, f"the API server answered HTTP {status}")
+    text = f"Cluster {cluster_name}: could not {action}: {sentence}"
+    if explanation.message:
+        text += f": {explanation.message}"
+    message = shorten(redact(text.rstrip("."), secrets)) + "."
+    if status == 410:
+        return Gone(message)
+    if status == 429 or status >= 500:
+        return ServerTrouble(message, retry_after=retry_after)
+    if status == 409:
+        exists = explanation.reason == "AlreadyExists"
+        return Conflict409(message, code="already_exists" if exists else "changed_meanwhile")
+    return _BY_HTTP_STATUS.get(status, PermanentError)(message)
+
+
+def _explain(body: bytes) -> _Status:
+    try:
+        return _STATUS.decode(body)
+    except msgspec.DecodeError:
+        # Not a Status object: a proxy's page or plain text; its beginning still helps.
+        return _Status(message=shorten(body.decode("utf-8", "replace"), 200))
+
+
+def from_connection_failure(
+    error: BaseException,
+    *,
+    cluster_name: str,
+    action: str,
+    address: str,
+    seconds: float,
+    timeout: float,
+) -> ExternalError:
+    """The error for a call that got no HTTP answer.
+
+    ``address`` is host:port as called, ``seconds`` how long the call lasted, ``timeout`` its limit.
+    """
+    where = f"Cluster {cluster_name}: could not {action}"
+    took = f"after {seconds:.1f} s"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return CertificateProblem(
+                f"{where}: {certificate_sentence(cause, address)}.",
+                code=certificate_code(cause),
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason is not None:
+            return _from_tls_failure(cause, where=where, address=address)
+        if isinstance(cause, socket.gaierror):
+            host = address.rsplit(":", 1)[0]
+            return Unreachable(
+                f"{where}: the name {host} was not resolved ({cause.strerror}).",
+                code="name_not_resolved",
+            )
+        if isinstance(cause, ConnectionRefusedError):
+            return Unreachable(
+                f"{where}: {address} refused the connection {took}.", code="connection_refused"
+            )
+    if seconds >= timeout * 0.95 or any(isinstance(e, TimeoutError) for e in _causes(error)):
+        return Unreachable(
+            f"{where}: {address} did not answer within {timeout:g} s (tried for {seconds:.1f} s).",
+            code="timed_out",
+        )
+    reason = shorten(_last_words(error), 200)
+    return Unreachable(f"{where}: the connection to {address} failed {took} ({reason}).")
+
+
+def _from_tls_failure(error: ssl.SSLError, *, where: str, address: str) -> ExternalError:
+    reason = (error.reason or "").replace("_", " ").lower()
+    if "alert" in reason:
+        return CertificateProblem(
+            f"{where}: {address} broke off TLS ({reason}); it does not accept our client "
+            "certificate or TLS version.",
+            code="refused_by_server",
+        )
+    if "wrong version number" in reason or "http request" in reason:
+        return CertificateProblem(f"{where}: {address} does not speak TLS.", code="not_tls")
+    return Unreachable(f"{where}: TLS with {address} broke off ({reason}).", code="tls_broke_off")
+
+
+# OpenSSL's X509_V_ERR_* numbers; the ssl module gives them no names.
+_CERTIFICATE_FAULTS = {
+    9: ("not_yet_valid", "is not valid yet"),
+    10: ("expired", "has expired"),
+    18: ("unknown_ca", "is self-signed and not the given CA"),
+    19: ("unknown_ca", "was not signed by the given CA"),
+    20: ("unknown_ca", "was not signed by the given CA"),
+    21: ("unknown_ca", "was not signed by the given CA"),
+    7: ("unknown_ca", "was not signed by the given CA"),
+    62: ("wrong_name", "is made for other names"),
+    64: ("wrong_name", "is made for other addresses"),
+}
+
+
+def certificate_code(error: ssl.SSLCertVerificationError) -> str:
+    """A stable code: expired, not_yet_valid, unknown_ca, wrong_name or certificate_problem."""
+    return _CERTIFICATE_FAULTS.get(error.verify_code, ("certificate_problem", ""))[0]
+
+
+def certificate_sentence(error: ssl.SSLCertVerificationError, address: str) -> str:
+    """What is wrong with the server's certificate, as the second half of a sentence."""
+    fault = _CERTIFICATE_FAULTS.get(error.verify_code)
+    if fault is None:
+        return f"the certificate of {address} was not accepted ({error.verify_message})"
+    return f"the certificate of {address} {fault[1]} ({error.verify_message.rstrip('.')})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what lies under it, whichever way the library keeps it."""
+    seen: set[int] = set()
+    waiting: list[BaseException] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        kept = (current.__cause__, current.__context__, *current.args)
+        waiting.extend(item for item in kept if isinstance(item, BaseException))
+
+
+def _last_words(error: BaseException) -> str:
+    """The innermost explanation: a library's own wrapping shows objects, not reasons."""
+    deepest = list(_causes(error))[-1]
+    return str(deepest) or type(deepest).__name__

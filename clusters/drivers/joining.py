@@ -1,0 +1,113 @@
+"""What kubeadm needs to join machines: bootstrap tokens, and what a cluster tells about itself."""
+
+import base64
+import binascii
+import secrets
+import string
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+
+from beidou.base.errors import PermanentError
+from clusters.drivers import certificates
+from clusters.drivers.answers import BootstrapToken, ClusterInfo, KubeadmConfig, KubeletConfig
+
+JOIN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
+_ALPHABET = string.ascii_lowercase + string.digits
+# The kubelet's own default where the configuration is silent.
+DEFAULT_CGROUP_DRIVER = "cgroupfs"
+
+
+def new_token(ttl: timedelta) -> BootstrapToken:
+    """A random token that ends after ``ttl``."""
+    token_id = _random(6)
+    return BootstrapToken(
+        token_id=token_id,
+        token=f"{token_id}.{_random(16)}",
+        expires_at=(datetime.now(UTC) + ttl).replace(microsecond=0),
+    )
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def secret_name(token_id: str) -> str:
+    return f"bootstrap-token-{token_id}"
+
+
+def token_secret(token: BootstrapToken, description: str) -> dict[str, Any]:
+    """The Secret that makes a token valid: for signing in as a new node and for discovery."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret_name(token.token_id), "namespace": "kube-system"},
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "description": description,
+            "token-id": token.token_id,
+            "token-secret": token.token.split(".")[1],
+            "expiration": token.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": JOIN_GROUP,
+        },
+    }
+
+
+def parse_cluster_info(data: Mapping[str, str], *, cluster_name: str) -> ClusterInfo:
+    """The content of kube-public/cluster-info."""
+    config = _mapping(data, "kubeconfig", "kube-public/cluster-info", cluster_name)
+    try:
+        cluster = config["clusters"][0]["cluster"]
+        ca_pem = base64.b64decode(cluster["certificate-authority-data"]).decode("ascii")
+        hashes = [
+            certificates.public_key_hash(item) for item in certificates.load_certificates(ca_pem)
+        ]
+        return ClusterInfo(server=cluster["server"], ca_pem=ca_pem, ca_cert_hashes=tuple(hashes))
+    except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
+        raise PermanentError(
+            f"Cluster {cluster_name}: the ConfigMap kube-public/cluster-info names no server "
+            "with its CA certificate."
+        ) from error
+
+
+def parse_kubelet_config(data: Mapping[str, str], *, cluster_name: str) -> KubeletConfig:
+    """The content of kube-system/kubelet-config."""
+    config = _mapping(data, "kubelet", "kube-system/kubelet-config", cluster_name)
+    return KubeletConfig(
+        cgroup_driver=str(config.get("cgroupDriver") or DEFAULT_CGROUP_DRIVER),
+        cluster_domain=str(config.get("clusterDomain") or ""),
+        cluster_dns=tuple(str(item) for item in config.get("clusterDNS") or ()),
+        text=data["kubelet"],
+    )
+
+
+def parse_kubeadm_config(data: Mapping[str, str], *, cluster_name: str) -> KubeadmConfig:
+    """The content of kube-system/kubeadm-config."""
+    name = "kube-system/kubeadm-config"
+    config = _mapping(data, "ClusterConfiguration", name, cluster_name)
+    networking = config.get("networking") or {}
+    return KubeadmConfig(
+        kubernetes_version=str(config.get("kubernetesVersion") or ""),
+        control_plane_endpoint=str(config.get("controlPlaneEndpoint") or ""),
+        image_repository=str(config.get("imageRepository") or ""),
+        pod_subnet=str(networking.get("podSubnet") or ""),
+        service_subnet=str(networking.get("serviceSubnet") or ""),
+        dns_domain=str(networking.get("dnsDomain") or ""),
+        text=data["ClusterConfiguration"],
+    )
+
+
+def _mapping(data: Mapping[str, str], key: str, config_map: str, cluster: str) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(data[key])
+    except (KeyError, yaml.YAMLError) as error:
+        raise PermanentError(
+            f"Cluster {cluster}: the ConfigMap {config_map} has no readable “{key}”."
+        ) from error
+    if not isinstance(config, dict):
+        raise PermanentError(f"Cluster {cluster}: “{key}” of {config_map} is not a mapping.")
+    return config
