@@ -1,0 +1,292 @@
+"""``Lab``: one fleet of hosts, clusters and back ends, started together and removed together."""
+
+import json
+import logging
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab import artifacts, binaries, cluster, hosts, network, state
+from lab.artifacts import ArtifactServer
+from lab.cluster import ClusterPlan, LabCluster
+from lab.errors import LabError
+from lab.hostimage import ensure_host_image
+from lab.hosts import Host
+from lab.paths import locked
+from lab.process import run, start_server, stop_recorded
+from lab.services.endpoint import Endpoint, accepts
+from lab.services.postgres import start_postgres
+from lab.services.redis import start_redis
+from lab.versions import DEFAULT_MINOR, release
+
+log = logging.getLogger("lab")
+
+ARTIFACT_PORT = 8080
+PARALLEL_BOOTS = 4
+CHROMIUM = "/usr/bin/chromium"
+
+
+class Lab:
+    """One lab with a network of its own; use it as a context manager or call ``stop``."""
+
+    def __init__(self, record: state.LabRecord) -> None:
+        self._record = record
+        self._lock = threading.RLock()
+        self._endpoints: dict[str, Endpoint] = {}
+
+    @classmethod
+    def start(cls, name: str, *, keep: bool = False) -> Self:
+        """Start an empty lab; leftovers of dead labs are removed first.
+
+        ``keep``: the lab outlives this process, until ``down`` or ``stop``.
+        """
+        remove_dead_labs()
+        lab = cls(state.claim(name, keep=keep))
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab-{name}", "-f", lab._key)
+        return lab
+
+    @classmethod
+    def attach(cls, name: str) -> Self:
+        """Open a living lab that this or another process has started."""
+        record = state.find(name)
+        if record is None or not record.is_alive():
+            raise LabError(f"No lab {name} is running.")
+        return cls(record)
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def folder(self) -> Path:
+        """The lab's own folder; tests may put files there, they go with the lab."""
+        return self._record.folder
+
+    @property
+    def gateway(self) -> str:
+        """The address under which hosts reach this machine."""
+        return self._record.gateway
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "ssh_key"
+
+    @property
+    def ssh_key(self) -> str:
+        """The private key that signs in as root on every host of the lab."""
+        return self._key.read_text()
+
+    @property
+    def ssh_public_key(self) -> str:
+        return self._key.with_suffix(".pub").read_text().strip()
+
+    # Hosts
+
+    def host(self, name: str, *, memory: str | None = None) -> Host:
+        """Start one host and wait until it can be used; ``memory`` limits it (e.g. "512m")."""
+        self._ensure_network()
+        image = ensure_host_image()
+        log.info("Starting host %s.", name)
+        return Host.boot(
+            self._record, name, image=image, authorized_key=self.ssh_public_key, memory=memory
+        )
+
+    def hosts(self, count: int, *, prefix: str = "host") -> list[Host]:
+        """Start several hosts at once, named prefix-1 to prefix-N."""
+        return self._boot([f"{prefix}-{number}" for number in range(1, count + 1)])
+
+    def find_hosts(self) -> list[Host]:
+        """All running hosts of this lab, whoever started them."""
+        return hosts.find_hosts(self.name)
+
+    def _boot(self, names: Sequence[str]) -> list[Host]:
+        self._ensure_network()
+        ensure_host_image()
+        with ThreadPoolExecutor(max_workers=PARALLEL_BOOTS) as pool:
+            return list(pool.map(self.host, names))
+
+    def _ensure_network(self) -> None:
+        with locked("network", folder=self.folder):
+            network.ensure_network(self._record)
+
+    # Clusters
+
+    def cluster(
+        self,
+        name: str,
+        *,
+        control_planes: int = 1,
+        workers: int = 1,
+        version: str = DEFAULT_MINOR,
+    ) -> LabCluster:
+        """Make a kubeadm cluster on new hosts named after it; returns when all of it is ready."""
+        chosen = release(version)
+        source = self.artifacts(version)
+        control_names = [f"{name}-control-{number + 1}" for number in range(control_planes)]
+        worker_names = [f"{name}-worker-{number + 1}" for number in range(workers)]
+        booted = self._boot([*control_names, *worker_names])
+        index = self._claim_cluster(name)
+        plan = ClusterPlan(
+            name=name,
+            release=chosen,
+            control_planes=booted[:control_planes],
+            workers=booted[control_planes:],
+            pod_subnet=f"10.{128 + index}.0.0/16",
+            service_subnet=f"10.{192 + index}.0.0/16",
+            folder=self._cluster_folder(name),
+        )
+        log.info("Making cluster %s (Kubernetes %s).", name, chosen.version)
+        made = cluster.create_cluster(plan, source, self._kubectl(chosen.version))
+        record = {"version": made.version, "server": made.server}
+        record["nodes"] = " ".join(host.name for host in made.nodes)
+        (plan.folder / "cluster.json").write_text(json.dumps(record))
+        return made
+
+    def find_cluster(self, name: str) -> LabCluster:
+        """A cluster of this lab that another process has made."""
+        folder = self._cluster_folder(name)
+        if not (folder / "cluster.json").exists():
+            raise LabError(f"The lab {self.name} has no cluster {name}.")
+        record = json.loads((folder / "cluster.json").read_text())
+        running = {host.name: host for host in self.find_hosts()}
+        return LabCluster(
+            name=name,
+            version=record["version"],
+            server=record["server"],
+            kubeconfig_path=folder / "kubeconfig",
+            kubectl_path=self._kubectl(record["version"]),
+            nodes=[running[node] for node in record["nodes"].split() if node in running],
+        )
+
+    def cluster_names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.folder.glob("clusters/*/cluster.json"))
+
+    def _cluster_folder(self, name: str) -> Path:
+        return self.folder / "clusters" / name
+
+    def _claim_cluster(self, name: str) -> int:
+        """Make the cluster's folder and return its number in this lab, which decides its ranges."""
+        with locked("clusters", folder=self.folder):
+            folder = self._cluster_folder(name)
+            if folder.exists():
+                raise LabError(f"The lab {self.name} has a cluster {name} already.")
+            index = len(list(folder.parent.glob("*")))
+            if index >= 60:
+                raise LabError(f"The lab {self.name} has made 60 clusters; start another lab.")
+            folder.mkdir(parents=True)
+            return index
+
+    def _kubectl(self, version: str) -> Path:
+        return binaries.kubernetes_folder(release(version)) / "kubectl"
+
+    # Artifacts
+
+    def artifacts(self, *versions: str) -> ArtifactServer:
+        """Serve what hosts install from; the same server at each call.
+
+        It has the named releases, the default one, and every other that is built already.
+        """
+        self._ensure_network()
+        root = self.folder / "artifacts"
+        wanted = [release(version) for version in (DEFAULT_MINOR, *versions)]
+        with self._lock, locked("artifacts", folder=self.folder):
+            is_served = root.exists()
+            for one in (*wanted, *artifacts.built_releases()):
+                artifacts.add_release(root, one)
+            if not is_served:
+                self._serve(root, "artifacts", ARTIFACT_PORT)
+        return ArtifactServer(url=f"http://{self.gateway}:{ARTIFACT_PORT}", root=root)
+
+    def serve(self, root: Path, *, port: int) -> str:
+        """Serve a folder over HTTP to the hosts (and this machine); return its URL.
+
+        ``port`` is any free one of the gateway address except 8080, the artifact server's.
+        """
+        self._ensure_network()
+        self._serve(root, f"files-{port}", port)
+        return f"http://{self.gateway}:{port}"
+
+    def _serve(self, root: Path, name: str, port: int) -> None:
+        server = start_server(
+            name,
+            sys.executable,
+            "-m",
+            "lab.fileserver",
+            root,
+            self.gateway,
+            str(port),
+            folder=self.folder,
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        server.wait_until(lambda: accepts(port, self.gateway), timeout=30)
+
+    # Back ends
+
+    def postgres(self) -> str:
+        """The URL of a PostgreSQL database, empty when first asked for."""
+        return self._endpoint("postgres", lambda: start_postgres(self._record)).url
+
+    def redis(self) -> str:
+        """The URL of a Redis server."""
+        return self._endpoint("redis", lambda: start_redis(self._record)).url
+
+    @property
+    def chromium(self) -> Path:
+        """The browser; start it with the switches of ``docs/lab.md``."""
+        if not Path(CHROMIUM).exists():
+            raise LabError("Chromium is missing; `python -m lab setup` installs it.")
+        return Path(CHROMIUM)
+
+    def _endpoint(self, name: str, start: Callable[[], Endpoint]) -> Endpoint:
+        with self._lock:
+            if name not in self._endpoints:
+                log.info("Starting %s.", name)
+                self._endpoints[name] = start()
+            return self._endpoints[name]
+
+    # The end
+
+    def stop(self) -> None:
+        """Remove everything the lab started; harmless when it is stopped already."""
+        remove_lab(self._record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def remove_lab(record: state.LabRecord) -> None:
+    """Remove hosts, servers, network and folder of a lab, living or dead."""
+    if podman_is_installed():
+        hosts.remove_hosts(record.name)
+    stop_recorded(record.folder)
+    if podman_is_installed():
+        network.remove_network(record.name)
+    state.forget(record)
+
+
+def remove_dead_labs() -> None:
+    """Remove what labs left behind whose owner is gone."""
+    for record in state.records():
+        if not record.is_alive():
+            with locked(f"remove-{record.name}"):
+                if state.find(record.name) == record:
+                    log.info("Removing what the dead lab %s left behind.", record.name)
+                    remove_lab(record)
+
+
+def podman_is_installed() -> bool:
+    """Without podman a lab can still have back ends, but no hosts."""
+    return shutil.which("podman") is not None

@@ -1,0 +1,71 @@
+"""PostgreSQL 15 of Debian with a database of its own, without durability (it is for tests)."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.process import run, start_server
+from lab.services.endpoint import Endpoint, accepts
+from lab.state import LabRecord, claim_port
+
+USER = "beidou"
+DATABASE = "beidou"
+
+
+def start_postgres(record: LabRecord, name: str = "postgres") -> Endpoint:
+    """Make a fresh cluster folder, start the server and create the database."""
+    programs = _programs()
+    port = claim_port(record)
+    password = secrets.token_urlsafe(12)
+    folder = record.folder / name
+    folder.mkdir()
+    password_file = folder / "password"
+    password_file.write_text(password)
+    run_as: tuple[str, ...] = ()
+    user = None
+    if os.getuid() == 0:  # the server refuses to run as root
+        user = "postgres"
+        run_as = ("setpriv", "--reuid", user, "--regid", user, "--clear-groups")
+        for path in (folder, password_file):
+            shutil.chown(path, user, user)
+    data = folder / "data"
+    run(
+        *run_as, programs / "initdb", "--pgdata", data, "--username", USER,
+        "--pwfile", password_file, "--auth", "scram-sha-256", "--encoding", "UTF8",
+        "--locale", "C.UTF-8", "--no-sync",
+        cwd=folder,
+    )  # fmt: skip
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": str(folder),
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "max_connections": "200",
+    }
+    options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+    server = start_server(
+        name,
+        programs / "postgres",
+        "-D",
+        data,
+        *options,
+        folder=record.folder,
+        user=user,
+        cwd=folder,
+    )
+    server.wait_until(lambda: accepts(port), timeout=60)
+    psql = (programs / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", USER, "-d", "postgres")
+    run(*psql, "-c", f"CREATE DATABASE {DATABASE}", env={"PGPASSWORD": password})
+    return Endpoint(f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}", server)
+
+
+def _programs() -> Path:
+    """The folder of the newest PostgreSQL installed; Debian keeps it off the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+    if not found:
+        raise LabError("PostgreSQL is missing; `python -m lab setup` installs it.")
+    return found[-1]
