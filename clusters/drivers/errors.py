@@ -5,6 +5,7 @@ other secrets of the call are removed before the server's own words are quoted. 
 (urllib3, aiohttp, ssl, socket) are named nowhere else: both clients translate here.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Collection, Iterator
@@ -126,6 +127,13 @@ def from_http_status(
         exists = explanation.reason == "AlreadyExists"
         return Conflict409(message, code="already_exists" if exists else "changed_meanwhile")
     return _BY_HTTP_STATUS.get(status, PermanentError)(message)
+
+
+def retry_after_seconds(header: str | None) -> float:
+    """A Retry-After in seconds; 5 when it is missing or a date, never more than five minutes."""
+    if header is None or not re.fullmatch(r"[0-9]{1,9}", header):
+        return 5.0
+    return min(float(header), 300.0)
 
 
 def _explain(body: bytes) -> _Status:

@@ -6,15 +6,19 @@ the rest of the product sees: flat, in exact units, small enough for tens of tho
 Nothing heavy may be imported here: the collector lives on this module.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Generic, TypeVar
 
 import msgspec
 
 from clusters.drivers import quantity
 from clusters.drivers.pod_resources import PodResources, RawPodSpec, effective_resources
+
+logger = logging.getLogger(__name__)
 
 ROLE_LABEL_PREFIX = "node-role.kubernetes.io/"
 ROLE_LABEL = "kubernetes.io/role"
@@ -245,18 +249,19 @@ def pod_info(raw: RawPod) -> PodInfo:
     metadata = raw.metadata
     owner = next((item for item in metadata.owner_references or () if item.controller), None)
     conditions = raw.status.conditions or ()
+    # Tens of thousands of pods share a few hundred of these texts.
     return PodInfo(
-        namespace=metadata.namespace,
+        namespace=intern(metadata.namespace),
         name=metadata.name,
         uid=metadata.uid,
         resource_version=metadata.resource_version,
-        node_name=raw.spec.node_name or "",
-        phase=raw.status.phase,
+        node_name=intern(raw.spec.node_name or ""),
+        phase=intern(raw.status.phase),
         is_ready=any(item.type == "Ready" and item.status == "True" for item in conditions),
         is_terminating=metadata.deletion_timestamp is not None,
         created_at=metadata.creation_timestamp,
-        owner_kind=owner.kind if owner else "",
-        owner_name=owner.name if owner else "",
+        owner_kind=intern(owner.kind) if owner else "",
+        owner_name=intern(owner.name) if owner else "",
         resources=effective_resources(raw.spec),
     )
 
@@ -328,14 +333,33 @@ class Resource(Generic[RawT, InfoT]):
         self._objects = msgspec.json.Decoder(raw)
 
     def decode_page(self, data: bytes) -> tuple[list[InfoT], ListMetadata]:
-        """Objects and position of one page; ValueError when it is not what the API promises."""
-        page: Page[RawT] = self._pages.decode(data)
-        return [self._convert(item) for item in page.items or ()], page.metadata
+        """Objects and position of one page; ValueError when it is no page at all.
+
+        An object that cannot be read (programs write odd things through the API) is left out and
+        logged, so that it does not hide all others.
+        """
+        try:
+            page = self._pages.decode(data)
+            return [self._convert(item) for item in page.items or ()], page.metadata
+        except ValueError:
+            rough = _ROUGH_PAGES.decode(data)
+        found = (self.decode_if_readable(item) for item in rough.items or ())
+        return [item for item in found if item is not None], rough.metadata
 
     def decode_object(self, data: bytes | msgspec.Raw) -> InfoT:
-        """One object, as an event of a watch carries it; ValueError as above."""
+        """One object; ValueError when it cannot be read."""
         return self._convert(self._objects.decode(data))
 
+    def decode_if_readable(self, data: bytes | msgspec.Raw) -> InfoT | None:
+        """One object of many; None, and a line in the log, when it cannot be read."""
+        try:
+            return self.decode_object(data)
+        except ValueError as error:
+            logger.warning("Left out one of the %s that cannot be read: %s", self.title, error)
+            return None
+
+
+_ROUGH_PAGES = msgspec.json.Decoder(Page[msgspec.Raw])
 
 NODES: Resource[RawNode, NodeInfo] = Resource("/api/v1/nodes", RawNode, node_info, title="nodes")
 PODS: Resource[RawPod, PodInfo] = Resource("/api/v1/pods", RawPod, pod_info, title="pods")

@@ -111,7 +111,7 @@ class Transport:
             data,
             cluster_name=self.cluster_name,
             action=action,
-            retry_after=_seconds(response.headers.get("Retry-After")),
+            retry_after=errors.retry_after_seconds(response.headers.get("Retry-After")),
             secrets=(self.connection.token or "", *secrets),
         )
 
@@ -183,8 +183,3 @@ def _read(response: BaseHTTPResponse, *, until: float, at_most: int) -> bytes:
         response.close()
     response.release_conn()
     return b"".join(chunks)
-
-
-def _seconds(text: str | None) -> float:
-    """A Retry-After in seconds; 5 when it is missing, a date or absurd."""
-    return min(float(text), 300.0) if text and text.isascii() and text.isdigit() else 5.0
