@@ -18,7 +18,7 @@ IMAGES = "images.tar"
 CONTROL_PLANE_IMAGES = "control-plane-images.tar"
 PROBE_IMAGE = f"{REGISTRY}/beidou/probe:1"
 CNI_IMAGE = f"{REGISTRY}/lab-cni:1"
-_RECIPE = "1"
+_RECIPE = "2"
 
 
 @dataclass(frozen=True)

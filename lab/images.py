@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.paths import building, cache_root, locked
 from lab.process import run
 from lab.versions import ARCHITECTURE
 
-BUSYBOX = Path("/bin/busybox")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -124,11 +124,11 @@ def program_image(
 
 
 def shell_image(name: str, *, files: Mapping[str, Path] | None = None) -> Image:
-    """An image with a shell and the usual small programs, all links to one static busybox."""
-    applets = run(BUSYBOX, "--list").split()
+    """An image with a shell and the usual small programs, all links to one busybox."""
+    applets = run(ensure_busybox(), "--list").split()
     return Image(
         name=name,
-        files={"bin/busybox": BUSYBOX, **(files or {})},
+        files={**_busybox_files(), **(files or {})},
         links={f"bin/{applet}": "busybox" for applet in applets if applet != "busybox"},
     )
 
@@ -146,9 +146,32 @@ def kube_proxy_image(name: str, kube_proxy: Path) -> Image:
         files[str(plugin).lstrip("/")] = plugin.resolve()
     return Image(
         name=name,
-        files={**files, "bin/busybox": BUSYBOX},
+        files={**files, **_busybox_files()},
         links={"usr/sbin/iptables": "iptables-nft", "bin/sh": "busybox"},
     )
+
+
+def ensure_busybox() -> Path:
+    """Debian's dynamic busybox, unpacked into the cache.
+
+    The static one, which may be installed, crashes as soon as it looks up a name; both cannot be
+    installed at once.
+    """
+    folder = cache_root() / "bin" / "busybox"
+    with locked("busybox"):
+        if not folder.exists():
+            with building(folder) as target:
+                apt = ("apt-get", "-o", "APT::Sandbox::User=root", "--quiet")
+                run(*apt, "download", "busybox", cwd=target, timeout=300)
+                (package,) = target.glob("busybox_*.deb")
+                run("dpkg-deb", "--extract", package, target / "root")
+                package.unlink()
+    return folder / "root/bin/busybox"
+
+
+def _busybox_files() -> dict[str, Path]:
+    busybox = ensure_busybox()
+    return {"bin/busybox": busybox, **_libraries(busybox)}
 
 
 def _libraries(program: Path) -> dict[str, Path]:
