@@ -1,0 +1,60 @@
+#!/usr/bin/python
+"""Tell to which cluster the host belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.beidou.host_files import HostFiles
+from ansible.module_utils.beidou.membership import OTHER, read_membership
+
+DOCUMENTATION = r"""
+module: cluster_membership
+short_description: Tell to which cluster the host belongs
+description:
+  - Compares the authority and the node name in the kubelet's credentials with the wanted ones.
+  - Fails when the host belongs to another cluster or under another name; changes nothing.
+options:
+  ca_cert_hashes:
+    description: "Pins of the wanted cluster's authority, C(sha256:…)."
+    type: list
+    elements: str
+    required: true
+  node_name: {description: Name the node should have., type: str, required: true}
+"""
+EXAMPLES = r"""
+- name: Make sure that the machine belongs to no other cluster
+  cluster_membership:
+    ca_cert_hashes: ["sha256:4f…"]
+    node_name: worker-1
+"""
+RETURN = r"""
+state:
+  description: "C(none), C(partial) (an interrupted join) or C(joined)."
+  type: str
+  returned: always
+server: {description: API server in the kubelet's credentials., type: str, returned: always}
+authority: {description: Pin of the authority there., type: str, returned: always}
+node_name: {description: Node name there., type: str, returned: always}
+"""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "ca_cert_hashes": {"type": "list", "elements": "str", "required": True},
+            "node_name": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    found = read_membership(HostFiles(), wanted["ca_cert_hashes"], wanted["node_name"])
+    answer = dataclasses.asdict(found)
+    if found.state == OTHER:
+        module.fail_json(msg=found.reason, **answer)
+    module.exit_json(changed=False, **answer)
+
+
+if __name__ == "__main__":
+    main()
