@@ -18,6 +18,8 @@ TRUST_PROXY: bool = CONFIG.trust_proxy
 ALLOW_INSECURE_TLS: bool = CONFIG.allow_insecure_tls
 OPERATIONS_PER_CLUSTER: int = CONFIG.operations_per_cluster
 ANSIBLE_FORKS: int = CONFIG.ansible_forks
+HOST: str = CONFIG.host
+PORT: int = CONFIG.port
 METRICS_TOKEN: str | None = CONFIG.metrics_token
 
 INSTALLED_APPS = [
