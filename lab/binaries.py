@@ -36,6 +36,13 @@ KUBERNETES_COMMANDS = (
     "kubectl",
     "kube-proxy",
 )
+KWOK_STAGES = (
+    "kustomize/stage/node/fast/node-initialize.yaml",
+    "kustomize/stage/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "kustomize/stage/pod/fast/pod-ready.yaml",
+    "kustomize/stage/pod/fast/pod-complete.yaml",
+    "kustomize/stage/pod/fast/pod-delete.yaml",
+)
 PAUSE_VERSION = "3.10"
 
 
@@ -44,12 +51,14 @@ class Component:
     """One module folder under ``lab/modules`` and the commands built from it.
 
     ``packages`` maps the name of each wanted binary to the Go package of its main function.
+    ``texts`` names files of the module's source that are joined into ``stages.yaml`` beside them.
     """
 
     name: str
     packages: dict[str, str]
     linker_flags: str = "-s -w"
     release: KubernetesRelease | None = field(default=None)
+    texts: tuple[str, ...] = ()
 
     @property
     def module(self) -> Path:
@@ -62,6 +71,7 @@ class Component:
             self.linker_flags,
             json.dumps(self.packages, sort_keys=True),
             PAUSE_VERSION if self.release else "",
+            *self.texts,
         )
 
     def folder(self) -> Path:
@@ -94,7 +104,7 @@ COMPONENTS = {
         Component("etcdctl", {"etcdctl": "go.etcd.io/etcd/etcdctl/v3"}),
         Component("etcdutl", {"etcdutl": "go.etcd.io/etcd/etcdutl/v3"}),
         Component("coredns", {"coredns": "github.com/coredns/coredns"}),
-        Component("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+        Component("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, texts=KWOK_STAGES),
         Component("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
         Component("versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
     )
@@ -153,6 +163,10 @@ def _build(component: Component, target: Path) -> None:
             built.rename(target / name)
     if component.release:
         _build_pause(go, component, target)
+    if component.texts:
+        source = _module_source(go, component, "sigs.k8s.io/kwok")
+        texts = [(source / path).read_text() for path in component.texts]
+        (target / "stages.yaml").write_text("\n---\n".join(texts))
 
 
 def _binary_name(package: str) -> str:
@@ -162,10 +176,13 @@ def _binary_name(package: str) -> str:
 
 
 def _build_pause(go: str, component: Component, target: Path) -> None:
-    source = run(go, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes", cwd=component.module)
-    pause = Path(source.strip()) / "build/pause/linux/pause.c"
+    pause = _module_source(go, component, "k8s.io/kubernetes") / "build/pause/linux/pause.c"
     version = f"-DVERSION={PAUSE_VERSION}"
     run("gcc", "-Os", "-s", "-static", version, "-o", target / "pause", pause)
+
+
+def _module_source(go: str, component: Component, module: str) -> Path:
+    return Path(run(go, "list", "-m", "-f", "{{.Dir}}", module, cwd=component.module).strip())
 
 
 def ensure_go() -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab import artifacts, cni
 from lab.artifacts import ArtifactServer
 from lab.hosts import Host
-from lab.process import run, wait_for
+from lab.process import run, status_of, wait_for
 from lab.versions import REGISTRY, KubernetesRelease
 
 log = logging.getLogger("lab")
@@ -127,15 +127,20 @@ class LabCluster:
         self, command: str | Sequence[str], *, input_text: str | None = None, timeout: float = 120
     ) -> str:
         """Run kubectl as administrator; a string is split at blanks, a list taken as it is."""
-        words = command.split() if isinstance(command, str) else list(command)
-        return run(
+        return run(*self._kubectl(command), input_text=input_text, timeout=timeout)
+
+    def try_kubectl(self, command: str | Sequence[str]) -> tuple[int, str]:
+        """Run kubectl where failure is an answer; return its status and output."""
+        return status_of(*self._kubectl(command))
+
+    def _kubectl(self, command: str | Sequence[str]) -> list[str | Path]:
+        words = command.split() if isinstance(command, str) else command
+        return [
             self.kubectl_path,
             f"--kubeconfig={self.kubeconfig_path}",
             f"--cache-dir={self.kubeconfig_path.parent / 'kubectl-cache'}",
             *words,
-            input_text=input_text,
-            timeout=timeout,
-        )
+        ]
 
     def apply(self, manifest: str) -> None:
         """Create or change the objects of a manifest."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab import artifacts, binaries, cluster, hosts, network, state
+from lab import artifacts, binaries, cluster, controlplane, hosts, kwok, network, state
 from lab.artifacts import ArtifactServer
 from lab.cluster import ClusterPlan, LabCluster
 from lab.errors import LabError
@@ -142,9 +142,37 @@ class Lab:
         )
         log.info("Making cluster %s (Kubernetes %s).", name, chosen.version)
         made = cluster.create_cluster(plan, source, self._kubectl(chosen.version))
+        return self._record_cluster(made)
+
+    def kwok_cluster(
+        self,
+        name: str = "kwok",
+        *,
+        nodes: int = 200,
+        pods: int = 1000,
+        version: str = DEFAULT_MINOR,
+        controllers: bool = False,
+    ) -> LabCluster:
+        """Make a cluster of fake nodes and pods on a real API server on 127.0.0.1.
+
+        ``controllers`` starts controller manager and scheduler as well, for Deployments and the
+        like; without them nothing but the API server, etcd and kwok takes a core.
+        """
+        index = self._claim_cluster(name)
+        log.info("Making kwok cluster %s of %s nodes and %s pods (%s).", name, nodes, pods, index)
+        folder = self._cluster_folder(name)
+        plane = controlplane.start_control_plane(self._record, name, folder, release(version))
+        kwok.fill(plane, nodes=nodes, pods=pods)
+        if controllers:
+            controlplane.start_controllers(self._record, plane)
+        kwok.start_kwok(self._record, plane)
+        return self._record_cluster(plane.cluster)
+
+    def _record_cluster(self, made: LabCluster) -> LabCluster:
+        """Write down what another process needs to find the cluster."""
         record = {"version": made.version, "server": made.server}
         record["nodes"] = " ".join(host.name for host in made.nodes)
-        (plan.folder / "cluster.json").write_text(json.dumps(record))
+        (self._cluster_folder(made.name) / "cluster.json").write_text(json.dumps(record))
         return made
 
     def find_cluster(self, name: str) -> LabCluster:

@@ -56,6 +56,24 @@ def run(
     return done.stdout
 
 
+def status_of(*command: str | Path, timeout: float = 30) -> tuple[int, str]:
+    """Run a program that may fail as part of its work; return its status and all its output."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"`{_title(words)}` did not end within {timeout:.0f} s.") from error
+    return done.returncode, done.stdout + done.stderr
+
+
 def run_logged(
     *command: str | Path,
     log_file: Path,
