@@ -5,7 +5,7 @@ number, and anything else is ``MalformedFacts``.  Lists of a part that could not
 not empty; ``Facts.unread`` says why.  All sizes are bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Final
@@ -157,7 +157,7 @@ def gather(
     concurrency: int = ssh.CONCURRENCY,
     timeout: float = ssh.RUN_TIMEOUT,
     connect_timeout: float = ssh.CONNECT_TIMEOUT,
-) -> Iterator[tuple[ssh.Target, Facts | ssh.Failure]]:
+) -> Generator[tuple[ssh.Target, Facts | ssh.Failure], None, None]:
     """Ask many hosts; yields each one's facts, or why there are none, as soon as it is known."""
     outcomes = ssh.run_many(
         targets,

@@ -35,7 +35,8 @@ COMMAND_SECONDS = 5
 # What vendors leave in the firmware when they fill in nothing; the same on many machines.
 PLACEHOLDER = re.compile(
     r"(to be filled by o\.e\.m\.|default string|system (serial number|product name)|none|n/?a"
-    r"|not (specified|available|applicable|present)|unknown|chassis.*tag|0+|[0f]{8}-[0f-]+|03000200-0400-.+|\.+)$",
+    r"|not (specified|available|applicable|present)|unknown|chassis.*tag"
+    r"|0+|[0f]{8}-[0f-]+|03000200-0400-.+|\.+)$",
     re.IGNORECASE,
 )
 MAX_SYNC_ERROR_MICROSECONDS = 16000000  # the kernel's own limit for "synchronized"

@@ -7,7 +7,7 @@ other conversations go on, and their time limits are not eaten up by the caller.
 import asyncio
 import contextlib
 import queue
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 def as_completed(
     asked: Iterable[Asked], ask: Callable[[Asked], Awaitable[Answer]], *, concurrency: int
-) -> Iterator[tuple[Asked, Answer]]:
+) -> Generator[tuple[Asked, Answer], None, None]:
     """Yield ``(item, answer)`` in the order of completion, ``concurrency`` items at a time.
 
     ``ask`` turns expected failures into answers; what it raises ends everything and is raised

@@ -7,7 +7,7 @@ the others for longer than its own limits.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Final
 
 from beidou.base.errors import ExternalError, InvalidInput
@@ -101,7 +101,7 @@ def run_many(
     concurrency: int = CONCURRENCY,
     timeout: float = RUN_TIMEOUT,
     connect_timeout: float = CONNECT_TIMEOUT,
-) -> Iterator[tuple[Target, Result | Failure]]:
+) -> Generator[tuple[Target, Result | Failure], None, None]:
     """Run a script on many hosts; yields each host's outcome as soon as it is known.
 
     Nothing starts before the first item is asked for; closing the iterator ends what still runs.

@@ -364,6 +364,9 @@ async def _become_root(process: asyncssh.SSHClientProcess[bytes], target: Target
             process.stdin.write(target.become_password.encode() + b"\n")
             was_asked = True
     except asyncio.IncompleteReadError as error:
+        await process.wait_closed()
+        if process.returncode is None:
+            raise _broken(target, None) from error
         said = error.partial.decode(errors="replace")
         reason = shorten(said, 200) or "it ended without a word"
         message = f"{target.user} cannot become root on {target.place} through sudo: {reason}"

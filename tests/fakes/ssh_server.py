@@ -7,6 +7,8 @@ it accepts connections and says nothing.
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from typing import Literal, Self
 import asyncssh
 
 Sudo = Literal["free", "password", "refused", "missing"]
-HangAt = Literal["sign_in", "command"]
+Trouble = Literal["hangs_in_sign_in", "hangs_in_command", "cuts_in_command"]
 
 _FREE_SUDO = """#!/bin/sh
 # Understands the options the driver uses and asks for nothing.
@@ -68,7 +70,7 @@ class SshServer:
     host_key_type: str = "ssh-ed25519"
     keys: dict[str, list[asyncssh.SSHKey]] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
-    hang_at: HangAt | None = None
+    trouble: Trouble | None = None
     sudo: Sudo = "free"
     greeting: str = ""
     attempts: list[str] = field(default_factory=list)
@@ -81,7 +83,7 @@ class SshServer:
         self._folder = tempfile.TemporaryDirectory(prefix="fake-ssh-")
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._children: set[asyncio.subprocess.Process] = set()
+        self._commands: set[asyncio.Task[None]] = set()
         self.address = "127.0.0.1"
         self.host_key = ""
 
@@ -103,10 +105,6 @@ class SshServer:
         self.host_key = public_line(keys[0])
         self._call(self._listen(keys))
 
-    def drop_connections(self) -> None:
-        """Cut every open connection without a word."""
-        self._call(self._abort())
-
     def _call(self, work: Coroutine[None, None, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
@@ -118,7 +116,7 @@ class SshServer:
             reuse_address=True,
             server_factory=lambda: _Server(self),
             server_host_keys=host_keys,
-            process_factory=self._run,
+            process_factory=self._start,
             encoding=None,
             login_timeout=0,
         )
@@ -129,19 +127,25 @@ class SshServer:
             self._acceptor.close()
             await self._acceptor.wait_closed()
         await self._abort()
-        for child in list(self._children):
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        await asyncio.gather(*self._commands)
 
     async def _abort(self) -> None:
         for connection in list(self._connections):
             connection.abort()
             await connection.wait_closed()
 
+    def _start(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
+        command = self._loop.create_task(self._run(process))
+        self._commands.add(command)
+        command.add_done_callback(self._commands.discard)
+
     async def _run(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
-        if self.hang_at == "command":
-            await asyncio.Event().wait()
+        """Run one command until it ends or the client leaves."""
+        if self.trouble == "cuts_in_command":
+            process.get_extra_info("connection").abort()
+        if self.trouble in ("hangs_in_command", "cuts_in_command"):
+            await process.wait_closed()
+            return
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -150,23 +154,17 @@ class SshServer:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={"PATH": self._path(), "HOME": self._folder.name, "LANG": "C.UTF-8"},
+            start_new_session=True,
         )
-        self._children.add(child)
-        try:
-            assert child.stdin
-            assert child.stdout
-            assert child.stderr
-            feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
-            await asyncio.gather(
-                _pass_on(child.stdout, process.stdout), _pass_on(child.stderr, process.stderr)
-            )
-            process.exit(await child.wait())
-            feeding.cancel()
-        except (OSError, asyncssh.Error):  # the client went away
-            child.kill()
-            await child.wait()
-        finally:
-            self._children.discard(child)
+        feeding = asyncio.create_task(_feed(process, child))
+        answering = asyncio.create_task(_answer(process, child))
+        left = asyncio.create_task(process.wait_closed())
+        watched: set[asyncio.Task[None]] = {answering, left}
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feeding, answering, left):
+            task.cancel()
+        await asyncio.gather(feeding, answering, left, return_exceptions=True)
+        await _end(child)
 
     def _path(self) -> str:
         """Folders of the commands: the scripted sudo, then this Python, then the system's."""
@@ -201,7 +199,7 @@ class _Server(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         self._server.attempts.append(username)
-        if self._server.hang_at == "sign_in":
+        if self._server.trouble == "hangs_in_sign_in":
             await asyncio.Event().wait()
         return True
 
@@ -222,18 +220,51 @@ class _Server(asyncssh.SSHServer):
         return self._server.passwords.get(username) == password
 
 
-async def _feed(source: "asyncssh.SSHReader[bytes]", sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.Error):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    sink.close()
+async def _feed(
+    process: "asyncssh.SSHServerProcess[bytes]", child: asyncio.subprocess.Process
+) -> None:
+    assert child.stdin
+    try:
+        while data := await process.stdin.read(65536):
+            child.stdin.write(data)
+            await child.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError, asyncssh.Error):
+        pass  # the command reads no further, or the client left
+    finally:
+        child.stdin.close()
+
+
+async def _answer(
+    process: "asyncssh.SSHServerProcess[bytes]", child: asyncio.subprocess.Process
+) -> None:
+    """Pass on what the command prints, then how it ended."""
+    assert child.stdout
+    assert child.stderr
+    with contextlib.suppress(BrokenPipeError, asyncssh.Error):  # the client left
+        await asyncio.gather(
+            _pass_on(child.stdout, process.stdout), _pass_on(child.stderr, process.stderr)
+        )
+        status = await child.wait()
+        if status < 0:
+            process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+        else:
+            process.exit(status)
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: "asyncssh.SSHWriter[bytes]") -> None:
     while data := await source.read(65536):
         sink.write(data)
         await sink.drain()
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Kill what is left of a command and read its pipes to their end, which closes them."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    for pipe in (child.stdout, child.stderr):
+        while pipe and await pipe.read(65536):
+            pass
+    await child.wait()
 
 
 @contextlib.contextmanager
