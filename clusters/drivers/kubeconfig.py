@@ -431,7 +431,7 @@ def _check_token(token: str, *, now: datetime, field_name: str) -> None:
 
 def _since(moment: datetime, now: datetime) -> str:
     days = (now - moment).days
-    ago = "today" if days == 0 else f"{days} day{'s' if days > 1 else ''} ago"
+    ago = "less than a day ago" if days == 0 else f"{days} day{'s' if days > 1 else ''} ago"
     return f"on {moment:%Y-%m-%d at %H:%M} UTC ({ago})"
 
 

@@ -505,7 +505,7 @@ def list_reply(
 
 def node(name: str, *, version: str = "1", ready: str = "True", **spec: Any) -> dict[str, Any]:
     """A Node as a kubelet reports it, in short."""
-    resources = {"cpu": "4", "memory": "16384Ki", "ephemeral-storage": "100Gi", "pods": "110"}
+    resources = {"cpu": "4", "memory": "16777216Ki", "ephemeral-storage": "100Gi", "pods": "110"}
     return {
         "metadata": {
             "name": name,
