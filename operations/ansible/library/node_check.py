@@ -61,6 +61,7 @@ waited_seconds:
   returned: always
 """
 SERVICES = ("containerd", "kubelet")
+STARTING_SECONDS = 30
 
 
 def look(values: Mapping[str, Any]) -> list[Check]:
@@ -73,6 +74,18 @@ def look(values: Mapping[str, Any]) -> list[Check]:
         node_state.check_kubelet_version(kubelet, values["kubernetes_version"]),
         *node_state.check_processes(running, values["processes"]),
     ]
+
+
+def look_at_log(longest: float) -> tuple[list[str], float]:
+    """Errors of the kubelet, and how many seconds back; what it said while it started is left out.
+
+    A starting kubelet complains of what is about to come.
+    """
+    age = node_state.service_age("kubelet", time.clock_gettime(time.CLOCK_MONOTONIC))
+    seconds = max(0.0, min(longest, age - STARTING_SECONDS))
+    since = time.time() - seconds
+    command = ("journalctl", "--unit=kubelet", f"--since=@{since:.0f}", "--output=short-unix")
+    return node_state.errors_in_log(output_of(*command, "--no-pager"), since), seconds
 
 
 def main() -> None:
@@ -95,11 +108,8 @@ def main() -> None:
         time.sleep(1)
         checks = look(values)
     waited = round(time.monotonic() - begin, 1)
-    minutes = values["log_minutes"]
-    since = f"--since=-{minutes}min"
-    log = output_of("journalctl", "--unit=kubelet", since, "--output=cat", "--no-pager")
-    errors = node_state.errors_in_log(log)
-    checks.append(node_state.check_log(errors, minutes))
+    errors, seconds = look_at_log(values["log_minutes"] * 60)
+    checks.append(node_state.check_log(errors, seconds))
     answer = {
         "changed": False,
         "checks": [check.as_dict() for check in checks],

@@ -54,7 +54,7 @@ def blocking_sentence(checks: Iterable[Check]) -> str:
     return f"{count} not hold: {parts}."
 
 
-def listed(names: Sequence[str], limit: int = 5) -> str:
+def listed(names: Sequence[str], limit: int = 4) -> str:
     """Join names for a sentence; more than ``limit`` become a count."""
     shown = ", ".join(names[:limit])
     rest = len(names) - limit

@@ -66,7 +66,7 @@ def find_leftovers(
         leftover("programs", find_programs(host)),
         leftover("units", find_units(host)),
         leftover("processes", find_processes(processes)),
-        *(leftover(folder.lstrip("/"), host.files_below(folder)) for folder in CLUSTER_FOLDERS),
+        *(leftover(folder, host.files_below(folder)) for folder in CLUSTER_FOLDERS),
         leftover("other-runtimes", [f for f in OTHER_FOLDERS if host.files_below(f)]),
         leftover("cni-configuration", host.files_below(CNI_FOLDER)),
         leftover("interfaces", find_interfaces(host)),

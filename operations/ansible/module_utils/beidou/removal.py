@@ -24,7 +24,7 @@ from ansible.module_utils.beidou.kernel import read_setting, setting_path
 from ansible.module_utils.beidou.leftovers import find_interfaces, find_mounts
 from ansible.module_utils.beidou.processes import Process, list_processes
 from ansible.module_utils.beidou.records import Records
-from ansible.module_utils.beidou.transient_unit import Command, run
+from ansible.module_utils.beidou.transient_unit import Command, forget_ended_units, run
 
 SERVICES = ("kubelet", "containerd")
 PROGRAMS = ("kubelet", "kubeadm", "kubectl")
@@ -87,6 +87,7 @@ def remove_everything(records: Records, pod_networks: Sequence[str]) -> list[str
     done += records.undo()
     done += [step for path in (*REMOVED, *own_programs()) for step in remove(path)]
     remove_cgroups()
+    forget_ended_units(0)
     subprocess.run(["systemctl", "daemon-reload"], capture_output=True, check=False)
     return done
 

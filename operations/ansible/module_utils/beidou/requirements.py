@@ -81,7 +81,8 @@ def check_privilege(facts: HostFacts) -> Check:
 def check_os(facts: HostFacts, policy: Policy) -> Check:
     minimums: Mapping[str, str] = policy["min_os_versions"]
     minimum = minimums.get(facts.os_id)
-    wanted = " or ".join(f"{name} >= {version}" for name, version in sorted(minimums.items()))
+    choice = minimums if minimum is None else {facts.os_id: minimum}
+    wanted = " or ".join(f"{name} >= {version}" for name, version in sorted(choice.items()))
     ok = minimum is not None and is_at_least(facts.os_version, minimum)
     found = facts.os_name or f"{facts.os_id} {facts.os_version}".strip() or "unknown"
     return Check("os", ok, found, wanted, "install a supported system or extend the policy")

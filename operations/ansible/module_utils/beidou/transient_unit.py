@@ -124,7 +124,7 @@ SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "SEGV": 11, "PIP
 
 
 def _start(unit: str, folder: str, command: Command, timeout_seconds: int) -> None:
-    _forget_old_units()
+    forget_ended_units(KEEP_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder, mode=0o700)
     os.chmod(RUN_FOLDER, 0o700)
@@ -255,11 +255,12 @@ def stop_units(prefix: str) -> list[str]:
     return units
 
 
-def _forget_old_units() -> None:
+def forget_ended_units(keep_seconds: float) -> None:
+    """Remove the folders of units that ended longer ago."""
     for name in _names(RUN_FOLDER):
         folder = os.path.join(RUN_FOLDER, name)
         result = os.path.join(folder, "result")
-        if os.path.exists(result) and time.time() - os.path.getmtime(result) > KEEP_SECONDS:
+        if os.path.exists(result) and time.time() - os.path.getmtime(result) > keep_seconds:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,0 +1,131 @@
+"""Run the product's playbooks for real and read what each task answered."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import yaml
+
+ANSIBLE = Path(__file__).parents[3] / "operations" / "ansible"
+POLICY: dict[str, Any] = yaml.safe_load((ANSIBLE / "policies" / "default.yml").read_text())[
+    "default_policy"
+]
+LAB_POLICY: dict[str, Any] = {
+    "cgroup_v1_allowed": True,
+    "disks_gib": {
+        "/var/lib/containerd": 5,
+        "/var/lib/kubelet": 1,
+        "/var/log": 1,
+        "/usr/local/bin": 1,
+    },
+}
+"""What the lab's hosts cannot be: containers of one small machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    host: str
+    task: str
+    status: str
+    """``ok``, ``failed``, ``unreachable`` or ``skipped``."""
+    result: dict[str, Any]
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.result.get("changed"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    status: str
+    output: str
+    results: list[TaskResult]
+
+    def of(self, host: str) -> list[TaskResult]:
+        return [result for result in self.results if result.host == host]
+
+    def changed(self, host: str) -> list[str]:
+        return [r.task for r in self.of(host) if r.changed and r.status == "ok"]
+
+    def failed(self, host: str) -> TaskResult:
+        return next(r for r in self.of(host) if r.status in ("failed", "unreachable"))
+
+    def checks(self, host: str) -> dict[str, dict[str, Any]]:
+        """Name -> check of the one task that looked at the host."""
+        result = next(r.result for r in self.of(host) if "checks" in r.result)
+        return {check["check"]: check for check in result["checks"]}
+
+    def blocking(self, host: str) -> set[str]:
+        checks = self.checks(host).values()
+        return {c["check"] for c in checks if not c["ok"] and c["severity"] == "error"}
+
+    def assert_successful(self) -> None:
+        assert self.status == "successful", self.output
+
+
+def run_playbook(
+    folder: Path,
+    playbook: str,
+    inventory: Mapping[str, Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Play:
+    """``inventory`` is host name -> its variables; ``folder`` is removed and made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    hosts = {name: dict(values) for name, values in inventory.items()}
+    run = ansible_runner.run(
+        private_data_dir=str(folder),
+        project_dir=str(ANSIBLE),
+        playbook=f"playbooks/{playbook}",
+        inventory={"all": {"hosts": hosts}},
+        extravars=dict(variables),
+        envvars={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
+            "ANSIBLE_HOME": str(folder / "home"),
+            "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+            **(environment or {}),
+        },
+        quiet=True,
+        settings={"idle_timeout": 600},
+    )
+    events = list(run.events)
+    return Play(run.status, read_output(events), list(_results(events)))
+
+
+def read_output(events: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(event["stdout"] for event in events if event.get("stdout"))
+
+
+def _results(events: Sequence[Mapping[str, Any]]) -> list[TaskResult]:
+    return [
+        TaskResult(
+            host=event["event_data"]["host"],
+            task=event["event_data"]["task"],
+            status=event["event"].removeprefix("runner_on_"),
+            result=event["event_data"].get("res", {}),
+            seconds=event["event_data"].get("duration", 0.0),
+        )
+        for event in events
+        if event["event"]
+        in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped")
+    ]
+
+
+def everything_written(folder: Path) -> str:
+    """All that a run left on the portal's machine, to look for secrets in it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return "\n".join(path.read_text(errors="replace") for path in files)
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)
