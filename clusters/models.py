@@ -21,9 +21,7 @@ from beidou.base.state import Stateful, StatusChange
 
 name_validator = RegexValidator(
     r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
-    _(
-        "Small letters, digits, dots and hyphens; at most 63; letters or digits at both ends."
-    ),
+    _("Small letters, digits, dots and hyphens; at most 63; letters or digits at both ends."),
 )
 
 
@@ -225,11 +223,22 @@ class ClusterCredential(models.Model):
         return self.subject or f"credential of {self.cluster_id}"
 
 
+class Collector(models.Model):
+    """A running collector process, known by its heartbeat; clusters are shared out among them."""
+
+    name = models.CharField(max_length=100, unique=True)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class CollectorLease(models.Model):
     """Which collector watches a cluster: taken by compare-and-set, given up by time."""
 
     cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, related_name="lease")
-    holder = models.CharField(max_length=100, blank=True)
+    holder = models.CharField(max_length=100, blank=True, db_index=True)
     until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
@@ -373,10 +382,16 @@ class ClusterGrant(models.Model):
                     | (models.Q(cluster__isnull=True) & ~models.Q(label=""))
                 ),
             ),
+            # Two, because SQLite takes one NULL for another than the next.
             models.UniqueConstraint(
-                fields=["team", "role", "cluster", "label"],
-                name="one_grant_per_team_and_target",
-                nulls_distinct=False,
+                fields=["team", "role", "cluster"],
+                condition=models.Q(cluster__isnull=False),
+                name="one_grant_per_team_role_and_cluster",
+            ),
+            models.UniqueConstraint(
+                fields=["team", "role", "label"],
+                condition=models.Q(cluster__isnull=True),
+                name="one_grant_per_team_role_and_label",
             ),
         ]
 

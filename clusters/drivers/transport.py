@@ -168,6 +168,11 @@ class _BoundedConnection(HTTPSConnection):
 class _BoundedPool(HTTPSConnectionPool):
     ConnectionCls = _BoundedConnection
 
+    def _validate_conn(self, conn: urllib3.connection.HTTPConnection) -> None:  # type: ignore[override]
+        # urllib3 would warn at every call; an insecure cluster is shown in red on every page.
+        if conn.is_closed:
+            conn.connect()
+
 
 def _read(response: BaseHTTPResponse, *, until: float, at_most: int) -> bytes:
     """The whole body, in time; one that is longer than ``at_most`` is cut somewhere behind it."""

@@ -1,0 +1,217 @@
+"""Adopting a cluster, replacing its credential, and asking again what we may do there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from beidou.base import audit
+from beidou.base.errors import Conflict, InvalidInput
+from clusters.drivers import kubeconfig
+from clusters.models import Cluster, ClusterCredential, ClusterGrant
+from clusters.services import capabilities, connections, grants
+from clusters.services.checking import Check, Findings, Source
+
+
+class AlreadyAdopted(Conflict):
+    """The cluster is known; ``cluster_id`` and ``url`` lead to it."""
+
+    code = "already_adopted"
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(
+            _("This cluster is adopted already, under the name %(name)s.") % {"name": cluster.name}
+        )
+        self.cluster_id = cluster.pk
+        self.url = reverse("admin:clusters_cluster_change", args=[cluster.pk])
+        self.fields = {"cluster": self.url}
+
+
+@dataclass(frozen=True)
+class Details:
+    """What people say about a cluster.
+
+    ``team_owns``: the owner team is granted the role Owner, or nobody but superusers and teams
+    with a matching label grant would see the new cluster.
+    """
+
+    name: str
+    description: str = ""
+    environment: str = ""
+    region: str = ""
+    contact: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    team: Group | None = None
+    team_owns: bool = False
+
+
+def refuse_known(uid: str) -> None:
+    """Raise ``AlreadyAdopted`` when a cluster with this identity exists."""
+    known = Cluster.objects.filter(uid=uid).first()
+    if known is not None:
+        raise AlreadyAdopted(known)
+
+
+def check(source: Source) -> Findings:
+    """Run all steps for a new cluster; nothing is written, here or there."""
+    run = Check(source, accept_uid=refuse_known)
+    for _step in run.run():
+        pass
+    return run.findings
+
+
+def adopt(*, source: Source, details: Details) -> Cluster:
+    """Check the cluster once more and store it.
+
+    Raises what the failed step raised, and ``InvalidInput`` for the details.
+    """
+    cluster = Cluster(
+        name=details.name,
+        description=details.description,
+        environment=details.environment,
+        region=details.region,
+        contact=details.contact,
+        labels=validate_labels(details.labels),
+        team=details.team,
+        type=Cluster.Type.ADOPTED,
+        phase=Cluster.Phase.RUNNING,
+    )
+    _validate(cluster)
+    findings = check(source)
+    connection, identity, version = findings.complete()
+    cluster.uid = findings.uid
+    cluster.server = connection.server
+    cluster.insecure_tls = connection.insecure_skip_tls_verify
+    cluster.version = version.git_version
+    cluster.capabilities = findings.capabilities
+    cluster.server_certificate_expires_at = findings.server_certificate_expires_at
+    try:
+        with transaction.atomic():
+            cluster.save()
+            ClusterCredential.objects.create(
+                cluster=cluster,
+                kubeconfig=kubeconfig.to_kubeconfig(connection),
+                subject=identity.username[:300],
+                expires_at=findings.credential_expires_at,
+            )
+            if details.team and details.team_owns:
+                ClusterGrant.objects.create(
+                    team=details.team, cluster=cluster, role=ClusterGrant.Role.OWNER
+                )
+            grants.derive(cluster)
+            audit.record("adopt", cluster, after=audit.snapshot(cluster))
+    except IntegrityError:
+        # Somebody adopted it, or took the name, between the check and the write.
+        refuse_known(findings.uid)
+        raise Conflict(
+            _("There is a cluster named %(name)s already.") % {"name": details.name},
+            code="name_taken",
+        ) from None
+    return cluster
+
+
+def replace_credential(*, cluster: Cluster, source: Source, reason: str = "") -> Findings:
+    """Sign in differently at the same cluster; Conflict when it is another one."""
+
+    def accept(uid: str) -> None:
+        if uid != cluster.uid:
+            raise Conflict(
+                _(
+                    "The credential leads to another cluster: its identity is %(found)s, "
+                    "that of %(name)s is %(wanted)s."
+                )
+                % {"found": uid, "name": cluster.name, "wanted": cluster.uid},
+                code="another_cluster",
+            )
+
+    run = Check(source, accept_uid=accept)
+    for _step in run.run():
+        pass
+    findings = run.findings
+    connection, identity, version = findings.complete()
+    with transaction.atomic():
+        old = ClusterCredential.objects.filter(cluster=cluster).first()
+        before = _credential_facts(cluster, old)
+        credential, _created = ClusterCredential.objects.update_or_create(
+            cluster=cluster,
+            defaults={
+                "kubeconfig": kubeconfig.to_kubeconfig(connection),
+                "subject": identity.username[:300],
+                "expires_at": findings.credential_expires_at,
+            },
+        )
+        cluster.server = connection.server
+        cluster.insecure_tls = connection.insecure_skip_tls_verify
+        cluster.version = version.git_version
+        cluster.capabilities = findings.capabilities
+        cluster.save(update_fields=["server", "insecure_tls", "version", "capabilities"])
+        audit.record(
+            "replace_credential",
+            cluster,
+            before=before,
+            after=_credential_facts(cluster, credential),
+            reason=reason,
+        )
+    return findings
+
+
+def refresh_capabilities(*, cluster: Cluster) -> list[dict[str, Any]]:
+    """Ask the cluster again what its credential may do, and store the answer."""
+    with connections.client_for(cluster) as client:
+        rows = capabilities.report(client, client.whoami())
+    with transaction.atomic():
+        before = {row["key"]: row["ok"] for row in cluster.capabilities}
+        cluster.capabilities = rows
+        Cluster.objects.filter(pk=cluster.pk).update(capabilities=rows)
+        old, new = audit.difference(before, {row["key"]: row["ok"] for row in rows})
+        audit.record("refresh_capabilities", cluster, before=old, after=new)
+    return rows
+
+
+def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> Cluster:
+    """Change what people say about a cluster; rights by label follow its labels."""
+    before = audit.snapshot(Cluster.objects.get(pk=cluster.pk))
+    for name, value in changes.items():
+        setattr(cluster, name, validate_labels(value) if name == "labels" else value)
+    _validate(cluster)
+    with transaction.atomic():
+        cluster.save(update_fields=list(changes))
+        grants.derive(cluster)
+        old, new = audit.difference(before, audit.snapshot(cluster))
+        if new:
+            audit.record("change", cluster, before=old, after=new, reason=reason)
+    return cluster
+
+
+def validate_labels(labels: Any) -> dict[str, str]:
+    """Labels as a flat mapping of texts; InvalidInput otherwise."""
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) and key and "=" not in key
+        for key, value in labels.items()
+    ):
+        text = _('Labels are a mapping of texts, for example {"tier": "gold"}.')
+        raise InvalidInput(text, fields={"labels": text})
+    return dict(labels)
+
+
+def _credential_facts(cluster: Cluster, credential: ClusterCredential | None) -> dict[str, Any]:
+    return {
+        "server": cluster.server,
+        "insecure_tls": cluster.insecure_tls,
+        "subject": credential.subject if credential else "",
+        "expires_at": credential.expires_at if credential else None,
+    }
+
+
+def _validate(cluster: Cluster) -> None:
+    try:
+        cluster.full_clean(exclude=["uid", "server"])
+    except ValidationError as error:
+        fields = {name: " ".join(texts) for name, texts in error.message_dict.items()}
+        first = next(iter(fields.items()))
+        raise InvalidInput(f"{first[0]}: {first[1]}", fields=fields) from error

@@ -1,0 +1,234 @@
+"""The capability report: which features will work with a cluster's credential, and why not.
+
+One table says what each feature needs.  The cluster itself answers (SelfSubjectAccessReview, which
+changes nothing there); what is missing becomes a sentence and the RBAC objects that would mend it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from beidou.base.errors import PermanentError
+from clusters.drivers.answers import Access, AccessAnswer, Identity
+from clusters.drivers.kubernetes import KubernetesClient
+
+RBAC_NAME = "beidou"
+SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+def _allow(
+    verbs: str, resource: str, *, group: str = "", namespace: str = "", subresource: str = ""
+) -> tuple[Access, ...]:
+    return tuple(
+        Access(
+            verb=verb,
+            resource=resource,
+            group=group,
+            namespace=namespace,
+            subresource=subresource,
+        )
+        for verb in verbs.split()
+    )
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One feature and all that it needs; ``kubeadm``: it also needs kubeadm's ConfigMaps."""
+
+    key: str
+    label: Promise
+    accesses: tuple[Access, ...]
+    kubeadm: bool = field(default=False)
+
+
+_WORKLOADS = ("deployments", "statefulsets", "daemonsets", "replicasets")
+
+CAPABILITIES = (
+    Capability(
+        "inventory",
+        gettext_lazy("Inventory of nodes and pods"),
+        (*_allow("list watch", "nodes"), *_allow("list watch", "pods")),
+    ),
+    Capability(
+        "components",
+        gettext_lazy("Component health and workload counts"),
+        (
+            *_allow("list", "pods", namespace="kube-system"),
+            *_allow("get", "leases", group="coordination.k8s.io", namespace="kube-system"),
+            *_allow("list", "namespaces"),
+            *_allow("list", "services"),
+            *_allow("list", "deployments", group="apps"),
+            *_allow("list", "statefulsets", group="apps"),
+            *_allow("list", "daemonsets", group="apps"),
+            *_allow("list", "jobs", group="batch"),
+        ),
+    ),
+    Capability("cordon", gettext_lazy("Cordon and uncordon nodes"), _allow("get patch", "nodes")),
+    Capability(
+        "scale_up",
+        gettext_lazy("Bring machines in (ScaleUp)"),
+        (
+            *_allow("create delete", "secrets", namespace="kube-system"),
+            *_allow("get", "configmaps", namespace="kube-system"),
+            *_allow("get", "configmaps", namespace="kube-public"),
+            *_allow("get list patch", "nodes"),
+            *_allow("create get delete", "pods", namespace="default"),
+            *_allow("get", "pods", namespace="default", subresource="log"),
+            *_allow("get", "services", namespace="default"),
+        ),
+        kubeadm=True,
+    ),
+    Capability(
+        "drain",
+        gettext_lazy("Drain nodes by eviction"),
+        (
+            *_allow("list", "pods"),
+            *_allow("create", "pods", subresource="eviction"),
+            *_allow("list", "poddisruptionbudgets", group="policy"),
+            *_allow("patch", "nodes"),
+        ),
+    ),
+    Capability("delete_nodes", gettext_lazy("Remove nodes"), _allow("delete", "nodes")),
+    Capability("events", gettext_lazy("Events"), _allow("list watch", "events")),
+    Capability(
+        "inspection",
+        gettext_lazy("Inspections"),
+        (
+            *_allow("list", "nodes"),
+            *_allow("list", "pods"),
+            *_allow("list", "services"),
+            *_allow("list", "endpoints"),
+            *_allow("list", "persistentvolumes"),
+            *_allow("list", "persistentvolumeclaims"),
+            *(access for kind in _WORKLOADS for access in _allow("list", kind, group="apps")),
+            *_allow("list", "poddisruptionbudgets", group="policy"),
+        ),
+    ),
+    Capability(
+        "deploy",
+        gettext_lazy("Deploy applications with Helm"),
+        (
+            *_allow("get list create update delete", "secrets"),
+            *_allow("get list create patch delete", "configmaps"),
+            *_allow("get list create patch delete", "services"),
+            *_allow("create patch delete", "serviceaccounts"),
+            *_allow("create", "namespaces"),
+            *_allow("get list create patch delete", "deployments", group="apps"),
+            *_allow("get list create patch delete", "statefulsets", group="apps"),
+            *_allow("create delete", "jobs", group="batch"),
+        ),
+    ),
+)
+LABELS: dict[str, Promise] = {item.key: item.label for item in CAPABILITIES}
+
+
+def report(client: KubernetesClient, identity: Identity) -> list[dict[str, Any]]:
+    """One JSON row per feature: ``key``, ``ok``, ``why`` (a sentence), ``missing`` and ``rbac``.
+
+    ExternalError when the cluster does not answer the questions at all.
+    """
+    wanted = list(dict.fromkeys(access for item in CAPABILITIES for access in item.accesses))
+    answers = {answer.access: answer for answer in client.can_i(wanted)}
+    return [_row(item, answers, client, identity) for item in CAPABILITIES]
+
+
+def _row(
+    item: Capability,
+    answers: dict[Access, AccessAnswer],
+    client: KubernetesClient,
+    identity: Identity,
+) -> dict[str, Any]:
+    missing = [access for access in item.accesses if not answers[access].is_allowed]
+    why = _why(missing)
+    if not missing and item.kubeadm:
+        why = _kubeadm_trouble(client)
+    return {
+        "key": item.key,
+        "ok": not why,
+        "why": why,
+        "missing": [str(access) for access in missing],
+        "rbac": rbac_snippet(missing, identity) if missing else "",
+    }
+
+
+def _why(missing: Sequence[Access]) -> str:
+    if not missing:
+        return ""
+    return ngettext(
+        "The credential may not %(what)s.", "The credential may not: %(what)s.", len(missing)
+    ) % {"what": ", ".join(str(access) for access in missing)}
+
+
+def _kubeadm_trouble(client: KubernetesClient) -> str:
+    """Joining reads what kubeadm left behind; clusters made otherwise have none of it."""
+    try:
+        client.kubelet_config()
+        client.cluster_info()
+    except PermanentError as error:
+        return _("The cluster does not look like one of kubeadm: %(why)s") % {"why": error.message}
+    return ""
+
+
+def summary(rows: Iterable[dict[str, Any]]) -> str:
+    """``7 of 9 features will work; not: …``."""
+    listed = list(rows)
+    bad = [str(LABELS.get(row["key"], row["key"])) for row in listed if not row["ok"]]
+    text = _("%(good)d of %(all)d features will work") % {
+        "good": len(listed) - len(bad),
+        "all": len(listed),
+    }
+    return text + (_("; not: %(bad)s") % {"bad": ", ".join(bad)} if bad else "") + "."
+
+
+# --- what would mend it -------------------------------------------------------------------------
+
+
+def rbac_snippet(missing: Sequence[Access], identity: Identity) -> str:
+    """YAML that grants exactly what is missing: a ClusterRole, or a Role per namespace."""
+    documents: list[dict[str, Any]] = []
+    for namespace in dict.fromkeys(access.namespace for access in missing):
+        own = [access for access in missing if access.namespace == namespace]
+        documents += _role_and_binding(own, namespace, identity)
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _role_and_binding(
+    accesses: Sequence[Access], namespace: str, identity: Identity
+) -> list[dict[str, Any]]:
+    kind = "Role" if namespace else "ClusterRole"
+    metadata = {"name": RBAC_NAME, **({"namespace": namespace} if namespace else {})}
+    api = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": f"{api}/v1", "kind": kind, "metadata": metadata, "rules": _rules(accesses)},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": dict(metadata),
+            "roleRef": {"apiGroup": api, "kind": kind, "name": RBAC_NAME},
+            "subjects": [_subject(identity.username)],
+        },
+    ]
+
+
+def _rules(accesses: Sequence[Access]) -> list[dict[str, Any]]:
+    """One rule per resource with all its verbs."""
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for access in accesses:
+        name = f"{access.resource}/{access.subresource}" if access.subresource else access.resource
+        verbs.setdefault((access.group, name), []).append(access.verb)
+    return [
+        {"apiGroups": [group], "resources": [resource], "verbs": list(dict.fromkeys(names))}
+        for (group, resource), names in verbs.items()
+    ]
+
+
+def _subject(username: str) -> dict[str, str]:
+    if username.startswith(SERVICE_ACCOUNT):
+        namespace, _colon, name = username.removeprefix(SERVICE_ACCOUNT).partition(":")
+        return {"kind": "ServiceAccount", "namespace": namespace, "name": name}
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": username}

@@ -1,0 +1,139 @@
+"""Grants of roles to teams, and the object permissions that follow from them.
+
+People edit ``ClusterGrant`` rows; guardian's rows are derived.  ``derive`` compares what should be
+with what is, so it may be called at any time and any number of times: overlapping grants add up,
+and removing one leaves what the others give.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.permissions import ROLES
+from clusters.models import Cluster, ClusterGrant, ClusterGroupObjectPermission
+
+
+def matches(grant: ClusterGrant, cluster: Cluster) -> bool:
+    """Whether the grant is about this cluster, by name or by label."""
+    if grant.cluster_id is not None:
+        return grant.cluster_id == cluster.pk
+    key, _equals, value = grant.label.partition("=")
+    return key in cluster.labels and str(cluster.labels[key]) == value
+
+
+def derive(cluster: Cluster) -> None:
+    """Make guardian's rows of one cluster equal to what the grants say."""
+    derive_all([cluster])
+
+
+def derive_all(clusters: Iterable[Cluster] | None = None) -> None:
+    """The same for several clusters, or for all of them."""
+    chosen = list(Cluster.objects.only("pk", "labels") if clusters is None else clusters)
+    granted = list(ClusterGrant.objects.all())
+    ids = _permission_ids()
+    for cluster in chosen:
+        _apply(cluster, _wanted(cluster, granted, ids))
+
+
+def _wanted(
+    cluster: Cluster, granted: list[ClusterGrant], ids: dict[str, int]
+) -> set[tuple[int, int]]:
+    return {
+        (grant.team_id, ids[action])
+        for grant in granted
+        if matches(grant, cluster)
+        for action in ROLES[grant.role]
+    }
+
+
+def _apply(cluster: Cluster, wanted: set[tuple[int, int]]) -> None:
+    rows = ClusterGroupObjectPermission.objects.filter(content_object=cluster)
+    present = {(row.group_id, row.permission_id): row.pk for row in rows}
+    gone = [pk for pair, pk in present.items() if pair not in wanted]
+    new = wanted - present.keys()
+    with transaction.atomic():
+        if gone:
+            ClusterGroupObjectPermission.objects.filter(pk__in=gone).delete()
+        ClusterGroupObjectPermission.objects.bulk_create(
+            [
+                ClusterGroupObjectPermission(
+                    content_object=cluster, group_id=group, permission_id=permission
+                )
+                for group, permission in sorted(new)
+            ],
+            ignore_conflicts=True,
+        )
+
+
+def _permission_ids() -> dict[str, int]:
+    """Keys of the model permissions by action."""
+    names = {f"{action}_cluster": action for action in permissions.ACTIONS}
+    rows = Permission.objects.filter(
+        content_type__app_label="clusters",
+        content_type__model="cluster",
+        codename__in=names,
+    ).values_list("codename", "pk")
+    return {names[codename]: pk for codename, pk in rows}
+
+
+def require_may_grant(user: Any, cluster: Cluster | None) -> None:
+    """Owners grant roles on their cluster; grants by label need the model permission."""
+    if user.has_perm("clusters.add_clustergrant"):
+        return
+    if cluster is not None and permissions.may(user, cluster, permissions.CHANGE):
+        return
+    raise Forbidden(
+        _("Roles are granted by owners of the cluster; grants by label by administrators.")
+    )
+
+
+def create_grant(
+    *, team: Group, role: str, cluster: Cluster | None = None, label: str = "", user: Any
+) -> ClusterGrant:
+    """Grant a role on a cluster or on all clusters with a label ``key=value``."""
+    require_may_grant(user, cluster)
+    label = _checked_target(cluster, label)
+    if role not in ROLES:
+        text = _("There is no role %(role)s; roles are %(all)s.") % {
+            "role": role,
+            "all": ", ".join(ROLES),
+        }
+        raise InvalidInput(text, fields={"role": text})
+    try:
+        with transaction.atomic():
+            grant = ClusterGrant.objects.create(team=team, role=role, cluster=cluster, label=label)
+            derive_all(None if cluster is None else [cluster])
+            audit.record("grant", grant, after=audit.snapshot(grant), name=str(grant))
+    except IntegrityError:
+        raise Conflict(
+            _("Team %(team)s has this role there already.") % {"team": team.name},
+            code="already_granted",
+        ) from None
+    return grant
+
+
+def _checked_target(cluster: Cluster | None, label: str) -> str:
+    label = label.strip()
+    if (cluster is None) == (not label):
+        text = _("Name either a cluster or a label.")
+        raise InvalidInput(text, fields={"cluster": text, "label": text})
+    key, equals, value = label.partition("=")
+    if label and not (key.strip() and equals and value.strip()):
+        text = _("Write the label as key=value.")
+        raise InvalidInput(text, fields={"label": text})
+    return f"{key.strip()}={value.strip()}" if label else ""
+
+
+def delete_grant(*, grant: ClusterGrant, user: Any, reason: str = "") -> None:
+    """Take a role back; what other grants give stays."""
+    cluster = grant.cluster
+    require_may_grant(user, cluster)
+    with transaction.atomic():
+        audit.record("revoke", grant, before=audit.snapshot(grant), reason=reason, name=str(grant))
+        grant.delete()
+        derive_all(None if cluster is None else [cluster])

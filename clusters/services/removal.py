@@ -1,0 +1,55 @@
+"""Un-adopting: every trace of a cluster leaves the portal, and the cluster itself is not touched.
+
+Other apps may have reasons against it (running operations, machines in service).  They register
+a function in ``BLOCKERS``; this app knows none of them.
+"""
+
+from collections.abc import Callable
+
+from django.db import transaction
+from django.db.models import ProtectedError, RestrictedError
+from django.utils.translation import gettext as _
+
+from beidou.base import audit
+from beidou.base.errors import Conflict, InvalidInput
+from clusters.models import Cluster
+
+Blocker = Callable[[Cluster], list[str]]
+BLOCKERS: list[Blocker] = []
+
+
+def register_blocker(blocker: Blocker) -> None:
+    """``blocker(cluster)`` gives one sentence per reason why it cannot be un-adopted now."""
+    if blocker not in BLOCKERS:
+        BLOCKERS.append(blocker)
+
+
+def blockers_of(cluster: Cluster) -> list[str]:
+    """Why the cluster cannot be un-adopted now; empty when it can."""
+    return [sentence for blocker in BLOCKERS for sentence in blocker(cluster)]
+
+
+def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:
+    """Remove the cluster and all its rows; its audit entries stay.
+
+    ``confirmation`` must be the cluster's name, typed by the person (InvalidInput otherwise).
+    Conflict while something still needs the cluster.
+    """
+    if confirmation != cluster.name:
+        text = _("Type the cluster's name, %(name)s, to confirm.") % {"name": cluster.name}
+        raise InvalidInput(text, code="not_confirmed", fields={"confirm": text})
+    pk = cluster.pk
+    with transaction.atomic():
+        Cluster.objects.select_for_update().filter(pk=pk).first()
+        sentences = blockers_of(cluster)
+        if sentences:
+            raise Conflict(" ".join(sentences), code="in_use")
+        audit.record("unadopt", cluster, before=audit.snapshot(cluster), reason=reason)
+        try:
+            cluster.delete()
+        except (ProtectedError, RestrictedError) as error:
+            raise Conflict(
+                _("Other objects still depend on cluster %(name)s.") % {"name": cluster.name},
+                code="in_use",
+            ) from error
+        Cluster.history.filter(id=pk).delete()

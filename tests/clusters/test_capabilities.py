@@ -1,0 +1,81 @@
+"""The capability report: what will work, why not, and what would mend it."""
+
+import pytest
+import yaml
+
+from clusters.drivers.answers import Access, Identity
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.services import capabilities
+from tests.clusters.conftest import ACCESS_REVIEWS, KUBE_SYSTEM, allow_all_but
+from tests.fakes.kube_api import status_reply
+
+ADMIN = Identity(username="kubernetes-admin")
+ROBOT = Identity(username="system:serviceaccount:ops:portal")
+
+
+@pytest.fixture
+def client(kube):
+    with KubernetesClient(kube.connection(), cluster_name="fake") as client:
+        yield client
+
+
+def rows_of(client, identity=ADMIN):
+    return {row["key"]: row for row in capabilities.report(client, identity)}
+
+
+def test_an_administrator_may_do_everything(client):
+    assert all(row["ok"] for row in rows_of(client).values())
+
+
+def test_the_same_question_is_asked_once(kube, client):
+    capabilities.report(client, ADMIN)
+    asked = [str(request.body) for request in kube.asked("POST", ACCESS_REVIEWS)]
+    assert len(asked) == len(set(asked))
+
+
+def test_a_missing_right_names_the_features_that_need_it(kube, client):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
+    rows = rows_of(client)
+    broken = {key for key, row in rows.items() if not row["ok"]}
+    assert broken == {"cordon", "scale_up", "drain"}
+    assert rows["cordon"]["why"] == "The credential may not patch nodes."
+
+
+def test_the_snippet_grants_exactly_what_is_missing(kube, client):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
+    role, binding = yaml.safe_load_all(rows_of(client, ROBOT)["cordon"]["rbac"])
+    assert role["kind"] == "ClusterRole"
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]}]
+    subject = {"kind": "ServiceAccount", "namespace": "ops", "name": "portal"}
+    assert binding["subjects"] == [subject]
+
+
+def test_rights_in_a_namespace_become_a_role_there():
+    missing = [
+        Access(verb="create", resource="secrets", namespace="kube-system"),
+        Access(verb="create", resource="pods", subresource="eviction"),
+    ]
+    documents = list(yaml.safe_load_all(capabilities.rbac_snippet(missing, ADMIN)))
+    kinds = [(item["kind"], item["metadata"].get("namespace")) for item in documents]
+    assert kinds == [
+        ("Role", "kube-system"),
+        ("RoleBinding", "kube-system"),
+        ("ClusterRole", None),
+        ("ClusterRoleBinding", None),
+    ]
+    assert documents[2]["rules"][0]["resources"] == ["pods/eviction"]
+    assert documents[3]["subjects"][0]["kind"] == "User"
+
+
+def test_a_cluster_that_kubeadm_did_not_make_cannot_be_scaled(kube, client):
+    kube.on("GET", f"{KUBE_SYSTEM}/configmaps/kubelet-config", status_reply(404, "not found"))
+    row = rows_of(client)["scale_up"]
+    assert not row["ok"]
+    assert "kubeadm" in row["why"]
+    assert row["rbac"] == ""
+
+
+def test_the_summary_counts_and_names(kube, client):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
+    text = capabilities.summary(capabilities.report(client, ADMIN))
+    assert text == "8 of 9 features will work; not: Remove nodes."
