@@ -5,3 +5,20 @@ from django.utils.translation import gettext_lazy as _
 class OperationsConfig(AppConfig):
     name = "operations"
     verbose_name = _("Operations")
+
+    def ready(self) -> None:
+        from django_q.signals import post_spawn
+
+        from beidou.base import tasks
+        from operations import signals
+        from operations.kinds import clean_up, scale_up  # noqa: F401  register themselves
+
+        tasks.register(
+            tasks.Periodic(
+                name="operations: maintain",
+                function="operations.tasks.maintain",
+                minutes=1,
+                why="Finds steps whose worker was lost and wakes what the queue forgot.",
+            )
+        )
+        post_spawn.connect(signals.worker_spawned, dispatch_uid="operations-worker-spawned")

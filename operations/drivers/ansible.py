@@ -1,0 +1,266 @@
+"""Run one playbook with ansible-runner: private, isolated, stoppable, and told event by event.
+
+Everything a run needs lies in a 0700 folder that is removed afterwards: inventory, variables, keys
+and known hosts.  Nothing of the portal user's own SSH or Ansible configuration is read.  Host keys
+must match the pinned ones.  ansible-runner's event files are not written; the events go to
+``on_event``.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_runner.config.runner import RunnerConfig
+from ansible_runner.runner import Runner
+
+from beidou.base.errors import PermanentError
+from operations.drivers import processes
+
+ROOT = Path(__file__).resolve().parent.parent / "ansible"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the inventory; ``key`` is its name there and in every event.
+
+    ``private_key`` carries no passphrase; ``host_key`` is ``type base64``; ``variables`` are its
+    own.
+    """
+
+    key: str
+    address: str
+    port: int
+    user: str
+    host_key: str
+    private_key: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    become: bool = False
+    become_password: str = field(default="", repr=False)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """``kind``: task (one begins), ok, changed, failed, unreachable, skipped, item or text."""
+
+    kind: str
+    host: str
+    task: str
+    result: Mapping[str, Any]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``status``: successful, failed, canceled or timeout; ``failed`` hosts with ansible's
+    message."""
+
+    status: str
+    failed: Mapping[str, str]
+
+
+_KINDS = {
+    "runner_on_ok": "ok",
+    "runner_on_failed": "failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_skipped": "skipped",
+}
+
+
+def run_playbook(
+    *,
+    playbook: str,
+    hosts: Sequence[Host],
+    variables: Mapping[str, Any],
+    folder: Path,
+    mark: str,
+    forks: int,
+    timeout_seconds: int,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    """Run ``playbooks/<playbook>.yml`` on ``hosts``; returns when nothing of it is left here.
+
+    ``folder`` is made and removed; ``mark`` names the run in the environment of its processes.
+    ``should_stop`` is asked about once a second.  What runs on the hosts in units of its own is not
+    ended here.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    sockets = tempfile.mkdtemp(prefix="bd-")  # a short path: sockets allow about 100 characters
+    try:
+        return _run(
+            playbook, hosts, variables, folder, sockets, mark, forks, timeout_seconds,
+            on_event, should_stop,
+        )  # fmt: skip
+    finally:
+        processes.end_marked(mark)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _run(
+    playbook: str,
+    hosts: Sequence[Host],
+    variables: Mapping[str, Any],
+    folder: Path,
+    sockets: str,
+    mark: str,
+    forks: int,
+    timeout_seconds: int,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    inventory = write_inventory(hosts, folder)
+    _write(folder / "variables.json", json.dumps(dict(variables)))
+    collector = _Collector(on_event)
+    config = RunnerConfig(
+        private_data_dir=str(folder),
+        playbook=str(ROOT / "playbooks" / f"{playbook}.yml"),
+        inventory=str(inventory),
+        ident="run",
+        envvars=environment(folder, sockets, mark, timeout_seconds),
+        settings={
+            "pexpect_timeout": 1,
+            "suppress_ansible_output": True,
+            "job_timeout": timeout_seconds,
+        },
+        cmdline=f"--forks {forks} --extra-vars {shlex.quote('@' + str(folder / 'variables.json'))}",
+        suppress_output_file=True,
+        quiet=True,
+    )
+    config.prepare()
+    config.command = [*processes.isolation(), *config.command]
+    runner = Runner(config, event_handler=collector.handle, cancel_callback=should_stop)
+    status, _code = runner.run()
+    if status == "error" or (status == "failed" and not collector.saw_host):
+        raise PermanentError(
+            f"The playbook {playbook} could not start: {collector.last_text or 'no output'}",
+            code="playbook_broken",
+        )
+    return Outcome(status=status, failed=collector.failed)
+
+
+def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
+    """Write inventory, keys and known hosts; returns the inventory's path."""
+    known, entries = [], {}
+    for host in hosts:
+        place = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+        known.append(f"{place} {host.host_key}")
+        entry: dict[str, Any] = {
+            "ansible_host": host.address,
+            "ansible_port": host.port,
+            "ansible_user": host.user,
+            "ansible_become": host.become,
+            "ansible_python_interpreter": "/usr/bin/python3",
+            **host.variables,
+        }
+        if host.private_key:
+            key = folder / f"key-{host.key}"
+            _write(key, host.private_key.rstrip() + "\n")
+            entry["ansible_ssh_private_key_file"] = str(key)
+        if host.password:
+            entry["ansible_password"] = host.password
+        if host.become_password:
+            entry["ansible_become_password"] = host.become_password
+        entries[host.key] = entry
+    _write(folder / "known_hosts", "\n".join(known) + "\n")
+    inventory = folder / "inventory.json"
+    _write(inventory, json.dumps({"all": {"hosts": entries}}))
+    return inventory
+
+
+def environment(folder: Path, sockets: str, mark: str, timeout_seconds: int) -> dict[str, str]:
+    """The whole environment of a run: nothing of the portal's own settings or keys is in it."""
+    options = [
+        "-F /dev/null",
+        f"-o UserKnownHostsFile={folder / 'known_hosts'}",
+        "-o GlobalKnownHostsFile=/dev/null",
+        "-o StrictHostKeyChecking=yes",
+        "-o IdentitiesOnly=yes",
+        "-o IdentityAgent=none",
+        "-o ServerAliveInterval=5",
+        "-o ServerAliveCountMax=3",
+        "-o ControlMaster=auto",
+        "-o ControlPersist=60s",
+    ]
+    return {
+        processes.MARK: mark,
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin",
+             "/usr/sbin", "/sbin"]
+        ),
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_HOME": str(folder / "ansible-home"),
+        "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_SSH_ARGS": " ".join(options),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
+        "ANSIBLE_TIMEOUT": "15",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+    }  # fmt: skip
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+class _Collector:
+    """Turns ansible-runner's events into ours; called for every event, so it must stay quick."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self.on_event = on_event
+        self.failed: dict[str, str] = {}
+        self.saw_host = False
+        self.last_text = ""
+
+    def handle(self, raw: Mapping[str, Any]) -> bool:
+        name = raw.get("event", "")
+        data: Mapping[str, Any] = raw.get("event_data") or {}
+        if name in _KINDS:
+            self._host(name, data)
+        elif name == "playbook_on_task_start":
+            self.on_event(Event("task", "", str(data.get("task", "")), {}))
+        elif name in ("verbose", "warning", "error", "system_warning", "deprecated"):
+            text = str(raw.get("stdout", "")).strip()
+            if text:
+                self.last_text = text
+                self.on_event(Event("text", "", "", {}, text))
+        return False  # ansible-runner then writes no file for the event
+
+    def _host(self, name: str, data: Mapping[str, Any]) -> None:
+        self.saw_host = True
+        result: Mapping[str, Any] = data.get("res") or {}
+        host, task = str(data.get("host", "")), str(data.get("task", ""))
+        kind = _KINDS[name]
+        if kind == "ok" and result.get("changed"):
+            kind = "changed"
+        if kind in ("failed", "unreachable"):
+            if data.get("ignore_errors"):
+                kind = "ok"
+            else:
+                self.failed.setdefault(host, f"{task}: {message_of(result)}")
+        self.on_event(Event(kind, host, task, result))
+
+
+def message_of(result: Mapping[str, Any]) -> str:
+    """The most telling words of a failed result."""
+    for name in ("msg", "stderr", "module_stderr", "stdout", "module_stdout", "reason"):
+        text = str(result.get(name) or "").strip()
+        if text and text != "non-zero return code":
+            return text
+    return "no message"

@@ -1,0 +1,116 @@
+"""The artifact source: where hosts install Kubernetes from, and the checksums they must find.
+
+Layout below the source (an http(s) address, or a folder of the portal's machine)::
+
+    kubernetes/v1.36.3/amd64/{kubelet,kubeadm,kubectl,images.tar,…}
+    kubernetes/v1.36.3/amd64/SHA256SUMS      "<sha256>  <name>" per line
+
+The portal reads SHA256SUMS once per operation; each host gets addresses and expected checksums and
+verifies what it downloads itself.
+"""
+
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
+
+REQUIRED = ("kubelet", "kubeadm", "kubectl")
+FOR_WORKERS = (*REQUIRED, "images.tar", "containerd.tar.gz", "cni-plugins.tgz", "runc")
+SUMS_LIMIT = 1 << 20
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """``url`` for a source on the network, ``src`` for one in a folder."""
+
+    name: str
+    sha256: str
+    url: str = ""
+    src: str = ""
+
+    def as_variable(self) -> dict[str, str]:
+        place = {"url": self.url} if self.url else {"src": self.src}
+        return {"name": self.name, "sha256": self.sha256, **place}
+
+
+def check_source(source: str) -> None:
+    """``InvalidInput`` unless ``source`` is an http(s) address or an absolute folder path."""
+    url = urlsplit(source)
+    if url.scheme in ("http", "https") and url.hostname:
+        return
+    if not url.scheme and source.startswith("/"):
+        return
+    raise InvalidInput(
+        f"{source!r} is no artifact source: give an http(s) address or an absolute folder.",
+        code="bad_artifact_source",
+        fields={"artifact_source": "An http(s) address, or a folder that begins with /."},
+    )
+
+
+def for_worker(source: str, *, version: str, arch: str = "amd64") -> list[Artifact]:
+    """What a worker node of ``version`` needs, with checksums; ``PermanentError`` when some is
+    missing."""
+    check_source(source)
+    base = f"{source.rstrip('/')}/kubernetes/{version}/{arch}"
+    remote = "://" in source
+    sums = parse_sums(_fetch(f"{base}/SHA256SUMS") if remote else _read(Path(base) / "SHA256SUMS"))
+    missing = [name for name in REQUIRED if name not in sums]
+    if missing:
+        raise PermanentError(
+            f"The artifact source {base} lacks {', '.join(missing)} in its SHA256SUMS.",
+            code="artifacts_missing",
+        )
+    return [
+        Artifact(
+            name=name,
+            sha256=sums[name],
+            url=f"{base}/{name}" if remote else "",
+            src="" if remote else f"{base}/{name}",
+        )
+        for name in FOR_WORKERS
+        if name in sums
+    ]
+
+
+def parse_sums(text: str) -> dict[str, str]:
+    """Name -> SHA-256 of each line of a ``sha256sum`` file; anything else in it is refused."""
+    sums = {}
+    for line in filter(str.strip, text.splitlines()):
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise PermanentError(
+                f"SHA256SUMS of the artifact source holds a line that is none: {line[:80]!r}.",
+                code="bad_checksums",
+            )
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _fetch(url: str, timeout: float = 15) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310  checked above
+            body: bytes = answer.read(SUMS_LIMIT)
+    except urllib.error.HTTPError as error:
+        raise PermanentError(
+            f"The artifact source answered {error.code} for {url}.", code="artifacts_missing"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise TemporaryError(
+            f"The artifact source did not answer: {url} ({error}).", code="artifacts_unreachable"
+        ) from error
+    return body.decode("utf-8", "replace")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise PermanentError(
+            f"The artifact source has no readable {path}: {error.strerror}.",
+            code="artifacts_missing",
+        ) from error

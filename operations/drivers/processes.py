@@ -1,0 +1,96 @@
+"""Processes that die with whoever started them, and finding those that did not.
+
+ansible-core's workers call setsid, so killing a process group does not reach them (seen with 2.19).
+A playbook therefore runs as the first process of its own PID namespace: the kernel ends everything
+inside when it dies, and PR_SET_PDEATHSIG ends it when its worker dies.  Without root this needs a
+user namespace; where neither is allowed, ``end_marked`` still finds the processes by a mark in
+their environment.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from functools import lru_cache
+
+import psutil
+
+MARK = "BEIDOU_RUN"
+
+
+@lru_cache(maxsize=1)
+def isolation() -> tuple[str, ...]:
+    """The command prefix that isolates a run; empty when this system allows none."""
+    if not shutil.which("unshare") or not shutil.which("setpriv"):
+        return ()
+    deadly = ("setpriv", "--pdeathsig", "KILL")
+    inside = ("--fork", "--pid", "--mount-proc", "--kill-child=KILL")
+    as_user = ("--user", "--map-root-user") if os.geteuid() != 0 else ()
+    prefix = (*deadly, "unshare", *as_user, *inside)
+    trial = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False)
+    return prefix if trial.returncode == 0 else ()
+
+
+def end_marked(mark: str, *, patience_seconds: float = 3.0) -> int:
+    """SIGKILL every process whose environment carries ``BEIDOU_RUN=mark``; returns how many.
+
+    Processes are looked for again until none is left, because one may fork while it is being ended.
+    """
+    ended = 0
+    deadline = time.monotonic() + patience_seconds
+    while found := _marked(mark):
+        for process in found:
+            try:
+                process.kill()
+                ended += 1
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(found, timeout=0.5)
+        if time.monotonic() > deadline:
+            break
+    return ended
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
+            continue
+    return found
+
+
+def boot_id() -> str:
+    """Identifies this boot of this kernel, so that a pid from before a reboot is not mistaken."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()[:8]
+
+
+def identity() -> str:
+    """Who this process is, for leases: host/boot/pid/start time of the process."""
+    started = int(psutil.Process().create_time())
+    return f"{os.uname().nodename}/{boot_id()}/{os.getpid()}/{started}"
+
+
+def is_gone(holder: str) -> bool:
+    """True when ``holder`` (an ``identity``) was a process of this boot here and lives no more.
+
+    Of other hosts nothing is known, so the answer is False and the lease has to lapse.
+    """
+    try:
+        host, boot, pid, started = holder.rsplit("/", 3)
+    except ValueError:
+        return False
+    if host != os.uname().nodename:
+        return False
+    if boot != boot_id():
+        return True
+    try:
+        process = psutil.Process(int(pid))
+        return int(process.create_time()) != int(started) or (
+            process.status() == psutil.STATUS_ZOMBIE
+        )
+    except (psutil.NoSuchProcess, ValueError):
+        return True

@@ -1,0 +1,154 @@
+"""What an operation kind is: typed parameters, a permission, and steps that prove what they did.
+
+A kind is one module that builds a ``Kind`` and registers it.  The engine knows nothing else about
+it.  Each step has two halves: ``act`` does the work, ``confirm`` looks at the world afterwards and
+alone may call ``run.succeed``; exit code 0 is not success.  Whatever ``confirm`` leaves unsettled
+has failed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from beidou.base.errors import InvalidInput
+from beidou.base.permissions import OPERATE
+from clusters.models import Cluster
+from machines.models import Machine
+from operations.models import Operation, OperationMachine
+
+Checks = Sequence[Mapping[str, Any]]
+
+
+class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it
+    """The step must end now: canceled, out of time, or its lease was lost."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class StepRun(Protocol):
+    """What a step sees of the engine while it runs.  All writes are fenced by the attempt."""
+
+    operation: Operation
+    cluster: Cluster
+    params: Any
+    step_name: str
+    unit_prefix: str  # names what runs on hosts on its own, the same for every attempt of the step
+    mark: str  # names this attempt's processes here
+    timeout_seconds: int
+
+    @property
+    def targets(self) -> Sequence[OperationMachine]:
+        """The machines of this step that have not failed in it."""
+
+    def say(
+        self, text: str, *, target: OperationMachine | None = None, level: str = "info"
+    ) -> None:
+        """One line of output; level is info, warning or error."""
+
+    def note(self, target: OperationMachine, message: str) -> None:
+        """What is being done with this machine now; shown in the matrix."""
+
+    def succeed(
+        self,
+        target: OperationMachine,
+        *,
+        message: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        checks: Checks = (),
+    ) -> None: ...
+
+    def fail(
+        self,
+        target: OperationMachine,
+        message: str,
+        *,
+        evidence: Mapping[str, Any] | None = None,
+        checks: Checks = (),
+    ) -> None: ...
+
+    def should_stop(self) -> bool:
+        """Cheap; asked often."""
+
+    def stop_if_asked(self) -> None:
+        """Raise ``Stopped`` when the step must end."""
+
+
+Act = Callable[[StepRun], Any]
+Confirm = Callable[[StepRun, Any], None]
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """``idempotent``: after a lost worker it may simply be done again; otherwise a person is asked.
+
+    ``touches``: the step changes machines, so one that failed in it is not as it was delivered.
+    """
+
+    name: str
+    title: str
+    act: Act
+    confirm: Confirm
+    timeout_seconds: int
+    idempotent: bool = True
+    touches: bool = False
+    cleanup: Callable[[StepRun], None] | None = (
+        None  # after a cancel or loss: end what runs on hosts
+    )
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """Why a machine (or, with None, the whole operation) cannot take part."""
+
+    machine: Machine | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of operation; ``name`` is what manifests, API and pages call it."""
+
+    name: str
+    title: Any
+    description: Any
+    params: type[BaseModel]
+    steps: tuple[StepKind, ...]
+    icon: str = "settings"
+    permission: str = OPERATE
+    mutating: bool = True
+    roles: tuple[str, ...] = ("Compute",)
+    startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
+    blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
+    reserve: Callable[[Operation, Machine], None] = lambda *_: None
+    release: Callable[[OperationMachine, str | None], None] = lambda *_: None
+    step_names: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step_names", frozenset(step.name for step in self.steps))
+
+    def step(self, name: str) -> StepKind:
+        return next(step for step in self.steps if step.name == name)
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(kind: Kind) -> Kind:
+    KINDS[kind.name] = kind
+    return kind
+
+
+def get(name: str) -> Kind:
+    """The kind called ``name``; ``InvalidInput`` names those there are."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise InvalidInput(
+            f"There is no operation kind {name!r}; known are {', '.join(sorted(KINDS))}.",
+            code="unknown_kind",
+            fields={"kind": f"Unknown; known are {', '.join(sorted(KINDS))}."},
+        ) from None

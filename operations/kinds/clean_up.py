@@ -1,0 +1,129 @@
+"""CleanUp: bring a machine on which an operation failed half way back to how it was delivered.
+
+Its Node object is deleted when it is the machine's own, the host is reset by the role
+``reset_node``, and the same checks as in preCheck must find nothing left.  The machine is Available
+again.
+"""
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from pydantic import BaseModel, ConfigDict
+
+from beidou.base.errors import ExternalError
+from clusters.drivers import errors as kube_errors
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.services.connections import client_for
+from machines.models import Machine
+from operations.kinds import hosts, lifecycle, playbook
+from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.playbook import PlaybookResults
+from operations.kinds.scale_up import describe
+from operations.models import Operation, OperationMachine
+
+
+class CleanUpParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker]:
+    settings = hosts.settings_of(cluster.pk)
+    found = []
+    for machine in machines:
+        if machine.cluster_id not in (None, cluster.pk):
+            found.append(Blocker(machine, f"it belongs to cluster {machine.cluster}"))
+        elif reason := hosts.why_unreachable(machine, settings):
+            found.append(Blocker(machine, reason))
+    return found
+
+
+def clean_up(run: StepRun) -> PlaybookResults:
+    settings = hosts.settings_of(run.cluster.pk)
+    with client_for(run.cluster, timeout=15) as client:
+        hashes = list(client.cluster_info().ca_cert_hashes)
+        networks = client.kubeadm_config().pod_subnet
+        for target in list(run.targets):
+            try:
+                _delete_own_node(run, client, target)
+            except ExternalError as error:
+                run.fail(target, error.message)
+    per_machine = {
+        target.pk: {"node_name": (target.hostname or target.address).lower()}
+        for target in run.targets
+    }
+    variables = {
+        "ca_cert_hashes": hashes,
+        "pod_networks": [net for net in networks.split(",") if net],
+        **(settings.overrides if settings else {}),
+    }
+    return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
+
+
+def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
+    """Delete the Node with the machine's name, if it has the machine's address too."""
+    name = (target.hostname or target.address).lower()
+    try:
+        node = client.get_node(name)
+    except kube_errors.NotFound:
+        return
+    if target.address not in [address for _type, address in node.addresses]:
+        run.say(
+            f"Node {name} has other addresses; it is left alone.", target=target, level="warning"
+        )
+        return
+    client.delete_node(name)
+    run.say(f"Node {name} was deleted.", target=target)
+
+
+def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
+    for target in list(run.targets):
+        checks = results.find(target, "checks") or []
+        bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
+        if target.pk in results.failed:
+            run.fail(target, results.failed[target.pk], checks=checks)
+        elif bad or not checks:
+            run.fail(
+                target, describe(bad[0]) if bad else "The checks gave no result.", checks=checks
+            )
+        else:
+            run.succeed(target, message="as delivered", checks=checks)
+
+
+def release(member: OperationMachine, reached: str | None) -> None:
+    if member.machine is None:
+        return
+    if member.state == OperationMachine.State.SUCCEEDED:
+        lifecycle.move(
+            member.machine, Machine.State.AVAILABLE, operation=member.operation,
+            reason=f"{member.operation.name} cleaned it", cluster=None, node=None,
+        )  # fmt: skip
+
+
+def reserve(operation: Operation, machine: Machine) -> None:
+    """The machine stays Faulty until it is proven clean."""
+
+
+CLEAN_UP = register(
+    Kind(
+        name="CleanUp",
+        title=_("Clean up"),
+        description=_("Bring machines that failed half way back to how they were delivered."),
+        icon="mop",
+        params=CleanUpParams,
+        startable_states=frozenset({Machine.State.FAULTY}),
+        blockers=blockers,
+        reserve=reserve,
+        release=release,
+        steps=(
+            StepKind(
+                name="cleanUp",
+                title=_("Reset the machines"),
+                act=clean_up,
+                confirm=confirm_clean_up,
+                timeout_seconds=900,
+                touches=True,
+                cleanup=playbook.stop_units,
+            ),
+        ),
+    )
+)

@@ -1,0 +1,76 @@
+"""How the machines of a step are reached: credentials and pinned keys as the drivers want them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from beidou.base.errors import PermanentError
+from machines.drivers import ssh
+from machines.models import Machine, SshCredential
+from operations.drivers.ansible import Host
+from operations.models import ClusterSettings, OperationMachine
+
+
+def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCredential:
+    """The machine's own credential, else the cluster's; ``PermanentError`` without one."""
+    credential = machine.credential or (settings.credential if settings else None)
+    if credential is None:
+        raise PermanentError(
+            f"No SSH credential is set for {machine}, nor for the cluster's machines.",
+            code="no_credential",
+        )
+    return credential
+
+
+def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
+    """Why we would not even try to sign in, as known here; empty when we would."""
+    if machine.credential is None and (settings is None or settings.credential is None):
+        return "no SSH credential is set for it"
+    if machine.offered_host_key:
+        return "its host key changed; look at it and accept or reject it first"
+    if not machine.host_key:
+        return "its host key is not pinned yet; look at the machine first"
+    return ""
+
+
+def ssh_target(machine: Machine, settings: ClusterSettings | None) -> ssh.Target:
+    credential = credential_of(machine, settings)
+    return ssh.Target(
+        address=machine.address,
+        port=credential.port,
+        user=credential.user,
+        private_key=credential.private_key or None,
+        passphrase=credential.passphrase or None,
+        password=credential.password or None,
+        become=credential.become,
+        become_password=credential.become_password or None,
+        host_key=machine.host_key or None,
+    )
+
+
+def ansible_host(
+    member: OperationMachine, settings: ClusterSettings | None, variables: Mapping[str, Any]
+) -> Host:
+    """The inventory entry of one machine; its key there is ``m<OperationMachine key>``."""
+    machine = member.machine
+    if machine is None:
+        raise PermanentError(f"Machine {member} was deleted meanwhile.", code="gone")
+    credential = credential_of(machine, settings)
+    key = credential.private_key
+    if key:
+        key = ssh.decrypt_private_key(key, credential.passphrase or None)
+    return Host(
+        key=f"m{member.pk}",
+        address=machine.address,
+        port=credential.port,
+        user=credential.user,
+        host_key=machine.host_key,
+        private_key=key,
+        password=credential.password,
+        become=credential.become,
+        become_password=credential.become_password,
+        variables=variables,
+    )
+
+
+def settings_of(cluster_id: int) -> ClusterSettings | None:
+    return ClusterSettings.objects.select_related("credential").filter(cluster=cluster_id).first()

@@ -1,0 +1,122 @@
+"""A playbook as the ``act`` of a step: inventory of the step's machines, live output, structured
+results.
+
+Only the machines concerned are in the inventory, so the cost grows with them and not with the
+cluster.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from machines.drivers import ssh
+from operations.drivers import ansible
+from operations.kinds import hosts
+from operations.kinds.base import StepRun
+from operations.models import OperationMachine
+
+
+@dataclass
+class PlaybookResults:
+    """Per machine (key of OperationMachine): the results of its tasks by task name, and failures.
+
+    A machine is in ``failed`` when ansible gave it up, with ansible's words; one whose every task
+    went well is not thereby through: that is for ``confirm`` to say.
+    """
+
+    tasks: dict[int, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def find(self, target: OperationMachine, key: str) -> Any:
+        """The newest task result of ``target`` that contains ``key``; None without one."""
+        for result in reversed(list(self.tasks.get(target.pk, {}).values())):
+            if key in result:
+                return result[key]
+        return None
+
+
+class _Listener:
+    """Turns events into output lines and results."""
+
+    def __init__(self, run: StepRun) -> None:
+        self.run = run
+        self.members = {f"m{member.pk}": member for member in run.targets}
+        self.results = PlaybookResults()
+
+    def __call__(self, event: ansible.Event) -> None:
+        member = self.members.get(event.host)
+        if event.kind == "task":
+            self.run.say(f"— {event.task}")
+        elif event.kind == "text" or member is None:
+            self.run.say(event.text or event.task, level="warning")
+        else:
+            self._host(event, member)
+
+    def _host(self, event: ansible.Event, member: OperationMachine) -> None:
+        if event.kind == "skipped":
+            return
+        if event.kind in ("failed", "unreachable"):
+            message = ansible.message_of(event.result)
+            self.run.say(f"{event.task}: {message}", target=member, level="error")
+            self.results.failed.setdefault(member.pk, f"{event.task}: {message}")
+            return
+        self.results.tasks.setdefault(member.pk, {})[event.task] = event.result
+        self.run.say(f"{event.task}: {event.kind}", target=member)
+        for name in ("stdout", "stderr"):
+            text = event.result.get(name)
+            if isinstance(text, str) and text.strip():
+                self.run.say(text.rstrip(), target=member)
+
+
+def run_playbook(
+    run: StepRun,
+    playbook: str,
+    *,
+    variables: Mapping[str, Any],
+    per_machine: Mapping[int, Mapping[str, Any]] | None = None,
+) -> PlaybookResults:
+    """Run ``playbook`` on the step's machines; raises ``Stopped`` when it was ended half way."""
+    cluster_settings = hosts.settings_of(run.cluster.pk)
+    listener = _Listener(run)
+    entries = [
+        hosts.ansible_host(member, cluster_settings, (per_machine or {}).get(member.pk, {}))
+        for member in run.targets
+    ]
+    if not entries:
+        return listener.results
+    outcome = ansible.run_playbook(
+        playbook=playbook,
+        hosts=entries,
+        variables={"unit_prefix": run.unit_prefix, **variables},
+        folder=settings.DATA_DIR / "runs" / run.mark,
+        mark=run.mark,
+        forks=min(run.operation.forks, settings.ANSIBLE_FORKS),
+        timeout_seconds=run.timeout_seconds,
+        on_event=listener,
+        should_stop=run.should_stop,
+    )
+    run.stop_if_asked()
+    for key, message in outcome.failed.items():
+        listener.results.failed.setdefault(listener.members[key].pk, message)
+    return listener.results
+
+
+def stop_units(run: StepRun) -> None:
+    """End what a canceled step left running on its hosts in transient units; says where it could
+    not."""
+    cluster_settings = hosts.settings_of(run.cluster.pk)
+    targets = {}
+    for member in run.targets:
+        if member.machine is not None and member.machine.host_key:
+            targets[hosts.ssh_target(member.machine, cluster_settings)] = member
+    prefix = run.unit_prefix
+    script = f"systemctl stop '{prefix}-*'; systemctl reset-failed '{prefix}-*'; true"
+    for target, result in ssh.run_many(list(targets), script, timeout=15, connect_timeout=5):
+        if isinstance(result, Exception):
+            run.say(
+                f"What this step left running could not be ended: {result}",
+                target=targets[target],
+                level="warning",
+            )

@@ -1,0 +1,525 @@
+"""ScaleUp: bring machines into a cluster as nodes, and prove that they carry pods.
+
+preCheck    looks at each machine and changes nothing; all failures of a machine are reported
+together. scaleUp     installs containerd, kubelet and kubeadm from the artifact source and joins;
+the node is cordoned
+            from its first moment on (a taint until ``spec.unschedulable`` is set).
+postCheck   node Ready in the right version, services on the host, a test pod that reaches and is
+reached. uncordon    opens the node; the machine is in service.
+
+Everything a step needs from the cluster is read once through its API; the cost grows with the
+machines.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from beidou.base.errors import ExternalError, InvalidInput, PermanentError
+from clusters.drivers import errors as kube_errors
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.drivers.objects import NodeInfo
+from clusters.models import Cluster, Node
+from clusters.services.connections import client_for
+from machines.models import Machine
+from operations.drivers import artifacts
+from operations.kinds import hosts, lifecycle, playbook, versions
+from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.playbook import PlaybookResults
+from operations.kinds.probe import IMAGE, Probe, check_node
+from operations.models import ClusterSettings, Operation, OperationMachine
+
+JOINING_TAINT = "beidou.io/joining"
+NODE_WAIT_SECONDS = 120
+TOKEN_TTL = timedelta(minutes=30)
+
+
+class ScaleUpParams(BaseModel):
+    """``kubernetes_version`` empty: the API server's. Labels and taints are added to the role's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kubernetes_version: str = Field(default="", max_length=40)
+    labels: dict[str, str] = Field(default_factory=dict, max_length=50)
+    taints: list[str] = Field(
+        default_factory=list, max_length=20, description="key=value:Effect or key:Effect"
+    )
+    probe_namespace: str = Field(default="kube-system", max_length=63)
+
+    @field_validator("kubernetes_version")
+    @classmethod
+    def _is_version(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            versions.parse(value)
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
+        return value if value.startswith("v") else f"v{value}"
+
+    @field_validator("taints")
+    @classmethod
+    def _are_taints(cls, value: list[str]) -> list[str]:
+        for text in value:
+            if text.rpartition(":")[2] not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+                raise ValueError(f"{text!r} is no taint; write key=value:NoSchedule")
+        return value
+
+
+# --- planning --------------------------------------------------------------------------------
+
+
+def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParams) -> list[Blocker]:
+    """What is known to be in the way before anything is contacted."""
+    found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
+    settings = hosts.settings_of(cluster.pk)
+    names = set(Node.objects.filter(cluster=cluster).values_list("name", flat=True))
+    chosen: set[str] = set()
+    for machine in machines:
+        name = node_name(machine)
+        if reason := hosts.why_unreachable(machine, settings):
+            found.append(Blocker(machine, reason))
+        elif not machine.hostname:
+            found.append(Blocker(machine, "its hostname is not known; gather its facts first"))
+        elif name in names or name in chosen:
+            found.append(Blocker(machine, f"a node called {name} is in the cluster already"))
+        chosen.add(name)
+    return found
+
+
+def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
+    reasons = []
+    settings = hosts.settings_of(cluster.pk)
+    if settings is None or not settings.artifact_source:
+        reasons.append("no artifact source is set in the cluster's operation settings")
+    if cluster.health == Cluster.Health.UNREACHABLE:
+        reasons.append(f"the cluster is unreachable: {cluster.health_reason}")
+    for row in cluster.capabilities:
+        if row.get("key") == "scale_up" and not row.get("ok"):
+            reasons.append(f"our credential does not suffice: {row.get('why', '')}")
+    wanted = params.kubernetes_version
+    if wanted and (reason := versions.why_not_join(wanted, cluster.version)):
+        reasons.append(reason)
+    return reasons
+
+
+def node_name(machine: Machine) -> str:
+    """The node's name: the hostname in small letters, as kubelet would choose it."""
+    return machine.hostname.lower()
+
+
+# --- what steps share ------------------------------------------------------------------------
+
+
+def _settings(run: StepRun) -> ClusterSettings:
+    settings = hosts.settings_of(run.cluster.pk)
+    if settings is None:
+        raise PermanentError(
+            f"Cluster {run.cluster} has no operation settings.", code="no_settings"
+        )
+    return settings
+
+
+def _version(run: StepRun) -> str:
+    return run.params.kubernetes_version or run.cluster.version
+
+
+def _member_node(member: OperationMachine) -> str:
+    return (member.hostname or member.address).lower()
+
+
+def _per_machine(run: StepRun) -> dict[int, dict[str, Any]]:
+    return {member.pk: {"node_name": _member_node(member)} for member in run.targets}
+
+
+def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, Any]:
+    """Variables of every playbook; the site's overrides win."""
+    listed = artifacts.for_worker(settings.artifact_source, version=_version(run))
+    return {
+        "kubernetes_version": _version(run),
+        "api_server_endpoint": _endpoint(server),
+        "artifacts": [artifact.as_variable() for artifact in listed],
+        "policy": settings.policy,
+    }
+
+
+def _endpoint(server: str) -> str:
+    """``host:port`` of an https address, as kubeadm's join configuration wants it."""
+    place = server.split("://", 1)[-1].split("/", 1)[0]
+    return place if ":" in place.rsplit("]", 1)[-1] else f"{place}:443"
+
+
+def _fail_unreached(run: StepRun, results: PlaybookResults) -> None:
+    for target in list(run.targets):
+        if target.pk in results.failed:
+            run.fail(target, results.failed[target.pk])
+
+
+# --- preCheck --------------------------------------------------------------------------------
+
+
+def pre_check(run: StepRun) -> PlaybookResults:
+    settings = _settings(run)
+    with client_for(run.cluster, timeout=15) as client:
+        server = client.cluster_info().server
+        nodes = [
+            {
+                "name": node.name,
+                "addresses": [address for _type, address in node.addresses],
+                "system_uuid": node.system_uuid,
+            }
+            for node in client.list_nodes()
+        ]
+    variables = {**_common(run, settings, server), "cluster_nodes": nodes, **settings.overrides}
+    return playbook.run_playbook(
+        run, "pre_check", variables=variables, per_machine=_per_machine(run)
+    )
+
+
+def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
+    _fail_unreached(run, results)
+    for target in list(run.targets):
+        checks = results.find(target, "checks")
+        if not checks:
+            run.fail(target, "The checks gave no result.")
+            continue
+        bad = [c for c in checks if not c["ok"] and c.get("severity") != "warning"]
+        for check in bad:
+            run.say(describe(check), target=target, level="error")
+        if bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            run.fail(target, f"{describe(bad[0])}{more}", checks=checks)
+        else:
+            warnings = sum(not check["ok"] for check in checks)
+            run.succeed(
+                target,
+                message=f"{len(checks)} checks, {warnings} warnings",
+                checks=checks,
+                evidence={"facts": results.find(target, "facts") or {}},
+            )
+
+
+def describe(check: dict[str, Any]) -> str:
+    """One check as a sentence: found, wanted, what to do."""
+    return f"{check['check']}: {check['found']}, wanted {check['wanted']} → {check['advice']}"
+
+
+# --- scaleUp ---------------------------------------------------------------------------------
+
+
+def scale_up(run: StepRun) -> PlaybookResults:
+    settings = _settings(run)
+    for target in run.targets:
+        _to_joining(run, target)
+    with client_for(run.cluster, timeout=15) as client:
+        info = client.cluster_info()
+        kubeadm = client.kubeadm_config()
+        token = client.create_bootstrap_token(
+            ttl=TOKEN_TTL, description=f"Beidou operation {run.operation.name}"
+        )
+        try:
+            variables = {
+                **_common(run, settings, info.server),
+                "sandbox_image": versions.pause_image(_version(run), kubeadm.image_repository),
+                "cgroup_driver": client.kubelet_config().cgroup_driver,
+                "ca_cert_hashes": list(info.ca_cert_hashes),
+                "bootstrap_token": token.token,
+                "node_labels": run.params.labels,
+                "node_taints": [parse_taint(text) for text in run.params.taints],
+                **settings.overrides,
+            }
+            results = playbook.run_playbook(
+                run, "scale_up", variables=variables, per_machine=_per_machine(run)
+            )
+            # Cordon as long as our own taint still keeps pods away.
+            for target in run.targets:
+                if target.pk not in results.failed:
+                    _cordon_new_node(run, client, target)
+        finally:
+            client.delete_bootstrap_token(token.token_id)
+            run.say("The bootstrap token was revoked.")
+    return results
+
+
+def _to_joining(run: StepRun, target: OperationMachine) -> None:
+    assert target.machine is not None  # noqa: S101  held machines cannot be deleted
+    lifecycle.move(
+        target.machine,
+        Machine.State.JOINING,
+        operation=run.operation,
+        reason=f"{run.operation.name} begins to install it",
+        cluster=run.cluster,
+    )
+
+
+def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
+    name = _member_node(target)
+    try:
+        _wait_for_node(run, client, name)
+        client.set_unschedulable(name, True)
+        client.patch_node(
+            name,
+            labels=role_labels(target.role, run.params.labels),
+            remove_taints=[JOINING_TAINT],
+        )
+    except ExternalError as error:
+        run.fail(target, error.message)
+
+
+def _wait_for_node(run: StepRun, client: KubernetesClient, name: str) -> NodeInfo:
+    """The Node object, which kubelet registers a moment after the join."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return client.get_node(name)
+        except kube_errors.NotFound:
+            if time.monotonic() > deadline or run.should_stop():
+                raise
+        time.sleep(0.5)
+
+
+def role_labels(role: str, labels: dict[str, str]) -> dict[str, str]:
+    """Labels of the role and of the operation; kubelet may not set those of kubernetes.io
+    itself."""
+    return {f"node-role.kubernetes.io/{role.lower()}": "", "beidou.io/role": role, **labels}
+
+
+def parse_taint(text: str) -> dict[str, str]:
+    """``key=value:Effect`` as kubeadm's nodeRegistration wants it."""
+    place, _colon, effect = text.rpartition(":")
+    key, _equals, value = place.partition("=")
+    return {"key": key, "value": value, "effect": effect}
+
+
+def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
+    """Joined means: the API server knows the node, and it is cordoned."""
+    _fail_unreached(run, results)
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            try:
+                node = client.get_node(_member_node(target))
+            except ExternalError as error:
+                run.fail(target, error.message)
+                continue
+            if not node.unschedulable:
+                run.fail(target, f"Node {node.name} joined, but is not cordoned.")
+            else:
+                run.succeed(
+                    target,
+                    message=f"joined as {node.name}, cordoned",
+                    evidence={"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version},
+                )
+
+
+# --- postCheck -------------------------------------------------------------------------------
+
+
+def post_check(run: StepRun) -> PlaybookResults:
+    settings = _settings(run)
+    variables = {
+        "kubernetes_version": _version(run),
+        "node_processes": ["kube-proxy"],
+        **settings.overrides,
+    }
+    return playbook.run_playbook(
+        run, "post_check", variables=variables, per_machine=_per_machine(run)
+    )
+
+
+def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
+    _fail_unreached(run, results)
+    for target in list(run.targets):
+        checks = results.find(target, "checks") or []
+        bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
+        if bad or not checks:
+            run.fail(
+                target, describe(bad[0]) if bad else "The checks gave no result.", checks=checks
+            )
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            run.stop_if_asked()
+            try:
+                evidence = _prove(run, client, target)
+            except ExternalError as error:
+                run.fail(target, error.message, checks=results.find(target, "checks") or [])
+                continue
+            run.succeed(
+                target,
+                message=f"Ready; pod {evidence['pod_address']} reaches and is reached",
+                evidence=evidence,
+                checks=results.find(target, "checks") or [],
+            )
+
+
+def _prove(run: StepRun, client: KubernetesClient, target: OperationMachine) -> dict[str, Any]:
+    name = _member_node(target)
+    node = _wait_until_ready(run, client, name)
+    if node.kubelet_version != _version(run):
+        raise PermanentError(
+            f"Node {name} runs kubelet {node.kubelet_version}, wanted {_version(run)}.",
+            code="wrong_version",
+        )
+    run.note(target, "testing pods and network")
+    proof = check_node(
+        client,
+        prefix=f"beidou-probe-{run.operation.pk}-{target.pk}",
+        node=name,
+        peer_node=_peer(client, name),
+        probe=_probe(run, client),
+        should_stop=run.should_stop,
+    )
+    return {"kubelet": node.kubelet_version, "ready": True, **proof}
+
+
+def _wait_until_ready(run: StepRun, client: KubernetesClient, name: str) -> NodeInfo:
+    run.say(f"Waiting for node {name} to be Ready.")
+    deadline = time.monotonic() + NODE_WAIT_SECONDS
+    while True:
+        run.stop_if_asked()
+        node = client.get_node(name)
+        if node.is_ready:
+            return node
+        if time.monotonic() > deadline:
+            why = next((c.message for c in node.conditions if c.type == "Ready"), "no condition")
+            raise PermanentError(
+                f"Node {name} was not Ready within {NODE_WAIT_SECONDS} s: {why}", code="not_ready"
+            )
+        time.sleep(0.5)
+
+
+def _peer(client: KubernetesClient, name: str) -> str:
+    """Another Ready node to test against: workers first, then control planes."""
+    others = [node for node in client.list_nodes() if node.is_ready and node.name != name]
+    if not others:
+        raise PermanentError(
+            f"There is no other Ready node to test {name} against.", code="no_peer"
+        )
+    others.sort(key=lambda node: ("control-plane" in node.roles, node.unschedulable, node.name))
+    return others[0].name
+
+
+def _probe(run: StepRun, client: KubernetesClient) -> Probe:
+    overrides = _settings(run).overrides
+    domain = client.kubelet_config().cluster_domain or "cluster.local"
+    return Probe(
+        namespace=run.params.probe_namespace,
+        image=str(overrides.get("probe_image", IMAGE)),
+        dns_name=f"kubernetes.default.svc.{domain}",
+        wait_seconds=60,
+    )
+
+
+# --- uncordon --------------------------------------------------------------------------------
+
+
+def uncordon(run: StepRun) -> None:
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            try:
+                client.set_unschedulable(_member_node(target), False)
+            except ExternalError as error:
+                run.fail(target, error.message)
+
+
+def confirm_uncordon(run: StepRun, _result: None) -> None:
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            try:
+                node = client.get_node(_member_node(target))
+            except ExternalError as error:
+                run.fail(target, error.message)
+                continue
+            if node.unschedulable or not node.is_ready:
+                run.fail(target, f"Node {node.name} is not Ready and schedulable.")
+                continue
+            run.succeed(
+                target,
+                message="in service",
+                evidence={"node": node.name, "schedulable": True, "ready": True},
+            )
+
+
+# --- the machines' lives ---------------------------------------------------------------------
+
+
+def reserve(operation: Operation, machine: Machine) -> None:
+    lifecycle.move(
+        machine, Machine.State.RESERVED, operation=operation, reason=f"for {operation.name}"
+    )
+
+
+def release(member: OperationMachine, reached: str | None) -> None:
+    """What the machine is after the operation: in service, as delivered, or faulty half way."""
+    machine, operation = member.machine, member.operation
+    if machine is None:
+        return
+    if member.state == OperationMachine.State.SUCCEEDED:
+        node = Node.objects.filter(
+            cluster=operation.cluster, name=_member_node(member), machine=None
+        ).first()
+        link = {"node": node} if node else {}
+        lifecycle.move(
+            machine, Machine.State.IN_SERVICE, operation=operation,
+            reason=f"{operation.name} succeeded", **link,
+        )  # fmt: skip
+    elif reached in (None, "preCheck"):
+        lifecycle.move(
+            machine, Machine.State.AVAILABLE, operation=operation,
+            reason=f"{operation.name} did not touch it", cluster=None,
+        )  # fmt: skip
+    else:
+        lifecycle.move(
+            machine, Machine.State.FAULTY, operation=operation,
+            reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
+        )  # fmt: skip
+
+
+SCALE_UP = register(
+    Kind(
+        name="ScaleUp",
+        title=_("Scale up"),
+        description=_("Bring machines into the cluster as nodes."),
+        icon="add_circle",
+        params=ScaleUpParams,
+        startable_states=frozenset({Machine.State.AVAILABLE}),
+        blockers=blockers,
+        reserve=reserve,
+        release=release,
+        steps=(
+            StepKind(
+                name="preCheck",
+                title=_("Check the machines"),
+                act=pre_check,
+                confirm=confirm_pre_check,
+                timeout_seconds=300,
+            ),
+            StepKind(
+                name="scaleUp",
+                title=_("Install and join"),
+                act=scale_up,
+                confirm=confirm_scale_up,
+                timeout_seconds=3600,
+                touches=True,
+                cleanup=playbook.stop_units,
+            ),
+            StepKind(
+                name="postCheck",
+                title=_("Prove the nodes"),
+                act=post_check,
+                confirm=confirm_post_check,
+                timeout_seconds=1200,
+            ),
+            StepKind(
+                name="uncordon",
+                title=_("Open for pods"),
+                act=uncordon,
+                confirm=confirm_uncordon,
+                timeout_seconds=300,
+            ),
+        ),
+    )
+)

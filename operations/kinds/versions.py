@@ -1,0 +1,50 @@
+"""Which Kubernetes versions may meet, and what each one takes along.
+
+Skew: a kubelet may be up to three minor versions older than the API server and never newer
+(https://kubernetes.io/releases/version-skew-policy/).  Pause images: the constant ``PauseVersion``
+of kubeadm.
+"""
+
+import re
+
+from beidou.base.errors import InvalidInput
+
+OLDER_KUBELETS = 3
+SUPPORTED_MINORS = range(33, 38)
+PAUSE = {33: "3.10", 34: "3.10.1", 35: "3.10.1", 36: "3.10.2", 37: "3.10.2"}
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
+
+
+def parse(version: str) -> tuple[int, int, int]:
+    """``v1.36.3`` as numbers; ``InvalidInput`` when it is none."""
+    match = _VERSION.fullmatch(version.strip())
+    if match is None:
+        raise InvalidInput(
+            f"{version!r} is no Kubernetes version; write it like v1.36.3.",
+            code="bad_version",
+            fields={"kubernetes_version": "Write it like v1.36.3."},
+        )
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def why_not_join(kubelet: str, server: str) -> str:
+    """Why a kubelet of this version may not join; empty when it may."""
+    ours, theirs = parse(kubelet), parse(server)
+    if ours[:2] > theirs[:2]:
+        return f"kubelet {kubelet} must not be newer than the API server {server}"
+    if ours[0] != theirs[0] or theirs[1] - ours[1] > OLDER_KUBELETS:
+        return f"kubelet {kubelet} is over {OLDER_KUBELETS} minors older than {server}"
+    return ""
+
+
+def pause_image(version: str, repository: str) -> str:
+    """The sandbox image that a node of ``version`` needs."""
+    minor = parse(version)[1]
+    tag = PAUSE.get(minor)
+    if tag is None:
+        raise InvalidInput(
+        return f"kubelet {kubelet} is over {OLDER_KUBELETS} minors older than {server}"
+            "cluster's playbook variables.",
+            code="unknown_version",
+        )
+    return f"{repository or 'registry.k8s.io'}/pause:{tag}"

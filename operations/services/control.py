@@ -1,0 +1,178 @@
+"""What a person may do to an operation: cancel, pause, resume, retry, skip.
+
+Each is refused with a sentence when the state does not allow it, and leaves status changes and an
+audit entry.
+"""
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import User
+from beidou.base.state import change_status
+from beidou.base.tasks import enqueue_on_commit
+from operations.kinds import base as kinds
+from operations.models import MachineStep, Operation, OperationMachine, Step
+from operations.services import finish
+
+_OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
+
+
+def _locked(operation: Operation, user: User) -> Operation:
+    permissions.require(user, operation, kinds.get(operation.kind).permission)
+    return Operation.objects.select_for_update().select_related("cluster").get(pk=operation.pk)
+
+
+def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
+    """End it as soon as possible: at once when nothing runs, else within seconds by its worker."""
+    with transaction.atomic():
+        operation = _locked(operation, acting_user)
+        if operation.status == Operation.Status.WAITING:
+            finish.end(operation, Operation.Status.CANCELED, reason or "Canceled before it began.")
+        else:
+            change_status(operation, to=Operation.Status.CANCELING, reason=reason)
+            if not operation.steps.filter(status=Step.Status.RUNNING).exists():
+                finish.go_on(operation)
+        audit.record("cancel", operation, reason=reason)
+    return operation
+
+
+def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
+    """Begin no further step; a running one is finished first."""
+    with transaction.atomic():
+        operation = _locked(operation, acting_user)
+        change_status(operation, to=Operation.Status.PAUSED, reason=reason)
+        audit.record("pause", operation, reason=reason)
+    return operation
+
+
+def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
+    with transaction.atomic():
+        operation = _locked(operation, acting_user)
+        if operation.status != Operation.Status.PAUSED:
+            raise Conflict(
+                f"{operation} is {operation.get_status_display()}, not paused.", code="wrong_state"
+            )
+        change_status(operation, to=Operation.Status.RUNNING, reason=reason)
+        if not operation.steps.filter(status=Step.Status.RUNNING).exists():
+            finish.go_on(operation)
+        audit.record("resume", operation, reason=reason)
+    return operation
+
+
+def retry(
+    operation: Operation,
+    *,
+    acting_user: User,
+    machines: list[int] | None = None,
+    reason: str = "",
+) -> Operation:
+    """Do again what failed or was canceled, each machine from the step at which it stands.
+
+    ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
+    is taken.
+    """
+    with transaction.atomic():
+        operation = _locked(operation, acting_user)
+        _refuse_unless_ended_badly(operation, "retried")
+        members = _unfinished(operation, machines)
+        MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
+            status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
+        )
+        _reopen(operation, members, reason)
+        audit.record("retry", operation, reason=reason, after={"machines": _addresses(members)})
+    return operation
+
+
+def skip(
+    operation: Operation, *, acting_user: User, step: str, machines: list[int], reason: str
+) -> Operation:
+    """Take the failed step of these machines as passed, because a person says so, and go on."""
+    if not reason.strip():
+        raise InvalidInput(
+            "Skipping a step needs a reason.", code="reason_missing",
+            fields={"reason": "Say why this may be skipped."},
+        )  # fmt: skip
+    with transaction.atomic():
+        operation = _locked(operation, acting_user)
+        _refuse_unless_ended_badly(operation, "continued")
+        members = _unfinished(operation, machines)
+        cells = MachineStep.objects.filter(machine__in=members, step__name=step, status__in=_OPEN)
+        if cells.count() != len(members):
+            raise Conflict(
+                f"Step {step} has not failed on all of the chosen machines.", code="wrong_state"
+            )
+        cells.update(
+            status=MachineStep.Status.SKIPPED,
+            message=f"Skipped by {acting_user.get_username()}: {reason}"[:1000],
+            finished_at=timezone.now(),
+        )
+        for row in operation.steps.filter(name=step):
+            if (result := finish.step_result(row)) != row.status and row.may_become(result):
+                change_status(row, to=result, reason=f"Skipped: {reason}")
+        _reopen(operation, members, reason)
+        audit.record(
+            f"skip {step}", operation, reason=reason, after={"machines": _addresses(members)}
+        )
+    return operation
+
+
+def _refuse_unless_ended_badly(operation: Operation, what: str) -> None:
+    if operation.status not in Operation.ENDED_BADLY:
+        raise Conflict(
+            f"{operation} is {operation.get_status_display()}; only one that failed or was "
+            f"canceled can be {what}.",
+            code="wrong_state",
+        )
+
+
+def _unfinished(operation: Operation, machines: list[int] | None) -> list[OperationMachine]:
+    rows = operation.machines.exclude(state=OperationMachine.State.SUCCEEDED).select_related(
+        "machine"
+    )
+    if machines is not None:
+        rows = rows.filter(pk__in=machines)
+        if rows.count() != len(set(machines)):
+            raise InvalidInput(
+                "Some of the chosen machines are not part of this operation or are through.",
+                fields={"machines": "Choose machines that failed or were canceled."},
+            )
+    members = list(rows)
+    if not members:
+        raise Conflict("No machine of this operation is left to work on.", code="wrong_state")
+    gone = [str(member) for member in members if member.machine is None]
+    if gone:
+        raise Conflict(f"These machines were deleted meanwhile: {', '.join(gone)}.", code="gone")
+    return members
+
+
+def _reopen(operation: Operation, members: list[OperationMachine], reason: str) -> None:
+    """Back to WAITING with these machines held again; steps with open work wait again too."""
+    kind = kinds.get(operation.kind)
+    try:
+        with transaction.atomic():
+            OperationMachine.objects.filter(pk__in=[member.pk for member in members]).update(
+                state=OperationMachine.State.WAITING, message="", holds_machine=kind.mutating
+            )
+    except IntegrityError as error:
+        raise Conflict(
+            "Another operation has begun on one of these machines meanwhile.",
+            code="machine_is_held",
+        ) from error
+    for member in members:
+        assert member.machine is not None  # noqa: S101  checked in _unfinished
+        kind.reserve(operation, member.machine)
+    open_steps = Step.objects.filter(
+        operation=operation,
+        cells__machine__in=members,
+        cells__status=MachineStep.Status.WAITING,
+    ).exclude(status=Step.Status.WAITING)
+    for step in open_steps.distinct():
+        change_status(step, to=Step.Status.WAITING, reason=reason or "Done again.")
+    change_status(operation, to=Operation.Status.WAITING, reason=reason, fields={"message": ""})
+    enqueue_on_commit("operations.tasks.dispatch")
+
+
+def _addresses(members: list[OperationMachine]) -> list[str]:
+    return [member.address for member in members]

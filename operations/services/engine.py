@@ -1,0 +1,161 @@
+"""Running steps: claim, act, confirm, settle, go on.
+
+The queue delivers a step's id, perhaps twice, perhaps never; nothing here depends on it.  A step is
+run by whoever moves it from WAITING to RUNNING, and left by one transaction that settles machines
+and step and says what comes next.
+"""
+
+from typing import Any
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from beidou.base import context
+from beidou.base.errors import BeidouError, Conflict, shorten
+from beidou.base.state import change_status
+from operations.drivers import processes
+from operations.kinds import base as kinds
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+from operations.services import finish, output
+from operations.services.run import CANCELED, LOST, TIMED_OUT, EngineRun, lease_end
+
+logger = structlog.get_logger(__name__)
+
+
+def run_step(step_id: int) -> None:
+    """The task: run this step if nobody else does and its operation wants it."""
+    attempt = claim(step_id)
+    if attempt is None:
+        return
+    operation = attempt.step.operation
+    with (
+        context.acting(
+            actor_id=operation.requested_by_id,
+            actor_name=operation.requested_by_name or "system",
+            address="",
+            request_id=f"operation-{operation.pk}",
+        ),
+        structlog.contextvars.bound_contextvars(operation=operation.pk, step=attempt.step.name),
+    ):
+        kind = kinds.get(operation.kind)
+        run = EngineRun(attempt=attempt, kind=kind, step_kind=kind.step(attempt.step.name))
+        with run:
+            outcome, message = _execute(run)
+        if outcome == Attempt.Outcome.LOST:
+            logger.warning("lease_lost", attempt=attempt.number)
+            return
+        if outcome != Attempt.Outcome.DONE and run.step_kind.cleanup is not None:
+            run.step_kind.cleanup(run)
+        finish.end_attempt(attempt, outcome=outcome, message=message)
+        output.pack(attempt)
+
+
+def claim(step_id: int) -> Attempt | None:
+    """Take the step's lease by compare-and-set; None when it is not to be run (now, by us)."""
+    step = Step.objects.select_related("operation__cluster").filter(pk=step_id).first()
+    if step is None or step.status != Step.Status.WAITING:
+        return None
+    if step.operation.status != Operation.Status.RUNNING:
+        return None
+    holder = processes.identity()
+    number = step.attempt + 1
+    try:
+        with transaction.atomic():
+            # The operation's row is locked against a cancel or pause in the same moment.
+            wanted = Operation.objects.filter(
+                pk=step.operation_id, status=Operation.Status.RUNNING
+            ).update(message=F("message"))
+            if not wanted or not work_of(step).exists():
+                return None
+            change_status(
+                step,
+                to=Step.Status.RUNNING,
+                fields={
+                    "attempt": number,
+                    "holder": holder,
+                    "lease_until": lease_end(),
+                    "started_at": step.started_at or timezone.now(),
+                    "finished_at": None,
+                    "message": "",
+                },
+            )
+            cells = list(work_of(step))
+            attempt = Attempt.objects.create(
+                step=step, number=number, holder=holder, machines=len(cells)
+            )
+            MachineStep.objects.filter(pk__in=[cell.pk for cell in cells]).update(
+                status=MachineStep.Status.RUNNING,
+                attempt=number,
+                message="",
+                checks=[],
+                evidence={},
+                started_at=timezone.now(),
+                finished_at=None,
+            )
+            OperationMachine.objects.filter(pk__in=[cell.machine_id for cell in cells]).update(
+                state=OperationMachine.State.RUNNING, message=""
+            )
+    except (Conflict, IntegrityError):
+        return None  # a second delivery, or another step of this operation runs
+    return attempt
+
+
+def work_of(step: Step) -> Any:
+    """The cells that wait in this step and whose machines have passed every step before it."""
+    unpassed = MachineStep.objects.filter(
+        step__operation=step.operation_id, step__position__lt=step.position
+    ).exclude(status__in=MachineStep.PASSED)
+    return (
+        MachineStep.objects.filter(step=step, status=MachineStep.Status.WAITING)
+        .exclude(machine__in=unpassed.values("machine"))
+        .select_related("machine__machine__credential", "machine__operation")
+        .order_by("machine_id")
+    )
+
+
+def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
+    """Act and confirm; every way in which this can end becomes an outcome and a sentence.
+
+    This is the process boundary of the engine, one of the places that catch everything.
+    """
+    cells = MachineStep.objects.filter(
+        step=run.step, attempt=run.attempt.number, status=MachineStep.Status.RUNNING
+    ).select_related("machine__machine__credential", "machine__operation")
+    run.load(list(cells))
+    try:
+        result = run.step_kind.act(run)
+        run.stop_if_asked()
+        run.step_kind.confirm(run, result)
+        run.output.flush()
+        return Attempt.Outcome.DONE, ""
+    except kinds.Stopped:
+        return _stopped(run)
+    except BeidouError as error:
+        return _spoken(run, Attempt.Outcome.FAILED, error.message)
+    except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
+        logger.exception("step_errored")
+        sentence = f"The portal made a mistake in this step ({type(error).__name__}); see its log."
+        return _spoken(run, Attempt.Outcome.ERRORED, sentence)
+
+
+def _stopped(run: EngineRun) -> tuple[Attempt.Outcome, str]:
+    if run.stop_reason == LOST:
+        return Attempt.Outcome.LOST, ""
+    if run.stop_reason == CANCELED:
+        return _spoken(run, Attempt.Outcome.CANCELED, "Canceled.")
+    assert run.stop_reason == TIMED_OUT  # noqa: S101
+    return _spoken(
+        run, Attempt.Outcome.FAILED, f"Not done within {run.timeout_seconds} seconds; it was ended."
+    )
+
+
+def _spoken(run: EngineRun, outcome: Attempt.Outcome, message: str) -> tuple[Attempt.Outcome, str]:
+    """Put the last sentence into the output, unless the lease is lost by now."""
+    try:
+        run.say(message, level="error")
+        run.output.flush()
+    except kinds.Stopped:
+        return Attempt.Outcome.LOST, ""
+    return outcome, shorten(message, 1000)

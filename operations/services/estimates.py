@@ -1,0 +1,60 @@
+"""How long things take, from how long they took: medians of earlier attempts, never a guess.
+
+Only attempts that did their work count.  The unit is seconds per attempt of a step; attempts with a
+similar number of machines (half to double) are preferred.
+"""
+
+from collections.abc import Iterable
+from statistics import quantiles
+
+from operations.models import Attempt, Step
+
+_SAMPLE = 30
+
+
+def _seconds(kind: str, step: str, machines: int) -> list[float]:
+    done = Attempt.objects.filter(
+        step__operation__kind=kind,
+        step__name=step,
+        outcome=Attempt.Outcome.DONE,
+        finished_at__isnull=False,
+    ).order_by("-pk")
+    similar = done.filter(machines__gte=machines / 2, machines__lte=machines * 2)
+    rows = list(similar.values_list("started_at", "finished_at")[:_SAMPLE])
+    if not rows:
+        rows = list(done.values_list("started_at", "finished_at")[:_SAMPLE])
+    return [(end - begin).total_seconds() for begin, end in rows if end is not None]
+
+
+def _spread(seconds: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    if len(seconds) == 1:
+        return seconds[0], seconds[0], seconds[0]
+    low, middle, high = quantiles(seconds, n=4, method="inclusive")
+    return low, middle, high
+
+
+def steps_of(kind: str, names: Iterable[str], machines: int) -> dict[str, float]:
+    """Median seconds of each step that has run before."""
+    found = {name: _seconds(kind, name, machines) for name in names}
+    return {name: _spread(seconds)[1] for name, seconds in found.items() if seconds}
+
+
+def duration_of(kind: str, machines: int) -> tuple[tuple[float, float] | None, int]:
+    """(low, high) seconds of a whole operation and on how many runs that rests; None without
+    any."""
+    names = (
+        Step.objects.filter(operation__kind=kind)
+        .order_by()
+        .values_list("name", flat=True)
+        .distinct()
+    )
+    low = high = 0.0
+    runs = 0
+    for name in names:
+        seconds = _seconds(kind, name, max(machines, 1))
+        if not seconds:
+            return None, 0
+        quarter, _median, three_quarters = _spread(seconds)
+        low, high, runs = low + quarter, high + three_quarters, max(runs, len(seconds))
+    return ((low, high), runs) if runs else (None, 0)

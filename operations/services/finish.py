@@ -1,0 +1,185 @@
+"""How attempts, steps and operations end, and what comes next.
+
+Everything that follows from an ended attempt happens in one transaction: cells, step, the next step
+or the end of the operation, and the release of machines.
+"""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from beidou.base import audit
+from beidou.base.state import change_status
+from beidou.base.tasks import enqueue_on_commit
+from operations.kinds import base as kinds
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+
+_CELL_ENDS = {
+    Attempt.Outcome.DONE: (MachineStep.Status.FAILED, "The step ended without a result."),
+    Attempt.Outcome.FAILED: (MachineStep.Status.FAILED, ""),
+    Attempt.Outcome.ERRORED: (MachineStep.Status.FAILED, ""),
+    Attempt.Outcome.CANCELED: (MachineStep.Status.CANCELED, "Canceled while this was going on."),
+}
+
+
+def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> None:
+    """Settle what the attempt left open, end the step, and go on or end the operation."""
+    with transaction.atomic():
+        step = (
+            Step.objects.select_for_update()
+            .select_related("operation__cluster")
+            .get(pk=attempt.step_id)
+        )
+        if step.attempt != attempt.number or step.status != Step.Status.RUNNING:
+            return  # taken over meanwhile: whoever did so settles it
+        now = timezone.now()
+        status, sentence = _CELL_ENDS[outcome]
+        open_cells = step.cells.filter(status=MachineStep.Status.RUNNING)
+        machines = list(open_cells.values_list("machine_id", flat=True))
+        open_cells.update(status=status, message=(message or sentence)[:1000], finished_at=now)
+        OperationMachine.objects.filter(pk__in=machines).update(
+            state=status, message=(message or sentence)[:1000]
+        )
+        Attempt.objects.filter(pk=attempt.pk).update(
+            outcome=outcome, message=message[:1000], finished_at=now
+        )
+        change_status(
+            step,
+            to=step_result(step, canceled=outcome == Attempt.Outcome.CANCELED),
+            reason=message[:500],
+            fields={
+                "finished_at": now,
+                "lease_until": None,
+                "holder": "",
+                "losses": 0,
+                "message": message[:1000],
+            },
+        )
+        operation = Operation.objects.select_for_update().get(pk=step.operation_id)
+        go_on(operation)
+
+
+def step_result(step: Step, *, canceled: bool = False) -> Step.Status:
+    """A step's status from its cells."""
+    counts = _count(step.cells.all(), "status")
+    passed = counts.get("succeeded", 0) + counts.get("skipped", 0)
+    if canceled or (counts.get("canceled") and not counts.get("failed") and not passed):
+        return Step.Status.CANCELED
+    if counts.get("failed") or counts.get("canceled"):
+        return Step.Status.PARTIAL if passed else Step.Status.FAILED
+    if counts.get("skipped") and not counts.get("succeeded"):
+        return Step.Status.SKIPPED
+    return Step.Status.SUCCEEDED
+
+
+def go_on(operation: Operation) -> None:
+    """Enqueue the next step, or end the operation; inside a transaction, nothing running.
+
+    A paused operation waits; a canceled one ends; too many failures end it too.
+    """
+    following = next_step(operation)
+    if operation.status == Operation.Status.CANCELING:
+        end(operation, Operation.Status.CANCELED, "Canceled by request.")
+    elif operation.status == Operation.Status.PAUSED and following is not None:
+        return
+    elif operation.status in (Operation.Status.RUNNING, Operation.Status.PAUSED):
+        if operation.status == Operation.Status.PAUSED:
+            change_status(operation, to=Operation.Status.RUNNING, reason="Nothing left to pause.")
+        failed, total = _failed(operation)
+        allowed = operation.max_failed_percent
+        if following is not None and failed and failed * 100 > allowed * total:
+            end(
+                operation,
+                Operation.Status.FAILED,
+                f"Stopped: {failed} of {total} machines failed, more than {allowed} % allowed.",
+            )
+        elif following is not None:
+            enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
+        else:
+            _end_by_result(operation, failed, total)
+
+
+def next_step(operation: Operation) -> Step | None:
+    """The first waiting step with work (a cell that waits, everything before it passed)."""
+    unpassed: dict[int, int] = {}
+    for machine, position in (
+        MachineStep.objects.filter(step__operation=operation)
+        .exclude(status__in=MachineStep.PASSED)
+        .order_by("-step__position")
+        .values_list("machine_id", "step__position")
+    ):
+        unpassed[machine] = position  # ends with each machine's first step that is not passed
+    waiting = MachineStep.objects.filter(
+        step__operation=operation, status=MachineStep.Status.WAITING
+    ).values_list("machine_id", "step__position")
+    due = {position for machine, position in waiting if unpassed.get(machine) == position}
+    steps = operation.steps.filter(status=Step.Status.WAITING, position__in=due)
+    return steps.order_by("position").first()
+
+
+def _failed(operation: Operation) -> tuple[int, int]:
+    counts = _count(operation.machines.all(), "state")
+    return counts.get("failed", 0) + counts.get("canceled", 0), sum(counts.values())
+
+
+def _count(rows: Any, field: str) -> dict[str, int]:
+    return dict(rows.order_by().values_list(field).annotate(Count("pk")))
+
+
+def _end_by_result(operation: Operation, failed: int, total: int) -> None:
+    if not failed:
+        end(operation, Operation.Status.SUCCEEDED, "")
+    elif failed < total:
+        end(operation, Operation.Status.PARTIAL, f"{failed} of {total} machines failed.")
+    else:
+        end(
+            operation,
+            Operation.Status.FAILED,
+            "" if total == 1 else f"All {total} machines failed.",
+        )
+
+
+def end(operation: Operation, status: Operation.Status, message: str) -> None:
+    """The end of an operation: its machines are released and its slot is free for the next."""
+    kind = kinds.get(operation.kind)
+    succeeded = (
+        operation.machines.annotate(
+            open=Count("cells", filter=~Q(cells__status__in=MachineStep.PASSED))
+        )
+        .filter(open=0)
+        .values_list("pk", flat=True)
+    )
+    operation.machines.filter(pk__in=list(succeeded)).update(
+        state=OperationMachine.State.SUCCEEDED, message=""
+    )
+    operation.machines.filter(
+        state__in=[OperationMachine.State.WAITING, OperationMachine.State.RUNNING]
+    ).update(state=OperationMachine.State.CANCELED)
+    for member in operation.machines.filter(holds_machine=True).select_related(
+        "machine", "operation__cluster"
+    ):
+        kind.release(member, reached_step(member))
+    operation.machines.filter(holds_machine=True).update(holds_machine=False)
+    change_status(
+        operation,
+        to=status,
+        reason=message,
+        fields={"finished_at": timezone.now(), "slot": None, "message": message[:500]},
+    )
+    done = status == Operation.Status.SUCCEEDED
+    audit.record(
+        f"operation {status}",
+        operation,
+        after={"message": message},
+        outcome="done" if done else "failed",
+    )
+    enqueue_on_commit("operations.tasks.dispatch")
+
+
+def reached_step(member: OperationMachine) -> str | None:
+    """Name of the last step in which something was begun with this machine; None before the
+    first."""
+    begun = member.cells.filter(started_at__isnull=False).order_by("-step__position")
+    return begun.values_list("step__name", flat=True).first()

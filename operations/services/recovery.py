@@ -1,0 +1,132 @@
+"""After crashes: find what nobody holds, end what it left behind, and go on or ask.
+
+``maintain`` runs every minute and whenever a worker process starts.  Each look is one cheap query
+on a partial index; in a portal where nothing is wrong it does nothing else.
+"""
+
+import shutil
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from beidou.base.state import change_status
+from beidou.base.tasks import enqueue_on_commit
+from operations.drivers import processes
+from operations.kinds import base as kinds
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+from operations.services import finish
+from operations.services.dispatch import dispatch
+from operations.services.run import EngineRun, run_mark
+
+logger = structlog.get_logger(__name__)
+
+MAX_LOSSES = 3
+
+
+def maintain() -> None:
+    """Reap lost steps, wake what was forgotten by the queue, start what may start."""
+    reap()
+    wake()
+    dispatch()
+
+
+def reap() -> int:
+    """Take over every step whose worker is gone; returns how many."""
+    running = Step.objects.filter(status=Step.Status.RUNNING).select_related("operation__cluster")
+    lapsed = Q(lease_until__lt=timezone.now())
+    here = Q(holder__startswith=f"{processes.identity().split('/')[0]}/")
+    count = 0
+    for step in running.filter(lapsed | here):
+        if step.lease_until < timezone.now() or processes.is_gone(step.holder):
+            count += _take_over(step)
+    return count
+
+
+def _take_over(step: Step) -> bool:
+    """Fence the lost attempt off, end its processes, and let the step be done again or fail."""
+    attempt = Attempt.objects.select_related("step__operation__cluster").get(
+        step=step, number=step.attempt
+    )
+    mark = run_mark(step, step.attempt)
+    processes.end_marked(mark)
+    shutil.rmtree(settings.DATA_DIR / "runs" / mark, ignore_errors=True)
+    kind = kinds.get(step.operation.kind)
+    step_kind = kind.step(step.name)
+    canceling = step.operation.status == Operation.Status.CANCELING
+    if canceling and step_kind.cleanup is not None:
+        # Only what a canceled step left on hosts is ended; a repeated one rejoins it.
+        run = EngineRun(attempt=attempt, kind=kind, step_kind=step_kind)
+        run.load(list(step.cells.filter(status=MachineStep.Status.RUNNING).select_related(
+            "machine__machine__credential")))  # fmt: skip
+        step_kind.cleanup(run)
+    logger.warning("worker_lost", step=step.pk, attempt=step.attempt, holder=step.holder)
+    if canceling:
+        finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message="Canceled.")
+        return True
+    if not step_kind.idempotent or step.losses + 1 >= MAX_LOSSES:
+        why = (
+            f"its worker was lost {step.losses + 1} times"
+            if step_kind.idempotent
+            else "its worker was lost and it must not be repeated unasked"
+        )
+        finish.end_attempt(
+            attempt,
+            outcome=Attempt.Outcome.FAILED,
+            message=f"The step was ended, because {why}. Look at the machines, then retry or skip.",
+        )
+        return True
+    return _put_back(step, attempt)
+
+
+def _put_back(step: Step, attempt: Attempt) -> bool:
+    now = timezone.now()
+    with transaction.atomic():
+        held = Step.objects.filter(
+            pk=step.pk, attempt=step.attempt, status=Step.Status.RUNNING
+        ).select_for_update()
+        if not held.exists():
+            return False
+        open_cells = step.cells.filter(status=MachineStep.Status.RUNNING)
+        machines = list(open_cells.values_list("machine_id", flat=True))
+        open_cells.update(
+            status=MachineStep.Status.WAITING, message="Done again: the worker was lost."
+        )
+        OperationMachine.objects.filter(pk__in=machines).update(
+            state=OperationMachine.State.WAITING
+        )
+        Attempt.objects.filter(pk=attempt.pk).update(
+            outcome=Attempt.Outcome.LOST, finished_at=now, message="The worker was lost."
+        )
+        if not machines:
+            # Every machine was settled before the worker died: only the end is missing.
+            finish.end_attempt(attempt, outcome=Attempt.Outcome.DONE, message="")
+            return True
+        change_status(
+            step,
+            to=Step.Status.WAITING,
+            reason="The worker was lost; the step is done again.",
+            fields={"lease_until": None, "holder": "", "losses": step.losses + 1},
+        )
+        enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations")
+    return True
+
+
+def wake() -> int:
+    """Operations that run although nothing of them is running: the queue lost a task, or a
+    transaction's
+    last word was never said.  Enqueuing twice is harmless."""
+    idle = Operation.objects.filter(
+        status__in=[Operation.Status.RUNNING, Operation.Status.CANCELING]
+    ).exclude(steps__status=Step.Status.RUNNING)
+    count = 0
+    for operation in idle:
+        with transaction.atomic():
+            locked = Operation.objects.select_for_update().get(pk=operation.pk)
+            busy = locked.steps.filter(status=Step.Status.RUNNING).exists()
+            if locked.status == operation.status and not busy:
+                finish.go_on(locked)
+                count += 1
+    return count

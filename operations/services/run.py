@@ -1,0 +1,196 @@
+"""One attempt of one step: the lease that it holds, and what the step sees of the engine.
+
+The lease is renewed by a thread of its own, which also sees a cancel, the time limit and the loss
+of the lease within about a second.  Every write first asserts the fence: ``UPDATE … WHERE attempt =
+mine AND status = running``; whoever was taken over gets ``Stopped`` instead of writing.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from operations.kinds.base import Checks, Kind, StepKind, Stopped
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+from operations.services.output import OutputWriter
+
+logger = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 30
+RENEW_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+LOST, CANCELED, TIMED_OUT = "lost", "canceled", "timed out"
+
+
+def lease_end() -> Any:
+    return timezone.now() + timedelta(seconds=LEASE_SECONDS)
+
+
+class EngineRun:
+    """Implements ``StepRun`` for the holder of a step's lease."""
+
+    def __init__(self, *, attempt: Attempt, kind: Kind, step_kind: StepKind) -> None:
+        self.attempt = attempt
+        self.step: Step = attempt.step
+        self.operation: Operation = self.step.operation
+        self.cluster = self.operation.cluster
+        self.kind = kind
+        self.step_kind = step_kind
+        self.params = kind.params.model_validate(self.operation.params)
+        self.step_name = step_kind.name
+        self.unit_prefix = unit_prefix(self.step)
+        self.mark = run_mark(self.step, attempt.number)
+        self.timeout_seconds = step_kind.timeout_seconds
+        self.stop_reason = ""
+        self.output = OutputWriter(attempt, fence=self._fence)
+        self._cells: dict[int, MachineStep] = {}
+        self._settled: set[int] = set()
+        self._stop_watch = threading.Event()
+        self._deadline = time.monotonic() + step_kind.timeout_seconds
+        self._thread = threading.Thread(target=self._watch, name=self.mark, daemon=True)
+
+    # --- the lease ---------------------------------------------------------------------------
+    def __enter__(self) -> "EngineRun":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop_watch.set()
+        self._thread.join(timeout=10)
+
+    def _watch(self) -> None:
+        renewed = 0.0
+        try:
+            while not self._stop_watch.wait(WATCH_SECONDS):
+                close_old_connections()
+                if time.monotonic() - renewed >= RENEW_SECONDS:
+                    renewed = time.monotonic()
+                    self._renew()
+                self._look()
+                if not self.stop_reason:
+                    self.output.flush()
+        except Stopped:
+            pass  # the reason is noted; the step's own thread ends the step
+        except Exception:
+            # A database that is away for a moment must not end the watch silently: without
+            # renewals the lease lapses, so the step has to stop.
+            logger.exception("lease_watch_failed", step=self.step.pk)
+            self.stop_reason = self.stop_reason or LOST
+            raise
+        finally:
+            connection.close()
+
+    def _renew(self) -> None:
+        held = Step.objects.filter(
+            pk=self.step.pk, attempt=self.attempt.number, status=Step.Status.RUNNING
+        ).update(lease_until=lease_end())
+        if not held:
+            self.stop_reason = LOST
+
+    def _look(self) -> None:
+        status = Operation.objects.values_list("status", flat=True).get(pk=self.operation.pk)
+        if status == Operation.Status.CANCELING:
+            self.stop_reason = self.stop_reason or CANCELED
+        elif time.monotonic() > self._deadline:
+            self.stop_reason = self.stop_reason or TIMED_OUT
+
+    def _fence(self) -> None:
+        """Raise ``Stopped`` unless this attempt still holds the step; locks its row until
+        commit."""
+        held = Step.objects.filter(
+            pk=self.step.pk, attempt=self.attempt.number, status=Step.Status.RUNNING
+        ).update(lease_until=lease_end())
+        if not held:
+            self.stop_reason = LOST
+            raise Stopped(LOST)
+
+    # --- StepRun -----------------------------------------------------------------------------
+    def load(self, cells: Sequence[MachineStep]) -> None:
+        self._cells = {cell.machine_id: cell for cell in cells}
+
+    @property
+    def targets(self) -> list[OperationMachine]:
+        return [c.machine for key, c in self._cells.items() if key not in self._settled]
+
+    def say(
+        self, text: str, *, target: OperationMachine | None = None, level: str = "info"
+    ) -> None:
+        self.output.write(text, machine=target.pk if target else 0, level=level)
+
+    def note(self, target: OperationMachine, message: str) -> None:
+        with transaction.atomic():
+            self._fence()
+            MachineStep.objects.filter(
+                pk=self._cells[target.pk].pk, attempt=self.attempt.number
+            ).update(message=message[:1000])
+
+    def succeed(
+        self,
+        target: OperationMachine,
+        *,
+        message: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        checks: Checks = (),
+    ) -> None:
+        self._settle(target, MachineStep.Status.SUCCEEDED, message, evidence, checks)
+
+    def fail(
+        self,
+        target: OperationMachine,
+        message: str,
+        *,
+        evidence: Mapping[str, Any] | None = None,
+        checks: Checks = (),
+    ) -> None:
+        self.say(message, target=target, level="error")
+        self._settle(target, MachineStep.Status.FAILED, message, evidence, checks)
+
+    def _settle(
+        self,
+        target: OperationMachine,
+        status: MachineStep.Status,
+        message: str,
+        evidence: Mapping[str, Any] | None,
+        checks: Checks,
+    ) -> None:
+        now = timezone.now()
+        failed = status == MachineStep.Status.FAILED
+        with transaction.atomic():
+            self._fence()
+            MachineStep.objects.filter(
+                pk=self._cells[target.pk].pk, attempt=self.attempt.number
+            ).update(
+                status=status,
+                message=message[:1000],
+                evidence=dict(evidence or {}),
+                checks=[dict(check) for check in checks],
+                finished_at=now,
+            )
+            if failed:
+                OperationMachine.objects.filter(pk=target.pk).update(
+                    state=OperationMachine.State.FAILED, message=message[:1000]
+                )
+        self._settled.add(target.pk)
+
+    def should_stop(self) -> bool:
+        return bool(self.stop_reason)
+
+    def stop_if_asked(self) -> None:
+        if self.stop_reason:
+            raise Stopped(self.stop_reason)
+
+
+def unit_prefix(step: Step) -> str:
+    """Names what runs on the hosts by itself; the same for each attempt, so that a repeated step
+    finds and rejoins what a lost worker left running."""
+    return f"beidou-{step.operation_id}-{step.position}"
+
+
+def run_mark(step: Step, number: int) -> str:
+    """Names the processes of one attempt on the worker's own machine."""
+    return f"{step.operation_id}-{step.position}-{number}"

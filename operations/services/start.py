@@ -1,0 +1,227 @@
+"""Planning and starting an operation: what will happen, what blocks, and the rows that make it
+happen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from pydantic import ValidationError
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import User
+from beidou.base.tasks import enqueue_on_commit
+from clusters.models import Cluster
+from machines.models import Machine
+from operations.kinds import base as kinds
+from operations.kinds.base import Blocker, Kind
+from operations.models import MachineStep, Operation, OperationMachine, Step
+from operations.services import estimates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an operation would do: ``ready`` machines go through ``steps``, ``blockers`` say why
+    others (or, without a machine, the whole) cannot; ``seconds`` is (low, high) from earlier runs
+    or
+    None."""
+
+    kind: Kind
+    cluster: Cluster
+    params: Any
+    ready: tuple[Machine, ...]
+    blockers: tuple[Blocker, ...]
+    seconds: tuple[float, float] | None
+    earlier_runs: int
+
+    @property
+    def whole_blockers(self) -> tuple[Blocker, ...]:
+        return tuple(blocker for blocker in self.blockers if blocker.machine is None)
+
+
+def parse_params(kind: Kind, params: Mapping[str, Any]) -> Any:
+    """The typed parameters; ``InvalidInput`` names each wrong one."""
+    try:
+        return kind.params.model_validate(dict(params))
+    except ValidationError as error:
+        fields = {
+            "params." + ".".join(str(part) for part in item["loc"]): str(item["msg"])
+            for item in error.errors()
+        }
+        name, sentence = next(iter(fields.items()))
+        raise InvalidInput(f"{name}: {sentence}", code="invalid_params", fields=fields) from error
+
+
+def plan_operation(
+    *,
+    kind: str,
+    cluster: Cluster,
+    machines: Sequence[Machine],
+    params: Mapping[str, Any],
+    acting_user: User,
+) -> Plan:
+    """Look at everything that is known here; contacts no cluster and no machine, changes
+    nothing."""
+    chosen = kinds.get(kind)
+    permissions.require(acting_user, cluster, chosen.permission)
+    typed = parse_params(chosen, params)
+    blockers = list(chosen.blockers(cluster, machines, typed))
+    blocked = {blocker.machine.pk for blocker in blockers if blocker.machine}
+    held = _held(machines) if chosen.mutating else {}
+    allowed = set(
+        permissions.visible_to(
+            acting_user, Machine.objects.filter(pk__in=[m.pk for m in machines]), chosen.permission
+        ).values_list("pk", flat=True)
+    )
+    for machine in machines:
+        reason = ""
+        if machine.pk not in allowed:
+            reason = "your roles do not include operating this machine"
+        elif machine.pk in held:
+            reason = f"operation {held[machine.pk]} is working on it"
+        elif machine.state not in chosen.startable_states:
+            wanted = " or ".join(sorted(Machine.State(s).label for s in chosen.startable_states))
+            reason = f"it is {machine.get_state_display()}; must be {wanted}"
+        if reason and machine.pk not in blocked:
+            blockers.append(Blocker(machine, reason))
+            blocked.add(machine.pk)
+    ready = tuple(machine for machine in machines if machine.pk not in blocked)
+    seconds, runs = estimates.duration_of(kind, len(ready))
+    return Plan(chosen, cluster, typed, ready, tuple(blockers), seconds, runs)
+
+
+def _held(machines: Sequence[Machine]) -> dict[int, str]:
+    rows = OperationMachine.objects.filter(machine__in=machines, holds_machine=True)
+    return dict(rows.values_list("machine_id", "operation__name"))
+
+
+def start_operation(
+    *,
+    kind: str,
+    cluster: Cluster,
+    machines: Sequence[Machine],
+    params: Mapping[str, Any] | None = None,
+    roles: Mapping[int, str] | None = None,
+    acting_user: User,
+    name: str = "",
+    reason: str = "",
+    max_failed_percent: int = 100,
+    forks: int = 10,
+    leave_out_blocked: bool = False,
+) -> Operation:
+    """Write the operation with its steps and machines, and let it be dispatched on commit.
+
+    Blocked machines refuse the whole (``InvalidInput``) unless ``leave_out_blocked``.  ``roles``
+    gives machines (by key) another role than their own.  A machine on which another change goes on
+    is refused by the database (``Conflict``), whatever the plan said a moment ago.
+    """
+    plan = plan_operation(
+        kind=kind, cluster=cluster, machines=machines, params=params or {}, acting_user=acting_user
+    )
+    _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
+    _check_roles(plan, roles or {})
+    if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
+        raise InvalidInput("max_failed_percent is 0 to 100, forks is 1 to 200.")
+    try:
+        with transaction.atomic():
+            operation = Operation.objects.create(
+                name=name or _free_name(kind, cluster),
+                kind=kind,
+                cluster=cluster,
+                params=plan.params.model_dump(mode="json"),
+                reason=reason[:500],
+                requested_by=acting_user,
+                requested_by_name=acting_user.get_username(),
+                max_failed_percent=max_failed_percent,
+                forks=forks,
+            )
+            operation.status_changes.create(
+                old="", new=operation.status, actor=acting_user.get_username(), reason=reason[:500]
+            )
+            members = [
+                OperationMachine.objects.create(
+                    operation=operation,
+                    machine=machine,
+                    address=machine.address,
+                    hostname=machine.hostname,
+                    role=(roles or {}).get(machine.pk) or machine.role or "Compute",
+                    holds_machine=plan.kind.mutating,
+                )
+                for machine in plan.ready
+            ]
+            for machine in plan.ready:
+                plan.kind.reserve(operation, machine)
+            _make_steps(operation, plan.kind, members)
+            audit.record(
+                f"start {kind}",
+                operation,
+                after={
+                    "cluster": cluster.name,
+                    "machines": [member.address for member in members],
+                    "params": operation.params,
+                },
+                reason=reason,
+            )
+            enqueue_on_commit("operations.tasks.dispatch")
+    except IntegrityError as error:
+        raise _explain(error, name) from error
+    return operation
+
+
+def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
+    if plan.whole_blockers:
+        raise InvalidInput(
+            f"{plan.kind.name} cannot be done on {plan.cluster}: {plan.whole_blockers[0].reason}.",
+            code="blocked",
+        )
+    if plan.blockers and not leave_out_blocked:
+        fields = {str(b.machine.address): b.reason for b in plan.blockers if b.machine}
+        first, sentence = next(iter(fields.items()))
+        raise InvalidInput(
+            f"{len(fields)} machines are blocked; {first}: {sentence}.",
+            code="blocked",
+            fields=fields,
+        )
+    if not plan.ready:
+        raise InvalidInput("No machine is left that could take part.", code="no_machines")
+
+
+def _check_roles(plan: Plan, roles: Mapping[int, str]) -> None:
+    for role in roles.values():
+        if role not in plan.kind.roles:
+            raise InvalidInput(
+                f"{plan.kind.name} knows the roles {', '.join(plan.kind.roles)}, not {role!r}.",
+                code="unknown_role",
+                fields={"role": f"Allowed: {', '.join(plan.kind.roles)}."},
+            )
+
+
+def _make_steps(operation: Operation, kind: Kind, members: Sequence[OperationMachine]) -> None:
+    for position, step_kind in enumerate(kind.steps, start=1):
+        step = Step.objects.create(operation=operation, position=position, name=step_kind.name)
+        MachineStep.objects.bulk_create(
+            MachineStep(step=step, machine=member) for member in members
+        )
+
+
+def _free_name(kind: str, cluster: Cluster) -> str:
+    stem = f"{kind.lower()}-{cluster.name}"[:90]
+    number = Operation.objects.filter(name__startswith=f"{stem}-").count() + 1
+    while Operation.objects.filter(name=f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _explain(error: IntegrityError, name: str) -> Conflict:
+    text = str(error)
+    if "one_change_per_machine" in text or "operationmachine.machine_id" in text:
+        return Conflict(
+            "Another operation began on one of these machines just now.", code="machine_is_held"
+        )
+    return Conflict(
+        f"An operation called {name!r} exists already."
+        if name
+        else "Somebody was faster; try again.",
+        code="name_taken",
+    )

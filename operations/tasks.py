@@ -1,0 +1,16 @@
+"""Entry points of the queue: an id in, one service call."""
+
+from operations.services import dispatch as dispatching
+from operations.services import engine, recovery
+
+
+def run_step(step_id: int) -> None:
+    engine.run_step(step_id)
+
+
+def dispatch() -> None:
+    dispatching.dispatch()
+
+
+def maintain() -> None:
+    recovery.maintain()

@@ -1,0 +1,67 @@
+"""Operations of the toy kind, and a queue that is run by hand."""
+
+import pytest
+from django_q.models import OrmQ
+
+from operations.models import Operation
+from operations.services import start
+from tests import factories
+from tests.operations.toy import toy_kind
+
+
+@pytest.fixture
+def toy():
+    with toy_kind() as script:
+        yield script
+
+
+@pytest.fixture
+def machines(cluster_a, operators):
+    return [factories.make_machine(owner_team=operators) for _ in range(3)]
+
+
+@pytest.fixture
+def begin(cluster_a, machines, operator, django_capture_on_commit_callbacks):
+    def start_it(**values) -> Operation:
+        with django_capture_on_commit_callbacks(execute=True):
+            return start.start_operation(
+                **{
+                    "kind": "Toy",
+                    "cluster": cluster_a,
+                    "machines": machines,
+                    "acting_user": operator,
+                    **values,
+                }
+            )
+
+    return start_it
+
+
+@pytest.fixture
+def work(django_capture_on_commit_callbacks):
+    """Run what is queued until nothing is, as a worker would; ``limit`` tasks at most."""
+
+    def run(limit: int = 100) -> int:
+        done = 0
+        while done < limit and (row := OrmQ.objects.order_by("id").first()) is not None:
+            task = row.task
+            row.delete()
+            module, name = task["func"].rsplit(".", 1)
+            function = getattr(__import__(module, fromlist=[name]), name)
+            with django_capture_on_commit_callbacks(execute=True):
+                function(*task["args"])
+            done += 1
+        return done
+
+    return run
+
+
+@pytest.fixture
+def control(django_capture_on_commit_callbacks):
+    """Call a service as a request would: with its commit hooks run."""
+
+    def call(function, *args, **kwargs):
+        with django_capture_on_commit_callbacks(execute=True):
+            return function(*args, **kwargs)
+
+    return call

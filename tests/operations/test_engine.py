@@ -1,0 +1,237 @@
+"""Steps are claimed once, confirmed, and lead to the next; failures stay with their machine."""
+
+import pytest
+from django_q.models import OrmQ
+
+from beidou.base.models import AuditEntry
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+from operations.services import control as controls
+from operations.services import engine, output
+from operations.services.run import EngineRun
+
+pytestmark = pytest.mark.django_db
+
+
+def cells(operation, step):
+    return dict(
+        MachineStep.objects.filter(step__operation=operation, step__name=step).values_list(
+            "machine__address", "status"
+        )
+    )
+
+
+def test_an_operation_runs_its_steps_in_order_and_succeeds(toy, begin, work, machines):
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert [name for name, _ in toy.calls] == ["first", "second"]
+
+
+def test_evidence_of_every_machine_is_kept(toy, begin, work, machines):
+    operation = begin()
+    work()
+    stored = MachineStep.objects.filter(step__operation=operation).values_list(
+        "evidence", flat=True
+    )
+    assert {"seen": "second"} in stored
+    assert len(stored) == 6
+
+
+def test_a_machine_that_failed_does_not_stop_the_others(toy, begin, work, machines):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.PARTIAL
+    assert toy.calls[1] == ("second", [machines[1].address, machines[2].address])
+    assert operation.message == "1 of 3 machines failed."
+
+
+def test_an_operation_fails_when_all_machines_failed(toy, begin, work, machines):
+    toy.failing = {("second", machine.address) for machine in machines}
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+
+
+def test_too_many_failures_stop_the_operation_before_the_next_step(toy, begin, work, machines):
+    toy.failing = {("first", machines[0].address), ("first", machines[1].address)}
+    operation = begin(max_failed_percent=50)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    assert "more than 50 %" in operation.message
+    assert [name for name, _ in toy.calls] == ["first"]
+
+
+def test_a_step_without_a_result_for_a_machine_fails_that_machine(toy, begin, work, machines):
+    toy.confirm_nothing = True
+    toy.failing = set()
+    operation = begin(machines=machines[:1])
+    step = operation.steps.get(name="first")
+    attempt = engine.claim(step.pk) if work(limit=1) else None
+    from operations.services import finish  # noqa: PLC0415
+
+    finish.end_attempt(attempt, outcome=Attempt.Outcome.DONE, message="")
+    assert cells(operation, "first") == {machines[0].address: "failed"}
+
+
+def test_a_second_delivery_of_a_step_is_harmless(toy, begin, work):
+    operation = begin()
+    first = operation.steps.get(name="first")
+    work()
+    engine.run_step(first.pk)
+    assert [name for name, _ in toy.calls] == ["first", "second"]
+
+
+def test_a_step_is_claimed_by_one_worker_only(toy, begin, work):
+    operation = begin()
+    work(limit=1)  # dispatched; the step is queued
+    step = operation.steps.get(name="first")
+    assert engine.claim(step.pk) is not None
+    assert engine.claim(step.pk) is None
+
+
+def test_the_engine_survives_an_exception_of_a_step_and_says_so(toy, begin, work, caplog):
+    def explode(run):
+        raise ZeroDivisionError
+
+    toy.during = explode
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    attempt = Attempt.objects.get(step__operation=operation)
+    assert attempt.outcome == Attempt.Outcome.ERRORED
+    assert "ZeroDivisionError" in attempt.message
+    assert "Traceback" in caplog.text
+
+
+def test_retry_does_again_only_what_failed_from_the_failed_step(
+    toy, begin, work, control, machines, operator
+):
+    toy.failing = {("second", machines[2].address)}
+    operation = begin()
+    work()
+    toy.failing, toy.calls = set(), []
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert toy.calls == [("second", [machines[2].address])]
+
+
+def test_a_machine_that_failed_first_catches_up_after_a_retry(
+    toy, begin, work, control, machines, operator
+):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    toy.failing, toy.calls = set(), []
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    assert toy.calls == [("first", [machines[0].address]), ("second", [machines[0].address])]
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_skip_takes_a_failed_step_as_passed_and_goes_on(
+    toy, begin, work, control, machines, operator
+):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    member = operation.machines.get(machine=machines[0])
+    toy.calls = []
+    control(
+        controls.skip,
+        operation,
+        acting_user=operator,
+        step="first",
+        machines=[member.pk],
+        reason="known and harmless",
+    )
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert cells(operation, "first")[machines[0].address] == "skipped"
+    assert toy.calls == [("second", [machines[0].address])]
+
+
+def test_cancel_before_the_start_ends_it_at_once(toy, begin, control, operator):
+    operation = begin()
+    control(controls.cancel, operation, acting_user=operator)
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.CANCELED
+    assert not OperationMachine.objects.filter(operation=operation, holds_machine=True).exists()
+
+
+def test_cancel_during_a_step_keeps_what_was_reached(toy, begin, work, control, operator, machines):
+    operation = begin()
+
+    def cancel(run: EngineRun):
+        controls.cancel(operation, acting_user=operator)
+        run._look()
+
+    toy.during = cancel
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.CANCELED
+    assert set(cells(operation, "first").values()) == {"canceled"}
+    assert len(toy.calls) == 1
+
+
+def test_a_canceled_step_cleans_up_what_it_left_running(toy, begin, work, operator):
+    operation = begin()
+
+    def cancel(run: EngineRun):
+        if run.step_name == "second":
+            controls.cancel(operation, acting_user=operator)
+            run._look()
+
+    toy.during = cancel
+    work()
+    assert toy.cleaned == ["second"]
+
+
+def test_a_paused_operation_begins_no_further_step(toy, begin, work, control, operator):
+    operation = begin()
+    toy.during = lambda run: controls.pause(operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.PAUSED
+    assert len(toy.calls) == 1
+    toy.during = lambda run: None
+    control(controls.resume, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_whoever_lost_the_lease_cannot_write(toy, begin, work, machines):
+    operation = begin()
+
+    def be_taken_over(run: EngineRun):
+        Step.objects.filter(pk=run.step.pk).update(attempt=99)
+
+    toy.during = be_taken_over
+    work()
+    assert set(cells(operation, "first").values()) == {"running"}
+    assert not output.read(operation)[0]
+
+
+def test_machines_are_reserved_at_the_start_and_released_at_the_end(toy, begin, work, machines):
+    begin()
+    assert len(toy.reserved) == 3
+    work()
+    assert {reached for _, reached in toy.released} == {"second"}
+
+
+def test_every_operation_leaves_audit_entries_for_start_and_end(toy, begin, work):
+    begin()
+    work()
+    verbs = list(AuditEntry.objects.order_by("id").values_list("verb", flat=True))
+    assert verbs == ["start Toy", "operation succeeded"]
+    assert not OrmQ.objects.exists()

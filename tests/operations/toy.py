@@ -1,0 +1,70 @@
+"""A kind of operation for the tests of the engine: two steps whose behaviour each test scripts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from operations.kinds import base as kinds
+from operations.kinds.base import Kind, StepKind, StepRun
+
+
+class ToyParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    size: int = 1
+
+
+class Script:
+    """What the steps do: ``failing`` (step, address) pairs fail, ``during`` is called in
+    ``act``."""
+
+    def __init__(self) -> None:
+        self.failing: set[tuple[str, str]] = set()
+        self.during: Callable[[StepRun], None] = lambda run: None
+        self.calls: list[tuple[str, list[str]]] = []
+        self.reserved: list[str] = []
+        self.released: list[tuple[str, str | None]] = []
+        self.cleaned: list[str] = []
+
+    def act(self, run: StepRun) -> None:
+        self.calls.append((run.step_name, [target.address for target in run.targets]))
+        run.say(f"{run.step_name} begins")
+        self.during(run)
+
+    def confirm(self, run: StepRun, result: Any) -> None:
+        for target in list(run.targets):
+            if (run.step_name, target.address) in self.failing:
+                run.fail(target, "it is broken")
+            else:
+                run.succeed(target, evidence={"seen": run.step_name})
+
+
+@contextmanager
+def toy_kind(*, idempotent: bool = True, mutating: bool = True) -> Iterator[Script]:
+    script = Script()
+    step = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
+    kind = Kind(
+        name="Toy",
+        title="Toy",
+        description="",
+        params=ToyParams,
+        steps=(
+            StepKind(name="first", title="First", idempotent=idempotent, **step),
+            StepKind(
+                name="second",
+                title="Second",
+                touches=True,
+                cleanup=lambda run: script.cleaned.append(run.step_name),
+                **step,
+            ),
+        ),
+        mutating=mutating,
+        reserve=lambda operation, machine: script.reserved.append(machine.address),
+        release=lambda member, reached: script.released.append((member.address, reached)),
+    )
+    kinds.KINDS["Toy"] = kind
+    try:
+        yield script
+    finally:
+        del kinds.KINDS["Toy"]
