@@ -41,7 +41,15 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         return one
 
-    add("setup", _setup)
+    setup = add("setup", _setup)
+    setup.add_argument(
+        "--with",
+        dest="extras",
+        action="append",
+        default=[],
+        choices=system.EXTRA_PACKAGES,
+        help="install what this back end needs as well (may be repeated)",
+    )
     build = add("build", _build)
     build.add_argument(
         "--only",
@@ -65,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _setup(_: argparse.Namespace) -> None:
+def _setup(options: argparse.Namespace) -> None:
     """Install the Debian packages of lab, tests and demo, and raise kernel limits (as root)."""
-    installed = system.setup()
+    installed = system.setup(*options.extras)
     print(f"Installed {', '.join(installed)}." if installed else "Everything is installed.")
 
 

@@ -19,9 +19,13 @@ from lab.hostimage import ensure_host_image
 from lab.hosts import Host
 from lab.paths import locked
 from lab.process import run, start_server, stop_recorded
+from lab.services.elasticsearch import start_elasticsearch
 from lab.services.endpoint import Endpoint, accepts
 from lab.services.postgres import start_postgres
+from lab.services.prometheus import start_node_exporter, start_prometheus
 from lab.services.redis import start_redis
+from lab.services.registry import start_registry
+from lab.services.s3 import start_s3
 from lab.versions import DEFAULT_MINOR, release
 
 log = logging.getLogger("lab")
@@ -30,6 +34,15 @@ ARTIFACT_PORT = 8080
 PARALLEL_BOOTS = 4
 CHROMIUM = "/usr/bin/chromium"
 
+BACK_ENDS: dict[str, Callable[[state.LabRecord, str], Endpoint]] = {
+    "postgres": start_postgres,
+    "redis": start_redis,
+    "elasticsearch": start_elasticsearch,
+    "s3": start_s3,
+    "registry": start_registry,
+    "node-exporter": start_node_exporter,
+}
+
 
 class Lab:
     """One lab with a network of its own; use it as a context manager or call ``stop``."""
@@ -37,7 +50,6 @@ class Lab:
     def __init__(self, record: state.LabRecord) -> None:
         self._record = record
         self._lock = threading.RLock()
-        self._endpoints: dict[str, Endpoint] = {}
 
     @classmethod
     def start(cls, name: str, *, keep: bool = False) -> Self:
@@ -257,11 +269,40 @@ class Lab:
 
     def postgres(self) -> str:
         """The URL of a PostgreSQL database, empty when first asked for."""
-        return self._endpoint("postgres", lambda: start_postgres(self._record)).url
+        return self.endpoint("postgres").url
 
     def redis(self) -> str:
         """The URL of a Redis server."""
-        return self._endpoint("redis", lambda: start_redis(self._record)).url
+        return self.endpoint("redis").url
+
+    def elasticsearch(self) -> str:
+        """The URL of an Elasticsearch node without security."""
+        return self.endpoint("elasticsearch").url
+
+    def registry(self) -> str:
+        """The URL of an empty OCI registry."""
+        return self.endpoint("registry").url
+
+    def s3(self) -> Endpoint:
+        """An S3 server; its region is us-east-1."""
+        return self.endpoint("s3")
+
+    def node_exporter(self) -> str:
+        """The URL of an exporter of this machine's figures (``/metrics`` below it)."""
+        return self.endpoint("node-exporter").url
+
+    def prometheus(self, targets: Sequence[str] = ()) -> str:
+        """The URL of a Prometheus that scrapes the targets ("host:port") of its first call."""
+        return self._endpoint(
+            "prometheus", lambda name: start_prometheus(self._record, name, targets)
+        ).url
+
+    def endpoint(self, name: str) -> Endpoint:
+        """A back end by name, started when it does not run; its process may be stopped."""
+        start = BACK_ENDS.get(name)
+        if start is None:
+            raise LabError(f"The lab has no back end {name}; it has {', '.join(BACK_ENDS)}.")
+        return self._endpoint(name, lambda folder: start(self._record, folder))
 
     @property
     def chromium(self) -> Path:
@@ -270,12 +311,17 @@ class Lab:
             raise LabError("Chromium is missing; `python -m lab setup` installs it.")
         return Path(CHROMIUM)
 
-    def _endpoint(self, name: str, start: Callable[[], Endpoint]) -> Endpoint:
-        with self._lock:
-            if name not in self._endpoints:
+    def _endpoint(self, name: str, start: Callable[[str], Endpoint]) -> Endpoint:
+        """Return the running server of this name; one that was stopped is followed by a new one."""
+        with self._lock, locked(f"endpoint-{name}", folder=self.folder):
+            written = self.folder / "endpoints" / f"{name}.json"
+            endpoint = Endpoint.read(written)
+            if endpoint is None:
                 log.info("Starting %s.", name)
-                self._endpoints[name] = start()
-            return self._endpoints[name]
+                generation = len(list(self.folder.glob(f"{name}-[0-9]*"))) + 1
+                endpoint = start(f"{name}-{generation}")
+                endpoint.write(written)
+            return endpoint
 
     # The end
 

@@ -24,6 +24,7 @@ def start_kwok(record: LabRecord, plane: LocalControlPlane) -> Server:
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         f"--node-lease-duration-seconds={LEASE_SECONDS}",
         f"--server-address=127.0.0.1:{port}",
+        "--v=WARN",
         folder=record.folder,
     )
     plane.servers.append(server)

@@ -7,6 +7,7 @@ process can end exactly what a dead lab left behind and never a stranger that go
 import json
 import logging
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -145,17 +146,24 @@ class Process:
     def is_running(self) -> bool:
         return Process.of(self.pid) == self
 
-    def stop(self, *, grace: float = 10.0) -> None:
+    def stop(self, *, grace: float = 3.0) -> None:
         """SIGTERM to the process group the server leads, SIGKILL after ``grace`` seconds."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.is_running():
+            if self._has_ended():
                 return
             with suppress(ProcessLookupError):  # it may end between the look and the signal
                 os.killpg(self.pid, number)
             deadline = time.monotonic() + grace
-            while self.is_running() and time.monotonic() < deadline:
+            while not self._has_ended() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            _reap(self.pid)
+
+    def _has_ended(self) -> bool:
+        """Whether all of it is gone; our own child is collected, or it would stay a zombie."""
+        try:
+            ended, _ = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # another process has started it, or it was collected already
+            return not self.is_running()
+        return ended == self.pid
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,7 @@ def start_server(
                 cwd=cwd or "/",
                 env={**os.environ, **(env or {})},
                 user=user,
-                group=user,
+                group=pwd.getpwnam(user).pw_gid if user else None,
                 extra_groups=[] if user else None,
             )
         except FileNotFoundError as error:
@@ -224,7 +232,7 @@ def start_server(
                 f"The program {words[0]} is missing; `python -m lab setup` installs it."
             ) from error
     process = Process.of(child.pid)
-    child.returncode = 0  # the record owns the process from here on; see _reap
+    child.returncode = 0  # the record owns the process from here on; stop() collects it
     if process is None:
         raise LabError(f"{name} ended at once:\n{_tail(log_file)}")
     record = records / f"{name}.json"
@@ -239,14 +247,6 @@ def stop_recorded(folder: Path) -> None:
         data = json.loads(record.read_text())
         Process(pid=data["pid"], started=data["started"]).stop()
         record.unlink(missing_ok=True)
-
-
-def _reap(pid: int) -> None:
-    """Collect our own ended child, so that it does not stay a zombie; others have no child here."""
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return
 
 
 def _title(words: Sequence[str]) -> str:

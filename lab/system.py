@@ -45,6 +45,9 @@ PACKAGES = (
     "fonts-noto-cjk",
 )
 
+EXTRA_PACKAGES = {"elasticsearch": ("maven", "openjdk-17-jre-headless")}
+"""Packages only some back ends need; big ones."""
+
 SERVICES = ("postgresql", "redis-server", "prometheus", "prometheus-node-exporter")
 """Services Debian starts by itself on installation; the lab wants the programs only."""
 
@@ -59,24 +62,28 @@ LIMITS = {
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def setup() -> list[str]:
-    """Install what is missing and raise the limits; return the packages that were installed."""
+def setup(*extras: str) -> list[str]:
+    """Install what is missing and raise the limits; return the packages that were installed.
+
+    ``extras`` names back ends of EXTRA_PACKAGES.
+    """
     if os.getuid() != 0:
         raise LabError("`python -m lab setup` must be run by root: it installs packages.")
-    missing = missing_packages()
+    missing = missing_packages(*extras)
     if missing:
         _install(missing)
     raise_limits()
     return missing
 
 
-def missing_packages() -> list[str]:
+def missing_packages(*extras: str) -> list[str]:
     """Those of the lab's packages that this machine does not have."""
     if not shutil.which("dpkg-query"):
         raise LabError("The lab runs on Debian; this machine has no dpkg.")
     listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n")
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-    return [package for package in PACKAGES if package not in installed]
+    wanted = [*PACKAGES, *(package for name in extras for package in EXTRA_PACKAGES[name])]
+    return [package for package in wanted if package not in installed]
 
 
 def raise_limits() -> None:

@@ -14,7 +14,7 @@ USER = "beidou"
 DATABASE = "beidou"
 
 
-def start_postgres(record: LabRecord, name: str = "postgres") -> Endpoint:
+def start_postgres(record: LabRecord, name: str) -> Endpoint:
     """Make a fresh cluster folder, start the server and create the database."""
     programs = _programs()
     port = claim_port(record)
@@ -60,7 +60,8 @@ def start_postgres(record: LabRecord, name: str = "postgres") -> Endpoint:
     server.wait_until(lambda: accepts(port), timeout=60)
     psql = (programs / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", USER, "-d", "postgres")
     run(*psql, "-c", f"CREATE DATABASE {DATABASE}", env={"PGPASSWORD": password})
-    return Endpoint(f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}", server)
+    url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+    return Endpoint.of(server, url)
 
 
 def _programs() -> Path:

@@ -5,7 +5,7 @@ from lab.services.endpoint import Endpoint, accepts
 from lab.state import LabRecord, claim_port
 
 
-def start_redis(record: LabRecord, name: str = "redis") -> Endpoint:
+def start_redis(record: LabRecord, name: str) -> Endpoint:
     """Start a server that keeps nothing on disk."""
     port = claim_port(record)
     folder = record.folder / name
@@ -22,4 +22,4 @@ def start_redis(record: LabRecord, name: str = "redis") -> Endpoint:
         folder=record.folder,
     )  # fmt: skip
     server.wait_until(lambda: accepts(port), timeout=30)
-    return Endpoint(f"redis://127.0.0.1:{port}/0", server)
+    return Endpoint.of(server, f"redis://127.0.0.1:{port}/0")
