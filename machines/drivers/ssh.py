@@ -30,15 +30,8 @@ from machines.drivers.ssh_keys import (
     fingerprint,
     validate_private_key,
 )
-from machines.drivers.ssh_session import (
-    Interpreter,
-    PrivateKeys,
-    Result,
-    Target,
-    execute,
-    scan,
-    signed_in,
-)
+from machines.drivers.ssh_script import Interpreter, Result, execute
+from machines.drivers.ssh_session import PrivateKeys, Target, scan, signed_in
 
 __all__ = [
     "AuthenticationFailed",

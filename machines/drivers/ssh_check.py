@@ -6,12 +6,12 @@ from typing import Final
 from beidou.base.errors import ExternalError, InvalidInput, PermanentError, shorten
 from machines.drivers.ssh_errors import HostKeyChanged, NoPrivilege
 from machines.drivers.ssh_keys import HostKey
+from machines.drivers.ssh_script import execute
 from machines.drivers.ssh_session import (
     Connection,
     PrivateKeys,
     Target,
     algorithms_of,
-    execute,
     pinned_key,
     scan,
     signed_in,

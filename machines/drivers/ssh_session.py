@@ -1,37 +1,30 @@
-"""One SSH connection to one host: sign in, become root, run a script (the asynchronous part).
+"""One SSH connection to one host, up to and including the sign-in (the asynchronous part).
 
 Nothing of the user the portal runs as is used: no configuration, agent, default keys or known
 hosts.  The only host key trusted is the pinned one, and until it is seen nothing secret is sent.
-Scripts travel through stdin, so neither they nor a password appear in a process list.
 """
 
 import asyncio
 import contextlib
-import shlex
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import asyncssh
 
 from beidou.base.errors import InvalidInput, PermanentError, shorten
 from machines.drivers.ssh_errors import (
     AuthenticationFailed,
-    ConnectionBroken,
     HostKeyChanged,
     HostKeyUnknown,
-    NoPrivilege,
-    OutputTooLarge,
     TimedOut,
     Unreachable,
 )
 from machines.drivers.ssh_keys import BadKey, HostKey, describe, load_public_key, open_private_key
 
-Interpreter = Literal["sh", "python3"]
 Connection = asyncssh.SSHClientConnection
 
-OUTPUT_LIMIT: Final = 4 * 1024 * 1024
 HOST_KEY_ALGORITHMS: Final = (  # in the order of preference when none is pinned yet
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -41,16 +34,6 @@ HOST_KEY_ALGORITHMS: Final = (  # in the order of preference when none is pinned
     "rsa-sha2-256",
 )
 _RSA_SIGNATURES: Final = ("rsa-sha2-512", "rsa-sha2-256")
-_PROMPT: Final = b"beidou-sudo-password:"
-_READY: Final = b"beidou-ready\n"
-# sudo repeats a command it refuses on stderr: the command must not contain the mark it prints.
-_PRINT_READY: Final = "printf 'beidou-%s\\n' ready >&2"
-_PYTHON: Final = (  # some distributions hide their own Python under /usr/libexec
-    "for python in python3 /usr/libexec/platform-python; do "
-    'command -v "$python" >/dev/null && exec "$python" -I -; done; '
-    "echo 'python3: not found' >&2; exit 127"
-)
-_INTERPRETERS: Final[dict[Interpreter, str]] = {"sh": "exec sh -s", "python3": _PYTHON}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +63,6 @@ class Target:
     def needs_sudo(self) -> bool:
         """Whether root is to be reached through sudo."""
         return self.become and self.user != "root"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a script printed and how it ended (``status``; negative: ended by that signal).
-
-    ``started_at`` and ``ended_at`` are this machine's clock (seconds since 1970) right before the
-    script was sent and right after its end was seen.
-    """
-
-    stdout: str
-    stderr: str
-    status: int
-    started_at: float
-    ended_at: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +135,8 @@ async def scan(
         raise Unreachable(message) from error
     except (OSError, asyncssh.Error) as error:
         raise _no_connection(where, error) from error
+    except (ValueError, OverflowError) as error:
+        raise _impossible(where, error) from error
     if key is None:
         raise PermanentError(f"{where} did not show a host key.", code="no_host_key")
     return describe(key)
@@ -226,6 +196,8 @@ async def _sign_in(
         if contact.is_verified and not isinstance(error, OSError | asyncssh.ConnectionLost):
             raise _refused(target, methods, error) from error
         raise _no_connection(target.place, error) from error
+    except (ValueError, OverflowError) as error:
+        raise _impossible(target.place, error) from error
 
 
 def _authentication_methods(target: Target, private_key: asyncssh.SSHKey | None) -> list[str]:
@@ -286,113 +258,7 @@ def _no_connection(where: str, error: Exception) -> Unreachable | PermanentError
     )
 
 
-async def execute(
-    connection: Connection,
-    target: Target,
-    script: str,
-    *,
-    interpreter: Interpreter,
-    timeout: float,
-) -> Result:
-    """Run a script on a signed-in connection, as root when the target wants sudo."""
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(timeout):
-            return await _execute(connection, target, script, interpreter)
-    except TimeoutError as error:
-        waited = time.monotonic() - started
-        message = f"The script on {target.place} did not end within {waited:.1f} seconds."
-        raise TimedOut(message) from error
-    except asyncssh.ChannelOpenError as error:
-        message = f"{target.place} lets {target.user} sign in but not run commands: {error}."
-        raise PermanentError(shorten(message), code="no_session") from error
-    except (OSError, asyncssh.Error) as error:
-        raise _broken(target, error) from error
-
-
-async def _execute(
-    connection: Connection,
-    target: Target,
-    script: str,
-    interpreter: Interpreter,
-) -> Result:
-    command = _command(_INTERPRETERS[interpreter], needs_sudo=target.needs_sudo)
-    process = await connection.create_process(command, encoding=None)
-    if target.needs_sudo:
-        await _become_root(process, target)
-    started_at = time.time()
-    stdout, stderr, _ = await asyncio.gather(
-        _read(process.stdout, target), _read(process.stderr, target), _send(process, script)
-    )
-    await process.wait_closed()
-    ended_at = time.time()
-    if process.returncode is None:
-        raise _broken(target, None)
-    return Result(
-        stdout=stdout.decode(errors="replace"),
-        stderr=stderr.decode(errors="replace"),
-        status=process.returncode,
-        started_at=started_at,
-        ended_at=ended_at,
-    )
-
-
-def _command(run: str, *, needs_sudo: bool) -> str:
-    """Build the remote command; the login shell may be any, so all is one quoted sh script."""
-    if not needs_sudo:
-        return f"exec sh -c {shlex.quote(run)}"
-    # -k: never profit from, nor leave behind, a cached password.  -S: the prompt is on stderr.
-    sudo = f"exec sudo -k -S -p {_PROMPT.decode()} sh -c {shlex.quote(f'{_PRINT_READY}; {run}')}"
-    return f"exec env LC_ALL=C sh -c {shlex.quote(sudo)}"
-
-
-async def _become_root(process: asyncssh.SSHClientProcess[bytes], target: Target) -> None:
-    """Answer sudo when and only when it asks, then wait until the command under it runs.
-
-    A password that was sent unasked would reach the script instead.
-    """
-    was_asked = False
-    try:
-        while not (await process.stderr.readuntil((_PROMPT, _READY))).endswith(_READY):
-            if was_asked:
-                raise NoPrivilege(f"sudo on {target.place} refused the password of {target.user}.")
-            if not target.become_password:
-                raise NoPrivilege(
-                    f"sudo on {target.place} asks {target.user} for a password and the "
-                    "credential has none."
-                )
-            process.stdin.write(target.become_password.encode() + b"\n")
-            was_asked = True
-    except asyncio.IncompleteReadError as error:
-        await process.wait_closed()
-        if process.returncode is None:
-            raise _broken(target, None) from error
-        said = error.partial.decode(errors="replace")
-        reason = shorten(said, 200) or "it ended without a word"
-        message = f"{target.user} cannot become root on {target.place} through sudo: {reason}"
-        raise NoPrivilege(message) from error
-
-
-async def _send(process: asyncssh.SSHClientProcess[bytes], script: str) -> None:
-    # A command that ends without reading says why in its status; that is the better message.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(script.encode())
-        await process.stdin.drain()
-        process.stdin.write_eof()
-
-
-async def _read(reader: asyncssh.SSHReader[bytes], target: Target) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := await reader.read(65536):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > OUTPUT_LIMIT:
-            limit = OUTPUT_LIMIT // (1024 * 1024)
-            raise OutputTooLarge(f"The script on {target.place} printed more than {limit} MiB.")
-    return b"".join(chunks)
-
-
-def _broken(target: Target, error: Exception | None) -> ConnectionBroken:
-    reason = f": {shorten(str(error), 200)}" if error else ""
-    return ConnectionBroken(f"The connection to {target.place} ended while the script ran{reason}.")
+def _impossible(where: str, error: Exception) -> InvalidInput:
+    """Refuse an address, port or user that no network takes; it must not end a whole run."""
+    message = f"{where} cannot be asked, its address, port or user is impossible: {error}."
+    return InvalidInput(shorten(message), code="impossible_target", fields={"address": message})
