@@ -43,8 +43,8 @@ def pause_image(version: str, repository: str) -> str:
     tag = PAUSE.get(minor)
     if tag is None:
         raise InvalidInput(
-        return f"kubelet {kubelet} is over {OLDER_KUBELETS} minors older than {server}"
-            "cluster's playbook variables.",
+            f"The pause image of Kubernetes {version} is not known here; set `sandbox_image` in "
+            "the cluster's playbook variables.",
             code="unknown_version",
         )
     return f"{repository or 'registry.k8s.io'}/pause:{tag}"
