@@ -7,7 +7,12 @@ os.environ.setdefault("BEIDOU_DATA_DIR", tempfile.mkdtemp(prefix="beidou-test-")
 os.environ.setdefault("BEIDOU_LOG_LEVEL", "WARNING")
 
 from beidou.settings import *  # noqa: E402, F403
-from beidou.settings import STORAGES  # noqa: E402
+from beidou.settings import DATA_DIR, DATABASES, STORAGES  # noqa: E402
+
+# A file, as in the product: threads that race share a database in memory by locks of tables, which
+# know no waiting.
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # The manifest of hashed names is made by collectstatic, which a test run does not need.
