@@ -5,3 +5,21 @@ from django.utils.translation import gettext_lazy as _
 class MachinesConfig(AppConfig):
     name = "machines"
     verbose_name = _("Machines")
+
+    def ready(self) -> None:
+        from beidou.base import tasks
+
+        tasks.register(
+            tasks.Periodic(
+                "machines: follow nodes",
+                "machines.tasks.follow_nodes",
+                1,
+                "links machines to nodes that come and go, and follows their cordons",
+            ),
+            tasks.Periodic(
+                "machines: stale facts",
+                "machines.tasks.gather_stale_facts",
+                30,
+                "visits machines whose facts are older than a day",
+            ),
+        )

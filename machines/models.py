@@ -4,9 +4,12 @@ Intended values are what people wrote; observed facts are what a visit over SSH 
 difference is drift.  The state is changed by ``change_status`` only.
 """
 
-from typing import ClassVar
+import ipaddress
+import re
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
@@ -18,6 +21,31 @@ from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import Access
 from beidou.base.state import Stateful, StatusChange
 from clusters.models import Cluster, Node
+from machines.prefix import Prefix
+
+models.Field.register_lookup(Prefix)
+
+_LABEL_KEY = re.compile(
+    r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+)
+_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+
+
+def validate_labels(value: Any) -> None:
+    """Labels are an object of texts, with keys and values as Kubernetes allows them."""
+    if not isinstance(value, dict):
+        raise ValidationError(_('Labels are written as an object: {"key": "value"}.'))
+    for key, text in value.items():
+        if not _LABEL_KEY.match(str(key)):
+            raise ValidationError(
+                _("“%(key)s” is no label key: letters, digits, . _ - and an optional prefix/."),
+                params={"key": key},
+            )
+        if not isinstance(text, str) or not _LABEL_VALUE.match(text):
+            raise ValidationError(
+                _("The value of label “%(key)s” must be at most 63 letters, digits, . _ -."),
+                params={"key": key},
+            )
 
 
 class SshCredential(models.Model):
@@ -58,6 +86,65 @@ class SshCredential(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class MachineQuerySet(models.QuerySet["Machine"]):
+    """Questions about many machines."""
+
+    def search(self, text: str) -> Self:
+        """Machines one of whose names begins with ``text``, whatever its case.
+
+        Names are every address (its own, those its visits found, those of its node), hostname,
+        serial number, asset tag, rack, system UUID and node name.  Each is a range of an index,
+        so the cost does not grow with the fleet; several words must all match.
+        """
+        found = self
+        for word in text.split()[:5]:
+            found = found.filter(_named(word))
+        return found
+
+    def free(self) -> Self:
+        return self.filter(state__in=Machine.FREE)
+
+    def in_cluster(self) -> Self:
+        return self.filter(cluster__isnull=False)
+
+    def faulty(self) -> Self:
+        return self.filter(state__in=[Machine.State.FAULTY, Machine.State.MAINTENANCE])
+
+    def drifting(self) -> Self:
+        return self.filter(pk__in=Drift.objects.values("machine"))
+
+
+def _named(word: str) -> Q:
+    """One subquery per index: the planner would walk the whole table for an OR over columns."""
+    whole_address = _address_in(word)  # means itself, not the ten that begin with it
+    lookup = "exact" if whole_address else "prefix"
+    word = whole_address or word
+    spellings = {word, word.lower(), word.upper()}
+    sources: list[tuple[type[models.Model], str, tuple[str, ...]]] = [
+        (Machine, "pk", ("address", "hostname", "serial", "asset_tag", "rack", "system_uuid")),
+        (MachineAddress, "machine", ("address",)),
+        (MachineFacts, "machine", ("hostname", "system_uuid")),
+        (Node, "machine", ("name", "internal_ip", "system_uuid")),
+    ]
+    condition = Q()
+    for model, key, fields in sources:
+        rows = model._default_manager.order_by()
+        if key == "machine" and model is Node:
+            rows = rows.filter(machine__isnull=False)
+        for field in fields:
+            for spelling in spellings if field != "address" else {word.lower()}:
+                matching = rows.filter(**{f"{field}__{lookup}": spelling})
+                condition |= Q(pk__in=matching.values(key))
+    return condition
+
+
+def _address_in(word: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(word))
+    except ValueError:
+        return None
 
 
 class Machine(Stateful):
@@ -127,7 +214,7 @@ class Machine(Stateful):
         Group, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("owner team")
     )
     role = models.CharField(_("role"), max_length=63, blank=True, default="Compute")
-    labels = models.JSONField(_("labels"), default=dict, blank=True)
+    labels = models.JSONField(_("labels"), default=dict, blank=True, validators=[validate_labels])
     notes = models.TextField(_("notes"), blank=True)
     warranty_until = models.DateField(_("warranty until"), null=True, blank=True)
     # intended hardware and software; empty means: nothing was promised, so nothing can drift
@@ -193,7 +280,11 @@ class Machine(Stateful):
     )
     created_at = models.DateTimeField(_("added"), auto_now_add=True)
 
-    history = HistoricalRecords(excluded_fields=["state", "state_since"])
+    objects = MachineQuerySet.as_manager()
+    history = HistoricalRecords(
+        excluded_fields=["state", "state_since", "cluster", "node"],
+        history_change_reason_field=models.CharField(max_length=500, null=True),
+    )
 
     class Meta:
         verbose_name = _("machine")
@@ -204,7 +295,10 @@ class Machine(Stateful):
                 fields=["serial"], condition=~Q(serial=""), name="serial_numbers_are_unique"
             )
         ]
-        indexes = [models.Index(fields=["cluster", "state"])]
+        indexes = [
+            models.Index(fields=["cluster", "state"]),
+            models.Index(fields=["state", "address"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hostname} ({self.address})" if self.hostname else str(self.address)
@@ -226,6 +320,15 @@ class MachineFacts(models.Model):
     machine = models.OneToOneField(Machine, on_delete=models.CASCADE, related_name="facts")
     facts = models.JSONField(_("facts"), default=dict)
     gathered_at = models.DateTimeField(_("gathered"), null=True)
+    hostname = models.CharField(_("hostname"), max_length=253, blank=True, db_index=True)
+    system_uuid = models.CharField(_("system UUID"), max_length=64, blank=True, db_index=True)
+    os_machine_id = models.CharField(
+        _("machine id"),
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text=_("What a kubelet reports as system UUID where the firmware has none."),
+    )
     error = models.CharField(_("error"), max_length=500, blank=True)
     failed_at = models.DateTimeField(_("failed"), null=True)
 
@@ -235,6 +338,27 @@ class MachineFacts(models.Model):
 
     def __str__(self) -> str:
         return f"facts of {self.machine_id}"
+
+
+class MachineAddress(models.Model):
+    """An address that a visit found on one of the machine's interfaces."""
+
+    access = Access(cluster="machine__cluster", team="machine__owner_team")
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="addresses")
+    address = models.CharField(_("address"), max_length=45, db_index=True)
+    interface = models.CharField(_("interface"), max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = _("address of a machine")
+        verbose_name_plural = _("addresses of machines")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["machine", "address"], name="an_address_once_per_machine"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.address
 
 
 class Drift(models.Model):

@@ -1,0 +1,553 @@
+"""Machines as rows of CSV and XLSX files: out, and in again.
+
+Import has two halves.  The first reads every row, finds the machine it speaks of and reports all
+differences and mistakes; it writes nothing and holds no transaction, so that a dry run of ten
+thousand rows stops nobody else.  The second, short one writes what the first found, in one
+transaction, with history.  A file of many rows costs a handful of queries because machines, teams
+and credentials are read once.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import tablib
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, models, transaction
+from django.utils.translation import gettext as _
+from import_export import resources, widgets
+from import_export.fields import Field
+from import_export.instance_loaders import BaseInstanceLoader
+from import_export.results import Result, RowResult
+from openpyxl.utils import get_column_letter
+from simple_history.utils import bulk_create_with_history, bulk_update_with_history
+
+from beidou.base import audit, permissions
+from beidou.base.errors import BeidouError, Conflict, InvalidInput
+from machines.models import Machine
+from machines.services import belonging, drift, edits, lifecycle
+
+ROWS_MAX: Final = 20_000
+FILE_BYTES_MAX: Final = 20 * 1024 * 1024
+CHUNK: Final = 500
+
+COLUMNS: Final = (
+    "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
+    "owner_team", "role", "labels", "notes", "warranty_until", "vendor", "model", "cpus",
+    "memory_mib", "disks", "nics", "gpus", "os", "kernel", "credential", "state",
+)  # fmt: skip
+READ_ONLY: Final = ("cluster", "node")
+_STORED: Final = [name for name in COLUMNS if name != "state"]
+
+
+class TextWidget(widgets.CharWidget):  # type: ignore[misc]
+    """Trimmed text; a number from a spreadsheet loses no digits and gains no ".0"."""
+
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return str(value).strip()
+
+
+class AddressWidget(TextWidget):
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
+        return _address(super().clean(value))
+
+
+def _address(text: str) -> str:
+    """One spelling per address; ``ValueError`` with the sentence for the person."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(_("“%(text)s” is no IP address.") % {"text": text}) from None
+
+
+class CountWidget(widgets.Widget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> int | None:
+        text = TextWidget().clean(value)
+        if not text:
+            return None
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(_("“%(text)s” is no whole number.") % {"text": text})
+        return int(text)
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> Any:
+        return "" if value is None else value
+
+
+class LabelsWidget(widgets.Widget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> dict[str, str]:
+        try:
+            return edits.parse_labels(TextWidget().clean(value))
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
+        return edits.write_labels(value or {})
+
+
+class NamedWidget(widgets.Widget):  # type: ignore[misc]
+    """A related row by its name, among those that the importing person may use."""
+
+    def __init__(self, queryset: models.QuerySet[Any], missing: str) -> None:
+        super().__init__()
+        self._queryset, self._missing = queryset, missing
+        self._known: dict[str, Any] | None = None
+
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
+        name = TextWidget().clean(value)
+        if not name:
+            return None
+        if self._known is None:
+            self._known = {each.name: each for each in self._queryset}
+        if name not in self._known:
+            raise ValueError(self._missing % {"name": name})
+        return self._known[name]
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
+        return str(value.name) if value else ""
+
+
+class DateWidget(widgets.DateWidget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
+        try:
+            return super().clean(value, row, **kwargs)
+        except ValueError:
+            raise ValueError(
+                _("“%(text)s” is no date; write it as 2027-12-31.") % {"text": value}
+            ) from None
+
+
+class Difference:
+    """What a row changes, as (column, before, after); stands where the library shows HTML."""
+
+    def __init__(self, resource: "MachineResource", instance: Machine, new: bool) -> None:
+        self._before = {} if new else _texts(resource, instance)
+        self._after: dict[str, str] = {}
+
+    def compare_with(self, resource: "MachineResource", instance: Machine) -> None:
+        self._after = _texts(resource, instance)
+
+    def as_html(self) -> list[tuple[str, str, str]]:
+        return [
+            (name, self._before.get(name, ""), text)
+            for name, text in self._after.items()
+            if text != self._before.get(name, "")
+        ]
+
+
+def _texts(resource: "MachineResource", instance: Machine) -> dict[str, str]:
+    return {
+        field.column_name: str(field.export(instance)) for field in resource.get_import_fields()
+    }
+
+
+class MachineLoader(BaseInstanceLoader):  # type: ignore[misc]
+    """Finds the machine of a row: by address, or by serial number when that leads further."""
+
+    def __init__(self, resource: "MachineResource", dataset: tablib.Dataset) -> None:
+        super().__init__(resource, dataset)
+        self.by_address: dict[str, Machine] = {}
+        self.by_serial: dict[str, Machine] = {}
+        rows = Machine.objects.select_related("owner_team", "credential", "node")
+        for field, known in (("address", self.by_address), ("serial", self.by_serial)):
+            for chunk in _chunks(list(_column(dataset, field))):
+                for machine in rows.filter(**{f"{field}__in": chunk}):
+                    machine = self._same(machine)
+                    known[str(getattr(machine, field))] = machine
+        keys = {machine.pk for machine in [*self.by_address.values(), *self.by_serial.values()]}
+        self.changeable = _allowed(resource.user, keys, permissions.CHANGE)
+        self.operable = _allowed(resource.user, keys, permissions.OPERATE)
+
+    def _same(self, machine: Machine) -> Machine:
+        """One object per machine, however it was found."""
+        for known in (
+            self.by_address.get(str(machine.address)),
+            self.by_serial.get(machine.serial),
+        ):
+            if known is not None and known.pk == machine.pk:
+                return known
+        return machine
+
+    def get_instance(self, row: dict[str, Any]) -> Machine | None:
+        address, serial = _text(row, "address"), _text(row, "serial")
+        by_address = self.by_address.get(_normal(address)) if address else None
+        by_serial = self.by_serial.get(serial) if serial else None
+        if by_address and by_serial and by_address.pk != by_serial.pk:
+            raise ValidationError(
+                {"serial": _("The serial number %(serial)s belongs to the machine %(other)s.")
+                 % {"serial": serial, "other": by_serial}}
+            )  # fmt: skip
+        return by_address or by_serial
+
+
+def _allowed(user: Any, keys: set[int], action: str) -> set[int]:
+    visible = permissions.visible_to(user, Machine.objects.all(), action)
+    found: set[int] = set()
+    for chunk in _chunks(list(keys)):
+        found |= set(visible.filter(pk__in=chunk).values_list("pk", flat=True))
+    return found
+
+
+def _chunks(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def _column(dataset: tablib.Dataset, name: str) -> set[str]:
+    if name not in (dataset.headers or []):
+        return set()
+    texts = (TextWidget().clean(value) for value in dataset[name])
+    if name == "address":
+        return {_normal(text) for text in texts if _is_address(text)}
+    return {text for text in texts if text}
+
+
+def _is_address(text: str) -> bool:
+    return _normal(text) != ""
+
+
+def _normal(text: str) -> str:
+    try:
+        return _address(text)
+    except ValueError:
+        return ""
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    return TextWidget().clean(row.get(name))
+
+
+class MachineResource(resources.ModelResource):  # type: ignore[misc]
+    """``user`` acts; ``change_reason`` and ``file_name`` go into history and audit."""
+
+    class Meta:
+        model = Machine
+        fields = (*COLUMNS, *READ_ONLY)
+        export_order = (*COLUMNS, *READ_ONLY)
+        import_order = COLUMNS
+        import_id_fields: ClassVar[list[str]] = []
+        instance_loader_class = MachineLoader
+        use_bulk = True
+        batch_size = None
+        skip_unchanged = True
+        report_skipped = True
+        use_transactions = False
+
+    address = Field("address", "address", widget=AddressWidget())
+    cpus = Field("cpus", "cpus", widget=CountWidget())
+    memory_mib = Field("memory_mib", "memory_mib", widget=CountWidget())
+    labels = Field("labels", "labels", widget=LabelsWidget())
+    warranty_until = Field("warranty_until", "warranty_until", widget=DateWidget())
+    cluster = Field("cluster__name", "cluster", readonly=True)
+    node = Field("node__name", "node", readonly=True)
+
+    def __init__(self, user: Any, change_reason: str = "", file_name: str = "", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.user, self.file_name = user, file_name
+        self.reason = change_reason.strip() or (
+            _("import of %(file)s") % {"file": file_name or _("a file")}
+        )
+        for name in COLUMNS:
+            field = self.fields[name]
+            if type(field.widget) in (widgets.CharWidget, widgets.Widget):
+                field.widget = TextWidget()
+        self.fields["owner_team"] = Field(
+            "owner_team",
+            "owner_team",
+            widget=NamedWidget(
+                belonging.teams_of(user), _("There is no team “%(name)s” that you belong to.")
+            ),
+        )
+        self.fields["credential"] = Field(
+            "credential",
+            "credential",
+            widget=NamedWidget(
+                belonging.credentials_of(user),
+                _("There is no credential “%(name)s” that you may use."),
+            ),
+        )
+        self.fields["state"] = Field("state", "state", widget=TextWidget())
+        self._transitions: dict[int, tuple[Machine, str, str]] = {}
+        self._seen: dict[str, dict[str, int]] = {"address": {}, "serial": {}}
+        self._loader: MachineLoader | None = None
+        self._default_team = belonging.default_team(user)
+
+    @classmethod
+    def get_diff_class(cls) -> type[Difference]:
+        return Difference
+
+    def get_queryset(self) -> models.QuerySet[Machine]:
+        visible = permissions.visible_to(self.user, Machine.objects.all())
+        return visible.select_related("owner_team", "credential", "cluster", "node")
+
+    # --- first half: read and compare ---------------------------------------------------------
+    def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, **kwargs: Any) -> Result:
+        """Both halves; with ``dry_run`` or after any mistake the first alone."""
+        for unused in ("use_transactions", "rollback_on_validation_errors", "user", "file_name"):
+            kwargs.pop(unused, None)
+        raise_errors = kwargs.pop("raise_errors", False)
+        collect = kwargs.pop("collect_failed_rows", False)
+        result: Result = self.import_data_inner(
+            dataset, True, raise_errors, False, collect, **kwargs
+        )
+        if not dry_run and not result.has_errors() and not result.has_validation_errors():
+            self._write(result)
+        return result
+
+    def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        headers = [str(name or "").strip() for name in dataset.headers or []]
+        unknown = [name for name in headers if name not in (*COLUMNS, *READ_ONLY)]
+        if unknown:
+            raise InvalidInput(
+                _("Line 1 names columns that are not known: %(names)s. Known are: %(known)s.")
+                % {"names": ", ".join(name or "–" for name in unknown), "known": ", ".join(COLUMNS)}
+            )
+        double = sorted({name for name in headers if headers.count(name) > 1})
+        if double:
+            raise InvalidInput(
+                _("Line 1 names columns twice: %(names)s.") % {"names": ", ".join(double)}
+            )
+        if "address" not in headers and "serial" not in headers:
+            raise InvalidInput(_("Line 1 must name the column address or serial."))
+        if len(dataset) > ROWS_MAX:
+            raise InvalidInput(
+                _("The file has %(rows)d rows; at most %(max)d are read at once.")
+                % {"rows": len(dataset), "max": ROWS_MAX}
+            )
+        dataset.headers = headers
+
+    def _check_import_id_fields(self, headers: list[str]) -> None:
+        """A row names its machine by either of two columns, which ``before_import`` checked."""
+
+    def get_or_init_instance(
+        self, instance_loader: MachineLoader, row: dict[str, Any]
+    ) -> tuple[Machine, bool]:
+        self._loader = instance_loader
+        instance = instance_loader.get_instance(row)
+        if instance is not None:
+            if instance.pk not in instance_loader.changeable:
+                raise ValidationError(
+                    {"address": _("This is the address or serial number of a machine that you "
+                                  "may not change.")}
+                )  # fmt: skip
+            return instance, False
+        if not self.user.has_perm("machines.add_machine"):
+            raise ValidationError(
+                {"address": _("There is no such machine, and you may not add machines.")}
+            )
+        return Machine(owner_team=self._default_team), True
+
+    def import_instance(self, instance: Machine, row: dict[str, Any], **kwargs: Any) -> None:
+        super().import_instance(instance, self._without_blanks_that_keep(instance, row), **kwargs)
+
+    def _without_blanks_that_keep(self, instance: Machine, row: dict[str, Any]) -> dict[str, Any]:
+        """Empty means empty, except where that would take the row's identity or place away."""
+        kept = {"address", "state"} if instance.pk else {"state"}
+        if instance.pk is None and self._default_team is not None:
+            kept.add("owner_team")
+        return {name: v for name, v in row.items() if name not in kept or TextWidget().clean(v)}
+
+    def import_field(
+        self, field: Field, instance: Machine, row: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        if field.column_name == "state":
+            self._plan_state(instance, row)
+        else:
+            super().import_field(field, instance, row, *args, **kwargs)
+
+    def _plan_state(self, instance: Machine, row: dict[str, Any]) -> None:
+        """A state in the file is a wish to go there by hand; the same rules decide."""
+        text = _text(row, "state")
+        if not text:
+            return
+        to = _STATES.get(text.casefold())
+        if to is None:
+            raise ValueError(_("“%(text)s” is no state of a machine.") % {"text": text})
+        if to == instance.state:
+            return
+        if instance.pk and self._loader and instance.pk not in self._loader.operable:
+            raise ValueError(_("You may not change the state of this machine."))
+        refused = lifecycle.refusal(instance, to)
+        if refused:
+            raise ValueError(refused)
+        self._transitions[id(instance)] = (instance, instance.state, to)
+        instance.state = to  # for the comparison; put back before anything is written
+
+    def validate_instance(
+        self,
+        instance: Machine,
+        import_validation_errors: dict[str, Any] | None = None,
+        validate_unique: bool = True,
+    ) -> None:
+        """``full_clean`` without its two queries per row: uniqueness is known from the loader."""
+        errors: dict[str, Any] = dict(import_validation_errors or {})
+        try:
+            instance.clean_fields(exclude=[*errors, "cluster", "node", "owner_team", "credential"])
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        if instance.pk is None and not self.user.is_superuser and instance.owner_team is None:
+            errors.setdefault("owner_team", []).append(
+                ValidationError(_("Choose one of your teams as the owner."))
+            )
+        for name, sentence in self._taken(instance):
+            errors.setdefault(name, []).append(ValidationError(sentence))
+        if errors:
+            raise ValidationError(errors)
+
+    def _taken(self, instance: Machine) -> Iterator[tuple[str, str]]:
+        loader = self._loader
+        owners = (
+            (
+                ("address", loader.by_address.get(str(instance.address))),
+                ("serial", loader.by_serial.get(instance.serial)),
+            )
+            if loader
+            else ()
+        )
+        for name, owner in owners:
+            if owner is not None and owner.pk != instance.pk and getattr(instance, name):
+                yield (
+                    name,
+                    _("“%(value)s” belongs to another machine already.")
+                    % {"value": getattr(instance, name)},
+                )
+
+    def after_import_row(self, row: dict[str, Any], row_result: RowResult, **kwargs: Any) -> None:
+        """Two lines about one machine contradict each other, whichever came first."""
+        line = kwargs["row_number"] + 1
+        for name, seen in self._seen.items():
+            text = _text(row, name)
+            text = _normal(text) if name == "address" else text
+            if text and text in seen:
+                raise ValidationError(
+                    {name: _("“%(value)s” stands in line %(line)d already.")
+                     % {"value": text, "line": seen[text]}}
+                )  # fmt: skip
+            if text:
+                seen[text] = line
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing yet: ``_write`` does it when all rows are known to be right."""
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> None:
+        """See ``bulk_create``."""
+
+    def bulk_delete(self, *args: Any, **kwargs: Any) -> None:
+        """Import never deletes."""
+
+    def do_instance_save(self, instance: Machine, is_create: bool) -> None:
+        raise TypeError("Import writes in bulk.")
+
+    # --- second half: write -------------------------------------------------------------------
+    def _write(self, result: Result) -> None:
+        """Raises ``Conflict`` when somebody changed meanwhile what the first half had seen."""
+        wanted = list(self._transitions.values())
+        for instance, old, _to in wanted:
+            instance.state = old
+        try:
+            with transaction.atomic():
+                self._write_rows()
+                for instance, _old, to in wanted:
+                    machine = Machine.objects.get(pk=instance.pk)
+                    refused = lifecycle.refusal(machine, to)
+                    if refused:
+                        raise Conflict(refused, code="changed_meanwhile")
+                    lifecycle.transition(machine=machine, to=to, reason=self.reason)
+                for chunk in _chunks(self.update_instances):
+                    drift.refresh(chunk)
+                if self.create_instances or self.update_instances:
+                    self._record(result)
+        except IntegrityError as error:
+            raise Conflict(
+                _("Somebody added one of these machines meanwhile; start the import again."),
+                code="changed_meanwhile",
+            ) from error
+
+    def _write_rows(self) -> None:
+        known: dict[str, Any] = {
+            "batch_size": CHUNK,
+            "default_user": self.user,
+            "default_change_reason": self.reason[:500],
+        }
+        if self.create_instances:
+            bulk_create_with_history(self.create_instances, Machine, **known)
+        if self.update_instances:
+            known["batch_size"] = 200
+            bulk_update_with_history(self.update_instances, Machine, _STORED, **known)
+
+    def _record(self, result: Result) -> None:
+        """One entry for the file; who changed which field of which machine is in the history."""
+        audit.record(
+            "import",
+            name=self.file_name or "machines",
+            after={
+                "new": result.totals[RowResult.IMPORT_TYPE_NEW],
+                "changed": result.totals[RowResult.IMPORT_TYPE_UPDATE],
+                "unchanged": result.totals[RowResult.IMPORT_TYPE_SKIP],
+            },
+            reason=self.reason,
+        )
+
+
+_STATES: Final = {
+    **{value.casefold(): value for value in Machine.State.values},
+    **{str(label).casefold(): value for value, label in Machine.State.choices},
+}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Where a file is wrong, and why: line (1 is the heading) and column as in a spreadsheet."""
+
+    line: int | None
+    column: str
+    letter: str
+    message: str
+
+
+def mistakes_of(result: Result, headers: Iterable[str]) -> list[Mistake]:
+    """Every mistake of a dry run in the order of the lines."""
+    letters = {name: get_column_letter(n) for n, name in enumerate(headers, start=1)}
+    found = [Mistake(None, "", "", _sentence(each.error)) for each in result.base_errors]
+    for invalid in result.invalid_rows:
+        for name, sentences in invalid.error_dict.items():
+            column = name if name in letters else ""
+            found += [
+                Mistake(invalid.number + 1, column, letters.get(name, ""), sentence)
+                for sentence in sentences
+            ]
+    for row in result.error_rows:
+        found += [Mistake(row.number + 1, "", "", _sentence(each.error)) for each in row.errors]
+    return sorted(found, key=lambda each: (each.line or 0, each.letter))
+
+
+def _sentence(error: Exception) -> str:
+    return error.message if isinstance(error, BeidouError) else str(error)
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """One row that would change something."""
+
+    line: int
+    machine: str
+    is_new: bool
+    changes: list[tuple[str, str, str]]
+
+
+def changes_of(result: Result) -> list[RowChange]:
+    """The rows of a dry run that are new or differ."""
+    return [
+        RowChange(
+            line=number + 1,
+            machine=row.object_repr or "",
+            is_new=row.import_type == RowResult.IMPORT_TYPE_NEW,
+            changes=row.diff or [],
+        )
+        for number, row in enumerate(result.rows, start=1)
+        if row.import_type in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE)
+    ]

@@ -1,0 +1,47 @@
+"""Whom a machine may be given to, and with which credential, by whom: one rule for all edges."""
+
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db import models
+from django.utils.translation import gettext as _
+
+from beidou.base import permissions
+from beidou.base.errors import InvalidInput
+from machines.models import SshCredential
+
+
+def teams_of(user: Any) -> models.QuerySet[Group]:
+    """The teams a person may make the owner of a machine."""
+    return Group.objects.all() if user.is_superuser else user.groups.all()
+
+
+def credentials_of(user: Any) -> models.QuerySet[SshCredential]:
+    """The credentials a person may use."""
+    return permissions.visible_to(user, SshCredential.objects.all())
+
+
+def default_team(user: Any) -> Group | None:
+    """The owner of what a person adds without naming a team: their only team."""
+    teams = list(user.groups.all()[:2])
+    return teams[0] if len(teams) == 1 else None
+
+
+def check(
+    user: Any, *, owner_team: Group | None, credential: SshCredential | None, is_new: bool = False
+) -> None:
+    """Raise ``InvalidInput`` naming the field when ``user`` may not give a machine these.
+
+    A machine that somebody adds without being an administrator needs one of their teams as owner:
+    they could not see it otherwise.
+    """
+    fields: dict[str, str] = {}
+    if owner_team is None:
+        if is_new and not user.is_superuser:
+            fields["owner_team"] = _("Choose one of your teams as the owner.")
+    elif not teams_of(user).filter(pk=owner_team.pk).exists():
+        fields["owner_team"] = _("You are not in the team %(team)s.") % {"team": owner_team}
+    if credential is not None and not credentials_of(user).filter(pk=credential.pk).exists():
+        fields["credential"] = _("There is no such credential that you may use.")
+    if fields:
+        raise InvalidInput(" ".join(fields.values()), fields=fields)

@@ -1,0 +1,134 @@
+"""SSH credentials: checked when saved, tested on a chosen machine, turned into driver targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Conflict, ExternalError, InvalidInput
+from machines.drivers import ssh
+from machines.models import Machine, SshCredential
+from machines.services import host_keys
+
+SECRETS: Final = ("private_key", "passphrase", "password", "become_password")
+
+
+def validate(credential: SshCredential) -> None:
+    """Raise ``InvalidInput`` naming the fields when nobody could sign in with this."""
+    if not credential.private_key and not credential.password:
+        sentence = _("Give a private key or a password.")
+        raise InvalidInput(sentence, fields={"private_key": sentence})
+    if credential.passphrase and not credential.private_key:
+        sentence = _("A passphrase without a private key opens nothing.")
+        raise InvalidInput(sentence, fields={"passphrase": sentence})
+    if credential.private_key:
+        ssh.validate_private_key(credential.private_key, credential.passphrase or None)
+
+
+def sign_in_problem(machine: Machine) -> str | None:
+    """Why the portal cannot even try to sign in at ``machine``, as a sentence."""
+    if machine.credential_id is None:
+        return _("%(machine)s has no SSH credential.") % {"machine": machine}
+    return host_keys.blocked_reason(machine)
+
+
+def target_for(machine: Machine, *, credential: SshCredential | None = None) -> ssh.Target:
+    """How to reach ``machine``; raises ``Conflict`` when it has no credential or is blocked."""
+    chosen = credential or machine.credential
+    if chosen is None:
+        raise Conflict(
+            _("%(machine)s has no SSH credential.") % {"machine": machine}, code="no_credential"
+        )
+    host_keys.require_unblocked(machine)
+    return ssh.Target(
+        address=machine.address,
+        port=chosen.port,
+        user=chosen.user,
+        private_key=chosen.private_key or None,
+        passphrase=chosen.passphrase or None,
+        password=chosen.password or None,
+        become=chosen.become,
+        become_password=chosen.become_password or None,
+        host_key=machine.host_key or None,
+    )
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The steps of one test in order, the last of which may have failed."""
+
+    __test__ = False  # pytest collects classes by this name
+    machine: Machine
+    steps: tuple[ssh.CheckStep, ...]
+    fingerprint: str
+
+    @property
+    def is_ok(self) -> bool:
+        return all(step.is_ok for step in self.steps)
+
+    @property
+    def summary(self) -> str:
+        """One line: what worked, or the step that did not."""
+        if self.is_ok:
+            return _("works on %(machine)s") % {"machine": self.machine}
+        return next(step.message for step in self.steps if not step.is_ok)
+
+
+def test(*, credential: SshCredential, machine: Machine, acting_user: Any) -> TestResult:
+    """Sign in at ``machine`` with ``credential`` and keep the result with the credential.
+
+    Talks to the host: never call it inside a transaction.  A machine met for the first time has
+    its host key pinned; a changed host key blocks the machine.
+    """
+    permissions.require(acting_user, machine, permissions.OPERATE)
+    host_keys.require_unblocked(machine)
+    steps = _first_contact(machine, credential)
+    if not steps:
+        result = ssh.check(target_for(machine, credential=credential))
+        steps = result.steps
+        for step in steps:
+            if isinstance(step.error, ssh.HostKeyChanged):
+                host_keys.offer(machine=machine, key=step.error.presented)
+    outcome = TestResult(
+        machine=machine, steps=steps, fingerprint=host_keys.fingerprint(machine.host_key)
+    )
+    credential.tested_at = timezone.now()
+    credential.test_result = outcome.summary[:500]
+    with transaction.atomic():
+        SshCredential.objects.filter(pk=credential.pk).update(
+            tested_at=credential.tested_at, test_result=credential.test_result
+        )
+        audit.record(
+            "test credential",
+            credential,
+            after={"machine": str(machine), "result": credential.test_result},
+            outcome="done" if outcome.is_ok else "failed",
+        )
+    return outcome
+
+
+def _first_contact(machine: Machine, credential: SshCredential) -> tuple[ssh.CheckStep, ...]:
+    """Pin the host key of a machine that has none; the failed step when that is not possible."""
+    if machine.host_key:
+        return ()
+    try:
+        key = ssh.scan_host_key(machine.address, credential.port)
+    except ExternalError as error:
+        return (ssh.CheckStep(name="reach", is_ok=False, message=error.message, error=error),)
+    host_keys.pin(machine=machine, key=key)
+    return ()
+
+
+def apply_secrets(
+    credential: SshCredential, given: Mapping[str, str], *, forget: tuple[str, ...] = ()
+) -> None:
+    """Set the secrets that were given; an empty one keeps what is stored, unless forgotten."""
+    for name in SECRETS:
+        if name in forget:
+            setattr(credential, name, "")
+        if given.get(name):
+            setattr(credential, name, given[name])

@@ -1,0 +1,121 @@
+"""Edits of intended values: saved with who and why, whichever edge they come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from beidou.base import audit, permissions
+from beidou.base.errors import InvalidInput
+from machines.models import Machine
+from machines.services import belonging, drift
+
+IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
+
+
+def save(*, machine: Machine, reason: str, acting_user: Any) -> Machine:
+    """Validate and store a new or changed machine, with history, audit and fresh drift.
+
+    Raises ``InvalidInput`` naming the fields.  Rights to edit are asked here too.
+    """
+    is_new = machine.pk is None
+    before: dict[str, Any] = {}
+    if is_new:
+        belonging.check(
+            acting_user, owner_team=machine.owner_team, credential=machine.credential, is_new=True
+        )
+    else:
+        stored = Machine.objects.get(pk=machine.pk)
+        permissions.require(acting_user, stored, permissions.CHANGE)
+        check_belonging_of_change(stored, machine, acting_user)
+        before = audit.snapshot(stored)
+    _clean(machine)
+    with transaction.atomic():
+        machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
+        machine.save()
+        old, new = audit.difference(before, audit.snapshot(machine))
+        if new:
+            audit.record(
+                "add" if is_new else "change", machine, before=old, after=new, reason=reason
+            )
+        drift.refresh([machine])
+    return machine
+
+
+def check_belonging_of_change(stored: Machine, wanted: Machine, acting_user: Any) -> None:
+    """A team or credential that stays as it is was somebody's decision; only a new one is asked."""
+    belonging.check(
+        acting_user,
+        owner_team=wanted.owner_team if wanted.owner_team_id != stored.owner_team_id else None,
+        credential=wanted.credential if wanted.credential_id != stored.credential_id else None,
+    )
+
+
+def _clean(machine: Machine) -> None:
+    try:
+        machine.full_clean()
+    except ValidationError as error:
+        fields = {name: " ".join(found) for name, found in error.message_dict.items()}
+        message = "; ".join(f"{name}: {found}" for name, found in fields.items())
+        raise InvalidInput(message, fields=fields) from error
+
+
+@dataclass
+class BulkResult:
+    """``refused`` maps a machine's key to a sentence."""
+
+    changed: list[Machine] = field(default_factory=list)
+    unchanged: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def edit_many(
+    *,
+    machines: Sequence[Machine],
+    values: Mapping[str, Any],
+    add_labels: Mapping[str, str],
+    remove_labels: Sequence[str] = (),
+    reason: str,
+    acting_user: Any,
+) -> BulkResult:
+    """Give many machines the same values; each is saved by itself: a refusal stops no other."""
+    unknown = set(values) - set(IN_BULK)
+    if unknown:
+        raise InvalidInput(_("Not editable in bulk: %(names)s.") % {"names": ", ".join(unknown)})
+    result = BulkResult()
+    for machine in machines:
+        before = audit.snapshot(machine)
+        for name, value in values.items():
+            setattr(machine, name, value)
+        labels = {k: v for k, v in machine.labels.items() if k not in remove_labels}
+        machine.labels = {**labels, **add_labels}
+        if audit.snapshot(machine) == before:
+            result.unchanged += 1
+            continue
+        try:
+            save(machine=machine, reason=reason, acting_user=acting_user)
+        except InvalidInput as error:
+            result.refused[machine.pk] = error.message
+        else:
+            result.changed.append(machine)
+    return result
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """ "a=b, c=d" as labels; raises ``InvalidInput`` with the part that is none."""
+    labels: dict[str, str] = {}
+    for part in filter(None, (each.strip() for each in text.replace("\n", ",").split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            sentence = _("“%(part)s” is no label; write key=value.") % {"part": part}
+            raise InvalidInput(sentence, fields={"labels": sentence})
+        labels[key.strip()] = value.strip()
+    return labels
+
+
+def write_labels(labels: Mapping[str, str]) -> str:
+    """The inverse of ``parse_labels``, in a fixed order."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))

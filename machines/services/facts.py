@@ -1,0 +1,211 @@
+"""Visits over SSH: ask many machines at once for their facts, and store what each one says."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from beidou.base import audit, context, permissions
+from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.tasks import enqueue_on_commit
+from machines.drivers import facts as facts_driver
+from machines.drivers import ssh
+from machines.models import Machine, MachineAddress, MachineFacts
+from machines.services import credentials, drift, host_keys, lifecycle, registration
+
+logger = structlog.get_logger(__name__)
+
+MACHINES_PER_TASK: Final = 200
+SCANS_AT_ONCE: Final = 30
+FRESH_FOR: Final = timedelta(hours=24)
+TRY_AGAIN_AFTER: Final = timedelta(hours=1)
+_LOCAL: Final = ("127.", "::1", "fe80:", "169.254.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What came of asking for visits: machines that will be visited, and sentences why not."""
+
+    accepted: list[Machine]
+    refused: dict[int, str]
+
+
+def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Request:
+    """Have the worker visit these machines soon."""
+    accepted: list[Machine] = []
+    refused: dict[int, str] = {}
+    for machine in machines:
+        permissions.require(acting_user, machine, permissions.OPERATE)
+        problem = credentials.sign_in_problem(machine)
+        if problem:
+            refused[machine.pk] = problem
+        else:
+            accepted.append(machine)
+    with transaction.atomic():
+        for start in range(0, len(accepted), MACHINES_PER_TASK):
+            chunk = accepted[start : start + MACHINES_PER_TASK]
+            audit.record(
+                "gather facts",
+                chunk[0] if len(chunk) == 1 else None,
+                name="" if len(chunk) == 1 else f"{len(chunk)} machines",
+                after={"machines": [str(machine.address) for machine in chunk]},
+            )
+            enqueue_on_commit("machines.tasks.gather_facts", *[each.pk for each in chunk])
+    return Request(accepted=accepted, refused=refused)
+
+
+def request_stale(limit: int = 1000) -> int:
+    """Have the machines visited whose facts are old; the clock calls this."""
+    now = timezone.now()
+    due = (
+        Machine.objects.filter(credential__isnull=False, offered_host_key="")
+        .exclude(state=Machine.State.RETIRED)
+        .filter(
+            Q(facts__isnull=True)
+            | Q(facts__gathered_at__isnull=True)
+            | Q(facts__gathered_at__lt=now - FRESH_FOR)
+        )
+        .exclude(facts__failed_at__gt=now - TRY_AGAIN_AFTER)
+        .order_by("facts__gathered_at")
+        .values_list("pk", flat=True)[:limit]
+    )
+    keys = list(due)
+    with transaction.atomic():
+        for start in range(0, len(keys), MACHINES_PER_TASK):
+            enqueue_on_commit(
+                "machines.tasks.gather_facts", *keys[start : start + MACHINES_PER_TASK]
+            )
+    return len(keys)
+
+
+def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) -> dict[int, str]:
+    """Visit the machines and store what they say; returns key -> what went wrong ("" for nothing).
+
+    Each answer is stored as it arrives, so one hanging host holds up nobody, and a worker that dies
+    loses only what was under way.
+    """
+    machines = list(Machine.objects.filter(pk__in=list(machine_ids)).select_related("credential"))
+    outcomes: dict[int, str] = {}
+    for machine, error in _pin_unknown(machines):
+        outcomes[machine.pk] = store_failure(machine, error)
+    targets: dict[ssh.Target, Machine] = {}
+    for machine in machines:
+        if machine.pk in outcomes:
+            continue
+        try:
+            targets[credentials.target_for(machine)] = machine
+        except BeidouError as error:
+            outcomes[machine.pk] = store_failure(machine, error)
+    for target, answer in facts_driver.gather(targets, concurrency=concurrency):
+        machine = targets[target]
+        if isinstance(answer, facts_driver.Facts):
+            store(machine, answer)
+            outcomes[machine.pk] = ""
+        else:
+            outcomes[machine.pk] = store_failure(machine, answer)
+    logger.info(
+        "facts_gathered",
+        machines=len(outcomes),
+        failed=sum(1 for each in outcomes.values() if each),
+    )
+    return outcomes
+
+
+def _pin_unknown(machines: Sequence[Machine]) -> Iterator[tuple[Machine, BeidouError]]:
+    """First contact with those whose key is not known yet; yields those that did not answer."""
+    unknown = [
+        each
+        for each in machines
+        if not each.host_key and each.credential and not each.offered_host_key
+    ]
+    if not unknown:
+        return
+    with ThreadPoolExecutor(SCANS_AT_ONCE, thread_name_prefix="scan-host-key") as pool:
+        scans = [(each, pool.submit(_scan, str(each.address), _port(each))) for each in unknown]
+        for machine, scan in scans:
+            answer = scan.result()
+            if isinstance(answer, ssh.HostKey):
+                host_keys.pin(machine=machine, key=answer)
+            else:
+                yield machine, answer
+
+
+def _port(machine: Machine) -> int:
+    return machine.credential.port if machine.credential else 22
+
+
+def _scan(address: str, port: int) -> ssh.HostKey | ExternalError:
+    try:
+        return ssh.scan_host_key(address, port)
+    except ExternalError as error:
+        return error
+
+
+def store(machine: Machine, found: facts_driver.Facts) -> None:
+    """Keep a successful visit: facts, addresses, drift; a newcomer that is no node becomes free."""
+    system = found.system
+    with transaction.atomic():
+        MachineFacts.objects.update_or_create(
+            machine=machine,
+            defaults={
+                "facts": msgspec.to_builtins(found),
+                "gathered_at": timezone.now(),
+                "hostname": found.hostname[:253],
+                "system_uuid": ((system and system.uuid) or "")[:64].lower(),
+                "os_machine_id": ((system and system.machine_id) or "")[:64].lower(),
+                "error": "",
+                "failed_at": None,
+            },
+        )
+        _store_addresses(machine, found)
+        drift.refresh([machine])
+        machine.refresh_from_db(fields=["state", "node", "cluster"])
+        if machine.state == Machine.State.DISCOVERED and not registration.is_node(machine):
+            lifecycle.transition(
+                machine=machine,
+                to=Machine.State.AVAILABLE,
+                reason=_("first visit over SSH succeeded"),
+            )
+
+
+def _store_addresses(machine: Machine, found: facts_driver.Facts) -> None:
+    if found.nics is None:
+        return
+    seen: dict[str, str] = {}
+    for nic in found.nics:
+        for text in nic.addresses:
+            address = text.split("/")[0].split("%")[0].lower()
+            if not address.startswith(_LOCAL):
+                seen.setdefault(address[:45], nic.name[:64])
+    MachineAddress.objects.filter(machine=machine).exclude(address__in=seen).delete()
+    MachineAddress.objects.bulk_create(
+        [
+            MachineAddress(machine=machine, address=address, interface=name)
+            for address, name in seen.items()
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def store_failure(machine: Machine, error: BeidouError) -> str:
+    """Keep why a visit failed beside the facts of the last good one; returns the sentence."""
+    if isinstance(error, ssh.HostKeyChanged):
+        host_keys.offer(machine=machine, key=error.presented)
+    MachineFacts.objects.update_or_create(
+        machine=machine, defaults={"error": error.message[:500], "failed_at": timezone.now()}
+    )
+    logger.info(
+        "facts_failed",
+        machine=str(machine.address),
+        code=error.code,
+        by=context.current().actor_name,
+    )
+    return error.message
