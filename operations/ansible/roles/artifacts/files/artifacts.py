@@ -31,6 +31,7 @@ STAGED = f"{STATE}/images"  # verified archives that wait for containerd, and re
 INSTALLED = f"{STATE}/installed"  # checksums of unpacked archives
 PLACED = f"{STATE}/placed"  # every path we made, for its later removal
 TRIES = 3
+PAUSE_SECONDS = 2  # before the second try; twice as long before the third
 BLOCK = 1 << 20
 TIMEOUT_SECONDS = 30
 
@@ -168,7 +169,7 @@ def download(artifact: Artifact, path: str) -> str:
             reason = str(getattr(error, "reason", error))
         say(f"{artifact.name}: try {attempt} of {TRIES} failed: {reason}")
         if attempt < TRIES:
-            time.sleep(2**attempt)
+            time.sleep(PAUSE_SECONDS * attempt)
     raise Problem(f"{artifact.url} cannot be fetched: {reason}.")
 
 
