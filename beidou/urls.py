@@ -3,9 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from beidou.base.api.not_found import not_found
+
 urlpatterns = [
     path("", include("beidou.base.urls")),
     path("", include("operations.urls")),
     path("api/v1/", include("beidou.api_urls")),
+    path("api/<path:rest>", not_found),
     path("", admin.site.urls),
 ]
+handler404 = "beidou.base.api.not_found.page_not_found"
+handler500 = "beidou.base.api.not_found.server_error"

@@ -10,7 +10,8 @@ class BaseConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from beidou.base import tasks
+        from beidou.base import signals, tasks
         from beidou.base.api import schema  # noqa: F401  registers itself
 
+        signals.connect()
         post_migrate.connect(tasks.apply_schedules, dispatch_uid="beidou-schedules")

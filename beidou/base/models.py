@@ -105,7 +105,8 @@ class AuditEntry(models.Model):
     ``digest`` chains each entry to the one before; see ``audit.py``.
     """
 
-    access = Access(view_permission="base.audit_fleet")
+    # Auditors see all of it, owners of a cluster what concerns their cluster.
+    access = Access(cluster="cluster_id", view_permission="base.audit_fleet", view_needs="change")
 
     class Outcome(models.TextChoices):
         DONE = "done", _("done")

@@ -53,7 +53,8 @@ class Access:
     ``team``: lookup to the owner team, which counts while the row has no cluster.
     ``owner``: lookup to the user whose private row this is.
     ``everyone``: whoever is signed in may see it.
-    ``view_permission``: model permission with which a row may be seen (the audit trail).
+    ``view_permission``: model permission with which every row may be seen (the audit trail).
+    ``view_needs``: the right on the cluster that seeing needs, where plain ``view`` is too little.
     """
 
     cluster: str | None = None
@@ -61,6 +62,7 @@ class Access:
     owner: str | None = None
     everyone: bool = False
     view_permission: str | None = None
+    view_needs: str = "view"
 
 
 def access_of(model: type[models.Model]) -> Access:
@@ -94,8 +96,9 @@ def allowed(user: Any, access: Access, action: str) -> Q | None:
     if action == VIEW and access.view_permission and user.has_perm(access.view_permission):
         return Q()
     conditions: list[Q] = []
+    needed = access.view_needs if action == VIEW else action
     if access.cluster is not None:
-        clusters = _grants(user, action).values("content_object")
+        clusters = _grants(user, needed).values("content_object")
         lookup = f"{access.cluster}__in" if access.cluster else "pk__in"
         conditions.append(Q(**{lookup: clusters}))
     if access.team is not None:
@@ -148,7 +151,8 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
         return True
     if action == VIEW and access.team is not None:
         return bool(user.groups.exists())
-    return bool(_grants(user, action).exists())
+    needed = access.view_needs if action == VIEW else action
+    return bool(_grants(user, needed).exists())
 
 
 def require(user: Any, obj: models.Model, action: str) -> None:

@@ -6,11 +6,11 @@ Actions declare ``permissions=["operate"]`` as Django wants it and still filter 
 write.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django.contrib import admin
 from django.db import models, transaction
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
@@ -71,6 +71,12 @@ class ObjectPermissionAdmin(_Base):
 
     def has_approve_permission(self, request: HttpRequest) -> bool:
         return permissions.may_anywhere(request.user, self.model, permissions.APPROVE)
+
+    def _get_obj_does_not_exist_redirect(
+        self, request: HttpRequest, opts: Any, object_id: str
+    ) -> NoReturn:
+        """What one may not see does not exist; Django would lead to the home page instead."""
+        raise Http404(f"There is no {opts.verbose_name} {object_id}, or you may not see it.")
 
     def for_action(
         self, request: HttpRequest, queryset: models.QuerySet[M], action: str

@@ -1,0 +1,207 @@
+"""Users and teams; and no pages for the tables of libraries, which have better ones here."""
+
+from typing import Any
+
+# Imported so that they are registered before they are taken out below.
+import django_otp.plugins.otp_static.admin  # noqa: F401
+import django_otp.plugins.otp_totp.admin  # noqa: F401
+import django_q.admin  # noqa: F401
+from axes.utils import reset as unlock
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, Permission
+from django.db import models, transaction
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from django_q.models import Failure, OrmQ, Schedule, Success
+from unfold.decorators import action, display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from beidou.base import audit, second_factor, tokens
+from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.models import ApiToken, User
+
+for _model in (Group, TOTPDevice, StaticDevice, OrmQ, Schedule, Success, Failure):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
+
+# What a team may be given beyond its roles on clusters; the rest follows the roles.
+GRANTABLE = models.Q(codename="audit_fleet") | models.Q(
+    content_type__app_label__in=["clusters", "machines", "operations"],
+    codename__regex=r"^(add|delete)_",
+)
+
+
+class SetPasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
+    def save(self, commit: bool = True) -> User:
+        with transaction.atomic():
+            user: User = super().save(commit)
+            audit.record("set password", user)
+        return user
+
+
+class RelationAudit(ObjectPermissionAdmin):
+    """Records what ``save_model`` cannot see yet: members of many-to-many fields."""
+
+    audited_relations: tuple[str, ...] = ()
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        with transaction.atomic():
+            before = self._relations(form.instance)
+            super().save_related(request, form, formsets, change)
+            old, new = audit.difference(before, self._relations(form.instance))
+            if new:
+                audit.record("change", form.instance, before=old, after=new)
+
+    def _relations(self, obj: models.Model) -> dict[str, list[str]]:
+        return {
+            name: sorted(str(other) for other in getattr(obj, name).all())
+            for name in self.audited_relations
+        }
+
+
+@admin.register(User)
+class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = SetPasswordForm
+    audited_relations = ("groups", "user_permissions")
+    list_display = ("username", "name", "team_names", "level", "is_active", "last_login")
+    list_filter = ("is_active", "is_superuser", "groups")
+    search_fields = ("username", "first_name", "last_name", "email")
+    ordering = ("username",)
+    filter_horizontal = ("groups", "user_permissions")
+    readonly_fields = ("last_login", "date_joined", "second_factor_state")
+    list_prefetch_related = ("groups",)
+    actions = ("unlock_sign_in", "remove_second_factor", "revoke_tokens")
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        (gettext_lazy("Person"), {"fields": ("first_name", "last_name", "email", "language")}),
+        (
+            gettext_lazy("Rights"),
+            {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")},
+        ),
+        (
+            gettext_lazy("Sign-in"),
+            {"fields": ("last_login", "date_joined", "second_factor_state")},
+        ),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("username", "usable_password", "password1", "password2", "is_staff"),
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"is_staff": True, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "user_permissions":
+            kwargs["queryset"] = Permission.objects.filter(GRANTABLE).select_related("content_type")
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    @display(description=gettext_lazy("name"), ordering="last_name")
+    def name(self, obj: User) -> str:
+        return obj.get_full_name()
+
+    @display(description=gettext_lazy("teams"))
+    def team_names(self, obj: User) -> str:
+        return ", ".join(group.name for group in obj.groups.all())
+
+    @display(
+        description=gettext_lazy("level"),
+        label={"administrator": "danger", "member": "info", "no pages": "warning"},
+    )
+    def level(self, obj: User) -> tuple[str, str]:
+        if obj.is_superuser:
+            return "administrator", _("administrator")
+        return ("member", _("member")) if obj.is_staff else ("no pages", _("API only"))
+
+    @display(description=gettext_lazy("second factor"), boolean=True)
+    def second_factor_state(self, obj: User) -> bool:
+        return second_factor.is_enabled(obj)
+
+    @action(description=gettext_lazy("Unlock sign-in after failed attempts"))
+    def unlock_sign_in(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
+        for user in queryset:
+            with transaction.atomic():
+                unlock(username=user.username)
+                audit.record("unlock", user)
+        self._say(request, queryset.count())
+
+    @action(description=gettext_lazy("Remove the second factor (the phone is lost)"))
+    def remove_second_factor(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
+        for user in queryset:
+            second_factor.switch_off(user, reason="removed by an administrator")
+        self._say(request, queryset.count())
+
+    @action(description=gettext_lazy("Revoke all API tokens"))
+    def revoke_tokens(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
+        chosen = ApiToken.objects.filter(user__in=queryset, revoked_at=None)
+        for token in chosen.select_related("user"):
+            tokens.revoke(token, reason="revoked by an administrator")
+        self._say(request, queryset.count())
+
+    def _say(self, request: HttpRequest, count: int) -> None:
+        messages.success(
+            request,
+            ngettext("Done for %(count)d user.", "Done for %(count)d users.", count)
+            % {"count": count},
+        )
+
+
+@admin.register(Group)
+class TeamAdmin(GroupAdmin, RelationAudit):
+    """Django's groups are the product's teams; roles on clusters are given on the grant page."""
+
+    audited_relations = ("permissions",)
+    list_display = ("name", "members")
+    search_fields = ("name",)
+    fieldsets = ((None, {"fields": ("name", "permissions")}),)
+    filter_horizontal = ("permissions",)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Group]:
+        return super().get_queryset(request).annotate(members_count=models.Count("user"))
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "permissions" and field is not None:
+            field.queryset = Permission.objects.filter(GRANTABLE).select_related("content_type")
+            field.label = _("Rights beyond the roles on clusters")
+        return field
+
+    @display(description=gettext_lazy("members"), ordering="members_count")
+    def members(self, obj: Any) -> int:
+        return int(obj.members_count)
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    """Everybody sees their own tokens, administrators all; they are made on *My account*."""
+
+    list_display = ("name", "user", "hint", "state", "created_at", "used_at", "expires_at")
+    list_filter = (("user", admin.RelatedOnlyFieldListFilter),)
+    search_fields = ("name", "user__username")
+    list_select_related = ("user",)
+    actions = ("revoke",)
+    fields = ("name", "user", "hint", "created_at", "used_at", "expires_at", "revoked_at")
+
+    @display(description=gettext_lazy("state"), label={"valid": "success", "void": "danger"})
+    def state(self, obj: ApiToken) -> tuple[str, str]:
+        return ("valid", _("valid")) if obj.is_valid else ("void", _("void"))
+
+    @action(description=gettext_lazy("Revoke"))
+    def revoke(self, request: HttpRequest, queryset: models.QuerySet[ApiToken]) -> None:
+        for token in queryset.select_related("user"):
+            tokens.revoke(token)
+        messages.success(request, _("The chosen tokens are revoked."))

@@ -1,0 +1,236 @@
+"""The audit page: search, filters, what changed from what to what, and export."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.contrib import admin
+from django.core.handlers.asgi import ASGIRequest
+from django.db import models
+from django.http import HttpRequest, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
+from unfold.decorators import display
+
+from beidou.base import audit, permissions
+from beidou.base.admin.bases import ReadOnlyAdmin
+from beidou.base.models import AuditEntry
+
+COLUMNS = (
+    "id", "at", "actor", "address", "verb", "object_type", "object_id", "object_name", "cluster_id",
+    "outcome", "reason", "before", "after", "request_id", "digest",
+)  # fmt: skip
+_BATCH = 2000
+
+
+class VerbFilter(admin.SimpleListFilter):
+    title = _("action")
+    parameter_name = "verb"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = permissions.visible_to(request.user, AuditEntry.objects.order_by("verb"))
+        return [(verb, verb) for verb in rows.values_list("verb", flat=True).distinct()[:200]]
+
+    def queryset(
+        self, request: HttpRequest, queryset: models.QuerySet[Any]
+    ) -> models.QuerySet[Any]:
+        return queryset.filter(verb=self.value()) if self.value() else queryset
+
+
+class ObjectTypeFilter(admin.SimpleListFilter):
+    title = _("kind of object")
+    parameter_name = "object_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        models_ = [model for model in apps.get_models() if not model._meta.auto_created]
+        return sorted(
+            (model._meta.label_lower, str(model._meta.verbose_name))
+            for model in models_
+            if model in admin.site._registry
+        )
+
+    def queryset(
+        self, request: HttpRequest, queryset: models.QuerySet[Any]
+    ) -> models.QuerySet[Any]:
+        return queryset.filter(object_type=self.value()) if self.value() else queryset
+
+
+class ClusterFilter(admin.SimpleListFilter):
+    title = _("cluster")
+    parameter_name = "cluster"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        model = apps.get_model("clusters", "Cluster")
+        rows = permissions.visible_to(request.user, model._default_manager.order_by("name"))
+        return [(str(pk), name) for pk, name in rows.values_list("pk", "name")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: models.QuerySet[Any]
+    ) -> models.QuerySet[Any]:
+        value = self.value()
+        return queryset.filter(cluster_id=int(value)) if value and value.isdigit() else queryset
+
+
+@admin.register(AuditEntry)
+class AuditAdmin(ReadOnlyAdmin):
+    """Auditors and administrators see all entries, owners of a cluster those of their cluster."""
+
+    change_list_template = "admin/base/auditentry/change_list.html"
+    list_display = ("when", "actor", "verb", "object_link", "result", "reason", "address")
+    list_display_links = ("when",)
+    list_filter = (
+        ("at", RangeDateTimeFilter),
+        ("actor", FieldTextFilter),
+        VerbFilter,
+        ObjectTypeFilter,
+        "outcome",
+        ClusterFilter,
+    )
+    search_fields = ("actor", "object_name", "verb", "reason", "=request_id", "=address")
+    search_help_text = _("Actor, object, action, reason, request or address")
+    list_per_page = 50
+    fields = (
+        "at", "actor", "address", "verb", "object_link", "result", "reason", "changes",
+        "same_request", "digest", "previous",
+    )  # fmt: skip
+    readonly_fields = fields
+
+    @display(description=_("at"), ordering="id")
+    def when(self, obj: AuditEntry) -> SafeString:
+        local = timezone.localtime(obj.at)
+        return format_html(
+            '<time datetime="{}">{}</time>', obj.at.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}"
+        )
+
+    @display(
+        description=_("outcome"),
+        label={"done": "success", "refused": "warning", "failed": "danger"},
+    )
+    def result(self, obj: AuditEntry) -> tuple[str, str]:
+        return obj.outcome, AuditEntry.Outcome(obj.outcome).label
+
+    @display(description=_("object"))
+    def object_link(self, obj: AuditEntry) -> str:
+        name = obj.object_name or obj.object_id or "–"
+        address = object_address(obj)
+        return format_html('<a href="{}">{}</a>', address, name) if address else name
+
+    @display(description=_("before and after"))
+    def changes(self, obj: AuditEntry) -> SafeString:
+        return render_to_string("admin/base/auditentry/changes.html", {"rows": changes_of(obj)})
+
+    @display(description=_("request"))
+    def same_request(self, obj: AuditEntry) -> str:
+        if not obj.request_id:
+            return "–"
+        address = reverse("admin:base_auditentry_changelist")
+        return format_html('<a href="{}?q={}">{}</a>', address, obj.request_id, obj.request_id)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        query = request.GET.urlencode()
+        context = {"export_query": f"?{query}" if query else "", **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.export)
+        return [path("export/", view, name="base_auditentry_export"), *super().get_urls()]
+
+    def export(self, request: HttpRequest) -> StreamingHttpResponse:
+        """The entries that the list shows, with its search and filters, as CSV."""
+        rows = self.get_changelist_instance(request).get_queryset(request)
+        audit.record("export", name="audit trail", after={"filters": dict(request.GET.items())})
+        lines = csv_lines(batches(rows))
+        content = in_thread(lines) if isinstance(request, ASGIRequest) else lines
+        return StreamingHttpResponse(
+            content,
+            content_type="text/csv; charset=utf-8",
+            headers={
+                "Content-Disposition": 'attachment; filename="audit.csv"',
+                "X-Accel-Buffering": "no",
+            },
+        )
+
+
+def object_address(entry: AuditEntry) -> str:
+    """The page of the entry's object, which may be gone; empty for objects without pages."""
+    if not entry.object_type or not entry.object_id:
+        return ""
+    try:
+        return reverse(
+            f"admin:{entry.object_type.replace('.', '_')}_change", args=[entry.object_id]
+        )
+    except NoReverseMatch:
+        return ""
+
+
+def changes_of(entry: AuditEntry) -> list[dict[str, str]]:
+    """One row per field with its value before and after, as a person reads it."""
+    names = list(dict.fromkeys([*entry.before, *entry.after]))
+    return [
+        {
+            "field": name,
+            "before": _shown(entry.before[name]) if name in entry.before else "",
+            "after": _shown(entry.after[name]) if name in entry.after else "",
+        }
+        for name in names
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict) else None)
+
+
+def batches(rows: models.QuerySet[Any]) -> Iterator[AuditEntry]:
+    """All entries, newest first, in short queries: no transaction stays open for the whole file."""
+    last: int | None = None
+    while True:
+        page = rows if last is None else rows.filter(id__lt=last)
+        entries = list(page.order_by("-id")[:_BATCH])
+        yield from entries
+        if len(entries) < _BATCH:
+            return
+        last = entries[-1].id
+
+
+def csv_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:
+    yield _line(COLUMNS)
+    for entry in entries:
+        yield _line(_cell(getattr(entry, name)) for name in COLUMNS)
+
+
+def _line(cells: Iterable[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerow(cells)
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    # A spreadsheet would run what begins like a formula.
+    return f"'{text}" if text[:1] in "=+-@\t\r" and not text.lstrip("-").isdigit() else text
+
+
+async def in_thread(lines: Iterator[str]) -> AsyncIterator[str]:
+    """``lines`` for the ASGI server, which else would gather them all before it sends one."""
+
+    def some() -> str:
+        return "".join(line for _number, line in zip(range(_BATCH), lines, strict=False))
+
+    take = sync_to_async(some)
+    while chunk := await take():
+        yield chunk
