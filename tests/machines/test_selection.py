@@ -93,9 +93,7 @@ def test_a_name_of_two_machines_is_not_guessed(admin):
 
 def test_what_one_may_not_see_is_as_unknown_as_what_does_not_exist(operator, cluster_b):
     factories.make_machine("10.9.0.1", cluster=cluster_b)
-    assert reasons("10.9.0.1", operator) == {
-        "10.9.0.1": "No machine you may use has this address."
-    }
+    assert reasons("10.9.0.1", operator) == {"10.9.0.1": "No machine you may use has this address."}
 
 
 def test_a_viewer_cannot_select_for_operating(viewer, cluster_a):

@@ -1,0 +1,122 @@
+"""Host keys: pinned at first contact; a changed one blocks until a person decides."""
+
+import pytest
+
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.models import AuditEntry
+from machines.drivers import ssh
+from machines.models import Machine
+from machines.services import credentials, facts, host_keys
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def reloaded(machine):
+    return Machine.objects.get(pk=machine.pk)
+
+
+@pytest.fixture
+def changed(ssh_machine, ssh_server):
+    """A machine that was met once and shows another key now."""
+    facts.gather([ssh_machine.pk])
+    ssh_server.install_host_key("ssh-ed25519")
+    facts.gather([ssh_machine.pk])
+    return reloaded(ssh_machine)
+
+
+def test_the_first_contact_pins_the_key_with_an_audit_entry(ssh_machine, ssh_server):
+    facts.gather([ssh_machine.pk])
+    machine = reloaded(ssh_machine)
+    assert machine.host_key == ssh_server.host_key
+    assert machine.host_key_at is not None
+    entry = AuditEntry.objects.get(verb="pin host key")
+    assert entry.after == {"fingerprint": ssh.fingerprint(ssh_server.host_key)}
+
+
+def test_a_pinned_key_is_not_replaced_by_a_second_pin(ssh_machine, ssh_server):
+    facts.gather([ssh_machine.pk])
+    ssh_server.install_host_key("ssh-ed25519")
+    other = ssh.scan_host_key(ssh_server.address, ssh_server.port)
+    host_keys.pin(machine=ssh_machine, key=other)
+    assert reloaded(ssh_machine).host_key != other.key
+
+
+def test_a_changed_key_is_offered_and_blocks(changed, ssh_server):
+    assert changed.offered_host_key == ssh_server.host_key
+    reason = host_keys.blocked_reason(changed)
+    assert reason is not None
+    assert ssh.fingerprint(ssh_server.host_key) in reason
+    with pytest.raises(Conflict, match="host key"):
+        credentials.target_for(changed)
+
+
+def test_a_blocked_machine_is_not_even_asked(changed, ssh_server):
+    attempts = len(ssh_server.attempts)
+    outcome = facts.gather([changed.pk])
+    assert "host key" in outcome[changed.pk]
+    assert len(ssh_server.attempts) == attempts
+
+
+def test_the_same_changed_key_is_audited_once(changed, ssh_server):
+    key = ssh.scan_host_key(ssh_server.address, ssh_server.port)
+    host_keys.offer(machine=changed, key=key)
+    assert AuditEntry.objects.filter(verb="host key changed").count() == 1
+
+
+def test_an_accepted_key_is_pinned_and_opens_the_machine(changed, ssh_server, admin):
+    shown = host_keys.fingerprint(changed.offered_host_key)
+    host_keys.accept(machine=changed, shown=shown, reason="reinstalled", acting_user=admin)
+    machine = reloaded(changed)
+    assert machine.host_key == ssh_server.host_key
+    assert host_keys.blocked_reason(machine) is None
+    assert facts.gather([machine.pk])[machine.pk] == ""
+    assert AuditEntry.objects.get(verb="accept host key").reason == "reinstalled"
+
+
+def test_a_rejected_key_leaves_the_pinned_one_and_makes_the_machine_faulty(changed, admin):
+    pinned = changed.host_key
+    shown = host_keys.fingerprint(changed.offered_host_key)
+    host_keys.reject(machine=changed, shown=shown, reason="not ours", acting_user=admin)
+    machine = reloaded(changed)
+    assert (machine.host_key, machine.offered_host_key) == (pinned, "")
+    assert machine.state == Machine.State.FAULTY
+
+
+def test_a_rejected_key_that_is_shown_again_blocks_again(changed, admin):
+    shown = host_keys.fingerprint(changed.offered_host_key)
+    host_keys.reject(machine=changed, shown=shown, reason="not ours", acting_user=admin)
+    facts.gather([changed.pk])
+    assert reloaded(changed).offered_host_key
+
+
+def test_a_person_accepts_only_the_key_they_were_shown(changed, admin):
+    with pytest.raises(Conflict, match="look again"):
+        host_keys.accept(machine=changed, shown="SHA256:old", reason="x", acting_user=admin)
+    assert reloaded(changed).offered_host_key
+
+
+def test_there_is_nothing_to_accept_at_an_unchanged_machine(admin):
+    with pytest.raises(Conflict, match="nothing to decide"):
+        host_keys.accept(machine=factories.make_machine(), shown="", reason="x", acting_user=admin)
+
+
+def test_accepting_needs_a_reason(changed, admin):
+    with pytest.raises(InvalidInput, match="Say why"):
+        host_keys.accept(
+            machine=changed,
+            shown=host_keys.fingerprint(changed.offered_host_key),
+            reason="",
+            acting_user=admin,
+        )
+
+
+def test_a_viewer_may_not_accept(changed, viewer, cluster_a):
+    Machine.objects.filter(pk=changed.pk).update(cluster=cluster_a)
+    with pytest.raises(Forbidden):
+        host_keys.accept(
+            machine=reloaded(changed),
+            shown=host_keys.fingerprint(changed.offered_host_key),
+            reason="x",
+            acting_user=viewer,
+        )
