@@ -130,7 +130,10 @@ class KubeadmConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodDetail:
-    """One pod; ``waiting`` explains the containers that do not run (reason and message)."""
+    """One pod; ``waiting`` explains the containers that do not run (reason and message).
+
+    ``said`` is what ended containers wrote as their termination message.
+    """
 
     namespace: str
     name: str
@@ -144,6 +147,7 @@ class PodDetail:
     exit_code: int | None
     message: str
     waiting: tuple[str, ...]
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,13 @@ def pod_detail(raw: RawPodDetail) -> PodDetail:
         exit_code=_exit_code(status.container_statuses or []),
         message=status.message or _unschedulable(conditions),
         waiting=tuple(_waits(item) for item in containers if item.state.waiting is not None),
+        said="\n".join(_said(item) for item in containers if _said(item)),
     )
+
+
+def _said(container: _ContainerStatus) -> str:
+    ended = container.state.terminated
+    return (ended.message or "").strip() if ended is not None else ""
 
 
 def _exit_code(containers: list[_ContainerStatus]) -> int | None:

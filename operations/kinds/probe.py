@@ -174,7 +174,7 @@ def _ask(
     while time.monotonic() < deadline and not should_stop():
         pod = client.get_pod(probe.namespace, name)
         if pod.phase in ("Succeeded", "Failed"):
-            said = (pod.message or "").split()
+            said = pod.said.split()
             if "peer=ok" not in said:
                 raise TemporaryError(
                     f"A pod on {node} does not reach the pod at {peer}: check the pod network's "

@@ -13,6 +13,7 @@ machines.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,7 @@ from operations.models import ClusterSettings, Operation, OperationMachine
 
 JOINING_TAINT = "beidou.io/joining"
 NODE_WAIT_SECONDS = 120
+PROBES_AT_ONCE = 8
 TOKEN_TTL = timedelta(minutes=30)
 
 
@@ -339,23 +341,35 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
             run.fail(
                 target, describe(bad[0]) if bad else "The checks gave no result.", checks=checks
             )
-    with client_for(run.cluster, timeout=15) as client:
-        for target in list(run.targets):
-            run.stop_if_asked()
+    targets = list(run.targets)
+    for target in targets:
+        run.note(target, "waiting for Ready, then testing pods and network")
+    with (
+        client_for(run.cluster, timeout=15) as client,
+        ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
+    ):
+        probe = _probe(run, client)
+        proofs = {pool.submit(_prove, run, client, target, probe): target for target in targets}
+        for proof in as_completed(proofs):
+            target = proofs[proof]
+            checks = results.find(target, "checks") or []
             try:
-                evidence = _prove(run, client, target)
+                evidence = proof.result()
             except ExternalError as error:
-                run.fail(target, error.message, checks=results.find(target, "checks") or [])
+                run.fail(target, error.message, checks=checks)
                 continue
             run.succeed(
                 target,
                 message=f"Ready; pod {evidence['pod_address']} reaches and is reached",
                 evidence=evidence,
-                checks=results.find(target, "checks") or [],
+                checks=checks,
             )
 
 
-def _prove(run: StepRun, client: KubernetesClient, target: OperationMachine) -> dict[str, Any]:
+def _prove(
+    run: StepRun, client: KubernetesClient, target: OperationMachine, probe: Probe
+) -> dict[str, Any]:
+    """Runs in a thread of its own: talks to the cluster, writes nothing but output."""
     name = _member_node(target)
     node = _wait_until_ready(run, client, name)
     if node.kubelet_version != _version(run):
@@ -363,13 +377,12 @@ def _prove(run: StepRun, client: KubernetesClient, target: OperationMachine) -> 
             f"Node {name} runs kubelet {node.kubelet_version}, wanted {_version(run)}.",
             code="wrong_version",
         )
-    run.note(target, "testing pods and network")
     proof = check_node(
         client,
         prefix=f"beidou-probe-{run.operation.pk}-{target.pk}",
         node=name,
         peer_node=_peer(client, name),
-        probe=_probe(run, client),
+        probe=probe,
         should_stop=run.should_stop,
     )
     return {"kubelet": node.kubelet_version, "ready": True, **proof}

@@ -7,6 +7,7 @@ fence before.
 """
 
 import json
+import re
 import threading
 import time
 import zlib
@@ -20,6 +21,7 @@ from operations.models import Attempt, Operation, OutputChunk
 
 FLUSH_LINES = 500
 PACKED_LINES = 5000
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # ANSI sequences: noise on a page
 LINE_LIMIT = 4000  # characters; longer lines are cut and say so
 
 
@@ -50,7 +52,7 @@ class OutputWriter:
     def write(self, text: str, *, machine: int = 0, level: str = "info") -> None:
         now = int(time.time() * 1000)
         with self._lock:
-            for line in text.splitlines() or [""]:
+            for line in _COLOURS.sub("", text).splitlines() or [""]:
                 if len(line) > LINE_LIMIT:
                     line = f"{line[:LINE_LIMIT]} … ({len(line) - LINE_LIMIT} characters cut)"
                 self._lines.append((now, machine, level, line.replace("\x00", "␀")))

@@ -1,0 +1,123 @@
+"""What operations need to know about a cluster: read, checked and stored."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.db import transaction
+
+from beidou.base import audit, permissions
+from beidou.base.errors import InvalidInput
+from beidou.base.models import User
+from clusters.models import Cluster
+from machines.models import SshCredential
+from operations.drivers import artifacts
+from operations.models import ClusterSettings
+
+LIMIT_MAX = 50
+FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
+_POLICY = Path(__file__).resolve().parent.parent / "ansible" / "policies" / "default.yml"
+
+
+@cache
+def default_policy() -> dict[str, Any]:
+    """What preCheck demands where a cluster says nothing else."""
+    loaded: dict[str, Any] = yaml.safe_load(_POLICY.read_text())["default_policy"]
+    return loaded
+
+
+def settings_of(cluster: Cluster) -> ClusterSettings:
+    """The cluster's settings; an unsaved row with the defaults when none were made yet."""
+    found = ClusterSettings.objects.select_related("credential").filter(cluster=cluster).first()
+    return found or ClusterSettings(cluster=cluster)
+
+
+def save_settings(
+    *, cluster: Cluster, values: Mapping[str, Any], acting_user: User, reason: str = ""
+) -> ClusterSettings:
+    """Check and store ``values`` (any of ``FIELDS``); ``InvalidInput`` names every wrong field."""
+    permissions.require(acting_user, cluster, permissions.CHANGE)
+    problems = find_problems(values, acting_user=acting_user, kept=settings_of(cluster))
+    if problems:
+        name, sentence = next(iter(problems.items()))
+        raise InvalidInput(f"{name}: {sentence}", code="invalid_settings", fields=problems)
+    with transaction.atomic():
+        row, _made = ClusterSettings.objects.select_for_update().get_or_create(cluster=cluster)
+        before = audit.snapshot(row)
+        for name in FIELDS:
+            if name in values:
+                setattr(row, name, values[name])
+        old, new = audit.difference(before, audit.snapshot(row))
+        if new:
+            row.save()
+            audit.record("change", row, before=old, after=new, reason=reason)
+    return row
+
+
+def find_problems(
+    values: Mapping[str, Any], *, acting_user: User, kept: ClusterSettings
+) -> dict[str, str]:
+    """Field -> sentence for what cannot be stored."""
+    checks = {
+        "artifact_source": _source_problem,
+        "overrides": _overrides_problem,
+        "policy": _policy_problem,
+        "limit": _limit_problem,
+    }
+    found = {
+        name: sentence
+        for name, check in checks.items()
+        if name in values and (sentence := check(values[name]))
+    }
+    credential = values.get("credential")
+    if credential is not None and credential.pk != kept.credential_id:
+        visible = permissions.visible_to(acting_user, SshCredential.objects.all())
+        if not visible.filter(pk=credential.pk).exists():
+            found["credential"] = "There is no such credential, or you may not use it."
+    return found
+
+
+def _source_problem(value: Any) -> str:
+    if not value:
+        return ""
+    try:
+        artifacts.check_source(str(value))
+    except InvalidInput as error:
+        return error.message
+    return ""
+
+
+def _overrides_problem(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "Must be a mapping of variable names to values."
+    for name in value:
+        if not str(name).isidentifier():
+            return f"{name!r} is no name of a variable: letters, digits and _."
+    return ""
+
+
+def _policy_problem(value: Any) -> str:
+    """Keys and kinds of values as in the default policy; preCheck refuses anything else later."""
+    if not isinstance(value, dict):
+        return "Must be a mapping like the default policy."
+    for name, wanted in value.items():
+        if name not in default_policy():
+            return f"{name!r} is no key of a policy; known are {', '.join(default_policy())}."
+        model = default_policy()[name]
+        fits = isinstance(wanted, type(model)) and isinstance(wanted, bool) == isinstance(
+            model, bool
+        )
+        if isinstance(model, int | float) and not isinstance(model, bool):
+            fits = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+        if not fits:
+            return f"{name} must be a value like {model!r}."
+    return ""
+
+
+def _limit_problem(value: Any) -> str:
+    if value is None:
+        return ""
+    is_right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LIMIT_MAX
+    return "" if is_right else f"1 to {LIMIT_MAX}, or empty for the default."

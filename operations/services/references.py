@@ -1,0 +1,93 @@
+"""From the names people and programs use to rows: clusters, machines, an operation's machines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beidou.base import permissions
+from beidou.base.errors import InvalidInput
+from clusters.models import Cluster
+from machines.models import Machine
+from machines.services import selection
+from operations.models import Operation
+
+Reference = int | str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Machines in the order they were named, and the roles that were given with them."""
+
+    machines: list[Machine]
+    roles: dict[int, str]
+
+
+def find_cluster(reference: int | str, *, user: Any) -> Cluster:
+    """A visible cluster by name or key; ``InvalidInput`` names the field ``cluster``."""
+    visible = permissions.visible_to(user, Cluster.objects.all())
+    found = visible.filter(name=str(reference)).first()
+    if found is None and str(reference).isdecimal():
+        found = visible.filter(pk=int(reference)).first()
+    if found is None:
+        raise InvalidInput(
+            f"There is no cluster {reference!r}, or you may not see it.",
+            code="unknown_cluster",
+            fields={"cluster": "Unknown cluster."},
+        )
+    return found
+
+
+def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
+    """Machines by key, by address (or range), hostname, serial number, or ``{address, role}``.
+
+    ``InvalidInput`` names each reference that means nothing as ``machines[index]``.
+    """
+    chosen: dict[int, Machine] = {}
+    roles: dict[int, str] = {}
+    unknown: dict[str, str] = {}
+    visible = permissions.visible_to(user, Machine.objects.all())
+    keys = [item for item in references if isinstance(item, int)]
+    by_key = visible.select_related("cluster", "credential").in_bulk(keys) if keys else {}
+    for index, item in enumerate(references):
+        role = ""
+        if isinstance(item, Mapping):
+            role = str(item.get("role") or "")
+            item = str(item.get("address", ""))
+        if isinstance(item, int):
+            found = [by_key[item]] if item in by_key else []
+            reasons = [] if found else ["No machine you may use has this key."]
+        else:
+            selected = selection.parse_machines(item, user=user)
+            found = selected.machines
+            reasons = [f"{each.text}: {each.reason}" for each in selected.unknown]
+            if not found and not reasons:
+                reasons = ["Name an address, a hostname or a serial number."]
+        if reasons:
+            unknown[f"machines[{index}]"] = " ".join(str(reason) for reason in reasons)
+        for machine in found:
+            chosen[machine.pk] = machine
+            if role:
+                roles[machine.pk] = role
+    if unknown:
+        name, sentence = next(iter(unknown.items()))
+        raise InvalidInput(f"{name}: {sentence}", code="unknown_machine", fields=unknown)
+    return Chosen(list(chosen.values()), roles)
+
+
+def members_of(operation: Operation, references: Sequence[int | str]) -> list[int]:
+    """Keys of the operation's machines, named by that key or by address."""
+    rows = dict(operation.machines.values_list("address", "pk"))
+    keys = set(rows.values())
+    found: list[int] = []
+    for index, item in enumerate(references):
+        key = rows.get(str(item))
+        if key is None and str(item).isdecimal() and int(item) in keys:
+            key = int(item)
+        if key is None:
+            raise InvalidInput(
+                f"{item!r} is not a machine of {operation}.",
+                code="unknown_machine",
+                fields={f"machines[{index}]": "Not a machine of this operation."},
+            )
+        found.append(key)
+    return found
