@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import sys
 import threading
@@ -26,6 +27,7 @@ from lab.services.prometheus import start_node_exporter, start_prometheus
 from lab.services.redis import start_redis
 from lab.services.registry import start_registry
 from lab.services.s3 import start_s3
+from lab.system import raise_limits
 from lab.versions import DEFAULT_MINOR, release
 
 log = logging.getLogger("lab")
@@ -123,6 +125,9 @@ class Lab:
             return list(pool.map(self.host, names))
 
     def _ensure_network(self) -> None:
+        if os.getuid() != 0:
+            raise LabError("Hosts are containers of root; run the lab as root.")
+        raise_limits()
         with locked("network", folder=self.folder):
             network.ensure_network(self._record)
 

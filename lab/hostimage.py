@@ -7,7 +7,6 @@ lab brings its own key to sign in with.
 
 import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -42,59 +41,21 @@ PACKAGES = (
     "containernetworking-plugins",
 )
 
-KEYGEN_UNIT = """\
-[Unit]
-Description=Make this host's own SSH keys at its first boot
-Before=ssh.service
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+INIT = "/usr/local/sbin/lab-iron"
+"""The first process of a host; it becomes systemd."""
 
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
-ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
+_SHAPE = Path(__file__).parent / "host"
 
-[Install]
-WantedBy=multi-user.target
-"""
 
-# Stands for what real iron has by itself: shared mounts, cgroups without the container's own
-# release agent (runc fails on it), and a default route (the lab's network leads nowhere).
-IRON_UNIT = """\
-[Unit]
-Description=Make this container stand for a real machine
-DefaultDependencies=no
-After=local-fs.target
-Before=sysinit.target containerd.service
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/lab-iron
-
-[Install]
-WantedBy=sysinit.target
-"""
-
-IRON_SCRIPT = """\
-#!/bin/sh
-if mountpoint -q /sys/fs/cgroup/systemd/release_agent; then
-    umount /sys/fs/cgroup/systemd/release_agent
-fi
-mount --make-rshared /
-if ! ip -4 route show default | grep -q .; then
-    network=$(ip -4 -o address show dev eth0 | awk '{split($4, a, "."); print a[1]"."a[2]"."a[3]}')
-    ip route add default via "$network.1" dev eth0
-fi
-"""
+def base_name() -> str:
+    """The name of the bare Debian image, which takes minutes to make."""
+    return f"localhost/beidou-lab-base:{content_key(SUITE, *PACKAGES)}"
 
 
 def image_name() -> str:
     """The name of the image this code makes; a changed recipe has another name."""
-    key = content_key(SUITE, " ".join(PACKAGES), KEYGEN_UNIT, IRON_UNIT, IRON_SCRIPT, _RECIPE)
-    return f"localhost/beidou-lab-host:{key}"
-
-
-_RECIPE = "3"
+    shape = [path.read_bytes() for path in sorted(_SHAPE.iterdir())]
+    return f"localhost/beidou-lab-host:{content_key(base_name(), *shape)}"
 
 
 def ensure_host_image() -> str:
@@ -102,9 +63,18 @@ def ensure_host_image() -> str:
     name = image_name()
     if _exists(name):
         return name
+    if os.getuid() != 0:
+        raise LabError("The host image can only be built by root.")
     with locked("host-image"):
+        if not _exists(base_name()):
+            _build_base(base_name())
         if not _exists(name):
-            _build(name)
+            log.info("Building the host image %s.", name)
+            run(
+                "podman", "--runtime", "runc", "build", "--quiet", "--network", "none",
+                "--build-arg", f"BASE={base_name()}", "--tag", name, _SHAPE,
+                timeout=300,
+            )  # fmt: skip
     return name
 
 
@@ -112,13 +82,12 @@ def _exists(name: str) -> bool:
     return bool(run("podman", "images", "--quiet", "--filter", f"reference={name}").strip())
 
 
-def _build(name: str) -> None:
-    if os.getuid() != 0:
-        raise LabError("The host image can only be built by root.")
-    log.info("Building the host image %s (one to three minutes).", name)
-    folder = Path(tempfile.mkdtemp(prefix="host-image-", dir=_image_folder()))
-    root = folder / "root"
-    try:
+def _build_base(name: str) -> None:
+    log.info("Building the base image %s (one to three minutes).", name)
+    scratch = cache_root() / "host-image"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        root, archive = Path(folder) / "root", Path(folder) / "root.tar"
         run_logged(
             "debootstrap",
             "--variant=minbase",
@@ -129,38 +98,10 @@ def _build(name: str) -> None:
             log_file=cache_root() / "logs" / "debootstrap.log",
             timeout=1800,
         )
-        _shape(root)
-        archive = folder / "root.tar"
+        for package in (root / "var/cache/apt/archives").glob("*.deb"):
+            package.unlink()
         run("tar", "--numeric-owner", "-C", root, "-cf", archive, ".", timeout=300)
         run("podman", "import", "--quiet", archive, name, timeout=300)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _shape(root: Path) -> None:
-    """Turn a bare Debian tree into a delivered machine."""
-    for key in (root / "etc/ssh").glob("ssh_host_*"):
-        key.unlink()
-    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
-    units = root / "etc/systemd/system"
-    (units / "sshd-keygen.service").write_text(KEYGEN_UNIT)
-    (units / "lab-iron.service").write_text(IRON_UNIT)
-    script = root / "usr/local/sbin/lab-iron"
-    script.write_text(IRON_SCRIPT)
-    script.chmod(0o755)
-    (root / "etc/machine-id").write_text("")
-    enabled = ("sshd-keygen.service", "lab-iron.service", "ssh.service")
-    run("chroot", root, "systemctl", "enable", *enabled)
-    run("chroot", root, "systemctl", "disable", "containerd.service", "nftables.service")
-    for archive in (root / "var/cache/apt/archives").glob("*.deb"):
-        archive.unlink()
-    shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
-
-
-def _image_folder() -> Path:
-    folder = cache_root() / "host-image"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def debian_mirror() -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from lab.errors import LabError
+from lab.hostimage import INIT
 from lab.network import LABEL, network_name
 from lab.process import run, wait_for
 from lab.state import LabRecord
@@ -94,7 +95,7 @@ class Host:
             "--ulimit", "nproc=4096:4096",
             *(("--memory", memory) if memory else ()),
             *(word for volume in VOLUMES for word in ("--volume", volume)),
-            image, "/sbin/init",
+            image, INIT,
         )  # fmt: skip
         wait_until_booted(container, name)
         key = run(
@@ -114,7 +115,10 @@ def find_hosts(lab_name: str) -> list[Host]:
         f'{{{{.Names}}}}\t{{{{index .Labels "{LABEL}-host"}}}}\t'
         f'{{{{index .Labels "{LABEL}-address"}}}}'
     )
-    listing = run("podman", "ps", "--filter", f"label={LABEL}={lab_name}", "--format", line)
+    listing = run(
+        "podman", "ps", "--filter", "status=running", "--filter", f"label={LABEL}={lab_name}",
+        "--format", line,
+    )  # fmt: skip
     found = []
     for container, name, address in (row.split("\t") for row in listing.splitlines()):
         key = run(

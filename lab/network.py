@@ -12,6 +12,17 @@ LABEL = "beidou-lab"
 """Everything podman holds for a lab carries this label with the lab's name as value."""
 
 
+FENCE = """\
+table inet lab_@BRIDGE@ {
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    iifname "@BRIDGE@" oifname != "@BRIDGE@" drop
+    oifname "@BRIDGE@" iifname != "@BRIDGE@" drop
+  }
+}
+"""
+
+
 def network_name(record: LabRecord) -> str:
     return f"{LABEL}-{record.name}"
 
@@ -38,6 +49,12 @@ def ensure_network(record: LabRecord) -> None:
         run("ip", "link", "set", _plug(record), "arp", "off")  # it is nobody's card
         for interface in (_cable(record), _plug(record), bridge):
             run("ip", "link", "set", interface, "up")
+        _keep_inside(bridge)
+
+
+def _keep_inside(bridge: str) -> None:
+    """Drop what hosts send elsewhere: the machine may forward packets for reasons of its own."""
+    run("nft", "-f", "-", input_text=FENCE.replace("@BRIDGE@", bridge))
 
 
 def remove_network(lab_name: str) -> None:
@@ -58,6 +75,8 @@ def _remove(networks: list[str]) -> None:
             for cable in _attached(bridge):
                 run("ip", "link", "delete", cable)
             run("ip", "link", "delete", bridge)
+        table = f"table inet lab_{bridge}"
+        run("nft", "-f", "-", input_text=f"add {table}\ndelete {table}\n")  # absent is fine
 
 
 def _cable(record: LabRecord) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +75,8 @@ def claim(name: str, *, keep: bool) -> LabRecord:
             owner=None if keep else Process.of(os.getpid()),
         )
         record.folder.mkdir(mode=0o755)
-        (record.folder / "lab.json").write_text(json.dumps(asdict(record)))
+        (record.folder / "new").write_text(json.dumps(asdict(record)))
+        (record.folder / "new").rename(record.folder / "lab.json")  # others read without a lock
     return record
 
 
@@ -82,7 +84,10 @@ def records() -> list[LabRecord]:
     """All labs written down, living and dead."""
     found = []
     for path in sorted(run_root().glob("*/lab.json")):
-        data = json.loads(path.read_text())
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:  # removed between the listing and the reading
+            continue
         owner = data.pop("owner")
         found.append(LabRecord(**data, owner=Process(**owner) if owner else None))
     return found
@@ -96,8 +101,9 @@ def find(name: str) -> LabRecord | None:
 def forget(record: LabRecord) -> None:
     """Remove the lab's folder and with it the claims on its subnet and ports."""
     for claimed in _ports_folder().iterdir():
-        if claimed.read_text() == record.name:
-            claimed.unlink()
+        with suppress(FileNotFoundError):  # other labs come and go meanwhile
+            if claimed.read_text() == record.name:
+                claimed.unlink()
     shutil.rmtree(record.folder, ignore_errors=True)
 
 
