@@ -215,8 +215,7 @@ def describe(check: dict[str, Any]) -> str:
 
 def scale_up(run: StepRun) -> PlaybookResults:
     settings = _settings(run)
-    for target in run.targets:
-        _to_joining(run, target)
+    _to_joining(run)
     with client_for(run.cluster, timeout=15) as client:
         info = client.cluster_info()
         kubeadm = client.kubeadm_config()
@@ -247,15 +246,17 @@ def scale_up(run: StepRun) -> PlaybookResults:
     return results
 
 
-def _to_joining(run: StepRun, target: OperationMachine) -> None:
-    assert target.machine is not None  # noqa: S101  held machines cannot be deleted
-    lifecycle.move(
-        target.machine,
-        Machine.State.JOINING,
-        operation=run.operation,
-        reason=f"{run.operation.name} begins to install it",
-        cluster=run.cluster,
-    )
+def _to_joining(run: StepRun) -> None:
+    """From here on the machine is changed; also said again by a retry that begins later."""
+    for target in run.targets:
+        if target.machine is not None:
+            lifecycle.move(
+                target.machine,
+                Machine.State.JOINING,
+                operation=run.operation,
+                reason=f"{run.operation.name}: {run.step_name}",
+                cluster=run.cluster,
+            )
 
 
 def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
@@ -322,6 +323,7 @@ def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
 
 def post_check(run: StepRun) -> PlaybookResults:
     settings = _settings(run)
+    _to_joining(run)
     variables = {
         "kubernetes_version": _version(run),
         "node_processes": ["kube-proxy"],
@@ -430,6 +432,7 @@ def _probe(run: StepRun, client: KubernetesClient) -> Probe:
 
 
 def uncordon(run: StepRun) -> None:
+    _to_joining(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             try:

@@ -6,15 +6,20 @@ or the end of the operation, and the release of machines.
 
 from typing import Any
 
+import structlog
 from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from beidou.base import audit
+from beidou.base.errors import Conflict
 from beidou.base.state import change_status
 from beidou.base.tasks import enqueue_on_commit
 from operations.kinds import base as kinds
+from operations.kinds.base import Kind
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+
+logger = structlog.get_logger(__name__)
 
 _CELL_ENDS = {
     Attempt.Outcome.DONE: (MachineStep.Status.FAILED, "The step ended without a result."),
@@ -160,7 +165,7 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
     for member in operation.machines.filter(holds_machine=True).select_related(
         "machine", "operation__cluster"
     ):
-        kind.release(member, reached_step(member))
+        _release(kind, member)
     operation.machines.filter(holds_machine=True).update(holds_machine=False)
     change_status(
         operation,
@@ -176,6 +181,16 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
         outcome="done" if done else "failed",
     )
     enqueue_on_commit("operations.tasks.dispatch")
+
+
+def _release(kind: Kind, member: OperationMachine) -> None:
+    """Let the kind say what the machine is now; a person may have moved it elsewhere meanwhile."""
+    try:
+        with transaction.atomic():
+            kind.release(member, reached_step(member))
+    except Conflict as error:
+        logger.warning("machine_not_released", machine=member.machine_id, reason=error.message)
+        OperationMachine.objects.filter(pk=member.pk).update(message=error.message[:1000])
 
 
 def reached_step(member: OperationMachine) -> str | None:

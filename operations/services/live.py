@@ -87,6 +87,26 @@ def expected_seconds(operation: Operation, machines: int) -> dict[str, float]:
     return estimates.steps_of(operation.kind, names, max(machines, 1))
 
 
+def remaining_seconds(operation: Operation, expected: Mapping[str, float]) -> float | None:
+    """What is left of an active operation by the medians of earlier runs.
+
+    None when it has ended, or when a step that is still to come never ran before.
+    """
+    if not operation.is_active:
+        return None
+    left = 0.0
+    for step in operation.steps.all():
+        if step.status not in (Step.Status.WAITING, Step.Status.RUNNING):
+            continue
+        if step.name not in expected:
+            return None
+        spent = 0.0
+        if step.status == Step.Status.RUNNING and step.started_at is not None:
+            spent = (timezone.now() - step.started_at).total_seconds()
+        left += max(0.0, expected[step.name] - spent)
+    return round(left, 1)
+
+
 def difference(old: Snapshot, new: Snapshot) -> dict[str, Any]:
     """Only the rows that are not as they were; empty when nothing changed."""
     changed: dict[str, Any] = {}
@@ -116,10 +136,9 @@ def _cells(operation_id: int) -> dict[int, dict[int, list[Any]]]:
 
 def _machine(member: OperationMachine, steps: list[Step], cells: dict[int, list[Any]]) -> Row:
     row = [cells.get(step.pk, [MachineStep.Status.WAITING, None, None, ""]) for step in steps]
-    message = member.message
-    for status, _started, _finished, note in row:
-        if status == MachineStep.Status.RUNNING or (not message and note):
-            message = note or message
+    running = [note for status, _, _, note in row if status == MachineStep.Status.RUNNING]
+    latest = [note for _, _, _, note in row if note]
+    message = next(iter(running), "") or member.message or next(reversed(latest), "")
     open_steps = [
         step.name
         for step, cell in zip(steps, row, strict=True)
