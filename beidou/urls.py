@@ -1,7 +1,7 @@
 """All addresses: the API and the health endpoints first, the admin takes the rest."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from beidou.base.api.not_found import not_found
 
@@ -9,7 +9,7 @@ urlpatterns = [
     path("", include("beidou.base.urls")),
     path("", include("operations.urls")),
     path("api/v1/", include("beidou.api_urls")),
-    path("api/<path:rest>", not_found),
+    re_path(r"^api(?:/.*)?$", not_found),
     path("", admin.site.urls),
 ]
 handler404 = "beidou.base.api.not_found.page_not_found"

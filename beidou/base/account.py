@@ -115,7 +115,7 @@ class LanguageView(_AccountView):
         if not form.is_valid():
             messages.error(request, _("There is no such language."))
             return redirect("account")
-        user = User.objects.get(pk=request.user.pk)
+        user = User.objects.get(pk=request.user.pk or 0)
         if user.language != form.cleaned_data["language"]:
             with transaction.atomic():
                 before, user.language = user.language, form.cleaned_data["language"]

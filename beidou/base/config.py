@@ -47,6 +47,12 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _label(value: str) -> str:
+    if len(value) > 24:
+        raise ValueError(f"has {len(value)} characters; at most 24 are allowed")
+    return value.strip()
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
@@ -240,6 +246,9 @@ VARIABLES = (
         _text,
         None,
         "Bearer token for /metrics. Default: /metrics answers loopback only.",
+    ),
+    Variable(
+        "LABEL", _label, "", "Short name of this portal on every page, for example `production`."
     ),
     Variable("TIME_ZONE", _zone, "UTC", "Time zone of the pages."),
     Variable("LOG_FORMAT", _choice("text", "json"), "text", "Shape of the log lines."),

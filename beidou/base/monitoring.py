@@ -136,9 +136,10 @@ def _lag() -> Metric:
         labels=["cluster"],
     )
     now = timezone.now()
-    rows = apps.get_model("clusters", "Cluster")._default_manager.exclude(observed_at=None)
+    rows = apps.get_model("clusters", "Cluster")._default_manager.order_by("name")
     for name, observed_at in rows.values_list("name", "observed_at"):
-        family.add_metric([name], max(0.0, (now - observed_at).total_seconds()))
+        if observed_at is not None:
+            family.add_metric([name], max(0.0, (now - observed_at).total_seconds()))
     return family
 
 

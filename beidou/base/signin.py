@@ -140,7 +140,8 @@ def minutes_locked(*, username: str, address: str) -> int:
     if attempt is None:
         return 1
     passed = (timezone.now() - attempt.attempt_time).total_seconds()
-    return max(1, math.ceil(settings.AXES_COOLOFF_TIME * 60 - passed / 60))
+    cool_off = float(settings.AXES_COOLOFF_TIME) * 60
+    return max(1, int(math.ceil(cool_off - passed / 60)))
 
 
 def locked_out(

@@ -69,7 +69,7 @@ def test_a_short_password_is_refused(li, browser):
 
 def test_a_token_is_shown_once_and_opens_the_api(li, browser, client):
     page = browser(li).post("/account/tokens/", {"name": "robot", "days": "30"})
-    key = re.search(r'id="new-token-key"[^>]*>([^<]+)<', page.content.decode()).group(1)
+    [key] = re.findall(r'id="new-token-key"[^>]*>([^<]+)<', page.content.decode())
     assert page["Cache-Control"] == "no-store"
     answer = client.get("/api/v1/tokens/", headers={"Authorization": f"Token {key}"})
     assert answer.status_code == 200

@@ -35,7 +35,7 @@ GRANTABLE = models.Q(codename="audit_fleet") | models.Q(
 )
 
 
-class SetPasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
+class SetPasswordForm(AdminPasswordChangeForm):
     def save(self, commit: bool = True) -> User:
         with transaction.atomic():
             user: User = super().save(commit)
@@ -170,10 +170,12 @@ class TeamAdmin(GroupAdmin, RelationAudit):
     fieldsets = ((None, {"fields": ("name", "permissions")}),)
     filter_horizontal = ("permissions",)
 
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Group]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(members_count=models.Count("user"))
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+    def formfield_for_manytomany(
+        self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any
+    ) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if db_field.name == "permissions" and field is not None:
             field.queryset = Permission.objects.filter(GRANTABLE).select_related("content_type")

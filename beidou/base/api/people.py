@@ -17,7 +17,7 @@ from beidou.base.models import ApiToken, AuditEntry, User
 
 
 class TokenSerializer(serializers.ModelSerializer[ApiToken]):
-    is_valid = serializers.BooleanField(read_only=True)
+    valid = serializers.BooleanField(source="valid", read_only=True)
     days = serializers.IntegerField(
         write_only=True, required=False, allow_null=True, min_value=1, max_value=tokens.DAYS_MAX
     )
@@ -25,7 +25,7 @@ class TokenSerializer(serializers.ModelSerializer[ApiToken]):
     class Meta:
         model = ApiToken
         fields = (
-            "id", "name", "hint", "is_valid", "created_at", "expires_at", "used_at", "revoked_at",
+            "id", "name", "hint", "valid", "created_at", "expires_at", "used_at", "revoked_at",
             "days",
         )  # fmt: skip
         read_only_fields = ("hint", "created_at", "expires_at", "used_at", "revoked_at")

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.db import models, transaction
 from rest_framework import exceptions, mixins, viewsets
+from rest_framework.pagination import BasePagination
 from rest_framework.serializers import BaseSerializer
 
 from beidou.base import audit, permissions
@@ -17,7 +18,7 @@ class ReadOnlyViewSet(
     """``rights`` maps an action of the viewset to the right on the row that it needs."""
 
     permission_classes = [ObjectPermissions]
-    pagination_class = Pages
+    pagination_class: type[BasePagination] = Pages
     rights: ClassVar[dict[str, str]] = {}
     _defaults: ClassVar[dict[str, str]] = {
         "list": permissions.VIEW,

@@ -1,0 +1,259 @@
+"""The audit trail: its chain, its page, its export, its API."""
+
+import csv
+import io
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from beidou.base import audit, context
+from beidou.base.models import AuditEntry
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def record(count: int = 5, **values) -> list[AuditEntry]:
+    with context.acting(actor_name="li", address="10.0.0.9", request_id="r-1"):
+        return [
+            audit.record("change", name=f"thing {number}", after={"size": number}, **values)
+            for number in range(count)
+        ]
+
+
+def tamper(statement: str, *values) -> None:
+    """What somebody with access to the database might do."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        assert cursor.rowcount
+
+
+def test_an_untouched_trail_is_whole():
+    record()
+    assert list(audit.verify()) == []
+
+
+def test_an_empty_trail_is_whole():
+    assert list(audit.verify()) == []
+
+
+@pytest.mark.parametrize("column", ["actor", "verb", "object_name", "reason", "outcome", "address"])
+def test_a_changed_entry_is_found(column):
+    third = record()[2]
+    tamper(f"UPDATE base_auditentry SET {column} = 'x' WHERE id = %s", third.pk)  # noqa: S608
+    assert f"Entry {third.pk} " in next(audit.verify())
+
+
+def test_a_changed_value_is_found():
+    third = record()[2]
+    tamper("UPDATE base_auditentry SET after = %s WHERE id = %s", '{"size": 99}', third.pk)
+    assert "was changed" in next(audit.verify())
+
+
+def test_a_change_with_a_fitting_digest_is_found_at_the_next_entry():
+    third = record()[2]
+    tamper("UPDATE base_auditentry SET actor = 'x' WHERE id = %s", third.pk)
+    third.refresh_from_db()
+    tamper("UPDATE base_auditentry SET digest = %s WHERE id = %s", audit.digest_of(third), third.pk)
+    assert f"Entry {third.pk + 1} does not follow" in next(audit.verify())
+
+
+def test_a_removed_entry_is_found():
+    third = record()[2]
+    tamper("DELETE FROM base_auditentry WHERE id = %s", third.pk)
+    assert f"Between entry {third.pk - 1} and entry {third.pk + 1}" in next(audit.verify())
+
+
+def test_a_removed_first_entry_is_found():
+    record()
+    tamper("DELETE FROM base_auditentry WHERE id = 1")
+    assert "Between entry 0 and entry 2" in next(audit.verify())
+
+
+def test_a_removed_tail_is_found():
+    record()
+    tamper("DELETE FROM base_auditentry WHERE id > 3")
+    assert "was written last" in next(audit.verify())
+
+
+def test_a_trail_that_was_emptied_is_found():
+    record()
+    tamper("DELETE FROM base_auditentry")
+    assert list(audit.verify())
+
+
+def test_an_inserted_entry_is_found():
+    last = record()[-1]
+    tamper(
+        "INSERT INTO base_auditentry (id, at, actor, address, request_id, verb, object_type, "
+        "object_id, object_name, before, after, reason, outcome, previous, digest) "
+        "SELECT id + 1, at, 'x', address, request_id, verb, object_type, object_id, object_name, "
+        "before, after, reason, outcome, digest, 'made up' FROM base_auditentry WHERE id = %s",
+        last.pk,
+    )
+    sentences = list(audit.verify())
+    assert any(f"Entry {last.pk + 1} " in sentence for sentence in sentences)
+
+
+def test_a_removed_end_record_is_found():
+    record()
+    tamper("DELETE FROM base_audithead")
+    assert "end is missing" in next(audit.verify())
+
+
+def test_the_command_says_that_the_trail_is_whole():
+    record()
+    out = StringIO()
+    call_command("verify_audit", stdout=out)
+    assert "whole: 5 entries" in out.getvalue()
+
+
+def test_the_command_ends_with_1_and_a_sentence_per_flaw():
+    record()
+    tamper("UPDATE base_auditentry SET actor = 'x' WHERE id = 2")
+    out = StringIO()
+    with pytest.raises(CommandError) as raised:
+        call_command("verify_audit", stdout=out)
+    assert raised.value.returncode == 1
+    assert "Entry 2" in out.getvalue()
+
+
+def test_an_entry_goes_with_the_write_it_speaks_of():
+    with pytest.raises(RuntimeError), transaction.atomic():  # noqa: PT012
+        record(1)
+        raise RuntimeError
+    assert not AuditEntry.objects.exists()
+    assert list(audit.verify()) == []
+
+
+def test_an_entry_cannot_be_changed_through_the_models():
+    entry = record(1)[0]
+    with pytest.raises(TypeError, match="append-only"):
+        entry.save()
+    with pytest.raises(TypeError, match="append-only"):
+        entry.delete()
+    with pytest.raises(TypeError, match="append-only"):
+        AuditEntry.objects.update(actor="x")
+
+
+def test_secrets_are_named_and_not_copied():
+    credential = factories.make_credential(password="hunter2")
+    assert audit.snapshot(credential)["password"] == audit.HIDDEN
+    assert audit.snapshot(credential)["private_key"] == ""
+
+
+def test_the_page_shows_before_and_after(admin, browser):
+    entry = audit.record("change", name="thing", before={"size": 1}, after={"size": 2})
+    page = browser(admin).get(f"/base/auditentry/{entry.pk}/change/").content.decode()
+    assert "− 1" in page
+    assert "+ 2" in page
+
+
+def test_the_page_searches_by_reason(admin, browser):
+    record(1, reason="rack moved")
+    audit.record("change", name="other")
+    page = browser(admin).get("/base/auditentry/?q=moved").content.decode()
+    assert "thing 0" in page
+    assert "other" not in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["verb=change", "object_type=clusters.cluster", "outcome__exact=done", "actor__icontains=li",
+     "at_from_0=2020-01-01&at_from_1=00:00:00", "at_to_0=2020-01-01", "at_from_0=nonsense",
+     "cluster=1", "cluster=x"],
+)  # fmt: skip
+def test_the_page_filters(query, admin, browser):
+    record()
+    assert browser(admin).get(f"/base/auditentry/?{query}").status_code == 200
+
+
+def test_the_page_filters_by_day(admin, browser):
+    record(1)
+    client = browser(admin)
+    today = f"{timezone.now():%Y-%m-%d}"
+    page = client.get(f"/base/auditentry/?at_from_0={today}&at_to_0={today}").content.decode()
+    assert "thing 0" in page
+    assert "thing 0" not in client.get("/base/auditentry/?at_to_0=2020-01-01").content.decode()
+
+
+def test_an_owner_sees_the_entries_of_the_own_cluster_only(cluster_a, cluster_b, browser):
+    team = factories.make_team()
+    factories.grant(team, cluster_a, "owner")
+    owner = factories.make_user(teams=(team,))
+    for cluster in (cluster_a, cluster_b):
+        audit.record("change", cluster, reason=f"about {cluster}")
+    page = browser(owner).get("/base/auditentry/").content.decode()
+    assert "about cluster-a" in page
+    assert "about cluster-b" not in page
+
+
+def test_an_operator_sees_no_audit_trail(operator, browser):
+    assert browser(operator).get("/base/auditentry/").status_code == 403
+
+
+def test_an_auditor_sees_all_of_it(cluster_a, browser):
+    team = factories.make_team()
+    factories.give(team, "base.audit_fleet")
+    audit.record("change", cluster_a)
+    page = browser(factories.make_user(teams=(team,))).get("/base/auditentry/")
+    assert "cluster-a" in page.content.decode()
+
+
+def exported(response) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(b"".join(response).decode())))
+
+
+def test_the_export_holds_what_the_filters_left(admin, browser):
+    record(3)
+    audit.record("delete", name="gone")
+    rows = exported(browser(admin).get("/base/auditentry/export/?verb=delete"))
+    assert [row["object_name"] for row in rows] == ["gone"]
+
+
+def test_the_export_is_audited(admin, browser):
+    exported(browser(admin).get("/base/auditentry/export/?verb=delete"))
+    assert AuditEntry.objects.get(verb="export").after == {"filters": {"verb": "delete"}}
+
+
+def test_the_export_goes_on_after_one_batch(admin, browser, monkeypatch):
+    monkeypatch.setattr("beidou.base.admin.trail._BATCH", 2)
+    record(5)
+    rows = exported(browser(admin).get("/base/auditentry/export/?verb=change"))
+    assert [row["object_name"] for row in rows] == [f"thing {n}" for n in (4, 3, 2, 1, 0)]
+
+
+def test_the_export_disarms_formulas(admin, browser):
+    audit.record("change", name="=HYPERLINK(1)")
+    rows = exported(browser(admin).get("/base/auditentry/export/?verb=change"))
+    assert rows[0]["object_name"] == "'=HYPERLINK(1)"
+
+
+def test_an_operator_cannot_export(operator, browser):
+    assert browser(operator).get("/base/auditentry/export/").status_code == 403
+
+
+def test_the_api_gives_cursor_pages(admin, api):
+    record(5)
+    first = api(admin).get("/api/v1/audit/?page_size=3").json()
+    second = api(admin).get(first["next"]).json()
+    names = [row["object_name"] for page in (first, second) for row in page["results"]]
+    assert names == [f"thing {n}" for n in (4, 3, 2, 1, 0)]
+
+
+def test_the_api_filters_by_time(admin, api):
+    record(1)
+    answer = api(admin).get("/api/v1/audit/?since=2999-01-01T00:00:00Z").json()
+    assert answer["results"] == []
+
+
+def test_the_api_shows_a_stranger_nothing(stranger, api):
+    record(1)
+    assert api(stranger).get("/api/v1/audit/").json()["results"] == []
+
+
+def test_the_api_does_not_write_entries(admin, api):
+    assert api(admin).post("/api/v1/audit/", {}).status_code == 405
