@@ -160,6 +160,8 @@ def from_connection_failure(
     where = f"Cluster {cluster_name}: could not {action}"
     took = f"after {seconds:.1f} s"
     for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and not hasattr(cause, "reason"):
+            continue  # aiohttp's wrapping claims the class, but carries none of its facts
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateProblem(
                 f"{where}: {certificate_sentence(cause, address)}.",

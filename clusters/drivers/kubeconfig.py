@@ -9,6 +9,7 @@ except names (contexts, clusters, users) and the server's address.
 import base64
 import binascii
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from beidou.base.errors import InvalidInput
-from clusters.drivers import certificates
+from clusters.drivers import certificates, tls
 from clusters.drivers.connection import Connection
 
 SIZE_LIMIT = 1024 * 1024
@@ -379,6 +380,14 @@ def _check_credential(connection: Connection, *, now: datetime, field_name: str)
         _check_client_certificate(certificate, key, now=now)
     if connection.token is not None:
         _check_token(connection.token, now=now, field_name=field_name)
+    try:
+        tls.make_context(connection)
+    except ssl.SSLError as error:
+        raise _refuse(
+            "kubeconfig_unusable",
+            f"The certificates or the key cannot be used for TLS ({error.reason}).",
+            field_name,
+        ) from None
 
 
 def _check_client_certificate(pem: str, key_pem: str, *, now: datetime) -> None:

@@ -39,7 +39,6 @@ from clusters.drivers.objects import (
     ListMetadata,
     NodeInfo,
     PodInfo,
-    RawT,
     Resource,
     Taint,
 )
@@ -184,8 +183,8 @@ class KubernetesClient:
                     _SelfSubjectReview,
                     action="ask who we are",
                 )
-            except errors.NotFound:
-                continue
+            except (errors.NotFound, errors.Forbidden):
+                continue  # without the rights to it, an older server answers 403 to what it lacks
             user = review.status.user_info
             return Identity(username=user.username, uid=user.uid, groups=user.groups or ())
         # Servers before 1.27 do not tell; that they answer at all proves the credential.
@@ -263,7 +262,7 @@ class KubernetesClient:
 
     def _iterate(
         self,
-        resource: Resource[RawT, InfoT],
+        resource: Resource[InfoT],
         *,
         page: int,
         query: Mapping[str, str] | None = None,

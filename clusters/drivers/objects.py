@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -320,7 +320,7 @@ class Page(msgspec.Struct, Generic[RawT], frozen=True):
     items: list[RawT] | None = None
 
 
-class Resource(Generic[RawT, InfoT]):
+class Resource(Generic[InfoT]):
     """One listable resource: where it is, how its JSON is decoded, and what is made of it."""
 
     def __init__(
@@ -328,9 +328,9 @@ class Resource(Generic[RawT, InfoT]):
     ) -> None:
         self.path = path
         self.title = title
-        self._convert = convert
-        self._pages = msgspec.json.Decoder(Page[raw])  # type: ignore[valid-type]
-        self._objects = msgspec.json.Decoder(raw)
+        self._page = msgspec.json.Decoder(Page[raw]).decode  # type: ignore[valid-type]
+        self._decode = msgspec.json.Decoder(raw).decode
+        self._convert: Callable[[Any], InfoT] = convert
 
     def decode_page(self, data: bytes) -> tuple[list[InfoT], ListMetadata]:
         """Objects and position of one page; ValueError when it is no page at all.
@@ -339,7 +339,7 @@ class Resource(Generic[RawT, InfoT]):
         logged, so that it does not hide all others.
         """
         try:
-            page = self._pages.decode(data)
+            page = self._page(data)
             return [self._convert(item) for item in page.items or ()], page.metadata
         except ValueError:
             rough = _ROUGH_PAGES.decode(data)
@@ -348,7 +348,7 @@ class Resource(Generic[RawT, InfoT]):
 
     def decode_object(self, data: bytes | msgspec.Raw) -> InfoT:
         """One object; ValueError when it cannot be read."""
-        return self._convert(self._objects.decode(data))
+        return self._convert(self._decode(data))
 
     def decode_if_readable(self, data: bytes | msgspec.Raw) -> InfoT | None:
         """One object of many; None, and a line in the log, when it cannot be read."""
@@ -361,5 +361,5 @@ class Resource(Generic[RawT, InfoT]):
 
 _ROUGH_PAGES = msgspec.json.Decoder(Page[msgspec.Raw])
 
-NODES: Resource[RawNode, NodeInfo] = Resource("/api/v1/nodes", RawNode, node_info, title="nodes")
-PODS: Resource[RawPod, PodInfo] = Resource("/api/v1/pods", RawPod, pod_info, title="pods")
+NODES: Resource[NodeInfo] = Resource("/api/v1/nodes", RawNode, node_info, title="nodes")
+PODS: Resource[PodInfo] = Resource("/api/v1/pods", RawPod, pod_info, title="pods")

@@ -55,6 +55,9 @@ def _verifying_context(connection: Connection) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     else:
         context.load_verify_locations(cadata=connection.ca_pem)
+        # As kubectl does: an intermediate CA may be the anchor, and the CN is no host name.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.hostname_checks_common_name = False
     return context
 
 

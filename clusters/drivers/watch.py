@@ -16,6 +16,7 @@ import asyncio
 import logging
 import random
 import socket
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +120,7 @@ _Change = Added[T] | Modified[T] | Deleted[T] | Progress
 
 async def list_and_watch(
     connection: Connection,
-    resource: Resource[object, T],
+    resource: Resource[T],
     *,
     cluster_name: str,
     pace: Pace | None = None,
@@ -188,7 +189,7 @@ class _Delays:
 # --- one list, one watch --------------------------------------------------------------------------
 
 
-async def _list(api: "_Api", resource: Resource[object, T]) -> tuple[list[T], str]:
+async def _list(api: "_Api", resource: Resource[T]) -> tuple[list[T], str]:
     """All objects and the position from which to watch; Gone when reading took too long."""
     action = f"list the {resource.title}"
     items: list[T] = []
@@ -226,7 +227,7 @@ _STATUSES = msgspec.json.Decoder(_Status)
 
 
 async def _watch(
-    api: "_Api", resource: Resource[object, T], position: str
+    api: "_Api", resource: Resource[T], position: str
 ) -> AsyncGenerator[_Change[T], None]:
     """The changes of one watch after ``position``, a Progress first, until the server ends it."""
     action = f"watch the {resource.title}"
@@ -244,9 +245,7 @@ async def _watch(
                 yield change
 
 
-def _change(
-    api: "_Api", resource: Resource[object, T], line: bytes, *, action: str
-) -> _Change[T] | None:
+def _change(api: "_Api", resource: Resource[T], line: bytes, *, action: str) -> _Change[T] | None:
     """The meaning of one line; None for what can be skipped; ValueError when it is broken."""
     event = _LINES.decode(line)
     if event.type == "BOOKMARK":
@@ -315,7 +314,7 @@ class _Api:
             async for line in self._split(got.content, action=action):
                 yield line
         finally:
-            got.close()
+            _break_off(got)
 
     async def _split(
         self, content: aiohttp.StreamReader, *, action: str
@@ -347,7 +346,7 @@ class _Api:
             return
         body = await got.content.read(LARGEST_REFUSAL_BYTES)
         retry_after = errors.retry_after_seconds(got.headers.get("Retry-After"))
-        got.close()
+        _break_off(got)
         raise self.refusal(got.status, body, action=action, retry_after=retry_after)
 
     def refusal(
@@ -385,6 +384,13 @@ class _Api:
             ) from error
 
 
+def _break_off(got: aiohttp.ClientResponse) -> None:
+    """Let go of an answer that may not be over, without waiting for a server that may be hung."""
+    if got.connection is not None and got.connection.transport is not None:
+        got.connection.transport.abort()
+    got.close()
+
+
 @asynccontextmanager
 async def _open_api(
     connection: Connection, *, cluster_name: str, pace: Pace
@@ -393,7 +399,12 @@ async def _open_api(
     if connection.token:
         headers["Authorization"] = f"Bearer {connection.token}"
     resolver = _OwnThreadResolver()
-    connector = aiohttp.TCPConnector(ssl=tls.make_context(connection), resolver=resolver)
+    connector = aiohttp.TCPConnector(
+        ssl=tls.make_context(connection),
+        resolver=resolver,
+        # Older Pythons wait for a hung server to agree to the end of TLS; newer ones need no care.
+        enable_cleanup_closed=sys.version_info < (3, 12, 8),
+    )
     async with aiohttp.ClientSession(
         connector=connector,
         headers=headers,

@@ -27,7 +27,7 @@ def token_user(token: str) -> dict[str, Any]:
     return {"client-certificate-data": None, "client-key-data": None, "token": token}
 
 
-def certificate_user(**times: datetime) -> dict[str, Any]:
+def certificate_user(**times: Any) -> dict[str, Any]:
     issued = authority().issue("old-admin", **times)
     return {
         "client-certificate-data": base64_text(issued.certificate_pem),
@@ -87,7 +87,7 @@ def test_a_token_of_digits_stays_a_text():
 
 
 def test_the_only_context_needs_no_choice():
-    text = make_kubeconfig(**{"current-context": None})
+    text = make_kubeconfig(top={"current-context": None})
     assert kubeconfig.parse(text).context_name == "admin@fake"
 
 
@@ -95,7 +95,7 @@ def test_a_context_is_chosen_by_name():
     contexts = [
         {"name": name, "context": {"cluster": "fake", "user": "admin"}} for name in ("one", "two")
     ]
-    text = make_kubeconfig(contexts=contexts, **{"current-context": "one"})
+    text = make_kubeconfig(top={"contexts": contexts, "current-context": "one"})
     assert kubeconfig.parse(text, "two").context_name == "two"
     assert kubeconfig.context_names(text) == ["one", "two"]
 
@@ -201,7 +201,7 @@ def test_an_unknown_context_is_refused_with_the_known_ones():
 
 def test_several_contexts_without_a_current_one_need_a_choice():
     contexts = [{"name": name, "context": {"cluster": "fake"}} for name in ("one", "two")]
-    error = refusal(make_kubeconfig(contexts=contexts, **{"current-context": None}))
+    error = refusal(make_kubeconfig(top={"contexts": contexts, "current-context": None}))
     assert error.code == "kubeconfig_no_context"
     assert error.message == "The kubeconfig has no current context; choose one of: one, two."
 
@@ -222,7 +222,7 @@ def test_several_contexts_without_a_current_one_need_a_choice():
     ],
 )
 def test_a_context_that_leads_nowhere_is_refused(lists: Any, code: str, sentence: str):
-    error = refusal(make_kubeconfig(**lists))
+    error = refusal(make_kubeconfig(top=lists))
     assert (error.code, error.message) == (code, sentence)
 
 
@@ -346,6 +346,19 @@ def test_a_credential_that_cannot_work_is_refused(user: Any, code: str, words: s
     error = refusal(make_kubeconfig(user=user))
     assert error.code == code
     assert words in error.message
+
+
+def test_a_key_that_tls_does_not_accept_is_refused():
+    weak = authority().issue("weak", rsa_bits=1024)
+    user = {
+        "client-certificate-data": base64_text(weak.certificate_pem),
+        "client-key-data": base64_text(weak.key_pem),
+    }
+    error = refusal(make_kubeconfig(user=user))
+    assert error.code == "kubeconfig_unusable"
+    assert error.message == (
+        "The certificates or the key cannot be used for TLS (EE_KEY_TOO_SMALL)."
+    )
 
 
 def test_an_expired_client_certificate_is_refused_with_its_end():

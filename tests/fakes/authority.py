@@ -6,13 +6,15 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
 )
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,23 @@ class Issued:
 
 
 class Authority:
-    """Issues server and client certificates that end when a test wants them to."""
+    """Issues server and client certificates that end when a test wants them to.
 
-    def __init__(self, name: str = "test-ca") -> None:
+    With a ``parent`` it is an intermediate CA, else a root.
+    """
+
+    def __init__(self, name: str = "test-ca", *, parent: "Authority | None" = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        issuer = parent or self
         self.certificate = (
-            _builder(self._name, self._name, self._key.public_key(), _days(-400), _days(3650))
+            _builder(self._name, issuer._name, self._key.public_key(), _days(-400), _days(3650))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
             )
             .add_extension(_key_usage(signs_certificates=True), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key, hashes.SHA256())
         )
         self.ca_pem = self.certificate.public_bytes(Encoding.PEM).decode()
 
@@ -47,9 +53,12 @@ class Authority:
         begins: datetime | None = None,
         ends: datetime | None = None,
         passphrase: str = "",
+        rsa_bits: int = 0,
     ) -> Issued:
         """A certificate with its key; ``names`` are DNS names and addresses of a server."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
+        if rsa_bits:
+            key = rsa.generate_private_key(65537, rsa_bits)
         builder = (
             _builder(
                 _name(common_name, organization),
@@ -90,7 +99,7 @@ def _name(common_name: str, organization: str = "") -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     begins: datetime,
     ends: datetime,
 ) -> x509.CertificateBuilder:

@@ -123,8 +123,9 @@ Answerer = Callable[[Request], Answer]
 class FakeKubeApi:
     """The server; see the module's text.
 
-    ``certificate`` chooses what it shows: "good", "expired", "not_yet_valid", "wrong_name" or
-    "other_ca".  ``speaks`` is "tls", "plain" (HTTP without TLS) or "nothing" (accepts and waits).
+    ``certificate`` chooses what it shows: "good", "expired", "not_yet_valid", "wrong_name",
+    "other_ca" or "intermediate_ca".  ``speaks`` is "tls", "plain" (HTTP without TLS) or "nothing"
+    (accepts and waits).
     """
 
     def __init__(
@@ -258,24 +259,41 @@ class _Server(ThreadingHTTPServer):
             elif api._speaks == "plain":
                 _Handler(request, client_address, self)
             else:
-                request.settimeout(DEADLINE)
-                with api._context.wrap_socket(request, server_side=True) as secured:
-                    with api._lock:
-                        api._connections.add(secured)
-                    try:
-                        _Handler(secured, client_address, self)
-                    finally:
-                        with api._lock:
-                            api._connections.discard(secured)
+                self._secure(request, client_address)
         except OSError:
             return  # refused by the client, or gone
         finally:
             with api._lock:
                 api._connections.discard(request)
 
+    def _secure(self, request: socket.socket, client_address: Any) -> None:
+        api = self.api
+        request.settimeout(DEADLINE)
+        with api._context.wrap_socket(
+            request, server_side=True, do_handshake_on_connect=False
+        ) as secured:
+            with api._lock:
+                api._connections.add(secured)
+            try:
+                secured.do_handshake()
+                _Handler(secured, client_address, self)
+            except ssl.SSLError:
+                _let_the_alert_arrive(secured)
+            finally:
+                with api._lock:
+                    api._connections.discard(secured)
+
+
+def _let_the_alert_arrive(secured: ssl.SSLSocket) -> None:
+    """Closing with unread data would reset the connection and take the alert back."""
+    socket.socket.shutdown(secured, socket.SHUT_WR)
+    while socket.socket.recv(secured, 4096):
+        pass
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written one after the other
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
@@ -398,6 +416,12 @@ def other_authority() -> Authority:
 
 
 @cache
+def intermediate_authority() -> Authority:
+    """A CA whose own root nobody has."""
+    return Authority("intermediate-ca", parent=Authority("unknown-root"))
+
+
+@cache
 def admin_certificate() -> Issued:
     return authority().issue("admin", organization="system:masters")
 
@@ -416,6 +440,8 @@ def _server_certificate(kind: str) -> Issued:
             return authority().issue("kube-apiserver", names=("10.0.0.1", "elsewhere.example"))
         case "other_ca":
             return other_authority().issue("kube-apiserver", names=names)
+        case "intermediate_ca":
+            return intermediate_authority().issue("kube-apiserver", names=names)
     return authority().issue("kube-apiserver", names=names)
 
 
@@ -440,9 +466,9 @@ def make_kubeconfig(
     server: str = "https://127.0.0.1:6443",
     cluster: dict[str, Any] | None = None,
     user: dict[str, Any] | None = None,
-    **top: Any,
+    top: dict[str, Any] | None = None,
 ) -> str:
-    """A valid kubeconfig with changes: a value of None removes the key."""
+    """A valid kubeconfig with changes of its parts: a value of None removes the key."""
     admin = admin_certificate()
     clusters = {
         "server": server,
@@ -461,7 +487,7 @@ def make_kubeconfig(
         "users": [{"name": "admin", "user": _without_none(users)}],
         "contexts": [{"name": "admin@fake", "context": {"cluster": "fake", "user": "admin"}}],
         "current-context": "admin@fake",
-        **top,
+        **(top or {}),
     }
     return yaml.safe_dump(_without_none(config), sort_keys=False)
 
