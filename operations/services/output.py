@@ -52,10 +52,10 @@ class OutputWriter:
     def write(self, text: str, *, machine: int = 0, level: str = "info") -> None:
         now = int(time.time() * 1000)
         with self._lock:
-            for line in _COLOURS.sub("", text).splitlines() or [""]:
+            for line in clean(text).splitlines() or [""]:
                 if len(line) > LINE_LIMIT:
                     line = f"{line[:LINE_LIMIT]} … ({len(line) - LINE_LIMIT} characters cut)"
-                self._lines.append((now, machine, level, line.replace("\x00", "␀")))
+                self._lines.append((now, machine, level, line))
             full = len(self._lines) >= FLUSH_LINES
         if full:
             self.flush()
@@ -77,6 +77,11 @@ class OutputWriter:
                 )
             self._lines.clear()
             self._next = first + len(rows)
+
+
+def clean(text: str) -> str:
+    """Without colours, and with a visible sign for NUL, which PostgreSQL cannot store."""
+    return _COLOURS.sub("", text).replace("\x00", "␀")
 
 
 def last_line(operation_id: int) -> int:

@@ -81,7 +81,9 @@ def plan_operation(
         elif machine.pk in held:
             reason = f"operation {held[machine.pk]} is working on it"
         elif machine.state not in chosen.startable_states:
-            wanted = " or ".join(sorted(Machine.State(s).label for s in chosen.startable_states))
+            wanted = " or ".join(
+                sorted(str(Machine.State(s).label) for s in chosen.startable_states)
+            )
             reason = f"it is {machine.get_state_display()}; must be {wanted}"
         if reason and machine.pk not in blocked:
             blockers.append(Blocker(machine, reason))

@@ -75,28 +75,38 @@ def run_playbook(
     playbook: str,
     inventory: Mapping[str, Mapping[str, Any]],
     variables: Mapping[str, Any],
-    *,
-    environment: Mapping[str, str] | None = None,
 ) -> Play:
     """``inventory`` is host name -> its variables; ``folder`` is removed and made anew."""
+    what = {"playbook": f"playbooks/{playbook}", "extravars": dict(variables)}
+    return _run(folder, inventory, what)
+
+
+def run_module(
+    folder: Path,
+    module: str,
+    inventory: Mapping[str, Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+) -> Play:
+    """One module by itself, on all hosts of the inventory."""
+    what = {"module": module, "module_args": json.dumps(arguments), "host_pattern": "all"}
+    return _run(folder, inventory, what)
+
+
+def _run(folder: Path, inventory: Mapping[str, Mapping[str, Any]], what: Mapping[str, Any]) -> Play:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
-    hosts = {name: dict(values) for name, values in inventory.items()}
     run = ansible_runner.run(
         private_data_dir=str(folder),
         project_dir=str(ANSIBLE),
-        playbook=f"playbooks/{playbook}",
-        inventory={"all": {"hosts": hosts}},
-        extravars=dict(variables),
+        inventory={"all": {"hosts": {name: dict(v) for name, v in inventory.items()}}},
         envvars={
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
             "ANSIBLE_HOME": str(folder / "home"),
             "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
-            **(environment or {}),
         },
         quiet=True,
-        settings={"idle_timeout": 600},
+        **what,
     )
     events = list(run.events)
     return Play(run.status, read_output(events), list(_results(events)))
@@ -125,7 +135,3 @@ def everything_written(folder: Path) -> str:
     """All that a run left on the portal's machine, to look for secrets in it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return "\n".join(path.read_text(errors="replace") for path in files)
-
-
-def as_json(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True)

@@ -151,7 +151,7 @@ def serve():
 
     def start(status, body=b"ok"):
         server = answering(status, body)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         servers.append((server, thread))
         return server.server_port

@@ -1,0 +1,380 @@
+"""The YAML manifests of the platform's custom resources: read, checked and carried out.
+
+A manifest is the resource as one would give it to Kubernetes (group ``vcluster.caas.*``).  Applying
+is idempotent by name: what is there with the same content stays as it is.  Every mistake names the
+path of the field, for example ``spec.operationMachines[0].ip``.
+
+``operationFlow`` lists steps of the kind in their order, from the first one on.  Steps behind the
+last listed one are done all the same: a ScaleUp of preCheck, scaleUp and postCheck opens the node
+for scheduling afterwards, once it has been found ready.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from django.db import transaction
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from beidou.base import permissions
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.models import User
+from clusters.models import Cluster
+from machines.models import Machine
+from operations.kinds import base as kinds
+from operations.kinds.base import Kind
+from operations.models import Operation
+from operations.services import start
+
+SIZE_MAX = 1 << 20
+DOCUMENTS_MAX = 100
+_API_VERSION = re.compile(r"vcluster\.caas\.[a-z0-9.-]+/v\d+((alpha|beta)\d+)?")
+_NAME = r"^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$"
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class _Metadata(BaseModel):
+    """What Kubernetes adds to every resource is allowed and has no meaning here."""
+
+    name: str = Field(pattern=_NAME)
+    namespace: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class _OperationMachine(BaseModel):
+    model_config = _STRICT
+    ip: str
+    role: str = ""
+
+
+class _OperationSpec(BaseModel):
+    """``params``, ``reason``, ``maxFailedPercent`` and ``forks`` may be left out."""
+
+    model_config = _STRICT
+    clusterName: str  # noqa: N815  the manifest's own names
+    operationType: str  # noqa: N815
+    operationFlow: list[str] = Field(min_length=1, max_length=50)  # noqa: N815
+    operationMachines: list[_OperationMachine] = Field(  # noqa: N815
+        min_length=1, max_length=2000
+    )
+    user: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    reason: str = Field(default="", max_length=500)
+    maxFailedPercent: int = Field(default=100, ge=0, le=100)  # noqa: N815
+    forks: int = Field(default=10, ge=1, le=200)
+
+
+class _OperationManifest(BaseModel):
+    model_config = _STRICT
+    apiVersion: str  # noqa: N815
+    kind: str
+    metadata: _Metadata
+    spec: _OperationSpec
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of one document; ``is_new`` is false when it was there already."""
+
+    kind: str
+    operation: Operation
+    is_new: bool
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; references are refused, because a few of them can mean gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """The documents of a YAML (or JSON, which is YAML) text."""
+    if len(text) > SIZE_MAX:
+        raise InvalidInput(f"A manifest has at most {SIZE_MAX} characters.", code="too_large")
+    try:
+        documents = [each for each in yaml.load_all(text, Loader=_Loader) if each is not None]  # noqa: S506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"This is no YAML: {_where(error)}.", code="not_yaml") from error
+    if not documents:
+        raise InvalidInput("There is no document in it.", code="empty")
+    if len(documents) > DOCUMENTS_MAX:
+        raise InvalidInput(f"At most {DOCUMENTS_MAX} documents at once.", code="too_many")
+    for index, document in enumerate(documents):
+        if not isinstance(document, dict):
+            raise InvalidInput(
+                f"Document {index + 1} is no mapping with apiVersion, kind, metadata and spec.",
+                code="not_a_manifest",
+            )
+    return documents
+
+
+def _where(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error)
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{' '.join(str(what).split())[:200]}{place}"
+
+
+def apply(documents: Sequence[Mapping[str, Any]], *, acting_user: User) -> list[Applied]:
+    """Carry out all of them or, when one is refused, none."""
+    results: list[Applied] = []
+    with transaction.atomic():
+        for index, document in enumerate(documents):
+            prefix = f"documents[{index}]." if len(documents) > 1 else ""
+            results.append(_Document(document, prefix, acting_user).apply())
+    return results
+
+
+class _Document:
+    """One document on its way to an operation; ``prefix`` leads every field path."""
+
+    def __init__(self, raw: Mapping[str, Any], prefix: str, acting_user: User) -> None:
+        self.raw = raw
+        self.prefix = prefix
+        self.caller = acting_user
+
+    def apply(self) -> Applied:
+        self._check_head()
+        manifest = self._typed()
+        spec = manifest.spec
+        user = self._user(spec.user)
+        cluster = self._cluster(spec.clusterName, user)
+        kind = self._kind(spec)
+        machines, roles = self._machines(spec, user, kind)
+        existing = Operation.objects.filter(name=manifest.metadata.name).first()
+        if existing is not None:
+            self._refuse_other_content(existing, manifest, cluster)
+            return Applied("Operation", existing, is_new=False)
+        operation = self._start(manifest, cluster, machines, roles, user)
+        return Applied("Operation", operation, is_new=True)
+
+    def _refuse(self, path: str, sentence: str, *, code: str) -> InvalidInput:
+        place = f"{self.prefix}{path}"
+        return InvalidInput(f"{place}: {sentence}", code=code, fields={place: sentence})
+
+    def _check_head(self) -> None:
+        version = self.raw.get("apiVersion")
+        if not isinstance(version, str) or not _API_VERSION.fullmatch(version):
+            raise self._refuse(
+                "apiVersion", "Must look like vcluster.caas.GROUP/v1alpha1.", code="unknown_version"
+            )
+        if self.raw.get("kind") not in SUPPORTED:
+            raise self._refuse(
+                "kind",
+                f"Kind not supported yet: {self.raw.get('kind')!r}; "
+                f"supported: {', '.join(SUPPORTED)}.",
+                code="unsupported_kind",
+            )
+
+    def _typed(self) -> _OperationManifest:
+        known = {name: self.raw[name] for name in self.raw if name != "status"}
+        try:
+            return _OperationManifest.model_validate(known)
+        except ValidationError as error:
+            fields = {
+                f"{self.prefix}{_path(item['loc'])}": f"{item['msg']}." for item in error.errors()
+            }
+            name, sentence = next(iter(fields.items()))
+            raise InvalidInput(
+                f"{name}: {sentence}", code="invalid_manifest", fields=fields
+            ) from error
+
+    def _user(self, name: str) -> User:
+        """Who asks for it: the caller; a superuser may name another."""
+        if not name or name == self.caller.get_username():
+            return self.caller
+        if not self.caller.is_superuser:
+            raise Forbidden(
+                f"{self.prefix}spec.user is {name!r}, but you are {self.caller.get_username()!r}; "
+                "only an administrator may ask in the name of somebody else."
+            )
+        user = User.objects.filter(username=name, is_active=True).first()
+        if user is None:
+            raise self._refuse("spec.user", f"There is no active user {name!r}.", code="unknown")
+        return user
+
+    def _cluster(self, name: str, user: User) -> Cluster:
+        visible = permissions.visible_to(user, Cluster.objects.filter(name=name))
+        cluster = visible.first()
+        if cluster is None:
+            raise self._refuse(
+                "spec.clusterName",
+                f"There is no cluster {name!r}, or you may not see it.",
+                code="unknown_cluster",
+            )
+        return cluster
+
+    def _kind(self, spec: _OperationSpec) -> Kind:
+        kind = kinds.KINDS.get(spec.operationType)
+        if kind is None:
+            raise self._refuse(
+                "spec.operationType",
+                f"Unknown: {spec.operationType!r}; known are {', '.join(sorted(kinds.KINDS))}.",
+                code="unknown_kind",
+            )
+        names = [step.name for step in kind.steps]
+        for index, step in enumerate(spec.operationFlow):
+            if step not in kind.step_names:
+                raise self._refuse(
+                    f"spec.operationFlow[{index}]",
+                    f"{kind.name} has no step {step!r}; it has {', '.join(names)}.",
+                    code="unknown_step",
+                )
+            if index >= len(names) or step != names[index]:
+                raise self._refuse(
+                    f"spec.operationFlow[{index}]",
+                    f"{step!r} is out of order; {kind.name} goes {', '.join(names)}, "
+                    "and no step may be left out before another.",
+                    code="wrong_order",
+                )
+        return kind
+
+    def _machines(
+        self, spec: _OperationSpec, user: User, kind: Kind
+    ) -> tuple[list[Machine], dict[int, str]]:
+        wanted = [each.ip for each in spec.operationMachines]
+        rows = permissions.visible_to(user, Machine.objects.filter(address__in=wanted))
+        known = {str(machine.address): machine for machine in rows.select_related("credential")}
+        roles: dict[int, str] = {}
+        for index, each in enumerate(spec.operationMachines):
+            place = f"spec.operationMachines[{index}]"
+            machine = known.get(each.ip)
+            if machine is None:
+                raise self._refuse(
+                    f"{place}.ip",
+                    f"No machine you may use has the address {each.ip!r}.",
+                    code="unknown_machine",
+                )
+            if machine.pk in roles:
+                raise self._refuse(f"{place}.ip", f"{each.ip} is listed twice.", code="twice")
+            role = each.role or machine.role or kind.roles[0]
+            if each.role and each.role not in kind.roles:
+                raise self._refuse(
+                    f"{place}.role",
+                    f"{kind.name} knows the roles {', '.join(kind.roles)}, not {each.role!r}.",
+                    code="unknown_role",
+                )
+            roles[machine.pk] = role
+        return [known[address] for address in wanted], roles
+
+    def _refuse_other_content(
+        self, existing: Operation, manifest: _OperationManifest, cluster: Cluster
+    ) -> None:
+        """Same name, other wish: an operation is a deed, it cannot be edited afterwards."""
+        if not permissions.may(self.caller, existing):
+            raise Conflict(
+                f"The name {existing.name!r} is taken by an operation you may not see.",
+                code="name_taken",
+            )
+        spec = manifest.spec
+        there = {
+            str(address): role for address, role in existing.machines.values_list("address", "role")
+        }
+        asked = {each.ip: each.role or there.get(each.ip, "") for each in spec.operationMachines}
+        kind = kinds.get(existing.kind)
+        differing = [
+            name
+            for name, is_same in (
+                ("spec.clusterName", existing.cluster_id == cluster.pk),
+                ("spec.operationType", existing.kind == spec.operationType),
+                ("spec.operationMachines", there == asked),
+                ("spec.params", _same_params(kind, existing.params, spec.params)),
+                ("spec.maxFailedPercent", existing.max_failed_percent == spec.maxFailedPercent),
+                ("spec.forks", existing.forks == spec.forks),
+            )
+            if not is_same
+        ]
+        if differing:
+            raise Conflict(
+                f"{self.prefix}metadata.name: there is an operation {existing.name!r} already, "
+                f"and it differs in {', '.join(differing)}; choose another name.",
+                code="name_taken",
+            )
+
+    def _start(
+        self,
+        manifest: _OperationManifest,
+        cluster: Cluster,
+        machines: list[Machine],
+        roles: dict[int, str],
+        user: User,
+    ) -> Operation:
+        spec = manifest.spec
+        try:
+            return start.start_operation(
+                kind=spec.operationType,
+                cluster=cluster,
+                machines=machines,
+                roles=roles,
+                params=spec.params,
+                acting_user=user,
+                name=manifest.metadata.name,
+                reason=spec.reason,
+                max_failed_percent=spec.maxFailedPercent,
+                forks=spec.forks,
+            )
+        except InvalidInput as error:
+            raise self._placed(error, spec) from error
+
+    def _placed(self, error: InvalidInput, spec: _OperationSpec) -> InvalidInput:
+        """The same error with the manifest's own paths."""
+        places = {each.ip: f"spec.operationMachines[{i}].ip" for i, each in enumerate(
+            spec.operationMachines)}  # fmt: skip
+        fields = {
+            self.prefix + (places.get(name) or f"spec.{name}"): sentence
+            for name, sentence in error.fields.items()
+        }
+        return InvalidInput(error.message, code=error.code, fields=fields)
+
+
+SUPPORTED: tuple[str, ...] = ("Operation",)
+
+
+def _same_params(kind: Kind, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    try:
+        return bool(start.parse_params(kind, asked).model_dump(mode="json") == stored)
+    except InvalidInput:
+        return False
+
+
+def _path(parts: Sequence[int | str]) -> str:
+    """("spec", "operationMachines", 0, "ip") -> spec.operationMachines[0].ip"""
+    return "".join(_pieces(parts)).lstrip(".")
+
+
+def _pieces(parts: Sequence[int | str]) -> Iterator[str]:
+    for part in parts:
+        yield f"[{part}]" if isinstance(part, int) else f".{part}"
+
+
+def as_manifest(operation: Operation) -> str:
+    """The manifest that asks for the same as ``operation`` did, under its name."""
+    spec: dict[str, Any] = {
+        "clusterName": operation.cluster.name,
+        "operationType": operation.kind,
+        "operationFlow": list(operation.steps.order_by("position").values_list("name", flat=True)),
+        "operationMachines": [
+            {"ip": address, "role": role}
+            for address, role in operation.machines.order_by("pk").values_list("address", "role")
+        ],
+        "user": operation.requested_by_name,
+    }
+    if operation.params:
+        spec["params"] = operation.params
+    if operation.reason:
+        spec["reason"] = operation.reason
+    spec |= {"maxFailedPercent": operation.max_failed_percent, "forks": operation.forks}
+    document = {
+        "apiVersion": "vcluster.caas.beidou.io/v1alpha1",
+        "kind": "Operation",
+        "metadata": {"name": operation.name},
+        "spec": spec,
+    }
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text

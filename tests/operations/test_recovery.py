@@ -1,0 +1,178 @@
+"""Workers die at any moment: nothing is lost, nothing is done twice, nothing hangs."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from operations.drivers import processes
+from operations.models import Attempt, MachineStep, Operation, Step
+from operations.services import control as controls
+from operations.services import engine, recovery
+from tests.operations.toy import toy_kind
+
+pytestmark = pytest.mark.django_db
+
+DEAD = f"{processes.identity().rsplit('/', 2)[0]}/999999999/1"
+
+
+@pytest.fixture
+def lose(control):
+    """Claim a step as a worker that dies right after: the lease is held by a process that is
+    gone."""
+
+    def claim_and_die(step: Step, holder: str = DEAD) -> Attempt:
+        attempt = engine.claim(step.pk)
+        Step.objects.filter(pk=step.pk).update(holder=holder)
+        OrmQ.objects.all().delete()
+        return attempt
+
+    return claim_and_die
+
+
+def test_a_step_whose_worker_died_is_done_again(toy, begin, work, lose, control):
+    operation = begin()
+    work(limit=1)
+    attempt = lose(operation.steps.get(name="first"))
+    control(recovery.maintain)
+    work()
+    operation.refresh_from_db()
+    attempt.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert attempt.outcome == Attempt.Outcome.LOST
+    assert operation.steps.get(name="first").attempt == 2
+
+
+def test_a_step_whose_lease_lapsed_is_done_again(toy, begin, work, lose, control):
+    operation = begin()
+    work(limit=1)
+    step = operation.steps.get(name="first")
+    lose(step, holder="other-host/boot/1/1")
+    control(recovery.reap)
+    assert not OrmQ.objects.exists()  # the lease still runs: of another host nothing is known
+    Step.objects.filter(pk=step.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    control(recovery.reap)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_a_step_that_lives_is_left_alone(toy, begin, work, control):
+    operation = begin()
+    work(limit=1)
+    engine.claim(operation.steps.get(name="first").pk)
+    assert control(recovery.reap) == 0
+
+
+def test_a_step_that_must_not_be_repeated_asks_a_person(
+    begin, work, lose, control, cluster_a, operator
+):
+    with toy_kind(idempotent=False):
+        operation = begin()
+        work(limit=1)
+        lose(operation.steps.get(name="first"))
+        control(recovery.maintain)
+        operation.refresh_from_db()
+        assert operation.status == Operation.Status.FAILED
+        assert "must not be repeated unasked" in operation.steps.get(name="first").message
+
+
+def test_a_step_that_kills_every_worker_is_given_up(toy, begin, work, lose, control):
+    operation = begin()
+    work(limit=1)
+    for _ in range(recovery.MAX_LOSSES):
+        lose(operation.steps.get(name="first"))
+        control(recovery.maintain)
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    assert "lost 3 times" in operation.steps.get(name="first").message
+
+
+def test_a_worker_that_died_after_the_last_machine_only_needs_the_end(
+    toy, begin, work, lose, control
+):
+    operation = begin()
+    work(limit=1)
+    step = operation.steps.get(name="first")
+    lose(step)
+    MachineStep.objects.filter(step=step).update(status=MachineStep.Status.SUCCEEDED)
+    control(recovery.maintain)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert [name for name, _ in toy.calls] == ["second"]
+
+
+def test_machines_settled_before_the_loss_are_not_done_again(
+    toy, begin, work, lose, control, machines
+):
+    operation = begin()
+    work(limit=1)
+    step = operation.steps.get(name="first")
+    lose(step)
+    MachineStep.objects.filter(step=step, machine__machine=machines[0]).update(
+        status=MachineStep.Status.SUCCEEDED
+    )
+    control(recovery.maintain)
+    work()
+    assert toy.calls[0] == ("first", [machines[1].address, machines[2].address])
+
+
+def test_a_canceled_step_whose_worker_died_is_cleaned_up(toy, begin, work, lose, control, operator):
+    operation = begin()
+    work(limit=2)
+    lose(operation.steps.get(name="second"))
+    control(controls.cancel, operation, acting_user=operator)
+    control(recovery.maintain)
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.CANCELED
+    assert toy.cleaned == ["second"]
+
+
+def test_a_task_that_the_queue_lost_is_queued_again(toy, begin, work, control):
+    operation = begin()
+    work(limit=1)
+    OrmQ.objects.all().delete()
+    control(recovery.maintain)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_a_waiting_operation_that_the_queue_lost_is_started(toy, begin, work, control):
+    operation = begin()
+    OrmQ.objects.all().delete()
+    control(recovery.maintain)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_looking_after_500_operations_costs_few_queries(
+    toy, begin, work, django_assert_max_num_queries, cluster_a
+):
+    Operation.objects.bulk_create(
+        Operation(name=f"old-{i}", kind="Toy", cluster=cluster_a, status="succeeded")
+        for i in range(500)
+    )
+    with django_assert_max_num_queries(6):
+        recovery.maintain()
+
+
+def test_a_process_of_an_earlier_boot_is_gone():
+    host, _boot, pid, started = processes.identity().rsplit("/", 3)
+    assert processes.is_gone(f"{host}/00000000/{pid}/{started}")
+
+
+def test_this_process_is_not_gone():
+    assert not processes.is_gone(processes.identity())
+
+
+def test_a_process_with_the_same_pid_but_another_start_is_gone():
+    host, boot, pid, started = processes.identity().rsplit("/", 3)
+    assert processes.is_gone(f"{host}/{boot}/{pid}/{int(started) - 50}")
+
+
+def test_of_other_hosts_nothing_is_known():
+    assert not processes.is_gone("elsewhere/abc/1/1")

@@ -1,0 +1,138 @@
+"""Planning and starting: what blocks, who may, limits and names."""
+
+import pytest
+
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from machines.models import Machine
+from operations.models import ClusterSettings, Operation, OperationMachine
+from operations.services import dispatch, start
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def plan(cluster, machines, user, **params):
+    return start.plan_operation(
+        kind="Toy", cluster=cluster, machines=machines, params=params, acting_user=user
+    )
+
+
+def test_a_plan_says_what_is_ready_and_what_is_blocked(toy, cluster_a, machines, operator):
+    Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.FAULTY)
+    machines[0].refresh_from_db()
+    found = plan(cluster_a, machines, operator)
+    assert [blocker.reason for blocker in found.blockers] == ["it is Faulty; must be Available"]
+    assert len(found.ready) == 2
+
+
+def test_a_blocked_machine_refuses_the_whole(toy, begin, cluster_a, machines, operator):
+    Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.RETIRED)
+    machines[0].refresh_from_db()
+    with pytest.raises(InvalidInput, match="1 machines are blocked") as caught:
+        begin(machines=machines)
+    assert machines[0].address in caught.value.fields
+    assert not Operation.objects.exists()
+
+
+def test_blocked_machines_may_be_left_out(toy, begin, machines):
+    Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.RETIRED)
+    machines[0].refresh_from_db()
+    assert begin(machines=machines, leave_out_blocked=True).machines.count() == 2
+
+
+def test_a_viewer_cannot_start_an_operation(toy, begin, viewer):
+    with pytest.raises(Forbidden):
+        begin(acting_user=viewer)
+
+
+def test_a_machine_that_one_may_not_operate_is_blocked(toy, cluster_a, operator):
+    foreign = factories.make_machine(owner_team=factories.make_team())
+    found = plan(cluster_a, [foreign], operator)
+    assert "do not include" in found.blockers[0].reason
+
+
+def test_a_machine_in_another_operation_is_blocked_and_named(
+    toy, begin, cluster_a, machines, operator
+):
+    running = begin()
+    found = plan(cluster_a, machines, operator)
+    assert all(running.name in blocker.reason for blocker in found.blockers)
+
+
+def test_the_database_refuses_a_second_change_on_one_machine(toy, begin, machines, cluster_a):
+    begin()
+    other = Operation.objects.create(name="other", kind="Toy", cluster=cluster_a)
+    with pytest.raises(Exception, match=r"(?i)unique|one_change_per_machine"):
+        OperationMachine.objects.create(
+            operation=other, machine=machines[0], address="x", holds_machine=True
+        )
+
+
+def test_an_unknown_kind_names_the_known_ones(toy, begin):
+    with pytest.raises(InvalidInput, match="known are .*ScaleUp"):
+        begin(kind="Explode")
+
+
+def test_a_wrong_parameter_is_named(toy, begin):
+    with pytest.raises(InvalidInput) as caught:
+        begin(params={"size": "big"})
+    assert "params.size" in caught.value.fields
+
+
+def test_an_unknown_parameter_is_refused(toy, begin):
+    with pytest.raises(InvalidInput) as caught:
+        begin(params={"colour": "red"})
+    assert "params.colour" in caught.value.fields
+
+
+def test_a_name_can_be_used_once(toy, begin, machines):
+    begin(name="move-in", machines=machines[:1])
+    with pytest.raises(Conflict, match="move-in"):
+        begin(name="move-in", machines=machines[1:2])
+
+
+def test_names_are_made_when_none_is_given(toy, begin, machines):
+    names = [begin(machines=[machine]).name for machine in machines]
+    assert names == ["toy-cluster-a-1", "toy-cluster-a-2", "toy-cluster-a-3"]
+
+
+def test_more_operations_than_the_limit_wait_and_say_for_what(
+    toy, begin, machines, cluster_a, control
+):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    first, second = begin(machines=machines[:1]), begin(machines=machines[1:2])
+    control(dispatch.dispatch)
+    second.refresh_from_db()
+    assert second.status == Operation.Status.WAITING
+    assert second.waiting_for == f"a free slot on cluster-a; running: {first.name}"
+
+
+def test_the_next_operation_starts_when_one_ends(toy, begin, machines, cluster_a, work):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    operations = [begin(machines=[machine]) for machine in machines]
+    work()
+    assert {o.status for o in Operation.objects.filter(pk__in=[o.pk for o in operations])} == {
+        Operation.Status.SUCCEEDED
+    }
+
+
+def test_the_limit_counts_per_cluster(toy, begin, machines, cluster_a, admin, control, cluster_b):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    begin(machines=machines[:1])
+    other = begin(machines=machines[1:2], cluster=cluster_b, acting_user=admin)
+    control(dispatch.dispatch)
+    other.refresh_from_db()
+    assert other.status == Operation.Status.RUNNING
+
+
+def test_the_database_gives_a_slot_away_once(toy, cluster_a):
+    for name in ("a", "b"):
+        Operation.objects.create(name=name, kind="Toy", cluster=cluster_a)
+    Operation.objects.filter(name="a").update(slot=0)
+    with pytest.raises(Exception, match=r"(?i)unique|one_operation_per_slot"):
+        Operation.objects.filter(name="b").update(slot=0)
+
+
+def test_a_role_that_the_kind_does_not_know_is_refused(toy, begin, machines):
+    with pytest.raises(InvalidInput, match="knows the roles Compute"):
+        begin(roles={machines[0].pk: "Etcd"})
