@@ -10,6 +10,8 @@ from beidou.base.models import User
 from clusters.models import Cluster
 from tests import factories
 
+pytest_plugins = ["tests.lab_fixtures"]
+
 
 @pytest.fixture
 def cluster_a(db: None) -> Cluster:

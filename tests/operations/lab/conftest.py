@@ -1,0 +1,29 @@
+"""A portal of its own in a folder: adopted lab cluster, delivered hosts, real worker processes.
+
+The portal's rows live in a database file of their own, because real workers cannot see the
+transaction in which a test runs; everything is driven through a small client of the public API.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from lab.cluster import LabCluster
+from tests.operations.lab.portal import LAB_OVERRIDES, LAB_POLICY, Portal
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="session")
+def portal(
+    tmp_path_factory: pytest.TempPathFactory, lab_cluster: LabCluster, shared_lab: Lab,
+    artifact_source: str,
+) -> Iterator[Portal]:  # fmt: skip
+    """A running portal (web and worker) that has adopted the lab's cluster."""
+    with Portal(tmp_path_factory.mktemp("portal")) as portal:
+        portal.adopt(
+            name=lab_cluster.name, kubeconfig=lab_cluster.kubeconfig, ssh_key=shared_lab.ssh_key,
+            artifact_source=artifact_source, policy=LAB_POLICY, overrides=LAB_OVERRIDES,
+        )  # fmt: skip
+        yield portal
