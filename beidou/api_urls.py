@@ -1,21 +1,30 @@
 """``/api/v1/``: one router, every app registers its viewsets."""
 
 from django.urls import path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from beidou.base.api import people
 from beidou.base.api.not_found import not_found
+from beidou.overview.api import OverviewView
+from operations.api.manifests import ManifestViewSet
+from operations.api.settings import ClusterSettingsViewSet
+from operations.api.views import KindViewSet, OperationViewSet
 
 router = SimpleRouter()
 router.register("tokens", people.TokenViewSet, basename="token")
 router.register("users", people.UserViewSet, basename="user")
 router.register("teams", people.TeamViewSet, basename="team")
 router.register("audit", people.AuditViewSet, basename="audit")
+router.register("operations", OperationViewSet, basename="operation")
+router.register("operation-kinds", KindViewSet, basename="operation-kind")
+router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")
+router.register("manifests", ManifestViewSet, basename="manifest")
 
 urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
+    path("overview/", OverviewView.as_view(), name="overview"),
     *router.urls,
     path("<path:rest>", not_found),
 ]

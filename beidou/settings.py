@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from beidou.base import config, logs
+from beidou.unfold import UNFOLD as UNFOLD
 
 CONFIG = config.load(os.environ)
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -21,6 +22,7 @@ ANSIBLE_FORKS: int = CONFIG.ansible_forks
 HOST: str = CONFIG.host
 PORT: int = CONFIG.port
 METRICS_TOKEN: str | None = CONFIG.metrics_token
+LABEL: str = CONFIG.label
 
 INSTALLED_APPS = [
     "beidou.overview",
@@ -28,13 +30,13 @@ INSTALLED_APPS = [
     "machines",
     "clusters",
     "beidou.base",
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "unfold.contrib.import_export",
     "unfold.contrib.guardian",
     "unfold.contrib.simple_history",
-    "django.contrib.admin",
+    "beidou.overview.apps.PortalAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -195,6 +197,11 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "OperationStatus": "operations.models.Operation.Status",
+        "StepStatus": "operations.models.Step.Status",
+        "MachineStepStatus": "operations.models.MachineStep.Status",
+    },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
 }
 

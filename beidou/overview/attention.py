@@ -1,0 +1,249 @@
+"""*Needs you*: what does not go on, or will soon not, unless somebody does something.
+
+One query per kind of trouble; each shows its first few cases and how many more there are.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db.models import Count, Min, Model, Q, QuerySet, Window
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from beidou.base.display import BAD, WARNING
+from beidou.base.permissions import visible_to
+from beidou.overview.links import listing, page
+from clusters.models import Cluster
+from clusters.services.expiry import SOON, expiring
+from machines.models import Drift, Machine
+from operations.models import Operation
+
+Row = TypeVar("Row", bound=Model)
+
+SHOWN = 3
+FAILED_WITHIN = timedelta(hours=24)
+# The collector confirms every cluster four times a minute; longer silence means that none runs.
+SILENT_AFTER = timedelta(minutes=2)
+# A queued step starts within a second; what waits longer waits for something.
+WAITING_AFTER = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that needs somebody.
+
+    ``moment`` is since when it is so, for what expires when it ends.  ``count`` is above one for
+    the line that stands for the rest of its kind.
+    """
+
+    kind: str
+    tone: str
+    text: str
+    url: str
+    detail: str = ""
+    moment: datetime | None = None
+    count: int = 1
+
+
+def needs(user: Any) -> list[Need]:
+    """All of them, the worst first."""
+    now = timezone.now()
+    kinds: tuple[Callable[[Any, datetime], Iterator[Need]], ...] = (
+        _unwell_clusters,
+        _silence,
+        _failed_operations,
+        _changed_host_keys,
+        _expiring,
+        _waiting_operations,
+        _faulty_machines,
+        _drift,
+    )
+    found = [need for kind in kinds for need in kind(user, now)]
+    return sorted(found, key=lambda need: need.tone != BAD)
+
+
+def _first(rows: QuerySet[Row]) -> tuple[list[Row], int]:
+    """The first rows and the number of all, in one query."""
+    found: list[Any] = list(rows.annotate(all_of_them=Window(Count("pk")))[:SHOWN])
+    return found, found[0].all_of_them if found else 0
+
+
+def _rest(kind: str, tone: str, shown: int, total: int, url: str) -> Iterator[Need]:
+    left = total - shown
+    if left > 0:
+        text = ngettext("%(count)d more like this", "%(count)d more like these", left)
+        yield Need(kind, tone, text % {"count": left}, url, count=left)
+
+
+def _unwell_clusters(user: Any, now: datetime) -> Iterator[Need]:
+    bad = [Cluster.Health.UNREACHABLE, Cluster.Health.DEGRADED]
+    rows, total = _first(
+        visible_to(user, Cluster.objects.filter(health__in=bad)).order_by("-health", "health_since")
+    )
+    for cluster in rows:
+        is_gone = cluster.health == Cluster.Health.UNREACHABLE
+        sentence = _("%(name)s is unreachable") if is_gone else _("%(name)s is degraded")
+        yield Need(
+            cluster.health,
+            BAD if is_gone else WARNING,
+            sentence % {"name": cluster.name},
+            page(cluster),
+            cluster.health_reason,
+            cluster.health_since,
+        )
+    link = listing("clusters.Cluster", health__in=",".join(bad))
+    yield from _rest("unwell", WARNING, len(rows), total, link)
+
+
+def _silence(user: Any, now: datetime) -> Iterator[Need]:
+    """Clusters that nobody looks at: then no figure here is to be trusted."""
+    limit = now - SILENT_AFTER
+    silent = visible_to(user, Cluster.objects.all()).filter(
+        Q(checked_at__lt=limit) | Q(checked_at=None, created_at__lt=limit)
+    )
+    found = silent.aggregate(count=Count("pk"), since=Min("checked_at"))
+    if found["count"]:
+        sentence = ngettext(
+            "%(count)d cluster is not being watched",
+            "%(count)d clusters are not being watched",
+            found["count"],
+        )
+        yield Need(
+            "silent",
+            BAD,
+            sentence % {"count": found["count"]},
+            listing("clusters.Cluster", checked_at__lt=limit.isoformat()),
+            _("Is the collector running? Its figures are old."),
+            found["since"],
+            count=found["count"],
+        )
+
+
+def _failed_operations(user: Any, now: datetime) -> Iterator[Need]:
+    failed = [Operation.Status.FAILED, Operation.Status.PARTIAL]
+    since = now - FAILED_WITHIN
+    rows, total = _first(
+        visible_to(user, Operation.objects.filter(status__in=failed, finished_at__gte=since))
+        .select_related("cluster")
+        .order_by("-finished_at")
+    )
+    for operation in rows:
+        is_partial = operation.status == Operation.Status.PARTIAL
+        sentence = _("%(name)s failed in part") if is_partial else _("%(name)s failed")
+        yield Need(
+            "failed_operation",
+            BAD,
+            sentence % {"name": operation.name},
+            page(operation),
+            operation.message or str(operation.cluster),
+            operation.finished_at,
+        )
+    link = listing(
+        "operations.Operation", status__in=",".join(failed), finished_at__gte=since.isoformat()
+    )
+    yield from _rest("failed_operation", BAD, len(rows), total, link)
+
+
+def _changed_host_keys(user: Any, now: datetime) -> Iterator[Need]:
+    changed = Machine.objects.exclude(offered_host_key="")
+    rows, total = _first(visible_to(user, changed).order_by("pk"))
+    for machine in rows:
+        yield Need(
+            "changed_host_key",
+            BAD,
+            _("%(machine)s shows another host key") % {"machine": machine},
+            page(machine),
+            _("Nothing runs on it until the key is accepted or rejected."),
+        )
+    link = listing("machines.Machine", offered_host_key__gt="")
+    yield from _rest("changed_host_key", BAD, len(rows), total, link)
+
+
+def _expiring(user: Any, now: datetime) -> Iterator[Need]:
+    rows, total = _first(visible_to(user, expiring()))
+    limit = now + SOON
+    sentences = (
+        ("expiring_credential", "credential_expires_at", _("Credential of %(name)s expires")),
+        (
+            "expiring_certificate",
+            "server_certificate_expires_at",
+            _("API server certificate of %(name)s expires"),
+        ),
+    )
+    for cluster in rows:
+        for kind, field, sentence in sentences:
+            moment = getattr(cluster, field)
+            if moment and moment <= limit:
+                tone = BAD if moment <= now + timedelta(days=3) else WARNING
+                text = sentence % {"name": cluster.name}
+                yield Need(kind, tone, text, page(cluster), moment=moment)
+    # No single column of the list says both, hence the list of all.
+    yield from _rest("expiring", WARNING, len(rows), total, listing("clusters.Cluster"))
+
+
+def _waiting_operations(user: Any, now: datetime) -> Iterator[Need]:
+    stuck = Q(status=Operation.Status.PAUSED) | Q(
+        status=Operation.Status.WAITING, created_at__lt=now - WAITING_AFTER
+    )
+    rows, total = _first(
+        visible_to(user, Operation.objects.filter(stuck)).select_related("cluster").order_by("pk")
+    )
+    for operation in rows:
+        is_paused = operation.status == Operation.Status.PAUSED
+        sentence = _("%(name)s is paused") if is_paused else _("%(name)s waits")
+        yield Need(
+            "waiting_operation",
+            WARNING,
+            sentence % {"name": operation.name},
+            page(operation),
+            operation.waiting_for or operation.message or str(operation.cluster),
+            operation.started_at or operation.created_at,
+        )
+    link = listing("operations.Operation", status__in="waiting,paused")
+    yield from _rest("waiting_operation", WARNING, len(rows), total, link)
+
+
+def _faulty_machines(user: Any, now: datetime) -> Iterator[Need]:
+    faulty = Machine.objects.filter(state=Machine.State.FAULTY)
+    rows, total = _first(visible_to(user, faulty).order_by("-state_since"))
+    for machine in rows:
+        yield Need(
+            "faulty_machine",
+            WARNING,
+            _("%(machine)s is faulty") % {"machine": machine},
+            page(machine),
+            moment=machine.state_since,
+        )
+    link = listing("machines.Machine", state__exact=Machine.State.FAULTY)
+    yield from _rest("faulty_machine", WARNING, len(rows), total, link)
+
+
+def _drift(user: Any, now: datetime) -> Iterator[Need]:
+    """All drift in one line: it is judged in its list, by many at once."""
+    found = visible_to(user, Drift.objects.filter(verdict=Drift.Verdict.OPEN)).aggregate(
+        count=Count("pk"), machines=Count("machine", distinct=True), since=Min("first_seen")
+    )
+    if found["count"]:
+        sentence = ngettext(
+            "%(machines)d machine differs from what was intended",
+            "%(machines)d machines differ from what was intended",
+            found["machines"],
+        )
+        yield Need(
+            "drift",
+            WARNING,
+            sentence % found,
+            listing("machines.Drift", verdict__exact=Drift.Verdict.OPEN)
+            or listing("machines.Machine"),
+            ngettext(
+                "%(count)d difference to accept or mark as wrong",
+                "%(count)d differences to accept or mark as wrong",
+                found["count"],
+            )
+            % found,
+            found["since"],
+            count=found["count"],
+        )
