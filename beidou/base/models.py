@@ -1,6 +1,7 @@
 """Users, API tokens and the audit trail."""
 
 import hashlib
+import json
 import secrets
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
@@ -82,6 +83,12 @@ class ApiToken(models.Model):
         return self.revoked_at is None and not expired
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict) else None)
+
+
 class AppendOnlyQuerySet(models.QuerySet["AuditEntry"]):
     """Entries are written by ``audit.record`` and never touched again."""
 
@@ -148,6 +155,18 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("Audit entries are append-only.")
+
+    @property
+    def changes(self) -> list[dict[str, str]]:
+        """One row per field with its value before and after, as a person reads it."""
+        return [
+            {
+                "field": name,
+                "before": _shown(self.before[name]) if name in self.before else "",
+                "after": _shown(self.after[name]) if name in self.after else "",
+            }
+            for name in dict.fromkeys([*self.before, *self.after])
+        ]
 
 
 class AuditHead(models.Model):

@@ -28,11 +28,18 @@ for _model in (Group, TOTPDevice, StaticDevice, OrmQ, Schedule, Success, Failure
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
 
-# What a team may be given beyond its roles on clusters; the rest follows the roles.
-GRANTABLE = models.Q(codename="audit_fleet") | models.Q(
-    content_type__app_label__in=["clusters", "machines", "operations"],
-    codename__regex=r"^(add|delete)_",
-)
+
+def grantable() -> models.QuerySet[Permission]:
+    """What a team may be given beyond its roles on clusters; the rest follows the roles."""
+    chosen = models.Q(codename="audit_fleet", content_type__app_label="base")
+    for model, page in admin.site._registry.items():
+        if not isinstance(page, ReadOnlyAdmin) and model not in (User, Group):
+            name = model._meta.model_name
+            chosen |= models.Q(
+                content_type__app_label=model._meta.app_label,
+                codename__in=[f"add_{name}", f"delete_{name}"],
+            )
+    return Permission.objects.filter(chosen).select_related("content_type")
 
 
 class SetPasswordForm(AdminPasswordChangeForm):
@@ -107,7 +114,7 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
-            kwargs["queryset"] = Permission.objects.filter(GRANTABLE).select_related("content_type")
+            kwargs["queryset"] = grantable()
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @display(description=gettext_lazy("name"), ordering="last_name")
@@ -178,7 +185,7 @@ class TeamAdmin(GroupAdmin, RelationAudit):
     ) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if db_field.name == "permissions" and field is not None:
-            field.queryset = Permission.objects.filter(GRANTABLE).select_related("content_type")
+            field.queryset = grantable()
             field.label = _("Rights beyond the roles on clusters")
         return field
 

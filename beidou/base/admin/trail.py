@@ -119,7 +119,7 @@ class AuditAdmin(ReadOnlyAdmin):
     search_help_text = _("Actor, object, action, reason, request or address")
     list_per_page = 50
     fields = (
-        "at", "actor", "address", "verb", "object_link", "result", "reason", "changes",
+        "at", "actor", "address", "verb", "object_link", "outcome", "reason", "changes",
         "same_request", "digest", "previous",
     )  # fmt: skip
     readonly_fields = fields
@@ -146,7 +146,7 @@ class AuditAdmin(ReadOnlyAdmin):
 
     @display(description=_("before and after"))
     def changes(self, obj: AuditEntry) -> SafeString:
-        return render_to_string("admin/base/auditentry/changes.html", {"rows": changes_of(obj)})
+        return render_to_string("admin/base/auditentry/changes.html", {"rows": obj.changes})
 
     @display(description=_("request"))
     def same_request(self, obj: AuditEntry) -> str:
@@ -192,25 +192,6 @@ def object_address(entry: AuditEntry) -> str:
         )
     except NoReverseMatch:
         return ""
-
-
-def changes_of(entry: AuditEntry) -> list[dict[str, str]]:
-    """One row per field with its value before and after, as a person reads it."""
-    names = list(dict.fromkeys([*entry.before, *entry.after]))
-    return [
-        {
-            "field": name,
-            "before": _shown(entry.before[name]) if name in entry.before else "",
-            "after": _shown(entry.after[name]) if name in entry.after else "",
-        }
-        for name in names
-    ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict) else None)
 
 
 def batches(rows: models.QuerySet[Any]) -> Iterator[AuditEntry]:

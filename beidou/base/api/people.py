@@ -17,7 +17,7 @@ from beidou.base.models import ApiToken, AuditEntry, User
 
 
 class TokenSerializer(serializers.ModelSerializer[ApiToken]):
-    valid = serializers.BooleanField(source="valid", read_only=True)
+    valid = serializers.BooleanField(source="is_valid", read_only=True)
     days = serializers.IntegerField(
         write_only=True, required=False, allow_null=True, min_value=1, max_value=tokens.DAYS_MAX
     )

@@ -1,0 +1,57 @@
+"""One row of any model in a given cluster, so that rights are tested for models to come as well.
+
+``model_bakery`` fills the fields that must be filled; the way to the cluster is the model's own
+``access``.  A model that needs more than that has an entry in ``MAKERS``.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db import models
+from django.utils import timezone
+from model_bakery import baker
+
+from beidou.base import audit
+from beidou.base.models import ApiToken, AuditEntry, User
+from beidou.base.permissions import access_of
+from clusters.models import Cluster, ClusterGrant, Node
+from machines.models import Machine, SshCredential
+from operations.models import Operation
+from tests import factories
+
+_numbers = itertools.count(1)
+
+MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
+    Cluster: lambda cluster: cluster,
+    Node: lambda cluster: factories.make_node(cluster),
+    Machine: lambda cluster: factories.make_machine(cluster=cluster),
+    SshCredential: lambda cluster: factories.make_credential(),
+    ClusterGrant: lambda cluster: ClusterGrant.objects.create(
+        team=factories.make_team(), cluster=cluster, role="viewer"
+    ),
+    Operation: lambda cluster: baker.make(
+        Operation, cluster=cluster, name=f"operation-{next(_numbers)}", kind="ScaleUp"
+    ),
+    AuditEntry: lambda cluster: audit.record("change", cluster),
+    User: lambda cluster: factories.make_user(),
+    Group: lambda cluster: factories.make_team(),
+    ApiToken: lambda cluster: ApiToken.issue(user=factories.make_user(), name="robot")[0],
+}
+
+
+def make_row(model: type[models.Model], cluster: Cluster) -> Any:
+    """A new row of ``model`` that belongs to ``cluster`` as far as its rights say so."""
+    if model in MAKERS:
+        return MAKERS[model](cluster)
+    access = access_of(model)
+    values: dict[str, Any] = {access.cluster: cluster} if access.cluster else {}
+    for field in model._meta.concrete_fields:
+        if isinstance(field, models.DateTimeField) and field.null:
+            values.setdefault(field.name, timezone.now())
+    return baker.make(model, **values)
+
+
+def belongs_to_a_cluster(model: type[models.Model]) -> bool:
+    return access_of(model).cluster is not None

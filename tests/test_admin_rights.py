@@ -1,0 +1,169 @@
+"""Every page of the admin × the four people; new models are covered as they are registered."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests import admin_cases, rows
+from tests.admin_cases import (
+    CASES,
+    FOR_ADMINISTRATORS,
+    FOR_VIEWERS,
+    OF_CLUSTERS,
+    QUERIES_LIST_MAX,
+    QUERIES_OBJECT_MAX,
+)
+
+pytestmark = pytest.mark.django_db
+GONE = 404
+REFUSED = 403
+
+
+def each(cases):
+    return pytest.mark.parametrize("case", cases, ids=str)
+
+
+def status(client, url: str) -> int:
+    """The status, with redirects to a page of our own followed (a page may have a better one)."""
+    return client.get(url, follow=True).status_code
+
+
+@each(CASES)
+def test_the_administrator_sees_the_list(case, admin, browser, cluster_a):
+    rows.make_row(case.model, cluster_a)
+    assert status(browser(admin), case.url("changelist")) == 200
+
+
+@each(CASES)
+def test_the_administrator_sees_the_object(case, admin, browser, cluster_a):
+    row = rows.make_row(case.model, cluster_a)
+    assert status(browser(admin), case.url("change", row.pk)) == 200
+
+
+@each(CASES)
+def test_the_administrator_sees_the_history(case, admin, browser, cluster_a):
+    row = rows.make_row(case.model, cluster_a)
+    assert status(browser(admin), case.url("history", row.pk)) == 200
+
+
+@each(CASES)
+def test_the_administrator_may_add_unless_programs_write_the_rows(case, admin, browser):
+    answer = status(browser(admin), case.url("add"))
+    assert answer in ({REFUSED} if case.is_read_only else {200, REFUSED})
+
+
+@each(CASES)
+def test_the_administrator_may_delete_unless_programs_write_the_rows(
+    case, admin, browser, cluster_a
+):
+    row = rows.make_row(case.model, cluster_a)
+    answer = status(browser(admin), case.url("delete", row.pk))
+    assert answer in ({REFUSED} if case.is_read_only else {200, REFUSED})
+
+
+@each(FOR_VIEWERS)
+@pytest.mark.parametrize("who", ["operator", "viewer"])
+def test_whoever_has_a_role_on_the_cluster_sees_list_and_object(
+    case, who, cast, browser, cluster_a
+):
+    row = rows.make_row(case.model, cluster_a)
+    client = browser(cast[who])
+    assert status(client, case.url("changelist")) == 200
+    assert status(client, case.url("change", row.pk)) == 200
+    assert status(client, case.url("history", row.pk)) == 200
+
+
+@each(OF_CLUSTERS)
+@pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+def test_an_object_of_a_foreign_cluster_does_not_exist(case, who, cast, browser, cluster_b):
+    row = rows.make_row(case.model, cluster_b)
+    client = browser(cast[who])
+    unseen = {GONE} if case.viewers_see_it else {GONE, REFUSED}
+    assert status(client, case.url("change", row.pk)) in unseen
+    assert status(client, case.url("history", row.pk)) in unseen
+    assert status(client, case.url("delete", row.pk)) in {GONE, REFUSED}
+    assert client.post(case.url("change", row.pk), {}).status_code in {GONE, REFUSED}
+    assert client.post(case.url("delete", row.pk), {"post": "yes"}).status_code in {GONE, REFUSED}
+    assert case.model._default_manager.filter(pk=row.pk).exists()
+
+
+@each(FOR_ADMINISTRATORS)
+@pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+def test_what_is_for_administrators_refuses_everybody_else(case, who, cast, browser, cluster_a):
+    row = rows.make_row(case.model, cluster_a)
+    client = browser(cast[who])
+    assert status(client, case.url("changelist")) == REFUSED
+    assert status(client, case.url("change", row.pk)) in {GONE, REFUSED}
+    assert status(client, case.url("add")) == REFUSED
+
+
+@each(CASES)
+@pytest.mark.parametrize("who", ["viewer", "stranger"])
+def test_who_may_only_look_cannot_write(case, who, cast, browser, cluster_a):
+    row = rows.make_row(case.model, cluster_a)
+    client = browser(cast[who])
+    assert client.get(case.url("add"), follow=True).status_code == REFUSED
+    assert client.post(case.url("add"), {}).status_code == REFUSED
+    assert client.post(case.url("change", row.pk), {}).status_code in {GONE, REFUSED}
+    assert client.post(case.url("delete", row.pk), {"post": "yes"}).status_code in {GONE, REFUSED}
+    assert case.model._default_manager.filter(pk=row.pk).exists()
+
+
+@each(OF_CLUSTERS)
+def test_a_stranger_is_refused_the_list(case, stranger, browser, cluster_a):
+    rows.make_row(case.model, cluster_a)
+    client = browser(stranger)
+    answer = client.get(case.url("changelist"))
+    if case.access.team is None:
+        assert answer.status_code == REFUSED
+    else:
+        assert answer.status_code in {200, REFUSED}  # a member of a team may own rows without one
+
+
+@each(OF_CLUSTERS)
+@pytest.mark.parametrize("who", ["viewer", "stranger"])
+def test_who_may_only_look_is_offered_no_action_that_changes(case, who, cast, browser, cluster_a):
+    rows.make_row(case.model, cluster_a)
+    answer = browser(cast[who]).get(case.url("changelist"))
+    if answer.status_code == 200:
+        assert "delete_selected" not in answer.content.decode()
+
+
+@each(CASES)
+def test_without_signing_in_every_page_leads_to_the_sign_in(case, client, db):
+    for page in ("changelist", "add"):
+        answer = client.get(case.url(page))
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/login/")
+
+
+def queries(client, url: str) -> int:
+    client.get(url, follow=True)  # what is remembered after the first time does not count
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert client.get(url, follow=True).status_code == 200
+    return len(captured)
+
+
+@each(CASES)
+def test_a_list_needs_few_queries_however_many_rows(case, admin, browser, cluster_a):
+    client = browser(admin)
+    for _number in range(2):
+        rows.make_row(case.model, cluster_a)
+    few = queries(client, case.url("changelist"))
+    for _number in range(8):
+        rows.make_row(case.model, cluster_a)
+    many = queries(client, case.url("changelist"))
+    assert many <= few + 1, "a query per row"
+    assert many <= QUERIES_LIST_MAX
+
+
+@each(CASES)
+def test_an_object_page_needs_a_bounded_number_of_queries(case, admin, browser, cluster_a):
+    row = rows.make_row(case.model, cluster_a)
+    assert queries(browser(admin), case.url("change", row.pk)) <= QUERIES_OBJECT_MAX
+
+
+def test_the_cases_cover_every_registered_page():
+    assert {case.model for case in CASES} == {model for model, _page in admin_cases.PAGES}

@@ -1,0 +1,229 @@
+"""Rules of the code base that no tool checks: each one sentence, each with its few exceptions."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.core.management import get_commands, load_command_class
+
+from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.api.rights import ObjectPermissions
+from beidou.base.permissions import Access
+from beidou.base.state import Stateful, StatusChange
+from tests.api_cases import ROUTES
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = [
+    name
+    for name in (
+        "beidou",
+        "clusters",
+        "machines",
+        "operations",
+        "inspection",
+        "appcenter",
+        "events",
+    )
+    if (ROOT / name).is_dir()
+]
+OURS = [
+    model
+    for model in apps.get_models()
+    if model.__module__.split(".")[0] in PACKAGES and not model.__name__.startswith("Historical")
+]
+
+
+def sources(*suffixes: str, folders: list[str] = PACKAGES) -> list[Path]:
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes
+        and "ansible" not in path.relative_to(ROOT).parts[:2]
+        and "migrations" not in path.parts
+        and "vendor" not in path.parts
+    )
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield node
+
+
+# --- state --------------------------------------------------------------------------------
+
+STATE_WRITERS = {
+    "beidou/base/state.py": "change_status itself",
+    "operations/services": "cells and parts of an operation: no lifecycle of their own, fenced by "
+    "the attempt's number and written many at a time",
+}
+
+
+def test_a_state_is_written_by_change_status_alone():
+    guarded = {model.STATUS_FIELD for model in OURS if issubclass(model, Stateful)}
+    found = []
+    for path in sources(".py"):
+        if name_of(path).startswith(tuple(STATE_WRITERS)):
+            continue
+        for call in calls(path):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("update", "bulk_update"):
+                named = {keyword.arg for keyword in call.keywords}
+                if named & guarded:
+                    found.append(f"{name_of(path)}:{call.lineno}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "model", [m for m in OURS if issubclass(m, Stateful)], ids=lambda m: m._meta.label
+)
+def test_every_state_is_in_the_table_of_transitions(model):
+    field = model._meta.get_field(model.STATUS_FIELD)
+    states = {value for value, _label in field.choices}
+    assert set(model.TRANSITIONS) == states
+    assert set().union(*model.TRANSITIONS.values()) <= states
+    assert issubclass(model._meta.get_field("status_changes").related_model, StatusChange)
+
+
+# --- rights -------------------------------------------------------------------------------
+
+WITHOUT_ACCESS = {
+    "base.User": "administrators alone",
+    "base.AuditHead": "internal: the end of the audit chain",
+    "clusters.ClusterCredential": "write-only; asked for through its cluster",
+    "clusters.CollectorLease": "internal: which collector watches what",
+    "clusters.Collector": "internal: living collectors",
+    "clusters.ClusterGroupObjectPermission": "guardian's rows, derived from grants",
+}
+
+
+def test_every_model_says_who_may_see_its_rows():
+    missing = {
+        model._meta.label
+        for model in OURS
+        if not isinstance(getattr(model, "access", None), Access)
+    }
+    assert missing == set(WITHOUT_ACCESS) & {model._meta.label for model in OURS}
+
+
+def test_every_page_of_the_admin_asks_for_object_permissions():
+    others = [
+        model._meta.label
+        for model, page in admin.site._registry.items()
+        if not isinstance(page, ObjectPermissionAdmin)
+    ]
+    assert others == []
+
+
+VIEWSETS_OF_THEIR_OWN = {
+    "manifests": "no model: the services ask for the right on each named cluster",
+    "operation-kinds": "no model: what kinds there are is no secret",
+}
+
+
+def test_every_viewset_asks_for_object_permissions():
+    others = {
+        route.prefix
+        for route in ROUTES
+        if ObjectPermissions not in route.viewset.permission_classes
+    }
+    assert others <= set(VIEWSETS_OF_THEIR_OWN)
+
+
+# --- talking to others --------------------------------------------------------------------
+
+INSECURE = re.compile(
+    r"verify=False|CERT_NONE|shell=True|StrictHostKeyChecking=no|known_hosts=None|AutoAddPolicy"
+)
+INSECURE_ALLOWED = {
+    "clusters/drivers/tls.py": "reads the certificate that is not trusted, to say what is wrong; and "
+    "insecure-skip-tls-verify where a setting allows it",
+}
+
+
+def test_no_certificate_and_no_host_key_goes_unchecked():
+    found = [
+        f"{name_of(path)}: {match.group()}"
+        for path in sources(".py", ".cfg", ".yml")
+        if name_of(path) not in INSECURE_ALLOWED
+        for match in INSECURE.finditer(path.read_text())
+    ]
+    assert found == []
+
+
+def test_every_request_to_others_has_a_timeout():
+    found = []
+    for path in sources(".py"):
+        for call in calls(path):
+            function = ast.unparse(call.func)
+            if function in ("urllib.request.urlopen", "urlopen", "socket.create_connection") or (
+                re.fullmatch(r"(requests|httpx)\.(get|post|put|patch|delete|request)", function)
+            ):
+                named = {keyword.arg for keyword in call.keywords}
+                if "timeout" not in named and len(call.args) < 2:
+                    found.append(f"{name_of(path)}:{call.lineno}")
+    assert found == []
+
+
+# --- pages --------------------------------------------------------------------------------
+
+PAGES = sources(".html", folders=["templates", *PACKAGES])
+ASSETS = sources(".css", ".js", folders=["static"])
+FOREIGN = re.compile(
+    r"""(?:\b(?:src|href|action|srcset|poster)\s*=\s*["']?|url\(["']?|@import\s+["']|"""
+    r"""(?:fetch|EventSource|import)\(\s*["'])\s*(?:https?:)?//""",
+    re.IGNORECASE,
+)
+INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)(?![^>]*type=[\"']application/json)", re.I)
+HANDLER = re.compile(
+    r"\son(?:click|change|load|submit|input|error|keyup|keydown|focus|blur)\s*=", re.I
+)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *ASSETS], ids=name_of)
+def test_nothing_is_loaded_from_another_host(path):
+    assert FOREIGN.findall(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_a_page_has_no_script_of_its_own(path):
+    text = path.read_text()
+    assert INLINE_SCRIPT.findall(text) == []
+    assert HANDLER.findall(text) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_a_page_marks_text_as_safe_only_where_it_is_known_to_be(path):
+    safe = {"templates/account/second_factor_on.html": "the QR code, made by us"}
+    if name_of(path) not in safe:
+        assert "|safe" not in path.read_text()
+
+
+# --- the code itself ----------------------------------------------------------------------
+
+
+def test_no_module_is_named_after_nothing():
+    vague = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert [name_of(path) for path in sources(".py") if path.stem in vague] == []
+
+
+def test_every_command_says_what_it_does():
+    silent = [
+        name
+        for name, app in get_commands().items()
+        if str(app).split(".")[0] in PACKAGES and not load_command_class(str(app), name).help
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX"])
+def test_nothing_is_left_to_do_in_the_code(word):
+    assert [name_of(path) for path in sources(".py", ".html") if word in path.read_text()] == []
