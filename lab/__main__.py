@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from lab import artifacts, binaries, hosts, network, state, system
+from lab import artifacts, binaries, demo, hosts, network, state, system
 from lab.errors import LabError
 from lab.fleet import Lab, podman_is_installed, remove_lab
 from lab.hostimage import ensure_host_image
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     kubeconfig.add_argument("--name", default="demo")
     kubeconfig.add_argument("--cluster", default=CLUSTER)
     add("clean", _clean)
+    add("demo-up", _demo_up)
+    add("demo-down", _demo_down)
     return parser
 
 
@@ -144,6 +146,16 @@ def _clean(_: argparse.Namespace) -> None:
         hosts.remove_containers(containers)
         network.remove_all_networks()
     print(f"Nothing of any lab is left but the cache in {cache_root()}.")
+
+
+def _demo_up(_: argparse.Namespace) -> None:
+    """Do the portal's main job end to end on a lab of its own."""
+    demo.up()
+
+
+def _demo_down(_: argparse.Namespace) -> None:
+    """Remove what the demo made, in the portal and in the lab."""
+    demo.down()
 
 
 def _facts(lab: Lab) -> dict[str, object]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import Lab
+from lab import Lab, site
 from lab.cluster import LabCluster
-from tests.operations.lab.portal import LAB_OVERRIDES, LAB_POLICY, Portal
+from tests.operations.lab.portal import Portal
 
 pytestmark = pytest.mark.lab
 
@@ -24,6 +24,6 @@ def portal(
     with Portal(tmp_path_factory.mktemp("portal")) as portal:
         portal.adopt(
             name=lab_cluster.name, kubeconfig=lab_cluster.kubeconfig, ssh_key=shared_lab.ssh_key,
-            artifact_source=artifact_source, policy=LAB_POLICY, overrides=LAB_OVERRIDES,
+            artifact_source=artifact_source, policy=site.POLICY, overrides=site.OVERRIDES,
         )  # fmt: skip
         yield portal

@@ -17,20 +17,6 @@ from lab.client import PortalClient
 from lab.hosts import Host
 
 ROOT = Path(__file__).resolve().parents[3]
-LAB_POLICY: dict[str, Any] = {
-    "cgroup_v1_allowed": True,
-    "min_memory_mib": 512,
-    "disks_gib": {
-        "/var/lib/containerd": 2,
-        "/var/lib/kubelet": 1,
-        "/var/log": 1,
-        "/usr/local/bin": 1,
-    },
-}
-LAB_OVERRIDES: dict[str, Any] = {
-    "containerd_cni_bin_dir": "/usr/lib/cni",
-    "kubeadm_ignore_preflight_errors": ["all"],
-}
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:

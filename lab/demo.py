@@ -1,0 +1,264 @@
+"""The main job, end to end, through the portal's public API: ``python -m lab demo-up``.
+
+Brings up a lab with a real cluster and two spare machines, starts the portal unless it runs, adopts
+the cluster, registers the machines and scales up; ``demo-down`` removes all of it again.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import site, state
+from lab.client import PortalClient, PortalError
+from lab.cluster import LabCluster
+from lab.errors import LabError
+from lab.fleet import Lab, remove_lab
+from lab.hosts import Host
+
+NAME = "demo"
+ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = f"http://127.0.0.1:{os.environ.get('BEIDOU_PORT', '8000')}"
+_SIGNS = {"succeeded": "✓", "failed": "✗", "partial": "✗", "running": "◐", "canceled": "✗"}
+
+
+def up() -> None:
+    """The whole demo; ``LabError`` says where it stopped."""
+    began = time.monotonic()
+    with _stage("Lab: one cluster, two spare machines"):
+        lab = _lab()
+        cluster, spares = lab.find_cluster(NAME), _spares(lab)
+    with _stage("Portal"):
+        _start_portal(lab)
+        client = PortalClient(ADDRESS, _token(lab))
+    with _stage(f"Adopt the cluster {cluster.name}"):
+        adopted = _adopt(client, lab, cluster)
+    with _stage("Register the machines"):
+        machines = [_register(client, host, adopted["credential"]) for host in spares]
+        _wait(lambda: _are_available(client, machines), "the machines' facts", 90)
+    operation = _scale_up(client, adopted["id"], machines)
+    _show_progress(client, operation["id"])
+    row = client.get(f"operations/{operation['id']}/")
+    if row["status"] != "succeeded":
+        raise LabError(f"The operation ended as {row['status']}: {row['message']}\n{row['page']}")
+    _prove(cluster, spares)
+    print(f"\n{cluster.kubectl('get nodes')}")
+    print(f"Done in {time.monotonic() - began:.0f} s. The operation's page: {row['page']}")
+    print("Remove everything with: make demo-down")
+
+
+def down() -> None:
+    """Take the demo's rows out of the portal, stop the portal if the demo started it, remove the
+    lab."""
+    record = state.find(NAME)
+    if record is None:
+        print("There is no demo.")
+        return
+    lab = Lab.attach(NAME) if record.is_alive() else None
+    if lab is not None:
+        client = PortalClient(ADDRESS, _kept_token(lab))
+        if client.token and client.answers():
+            _forget(client)
+        _stop_portal(lab)
+    remove_lab(record)
+    print("The demo is gone.")
+
+
+# --- lab and portal --------------------------------------------------------------------------
+
+
+def _lab() -> Lab:
+    record = state.find(NAME)
+    if record is not None and record.is_alive():
+        lab = Lab.attach(NAME)
+    else:
+        lab = Lab.start(NAME, keep=True)
+    if NAME not in lab.cluster_names():
+        lab.cluster(NAME, control_planes=1, workers=1)
+    if not _spares(lab):
+        lab.hosts(2, prefix="spare")
+    lab.artifacts()
+    return lab
+
+
+def _spares(lab: Lab) -> list[Host]:
+    return [host for host in lab.find_hosts() if host.name.startswith("spare")]
+
+
+def _start_portal(lab: Lab) -> None:
+    client = PortalClient(ADDRESS, "")
+    if client.answers():
+        return
+    _manage("prepare")
+    said = _manage("ensure_admin")
+    with (lab.folder / "portal.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    (lab.folder / "portal.pid").write_text(str(process.pid))
+    _wait(client.answers, f"the portal (its log: {lab.folder / 'portal.log'})", 120)
+    if "password" in said:
+        print(f"\n    {said.strip()}")
+
+
+def _stop_portal(lab: Lab) -> None:
+    path = lab.folder / "portal.pid"
+    if not path.exists():
+        return
+    with contextlib.suppress(ProcessLookupError):
+        pid = int(path.read_text())
+        os.kill(pid, signal.SIGINT)
+        _wait(lambda: not Path(f"/proc/{pid}").exists(), "the portal to stop", 60)
+
+
+def _token(lab: Lab) -> str:
+    if token := _kept_token(lab):
+        return token
+    token = _manage("create_token", "admin", "--name", "demo").split()[-1]
+    path = lab.folder / "portal.token"
+    path.touch(mode=0o600)
+    path.write_text(token)
+    return token
+
+
+def _kept_token(lab: Lab) -> str:
+    path = lab.folder / "portal.token"
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _manage(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        raise LabError(f"manage.py {arguments[0]} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+# --- the main job ----------------------------------------------------------------------------
+
+
+def _adopt(client: PortalClient, lab: Lab, cluster: LabCluster) -> dict[str, Any]:
+    row = client.first(f"clusters/?name={cluster.name}")
+    if row is None:
+        row = client.post("clusters/", {"name": cluster.name, "kubeconfig": cluster.kubeconfig})
+    credential = client.first("ssh-credentials/?search=demo")
+    if credential is None:
+        credential = client.post(
+            "ssh-credentials/", {"name": "demo", "user": "root", "private_key": lab.ssh_key}
+        )
+    client.patch(
+        f"operation-settings/{row['id']}/",
+        {
+            "artifact_source": lab.artifacts().url,
+            "credential": credential["id"],
+            "policy": site.POLICY,
+            "overrides": site.OVERRIDES,
+        },
+    )
+    return {"id": row["id"], "credential": credential["id"]}
+
+
+def _register(client: PortalClient, host: Host, credential: int) -> int:
+    row = client.first(f"machines/?address={host.address}")
+    if row is None:
+        row = client.post(
+            "machines/",
+            {"address": host.address, "hostname": host.name, "credential": credential},
+        )
+    return int(row["id"])
+
+
+def _are_available(client: PortalClient, machines: list[int]) -> bool:
+    states = {client.get(f"machines/{key}/")["state"] for key in machines}
+    if "in_service" in states:
+        raise LabError("The demo ran already; remove it first with `make demo-down`.")
+    return states == {"available"}
+
+
+def _scale_up(client: PortalClient, cluster: int, machines: list[int]) -> dict[str, Any]:
+    body = {
+        "kind": "ScaleUp",
+        "cluster": cluster,
+        "machines": machines,
+        "reason": "the demo",
+    }
+    return dict(client.post("operations/", body))
+
+
+def _show_progress(client: PortalClient, operation: int) -> None:
+    """A bar that moves with the cells of the matrix that are done."""
+    began, last = time.monotonic(), ""
+    while True:
+        row = client.get(f"operations/{operation}/")
+        cells = [cell for member in row["machines"] for cell in member["cells"]]
+        done = sum(cell["status"] in ("succeeded", "skipped", "failed") for cell in cells)
+        width = 24 * done // max(len(cells), 1)
+        steps = " ".join(f"{_SIGNS.get(s['status'], '○')} {s['name']}" for s in row["steps"])
+        line = (
+            f"  Scale up  [{'█' * width}{'░' * (24 - width)}] {done}/{len(cells)}  {steps}"
+            f"  {time.monotonic() - began:3.0f} s"
+        )
+        if sys.stdout.isatty():
+            print(f"\r{line}\x1b[K", end="", flush=True)
+        elif steps != last:
+            print(line, flush=True)
+        last = steps
+        if row["status"] in ("succeeded", "partial", "failed", "canceled"):
+            print()
+            return
+        time.sleep(0.3)
+
+
+def _prove(cluster: LabCluster, spares: list[Host]) -> None:
+    """Ask the real cluster, not the portal."""
+    for host in spares:
+        line = cluster.kubectl(f"get node {host.name} --no-headers")
+        if " Ready " not in f"{line} ":
+            raise LabError(f"Node {host.name} is not Ready and schedulable: {line.strip()}")
+
+
+def _forget(client: PortalClient) -> None:
+    row = client.first(f"clusters/?name={NAME}")
+    if row is not None:
+        client.request("DELETE", f"clusters/{row['id']}/?confirm={NAME}")
+    for machine in client.get("machines/?search=spare")["results"]:
+        with contextlib.suppress(PortalError):
+            client.request("DELETE", f"machines/{machine['id']}/")
+    credential = client.first("ssh-credentials/?search=demo")
+    if credential is not None:
+        with contextlib.suppress(PortalError):
+            client.request("DELETE", f"ssh-credentials/{credential['id']}/")
+
+
+# --- the terminal ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stage(title: str) -> Iterator[None]:
+    print(f"  {title} …", end="", flush=True)
+    began = time.monotonic()
+    yield
+    print(f" {time.monotonic() - began:.1f} s", flush=True)
+
+
+def _wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"Waited {seconds:.0f} s in vain for {what}.")
+        time.sleep(0.3)
