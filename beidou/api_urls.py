@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 from beidou.base.api import people
 from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
+from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
 from operations.api.manifests import ManifestViewSet
 from operations.api.settings import ClusterSettingsViewSet
 from operations.api.views import KindViewSet, OperationViewSet
@@ -16,6 +17,9 @@ router.register("tokens", people.TokenViewSet, basename="token")
 router.register("users", people.UserViewSet, basename="user")
 router.register("teams", people.TeamViewSet, basename="team")
 router.register("audit", people.AuditViewSet, basename="audit")
+router.register("clusters", ClusterViewSet, basename="cluster")
+router.register("nodes", NodeViewSet, basename="node")
+router.register("grants", GrantViewSet, basename="clustergrant")
 router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")

@@ -6,6 +6,7 @@ exact one, an amount its unit.  Widths are SVG attributes, because the Content-S
 forbids inline styles.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -158,7 +159,11 @@ def share(used: float, total: float) -> int | None:
     return round(100 * used / total) if total > 0 else None
 
 
-_UNITS = {"cpu": cores, "bytes": byte_size}
+def _count(amount: float) -> str:
+    return _number(amount, 0)
+
+
+_UNITS: dict[str, Callable[[float], str]] = {"cpu": cores, "bytes": byte_size}
 
 
 def usage_bar(
@@ -172,7 +177,7 @@ def usage_bar(
     percent = share(used, total)
     if percent is None:
         return format_html('<span class="bd-bar-none">{}</span>', NOTHING)
-    write = _UNITS.get(unit, lambda amount: _number(float(amount or 0), 0))
+    write = _UNITS.get(unit, _count)
     what = _("%(used)s of %(total)s") % {"used": write(used), "total": write(total)}
     level = "stale" if stale else "bad" if percent > 95 else "warning" if percent > 80 else "good"
     words = f"{label}: {what}" if label else what

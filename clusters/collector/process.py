@@ -45,9 +45,7 @@ class DatabaseThread(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="writer")
 
-    def submit(  # type: ignore[override] # the base's signature is of generic functions
-        self, function: Callable[..., T], /, *args: object, **kwargs: object
-    ) -> "Future[T]":
+    def submit(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> "Future[T]":
         return super().submit(_with_database, partial(function, *args, **kwargs))
 
 

@@ -1,0 +1,1 @@
+"""Clusters, nodes and grants over HTTP; what a page can do, a program can."""

@@ -1,0 +1,89 @@
+"""By what lists of clusters, nodes and grants can be narrowed; pages use the same conditions."""
+
+from typing import Any
+
+from django.db.models import QuerySet, TextField
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
+from django_filters import rest_framework as filters
+
+from clusters.models import Cluster, ClusterGrant, Node
+
+
+def with_label(queryset: QuerySet[Any], label: str) -> QuerySet[Any]:
+    """Rows whose ``labels`` hold ``key=value``, or ``key`` with any value."""
+    key, equals, value = label.partition("=")
+    rows = queryset.annotate(_label=Cast(KeyTextTransform(key, "labels"), TextField()))
+    narrowed: QuerySet[Any] = (
+        rows.filter(_label=value) if equals else rows.filter(_label__isnull=False)
+    )
+    return narrowed
+
+
+def with_role(queryset: QuerySet[Node], role: str) -> QuerySet[Node]:
+    """Nodes with a role; ``none`` for those without any (JSON arrays differ between databases)."""
+    rows = queryset.annotate(_roles=Cast("roles", TextField()))
+    if role == "none":
+        return rows.filter(_roles="[]")
+    return rows.filter(_roles__contains=f'"{role}"')
+
+
+class ClusterFilter(filters.FilterSet):
+    label = filters.CharFilter(method="filter_label", label="`key=value`, or `key` with any value.")
+
+    class Meta:
+        model = Cluster
+        fields = {
+            "name": ["exact", "in", "startswith"],
+            "environment": ["exact", "in"],
+            "region": ["exact"],
+            "health": ["exact", "in"],
+            "phase": ["exact", "in"],
+            "type": ["exact"],
+            "team": ["exact"],
+            "version": ["exact", "startswith"],
+        }
+
+    def filter_label(self, queryset: QuerySet[Cluster], name: str, value: str) -> QuerySet[Cluster]:
+        return with_label(queryset, value)
+
+
+class NodeFilter(filters.FilterSet):
+    label = filters.CharFilter(method="filter_label", label="`key=value`, or `key` with any value.")
+    role = filters.CharFilter(
+        method="filter_role", label="A role such as `control-plane`; `none` for plain workers."
+    )
+    address = filters.CharFilter(method="filter_address", label="Internal address, whole.")
+
+    class Meta:
+        model = Node
+        fields = {
+            "cluster": ["exact", "in"],
+            "cluster__name": ["exact"],
+            "name": ["exact", "in", "startswith"],
+            "is_ready": ["exact"],
+            "unschedulable": ["exact"],
+            "kubelet_version": ["exact"],
+            "system_uuid": ["exact"],
+        }
+
+    def filter_label(self, queryset: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        return with_label(queryset, value)
+
+    def filter_role(self, queryset: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        return with_role(queryset, value)
+
+    def filter_address(self, queryset: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        return queryset.filter(internal_ip=value)
+
+
+class GrantFilter(filters.FilterSet):
+    class Meta:
+        model = ClusterGrant
+        fields = {
+            "team": ["exact"],
+            "team__name": ["exact"],
+            "cluster": ["exact"],
+            "role": ["exact"],
+            "label": ["exact"],
+        }

@@ -1,0 +1,47 @@
+"""Querysets for lists: what they show beside the row, and without what they need not read."""
+
+from typing import TypeVar
+
+from django.db.models import Count, F, Model, Q, QuerySet
+
+from clusters.models import Cluster, Node
+
+Row = TypeVar("Row", bound=Model)
+# Operations are an app above this one: known by the name of the relation and their words alone.
+ACTIVE_OPERATIONS = ("waiting", "running", "paused", "canceling")
+_HEAVY = ("components", "capabilities", "workloads")
+
+
+def with_running_operations(rows: QuerySet[Cluster]) -> QuerySet[Cluster]:
+    """Adds ``operations_running``."""
+    active = Q(operations__status__in=ACTIVE_OPERATIONS)
+    return rows.annotate(operations_running=Count("operations", filter=active, distinct=True))
+
+
+def with_credential(rows: QuerySet[Cluster]) -> QuerySet[Cluster]:
+    """Adds what may be told of the credential, without reading the secret."""
+    return rows.annotate(
+        credential_subject=F("credential__subject"),
+        credential_expires_at=F("credential__expires_at"),
+    )
+
+
+def slim_clusters(rows: QuerySet[Cluster]) -> QuerySet[Cluster]:
+    """Without the documents that only the cluster's own page shows."""
+    return rows.defer(*_HEAVY)
+
+
+def slim_nodes(rows: QuerySet[Node]) -> QuerySet[Node]:
+    """With the cluster's name and freshness, without the node's documents."""
+    return rows.select_related("cluster").defer(
+        "annotations",
+        "labels",
+        "addresses",
+        "conditions",
+        "taints",
+        "resources",
+        "pod_cidrs",
+        "cluster__description",
+        "cluster__labels",
+        *(f"cluster__{name}" for name in _HEAVY),
+    )
