@@ -15,43 +15,49 @@ from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
 from operations.services import finish
 
-_BATCH = 500
-
 
 def dispatch() -> int:
-    """Start every waiting operation that may start; returns how many."""
-    started = 0
+    """Start every waiting operation that may start; returns how many.
+
+    Costs three cheap queries while nothing can start, however many wait.
+    """
     limits = dict(
         ClusterSettings.objects.filter(limit__isnull=False).values_list("cluster_id", "limit")
     )
     used = _slots_in_use()
+    started = 0
+    left: set[int] = set()
     waiting = Operation.objects.filter(status=Operation.Status.WAITING).order_by("id")
-    for operation in waiting[:_BATCH]:
-        limit = limits.get(operation.cluster_id, settings.OPERATIONS_PER_CLUSTER)
-        taken = used.setdefault(operation.cluster_id, {})
-        if not kinds.get(operation.kind).mutating:
-            started += _start(operation, slot=None)
-            continue
-        free = next((slot for slot in range(limit) if slot not in taken), None)
-        if free is None:
-            _say_what_it_waits_for(operation, sorted(taken.values()))
-        elif _start(operation, slot=free):
-            taken[free] = operation.name
-            started += 1
+    for key, cluster, kind, waits in list(
+        waiting.values_list("pk", "cluster_id", "kind", "waiting_for")
+    ):
+        slot = None
+        if kinds.get(kind).mutating:
+            taken = used.setdefault(cluster, set())
+            limit = limits.get(cluster, settings.OPERATIONS_PER_CLUSTER)
+            slot = next((number for number in range(limit) if number not in taken), None)
+            if slot is None:
+                if not waits:
+                    left.add(cluster)
+                continue
+            taken.add(slot)
+        started += _start(key, slot=slot)
+    for cluster in left:
+        _say_what_they_wait_for(cluster, limits.get(cluster, settings.OPERATIONS_PER_CLUSTER))
     return started
 
 
-def _slots_in_use() -> dict[int, dict[int, str]]:
-    """cluster -> slot -> name of the operation that holds it."""
-    used: dict[int, dict[int, str]] = {}
-    for cluster, slot, name in Operation.objects.filter(slot__isnull=False).values_list(
-        "cluster_id", "slot", "name"
+def _slots_in_use() -> dict[int, set[int]]:
+    used: dict[int, set[int]] = {}
+    for cluster, slot in Operation.objects.filter(slot__isnull=False).values_list(
+        "cluster_id", "slot"
     ):
-        used.setdefault(cluster, {})[slot] = name
+        used.setdefault(cluster, set()).add(slot)
     return used
 
 
-def _start(operation: Operation, *, slot: int | None) -> bool:
+def _start(key: int, *, slot: int | None) -> bool:
+    operation = Operation.objects.select_related("cluster").get(pk=key)
     try:
         with transaction.atomic():
             change_status(
@@ -71,9 +77,8 @@ def _start(operation: Operation, *, slot: int | None) -> bool:
     return True
 
 
-def _say_what_it_waits_for(operation: Operation, holders: list[str]) -> None:
-    text = f"a free slot on {operation.cluster}; running: {', '.join(holders)}"[:300]
-    if operation.waiting_for != text:
-        Operation.objects.filter(pk=operation.pk, status=Operation.Status.WAITING).update(
-            waiting_for=text
-        )
+def _say_what_they_wait_for(cluster: int, limit: int) -> None:
+    """Which operations hold the slots changes all the time, so only the rule is written down."""
+    Operation.objects.filter(
+        cluster=cluster, status=Operation.Status.WAITING, waiting_for=""
+    ).update(waiting_for=f"one of the {limit} slots for changes on its cluster")

@@ -100,11 +100,12 @@ def test_more_operations_than_the_limit_wait_and_say_for_what(
     toy, begin, machines, cluster_a, control
 ):
     ClusterSettings.objects.create(cluster=cluster_a, limit=1)
-    first, second = begin(machines=machines[:1]), begin(machines=machines[1:2])
+    begin(machines=machines[:1])
+    second = begin(machines=machines[1:2])
     control(dispatch.dispatch)
     second.refresh_from_db()
     assert second.status == Operation.Status.WAITING
-    assert second.waiting_for == f"a free slot on cluster-a; running: {first.name}"
+    assert second.waiting_for == "one of the 1 slots for changes on its cluster"
 
 
 def test_the_next_operation_starts_when_one_ends(toy, begin, machines, cluster_a, work):
@@ -136,3 +137,32 @@ def test_the_database_gives_a_slot_away_once(toy, cluster_a):
 def test_a_role_that_the_kind_does_not_know_is_refused(toy, begin, machines):
     with pytest.raises(InvalidInput, match="knows the roles Compute"):
         begin(roles={machines[0].pk: "Etcd"})
+
+
+def test_many_waiting_operations_cost_no_more_queries(
+    toy, begin, machines, cluster_a, control, django_assert_max_num_queries
+):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    begin(machines=machines[:1])
+    control(dispatch.dispatch)
+    Operation.objects.bulk_create(
+        Operation(name=f"more-{i}", kind="Toy", cluster=cluster_a, waiting_for="x")
+        for i in range(300)
+    )
+    with django_assert_max_num_queries(4):
+        dispatch.dispatch()
+
+
+def test_a_full_cluster_does_not_starve_another(
+    toy, begin, machines, cluster_a, cluster_b, admin, control
+):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    begin(machines=machines[:1])
+    control(dispatch.dispatch)
+    Operation.objects.bulk_create(
+        Operation(name=f"more-{i}", kind="Toy", cluster=cluster_a) for i in range(600)
+    )
+    other = begin(machines=machines[1:2], cluster=cluster_b, acting_user=admin)
+    control(dispatch.dispatch)
+    other.refresh_from_db()
+    assert other.status == Operation.Status.RUNNING
