@@ -1,0 +1,45 @@
+"""Run all measures, or those named: ``python -m bench [output latency lists inventory scale_up]``.
+
+Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
+one run.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+from bench import environment
+from bench.report import Measure
+
+
+def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
+    from bench import inventory, latency, lists, output, scale_up  # noqa: PLC0415  need Django set up
+
+    return {
+        "output": output.run,
+        "latency": latency.run,
+        "lists": lists.run,
+        "inventory": inventory.run,
+        "scale_up": scale_up.run,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*")
+    names = parser.parse_args().names
+    missed = 0
+    with environment.portal_settings():
+        measures = _measures()
+        unknown = set(names) - set(measures)
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(measures)}")
+        for name in names or measures:
+            for measure in measures[name]():
+                print(measure, flush=True)
+                missed += measure.holds is False
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
