@@ -164,7 +164,7 @@ def _facts(lab: Lab) -> dict[str, object]:
     return {
         "name": lab.name,
         "gateway": lab.gateway,
-        "artifacts": lab.artifacts().url,
+        "artifacts": lab.artifacts().url if lab.is_serving_artifacts() else None,
         "ssh_key": lab.ssh_key,
         "hosts": [
             {"name": host.name, "address": host.address, "host_key": host.host_key}
@@ -184,7 +184,9 @@ def _facts(lab: Lab) -> dict[str, object]:
 
 
 def _describe(lab: Lab) -> str:
-    lines = [f"Lab {lab.name}", f"  artifacts  {lab.artifacts().url}"]
+    lines = [f"Lab {lab.name}"]
+    if lab.is_serving_artifacts():
+        lines.append(f"  artifacts  {lab.artifacts().url}")
     for name in lab.cluster_names():
         one = lab.find_cluster(name)
         lines.append(f"  cluster    {name} {one.version} {one.server}")

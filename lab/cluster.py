@@ -7,7 +7,7 @@ configuration, kube-proxy's mode) fits the lab's hosts, so an ordinary ``kubeadm
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,7 @@ failCgroupV1: false
 failSwapOn: false
 featureGates: {{KubeletInUserNamespace: true}}
 localStorageCapacityIsolation: false
+{kubelet}
 ---
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -193,6 +194,7 @@ class ClusterPlan:
     pod_subnet: str
     service_subnet: str
     folder: Path
+    kubelet: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hosts(self) -> list[Host]:
@@ -266,6 +268,7 @@ def _init(plan: ClusterPlan, first: Host) -> str:
         version=plan.release.version,
         pod_subnet=plan.pod_subnet,
         service_subnet=plan.service_subnet,
+        kubelet="\n".join(f"{name}: {value}" for name, value in plan.kubelet.items()),
     )
     first.write("/etc/kubernetes/lab-init.yaml", config)
     first.run(

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,12 @@ log = logging.getLogger("lab")
 ARTIFACT_PORT = 8080
 PARALLEL_BOOTS = 4
 CHROMIUM = "/usr/bin/chromium"
+
+CALM_KUBELET = {
+    "nodeStatusUpdateFrequency": "60s",
+    "syncFrequency": "5m",
+    "housekeepingInterval": "60s",
+}
 
 BACK_ENDS: dict[str, Callable[[state.LabRecord, str], Endpoint]] = {
     "postgres": start_postgres,
@@ -115,8 +121,8 @@ class Lab:
         return self._boot([f"{prefix}-{number}" for number in range(1, count + 1)])
 
     def find_hosts(self) -> list[Host]:
-        """All running hosts of this lab, whoever started them."""
-        return hosts.find_hosts(self.name)
+        """All hosts of this lab, running or not, whoever started them."""
+        return hosts.find_hosts(self._record)
 
     def _boot(self, names: Sequence[str]) -> list[Host]:
         self._ensure_network()
@@ -140,8 +146,13 @@ class Lab:
         control_planes: int = 1,
         workers: int = 1,
         version: str = DEFAULT_MINOR,
+        kubelet: Mapping[str, str] | None = None,
     ) -> LabCluster:
-        """Make a kubeadm cluster on new hosts named after it; returns when all of it is ready."""
+        """Make a kubeadm cluster on new hosts named after it; returns when all of it is ready.
+
+        ``kubelet`` adds settings to every kubelet's configuration, also of machines that join
+        later; CALM_KUBELET makes twenty of them bearable on two cores.
+        """
         chosen = release(version)
         source = self.artifacts(version)
         control_names = [f"{name}-control-{number + 1}" for number in range(control_planes)]
@@ -156,6 +167,7 @@ class Lab:
             pod_subnet=f"10.{128 + index}.0.0/16",
             service_subnet=f"10.{192 + index}.0.0/16",
             folder=self._cluster_folder(name),
+            kubelet=kubelet or {},
         )
         log.info("Making cluster %s (Kubernetes %s).", name, chosen.version)
         made = cluster.create_cluster(plan, source, self._kubectl(chosen.version))
@@ -198,14 +210,14 @@ class Lab:
         if not (folder / "cluster.json").exists():
             raise LabError(f"The lab {self.name} has no cluster {name}.")
         record = json.loads((folder / "cluster.json").read_text())
-        running = {host.name: host for host in self.find_hosts()}
+        existing = {host.name: host for host in self.find_hosts()}
         return LabCluster(
             name=name,
             version=record["version"],
             server=record["server"],
             kubeconfig_path=folder / "kubeconfig",
             kubectl_path=self._kubectl(record["version"]),
-            nodes=[running[node] for node in record["nodes"].split() if node in running],
+            nodes=[existing[node] for node in record["nodes"].split() if node in existing],
         )
 
     def cluster_names(self) -> list[str]:
@@ -231,6 +243,10 @@ class Lab:
 
     # Artifacts
 
+    def is_serving_artifacts(self) -> bool:
+        """Whether ``artifacts`` has been called in this lab."""
+        return (self.folder / "artifacts").exists()
+
     def artifacts(self, *versions: str) -> ArtifactServer:
         """Serve what hosts install from; the same server at each call.
 
@@ -240,7 +256,7 @@ class Lab:
         root = self.folder / "artifacts"
         wanted = [release(version) for version in (DEFAULT_MINOR, *versions)]
         with self._lock, locked("artifacts", folder=self.folder):
-            is_served = root.exists()
+            is_served = self.is_serving_artifacts()
             for one in (*wanted, *artifacts.built_releases()):
                 artifacts.add_release(root, one)
             if not is_served:

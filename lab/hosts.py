@@ -4,8 +4,9 @@ Podman is only the hypervisor here.  Whatever the product does with a host it do
 ``Host.run`` is the remote console with which tests look and break things.
 """
 
+import json
 import socket
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from lab.errors import LabError
@@ -82,8 +83,6 @@ class Host:
             "--name", container,
             "--hostname", name,
             "--label", f"{LABEL}={record.name}",
-            "--label", f"{LABEL}-host={name}",
-            "--label", f"{LABEL}-address={address}",
             "--network", network_name(record),
             "--ip", address,
             "--mac-address", _mac(address),
@@ -106,27 +105,26 @@ class Host:
         )  # fmt: skip
         host = cls(name=name, address=address, container=container, host_key=key.strip())
         wait_for_port(address, host.ssh_port, name)
+        _write(record, host)
         return host
 
 
-def find_hosts(lab_name: str) -> list[Host]:
-    """The hosts of a lab that run now, as another process started them."""
-    line = (
-        f'{{{{.Names}}}}\t{{{{index .Labels "{LABEL}-host"}}}}\t'
-        f'{{{{index .Labels "{LABEL}-address"}}}}'
-    )
-    listing = run(
-        "podman", "ps", "--filter", "status=running", "--filter", f"label={LABEL}={lab_name}",
-        "--format", line,
-    )  # fmt: skip
-    found = []
-    for container, name, address in (row.split("\t") for row in listing.splitlines()):
-        key = run(
-            "podman", "exec", container, "cut", "-d ", "-f1,2",
-            "/etc/ssh/ssh_host_ed25519_key.pub",
-        )  # fmt: skip
-        found.append(Host(name=name, address=address, container=container, host_key=key.strip()))
-    return found
+def find_hosts(record: LabRecord) -> list[Host]:
+    """The hosts of a lab that have booted once, running or not, whoever started them."""
+    label = f"label={LABEL}={record.name}"
+    existing = run("podman", "ps", "--all", "--filter", label, "--format", "{{.Names}}").split()
+    written = sorted((record.folder / "hosts").glob("*.json"), key=lambda one: one.stat().st_mtime)
+    hosts = [Host(**json.loads(path.read_text())) for path in written]
+    return [host for host in hosts if host.container in existing]
+
+
+def _write(record: LabRecord, host: Host) -> None:
+    """Write a host down for other processes; the file appears complete."""
+    folder = record.folder / "hosts"
+    folder.mkdir(exist_ok=True)
+    new = folder / f"{host.name}.new"
+    new.write_text(json.dumps(asdict(host)))
+    new.rename(folder / f"{host.name}.json")
 
 
 def remove_hosts(lab_name: str) -> None:
