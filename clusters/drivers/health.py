@@ -19,7 +19,6 @@ from clusters.drivers.transport import Transport
 # Leader leases are renewed every 2 s; clocks of two machines may differ a little.
 LEASE_AGE_LIMIT = timedelta(seconds=90)
 _LEASED = ("kube-controller-manager", "kube-scheduler")
-_STATIC = ("etcd", "kube-apiserver", *_LEASED)
 _NETWORKS = re.compile(
     r"calico|canal|cilium|flannel|weave|antrea|kube-router|kindnet|ovn|ovs|aws-node|terway"
     r"|(^|-)cni(-|$)"
@@ -141,17 +140,17 @@ def _control_plane(transport: Transport, api_server: ComponentHealth) -> list[Co
     except PermanentError as error:
         why = error.message
     found = []
-    for name in _STATIC:
+    # The API server's own pods would say less than its checks do.
+    for name in ("etcd", *_LEASED):
         own = [pod for pod in pods if (pod.metadata.labels or {}).get("component") == name]
         if own:
             ready = sum(pod.is_ready for pod in own)
             found.append(_counted(name, ready=ready, desired=len(own)))
         elif name in _LEASED:
             found.append(_leased(transport, name, why))
-        elif name == "etcd":
+        else:
             found.append(_etcd_by_api_server(api_server, why))
-    # The API server's own pods say less than its checks do.
-    return [item for item in found if item.name != "kube-apiserver"]
+    return found
 
 
 def _etcd_by_api_server(api_server: ComponentHealth, why: str) -> ComponentHealth:
@@ -188,7 +187,6 @@ def _dns(transport: Transport) -> ComponentHealth:
         return _unknown("coredns", "There is no Deployment labelled k8s-app=kube-dns.")
     desired = sum(1 if item.spec.replicas is None else item.spec.replicas for item in found)
     ready = sum(item.status.ready_replicas for item in found)
-    # Fewer than wanted still resolve names; none, or none wanted, do not.
     return _counted("coredns", ready=ready, desired=desired)
 
 

@@ -68,14 +68,12 @@ class Transport:
         accept: str = JSON,
         accept_statuses: tuple[int, ...] = (),
         secrets: tuple[str, ...] = (),
-        timeout: float | None = None,
     ) -> bytes:
         """The body of a successful answer; ExternalError for everything else.
 
         ``action`` completes "could not …" in messages; ``secrets`` never appear in them;
         ``accept_statuses`` are further HTTP statuses whose body the caller wants to read.
         """
-        limit = timeout or self.timeout
         begun = time.monotonic()
         url = self.connection.server + path + (f"?{urlencode(query)}" if query else "")
         try:
@@ -84,12 +82,12 @@ class Transport:
                 url,
                 headers={**self._headers, "Accept": accept, "Content-Type": content_type},
                 body=None if body is None else msgspec.json.encode(body),
-                timeout=urllib3.Timeout(total=limit),
+                timeout=urllib3.Timeout(total=self.timeout),
                 preload_content=False,
             )
             good = 200 <= response.status < 300 or response.status in accept_statuses
             limit_bytes = LARGEST_ANSWER_BYTES if good else LARGEST_REFUSAL_BYTES
-            data = _read(response, until=begun + limit, at_most=limit_bytes)
+            data = _read(response, until=begun + self.timeout, at_most=limit_bytes)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise errors.from_connection_failure(
                 error,
@@ -97,7 +95,7 @@ class Transport:
                 action=action,
                 address=self.connection.address,
                 seconds=time.monotonic() - begun,
-                timeout=limit,
+                timeout=self.timeout,
             ) from error
         if good and len(data) <= LARGEST_ANSWER_BYTES:
             return data

@@ -142,16 +142,18 @@ async def list_and_watch(
             try:
                 if not position:
                     items, position = await _list(api, resource)
-                    contact, failures = datetime.now(UTC), 0
+                    contact = datetime.now(UTC)
                     yield Listed(items, position)
                 async with aclosing(_watch(api, resource, position)) as changes:
                     async for change in changes:
-                        contact, failures = datetime.now(UTC), 0
-                        if watching:
-                            delays.reset()  # the first is only the opening of the watch
+                        contact = datetime.now(UTC)
+                        if watching:  # the first is only the opening of the watch
+                            failures = 0
+                            delays.reset()
                         watching = True
                         position = _position(change)
                         yield change
+                failures = 0
                 if time.monotonic() - begun < 1:
                     await delays.wait()  # ended by a server that ends watches at once
             except errors.Gone:

@@ -222,6 +222,17 @@ def test_a_cluster_that_comes_back_is_followed_from_where_it_was(api: FakeKubeAp
     assert len([r for r in api.requests if "watch" not in r.query]) == 1
 
 
+def test_a_stream_that_breaks_again_and_again_is_reported(api: FakeKubeApi):
+    trouble = event("ERROR", {"kind": "Status", "code": 500, "message": "no watch for you"})
+    script(api, [list_reply([])], [Stream(trouble) for _ in range(3)])
+
+    async def scenario(follower: Follower) -> None:
+        gone = await follower.until(Disconnected)
+        assert gone.error.message.endswith("answered HTTP 500: no watch for you.")
+
+    follow(api.connection(), scenario)
+
+
 def test_a_closed_port_is_reported_and_followed_when_it_opens(api: FakeKubeApi):
     connection, port = api.connection(), api.port
     api.stop()
