@@ -1,16 +1,16 @@
-"""The lab's command: ``python -m lab setup|build|up|down|status|kubeconfig|clean``."""
+"""The lab's command: ``python -m lab setup|build|up|down|status|clean|demo-up|…``."""
 
 import argparse
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable
 
-from lab import artifacts, binaries, demo, hosts, network, state, system
+from lab import artifacts, binaries, demo, hostimage, hosts, images, network, state, system
 from lab.errors import LabError
 from lab.fleet import Lab, podman_is_installed, remove_lab
-from lab.hostimage import ensure_host_image
 from lab.network import LABEL
 from lab.paths import cache_root
 from lab.process import run
@@ -26,6 +26,8 @@ def main() -> int:
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
+    except KeyboardInterrupt:
+        return 130
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     kubeconfig.add_argument("--name", default="demo")
     kubeconfig.add_argument("--cluster", default=CLUSTER)
     add("clean", _clean)
+    add("prune", _prune)
     add("demo-up", _demo_up)
     add("demo-down", _demo_down)
     return parser
@@ -83,13 +86,13 @@ def _setup(options: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     """Build and cache programs, images and the host image; quick when they are there."""
-    images = {f"artifacts-{minor}": one for minor, one in RELEASES.items()}
-    for name in options.only or [*binaries.COMPONENTS, *images, "host-image"]:
+    sources = {f"artifacts-{minor}": one for minor, one in RELEASES.items()}
+    for name in options.only or [*binaries.COMPONENTS, *sources, "host-image"]:
         started = time.monotonic()
         if name == "host-image":
-            result = ensure_host_image()
-        elif name in images:
-            result = str(artifacts.ensure_release(images[name]))
+            result = hostimage.ensure_host_image()
+        elif name in sources:
+            result = str(artifacts.ensure_release(sources[name]))
         else:
             result = str(binaries.ensure_component(name))
         print(f"{name:16} {time.monotonic() - started:7.1f} s  {result}")
@@ -156,6 +159,20 @@ def _demo_up(_: argparse.Namespace) -> None:
 def _demo_down(_: argparse.Namespace) -> None:
     """Remove what the demo made, in the portal and in the lab."""
     demo.down()
+
+
+def _prune(_: argparse.Namespace) -> None:
+    """Remove from the cache what this checkout does not use; other checkouts build it anew."""
+    used = {component.folder() for component in binaries.COMPONENTS.values()}
+    used |= {artifacts.release_folder(one) for one in artifacts.built_releases()}
+    used.add(images.busybox_folder())
+    for folder in [*cache_root().glob("bin/*"), *cache_root().glob("artifacts/*")]:
+        if folder not in used:
+            shutil.rmtree(folder)
+            print(f"Removed {folder}.")
+    if podman_is_installed():
+        for name in hostimage.remove_unused_images():
+            print(f"Removed {name}.")
 
 
 def _facts(lab: Lab) -> dict[str, object]:

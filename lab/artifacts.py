@@ -18,6 +18,7 @@ IMAGES = "images.tar"
 CONTROL_PLANE_IMAGES = "control-plane-images.tar"
 PROBE_IMAGE = f"{REGISTRY}/beidou/probe:1"
 CNI_IMAGE = f"{REGISTRY}/lab-cni:1"
+OTHER_COMPONENTS = ("etcd", "etcdctl", "etcdutl", "coredns")
 _RECIPE = "2"
 
 
@@ -34,16 +35,22 @@ def release_path(release: KubernetesRelease) -> str:
     return f"kubernetes/{release.version}/{ARCHITECTURE}"
 
 
+def release_folder(release: KubernetesRelease) -> Path:
+    """The cache's folder of a release, whether it is there or not."""
+    components = [f"kubernetes-{release.minor}", *OTHER_COMPONENTS]
+    folders = [binaries.COMPONENTS[name].folder().name for name in components]
+    key = content_key(_RECIPE, *folders)
+    return cache_root() / "artifacts" / f"{release.version}-{key}"
+
+
 def ensure_release(release: KubernetesRelease) -> Path:
     """Return the folder with everything a host needs of one release, making it if needed."""
-    kubernetes = binaries.kubernetes_folder(release)
-    others = [binaries.ensure_binary(name) for name in ("etcd", "etcdctl", "etcdutl", "coredns")]
-    key = content_key(_RECIPE, kubernetes.name, *(path.parent.name for path in others))
-    folder = cache_root() / "artifacts" / f"{release.version}-{key}"
+    folder = release_folder(release)
     if folder.exists():
         return folder
     with locked(f"artifacts-{release.version}"):
         if not folder.exists():
+            kubernetes = binaries.kubernetes_folder(release)
             log.info("Making the artifacts of Kubernetes %s.", release.version)
             with building(folder) as target:
                 _fill(release, kubernetes, target)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.paths import cache_root, content_key, locked
-from lab.process import run, run_logged
+from lab.process import run, run_logged, status_of
 
 log = logging.getLogger("lab")
 
@@ -76,6 +76,19 @@ def ensure_host_image() -> str:
                 timeout=300,
             )  # fmt: skip
     return name
+
+
+def remove_unused_images() -> list[str]:
+    """Remove images of other recipes; those that a host runs from stay."""
+    removed = []
+    listing = run("podman", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    for name in sorted(listing, key=lambda one: "base" in one):  # a base after what stands on it
+        is_ours = name.startswith(("localhost/beidou-lab-host:", "localhost/beidou-lab-base:"))
+        if is_ours and name not in (image_name(), base_name()):
+            status, _ = status_of("podman", "rmi", name, timeout=120)
+            if status == 0:
+                removed.append(name)
+    return removed
 
 
 def _exists(name: str) -> bool:

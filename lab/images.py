@@ -151,13 +151,17 @@ def kube_proxy_image(name: str, kube_proxy: Path) -> Image:
     )
 
 
+def busybox_folder() -> Path:
+    return cache_root() / "bin" / "busybox"
+
+
 def ensure_busybox() -> Path:
     """Debian's dynamic busybox, unpacked into the cache.
 
     The static one, which may be installed, crashes as soon as it looks up a name; both cannot be
     installed at once.
     """
-    folder = cache_root() / "bin" / "busybox"
+    folder = busybox_folder()
     with locked("busybox"):
         if not folder.exists():
             with building(folder) as target:
