@@ -1,0 +1,99 @@
+"""All differences of the fleet in one list, judged one by one or many at once."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from beidou.base import display, permissions
+from beidou.base.admin import ReadOnlyAdmin, confirm_action
+from beidou.base.errors import BeidouError
+from machines.admin.forms import ReasonForm
+from machines.models import Drift
+from machines.services import drift
+
+
+@admin.register(Drift)
+class DriftAdmin(ReadOnlyAdmin):
+    list_display = ("machine", "field", "intended", "observed", "verdict_shown", "first_seen_shown")
+    list_display_links = None
+    list_filter = ("verdict", "field")
+    list_select_related = ("machine",)
+    ordering = ("-first_seen", "pk")
+    search_fields = ("machine__address",)
+    search_help_text = gettext_lazy(
+        "Begins with: any address, hostname, serial, asset tag, rack, node"
+    )
+    actions = ("accept", "wrong")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term.strip():
+            return queryset, False
+        machines = Drift.machine.field.related_model.objects.search(search_term)  # type: ignore[attr-defined]
+        return queryset.filter(machine__in=machines.order_by().values("pk")), False
+
+    def has_judge_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_anywhere(request.user, Drift, permissions.CHANGE)
+
+    @admin.display(description=gettext_lazy("Verdict"), ordering="verdict")
+    def verdict_shown(self, obj: Drift) -> SafeString:
+        return display.state_badge(obj, "verdict")
+
+    @admin.display(description=gettext_lazy("Since"), ordering="first_seen")
+    def first_seen_shown(self, obj: Drift) -> Any:
+        return display.ago(obj.first_seen)
+
+    @admin.action(description=gettext_lazy("Accept what was observed…"), permissions=["judge"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Drift]) -> HttpResponse | None:
+        return self._judge(request, queryset, "accept", permissions.CHANGE)
+
+    @admin.action(description=gettext_lazy("The machine is wrong…"), permissions=["operate"])
+    def wrong(self, request: HttpRequest, queryset: QuerySet[Drift]) -> HttpResponse | None:
+        return self._judge(request, queryset, "wrong", permissions.OPERATE)
+
+    def _judge(
+        self, request: HttpRequest, queryset: QuerySet[Drift], verdict: str, right: str
+    ) -> HttpResponse | None:
+        rows, left_out = self.for_action(request, queryset.select_related("machine"), right)
+        is_confirmed = request.POST.get("post") == "yes"
+        form = ReasonForm(request.POST if is_confirmed else None)
+        is_accept = verdict == "accept"
+        if not (is_confirmed and form.is_valid()):
+            plan = _("The observed value becomes the intended one in %(count)d places.")
+            if not is_accept:
+                plan = _("%(count)d differences stay, marked as faults of the machine.")
+            return confirm_action(
+                self,
+                request,
+                title=_("Accept what was observed") if is_accept else _("The machine is wrong"),
+                action=verdict,
+                plan=[plan % {"count": len(rows)}],
+                objects=[*rows],
+                form=form,
+                button=_("Accept") if is_accept else _("Mark as wrong"),
+            )
+        judge = drift.accept if is_accept else drift.mark_wrong
+        done = 0
+        by_machine: dict[int, list[Drift]] = {}
+        for row in rows:
+            by_machine.setdefault(row.machine_id, []).append(row)
+        for chosen in by_machine.values():
+            try:
+                done += judge(
+                    rows=chosen, reason=form.cleaned_data["reason"], acting_user=request.user
+                )
+            except BeidouError as error:  # one machine's refusal stops no other; each is said
+                messages.warning(request, error.message)
+        messages.success(request, _("%(count)d differences judged.") % {"count": done})
+        if left_out:
+            messages.warning(
+                request,
+                _("%(count)d are left out: your roles do not include this.") % {"count": left_out},
+            )
+        return None

@@ -1,0 +1,1 @@
+"""Machines in CSV and XLSX files."""

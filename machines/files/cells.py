@@ -1,0 +1,104 @@
+"""How single cells are read and written: trimmed, with sentences for what cannot be right."""
+
+import ipaddress
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext as _
+from import_export import widgets
+
+from beidou.base.errors import InvalidInput
+from machines.services import edits
+
+
+class TextWidget(widgets.CharWidget):  # type: ignore[misc]
+    """Trimmed text; a number from a spreadsheet loses no digits and gains no ".0"."""
+
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return str(value).strip()
+
+
+class AddressWidget(TextWidget):
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
+        return spell_address(super().clean(value))
+
+
+def spell_address(text: str) -> str:
+    """One spelling per address; ``ValueError`` with the sentence for the person."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(_("“%(text)s” is no IP address.") % {"text": text}) from None
+
+
+class CountWidget(widgets.Widget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> int | None:
+        text = TextWidget().clean(value)
+        if not text:
+            return None
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(_("“%(text)s” is no whole number.") % {"text": text})
+        return int(text)
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> Any:
+        return "" if value is None else value
+
+
+class LabelsWidget(widgets.Widget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> dict[str, str]:
+        try:
+            return edits.parse_labels(TextWidget().clean(value))
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
+        return edits.write_labels(value or {})
+
+
+class NamedWidget(widgets.Widget):  # type: ignore[misc]
+    """A related row by its name, among those that the importing person may use."""
+
+    def __init__(self, queryset: models.QuerySet[Any], missing: str) -> None:
+        super().__init__()
+        self._queryset, self._missing = queryset, missing
+        self._known: dict[str, Any] | None = None
+
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
+        name = TextWidget().clean(value)
+        if not name:
+            return None
+        if self._known is None:
+            self._known = {each.name: each for each in self._queryset}
+        if name not in self._known:
+            raise ValueError(self._missing % {"name": name})
+        return self._known[name]
+
+    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
+        return str(value.name) if value else ""
+
+
+class DateWidget(widgets.DateWidget):  # type: ignore[misc]
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
+        try:
+            return super().clean(value, row, **kwargs)
+        except ValueError:
+            raise ValueError(
+                _("“%(text)s” is no date; write it as 2027-12-31.") % {"text": value}
+            ) from None
+
+
+def text_of(row: dict[str, Any], name: str) -> str:
+    """A cell as trimmed text; empty when the row has no such column."""
+    return TextWidget().clean(row.get(name))
+
+
+def address_in(text: str) -> str:
+    """One spelling of the address, or nothing when ``text`` is none."""
+    try:
+        return spell_address(text)
+    except ValueError:
+        return ""

@@ -1,0 +1,62 @@
+"""An uploaded file as a table, or a sentence why it is none; and a table as a file."""
+
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+from zipfile import BadZipFile
+
+import tablib
+from django.utils.translation import gettext as _
+from import_export.formats import base_formats
+from openpyxl.utils.exceptions import InvalidFileException
+from tablib.exceptions import TablibException
+
+from beidou.base.errors import InvalidInput
+from machines.files.resource import MachineResource
+from machines.models import Machine
+
+FILE_BYTES_MAX: Final = 20 * 1024 * 1024
+FORMATS: Final = {"csv": base_formats.CSV, "xlsx": base_formats.XLSX}
+
+
+def kind_of(name: str) -> str:
+    """ "csv" or "xlsx" by the end of the file's name; raises ``InvalidInput``."""
+    kind = name.rpartition(".")[2].lower()
+    if kind not in FORMATS:
+        sentence = _("“%(name)s” is neither a .csv nor a .xlsx file.") % {"name": name}
+        raise InvalidInput(sentence, fields={"file": sentence})
+    return kind
+
+
+def read(name: str, content: bytes) -> tablib.Dataset:
+    """The rows of the file, the first being the heading; raises ``InvalidInput``."""
+    kind = kind_of(name)
+    if len(content) > FILE_BYTES_MAX:
+        _refuse(_("The file has more than 20 MiB."))
+    try:
+        dataset = _csv(content) if kind == "csv" else FORMATS[kind]().create_dataset(content)
+    except UnicodeDecodeError:
+        _refuse(_("The file is not in UTF-8; save it as “CSV UTF-8”."))
+    except (TablibException, BadZipFile, InvalidFileException, KeyError, ValueError, OSError):
+        _refuse(_("The file cannot be read as %(kind)s.") % {"kind": kind.upper()})
+    if not dataset.headers or not len(dataset):
+        _refuse(_("The file has no rows below its heading."))
+    return dataset
+
+
+def _refuse(sentence: str) -> NoReturn:
+    raise InvalidInput(sentence, fields={"file": sentence})
+
+
+def _csv(content: bytes) -> tablib.Dataset:
+    """Spreadsheets write semicolons where the comma is the decimal mark."""
+    text = content.decode("utf-8-sig")
+    heading = text.partition("\n")[0]
+    delimiter = max(",;\t", key=heading.count)
+    return tablib.Dataset().load(text, format="csv", delimiter=delimiter)
+
+
+def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:
+    """The machines as a file that can be imported again; formulas are made harmless."""
+    dataset = MachineResource(user=user).export(queryset=machines)
+    data = FORMATS[kind]().export_data(dataset, escape_formulae=True)
+    return data.encode("utf-8-sig") if isinstance(data, str) else data
