@@ -1,3 +1,13 @@
-from django.urls import URLPattern
+"""Pages of operations that are no lists and no forms of rows."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from operations.views import pages, start
+
+app_name = "operations"
+urlpatterns = [
+    path("operations/start/", start.StartView.as_view(), name="start"),
+    path("operations/<int:pk>/evidence/", pages.evidence, name="evidence"),
+    path("operations/<int:pk>/audit/", pages.audit, name="audit"),
+    path("operations/<int:pk>/manifest/", pages.manifest, name="manifest"),
+]

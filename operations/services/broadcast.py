@@ -29,7 +29,9 @@ LOOK_SECONDS_LARGE = 1.0  # for matrices of more than LARGE_CELLS cells
 LARGE_CELLS = 250
 HEARTBEAT_SECONDS = 10.0
 RECHECK_SECONDS = 15.0
+LINES_PER_LOOK = 5000
 LINES_PER_MESSAGE = 500
+BEHIND_SECONDS = 0.05  # when a look did not reach the end of the output
 QUEUE_MESSAGES = 200
 
 T = TypeVar("T")
@@ -70,7 +72,7 @@ def message(event: str, data: Any, *, line: int | None = None) -> str:
 
 def lines_message(piece: list[Line]) -> str:
     rows = [[each.number, each.at, each.machine, each.level, each.text] for each in piece]
-    return message("output", rows, line=rows[-1][0])
+    return message("output", rows, line=piece[-1].number)
 
 
 @dataclass(eq=False)
@@ -102,6 +104,7 @@ class Channel:
         self.line = 0
         self.is_over = False
         self._expected: dict[str, float] | None = None
+        self._is_behind = False
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._follow())
 
@@ -128,6 +131,8 @@ class Channel:
     def _pace(self) -> float:
         if self.snapshot is None:
             return LOOK_SECONDS
+        if self._is_behind:
+            return BEHIND_SECONDS
         cells = len(self.snapshot.machines) * len(self.snapshot.steps)
         return LOOK_SECONDS_LARGE if cells > LARGE_CELLS else LOOK_SECONDS
 
@@ -146,10 +151,11 @@ class Channel:
         else:
             if changed := live.difference(self.snapshot, new):
                 self._tell(message("change", changed))
-            if piece:
-                self.line = piece[-1].number
-                self._tell(lines_message(piece))
+            for first in range(0, len(piece), LINES_PER_MESSAGE):
+                self._tell(lines_message(piece[first : first + LINES_PER_MESSAGE]))
+            self.line = piece[-1].number if piece else self.line
         self.snapshot = new
+        self._is_behind = self.line < last
         if new.is_final and self.line >= last:
             self.is_over = True
             self._tell(message("end", {"status": new.operation["status"]}))
@@ -165,7 +171,7 @@ class Channel:
         if self.snapshot is None or new is None:
             return new, [], last_line(self.operation_id)
         piece = lines.forwards(
-            Operation(pk=self.operation_id), after=self.line, limit=LINES_PER_MESSAGE
+            Operation(pk=self.operation_id), after=self.line, limit=LINES_PER_LOOK
         )
         return new, piece.lines, piece.last
 

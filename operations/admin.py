@@ -1,0 +1,228 @@
+"""The pages of operations: the list, the live page, and the settings per cluster."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.decorators import action
+
+from beidou.base import display, permissions
+from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
+from clusters.models import Cluster
+from operations import live_page
+from operations.durations import spoken
+from operations.forms import ClusterSettingsForm
+from operations.kinds import base as kinds
+from operations.models import ClusterSettings, Operation
+from operations.services import cluster_settings, listing
+
+
+class KindFilter(admin.SimpleListFilter):
+    title = _("kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(name, kind.title) for name, kind in sorted(kinds.KINDS.items())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(kind=self.value()) if self.value() else queryset
+
+
+class ClusterFilter(admin.SimpleListFilter):
+    """The clusters one may see."""
+
+    title = _("cluster")
+    parameter_name = "cluster"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = permissions.visible_to(request.user, Cluster.objects.order_by("name"))
+        return [(str(key), name) for key, name in rows.values_list("pk", "name")[:500]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset.filter(cluster_id=value) if value and value.isdecimal() else queryset
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = _("status")
+    parameter_name = "status"
+    _GROUPS = {"active": Operation.ACTIVE, "ended_badly": Operation.ENDED_BADLY}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("active", _("Not ended yet")),
+            ("ended_badly", _("Ended badly")),
+            *Operation.Status.choices,
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if not value:
+            return queryset
+        return queryset.filter(status__in=self._GROUPS.get(value, frozenset({value})))
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyAdmin):
+    """The list; one operation is shown live by ``change_view``."""
+
+    list_display = [
+        "named",
+        "state",
+        "kind_title",
+        "cluster_link",
+        "progress",
+        "requested_by_name",
+        "asked",
+        "duration",
+        "waiting_for",
+    ]
+    list_display_links = None
+    list_filter = [
+        StatusFilter,
+        KindFilter,
+        ClusterFilter,
+        ("created_at", RangeDateTimeFilter),
+    ]
+    search_fields = ["name", "reason", "requested_by_name", "machines__address"]
+    search_help_text = _("Name, reason, who asked, address of a machine")
+    ordering = ["-id"]
+    list_per_page = 50
+    list_before_template = "admin/operations/operation/list_empty.html"
+    actions_list = ["start_operation"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return listing.with_counts(super().get_queryset(request))
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        visible = permissions.visible_to(request.user, Operation.objects.all())
+        extra = {"has_no_operations": not visible.exists(), **(extra_context or {})}
+        answer: HttpResponse = super().changelist_view(request, extra)
+        return answer
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The live page; changes happen by the API's verbs alone."""
+        operation: Any = self.get_object(request, object_id)
+        if operation is None:
+            self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return TemplateResponse(
+            request,
+            "admin/operations/operation/live.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": operation.name,
+                "operation": operation,
+                "original": operation,
+                "media": self.media,
+                **live_page.context(request, operation),
+            },
+        )
+
+    @action(description=_("Start an operation"), icon="play_arrow", permissions=["start"])
+    def start_operation(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("operations:start"))
+
+    def has_start_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return permissions.may_anywhere(request.user, Cluster, permissions.OPERATE)
+
+    @admin.display(description=_("name"), ordering="id")
+    def named(self, operation: Operation) -> SafeString:
+        url = reverse("admin:operations_operation_change", args=[operation.pk])
+        return format_html('<a href="{}" class="op-name">{}</a>', url, operation.name)
+
+    @admin.display(description=_("status"), ordering="status")
+    def state(self, operation: Operation) -> SafeString:
+        return display.state_badge(operation, title=operation.message)
+
+    @admin.display(description=_("kind"), ordering="kind")
+    def kind_title(self, operation: Operation) -> Any:
+        kind = kinds.KINDS.get(operation.kind)
+        return kind.title if kind else operation.kind
+
+    @admin.display(description=_("cluster"), ordering="cluster__name")
+    def cluster_link(self, operation: Operation) -> SafeString:
+        url = reverse("admin:clusters_cluster_change", args=[operation.cluster_id])
+        return format_html('<a href="{}" class="op-link">{}</a>', url, operation.cluster.name)
+
+    @admin.display(description=_("machines"))
+    def progress(self, operation: Any) -> SafeString:
+        failed = (
+            format_html(
+                ' <span class="bd-tone-bad">{}</span>',
+                _("%(count)d failed") % {"count": operation.machines_failed},
+            )
+            if operation.machines_failed
+            else ""
+        )
+        return format_html(
+            '<span class="bd-number">{} / {}</span>{}',
+            operation.machines_succeeded,
+            operation.machines_total,
+            failed,
+        )
+
+    @admin.display(description=_("asked"), ordering="created_at")
+    def asked(self, operation: Operation) -> SafeString:
+        return display.ago(operation.created_at)
+
+    @admin.display(description=_("duration"))
+    def duration(self, operation: Operation) -> str:
+        if operation.started_at is None:
+            return display.NOTHING
+        took: timedelta = (operation.finished_at or timezone.now()) - operation.started_at
+        return spoken(took.total_seconds())
+
+
+@admin.register(ClusterSettings)
+class ClusterSettingsAdmin(ObjectPermissionAdmin):
+    """Where machines of a cluster install from, how they are reached, and what they must be."""
+
+    form: Any = ClusterSettingsForm
+    list_display = ["cluster", "artifact_source", "credential", "limit"]
+    list_select_related = ["cluster", "credential"]
+    search_fields = ["cluster__name", "artifact_source"]
+    fieldsets = [
+        (None, {"fields": ["cluster", "artifact_source", "credential", "limit"]}),
+        (_("Advanced"), {"fields": ["policy", "overrides"]}),
+        (_("Why"), {"fields": ["change_reason"]}),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type("ClusterSettingsForm", (form,), {"acting_user": request.user})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["cluster"] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """By the service, which checks again and writes the audit entry."""
+        row = cluster_settings.save_settings(
+            cluster=obj.cluster,
+            values={name: getattr(obj, name) for name in cluster_settings.FIELDS},
+            acting_user=request.user,  # type: ignore[arg-type]
+            reason=form.cleaned_data.get("change_reason", ""),
+        )
+        obj.pk = row.pk

@@ -1,0 +1,362 @@
+"""The shape of operations in the API; rules are in the services."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.fields import empty
+from rest_framework.reverse import reverse
+
+from machines.models import SshCredential
+from operations.models import (
+    Attempt,
+    ClusterSettings,
+    MachineStep,
+    Operation,
+    OperationMachine,
+    Step,
+)
+from operations.services import live
+
+_REFERENCE: dict[str, Any] = {
+    "oneOf": [
+        {"type": "integer", "description": "The key."},
+        {"type": "string", "description": "Address, range of addresses, hostname, serial number."},
+    ]
+}
+
+
+@extend_schema_field(_REFERENCE)
+class ReferenceField(serializers.Field[Any, Any, Any, Any]):
+    """A key or a name."""
+
+    def to_internal_value(self, data: Any) -> int | str:
+        if isinstance(data, int | str) and not isinstance(data, bool) and str(data).strip():
+            return data
+        raise serializers.ValidationError("Give a key (number) or a name (text).")
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            *_REFERENCE["oneOf"],
+            {
+                "type": "object",
+                "properties": {"address": {"type": "string"}, "role": {"type": "string"}},
+                "required": ["address"],
+            },
+        ]
+    }
+)
+class MachineReferenceField(ReferenceField):
+    """As above, or an address together with the role the machine shall have."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            if set(data) - {"address", "role"} or not isinstance(data.get("address"), str):
+                raise serializers.ValidationError("Write it as {address, role}.")
+            return data
+        return super().to_internal_value(data)
+
+
+class OperationSerializer(serializers.ModelSerializer[Operation]):
+    """An operation as lists show it."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="operation-detail")
+    display = serializers.CharField(source="__str__", read_only=True)
+    page = serializers.SerializerMethodField()
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    machines_total = serializers.IntegerField(read_only=True)
+    machines_succeeded = serializers.IntegerField(read_only=True)
+    machines_failed = serializers.IntegerField(read_only=True)
+    actions = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Operation
+        fields = [
+            "id",
+            "url",
+            "page",
+            "display",
+            "name",
+            "kind",
+            "cluster",
+            "cluster_name",
+            "status",
+            "message",
+            "waiting_for",
+            "reason",
+            "requested_by_name",
+            "max_failed_percent",
+            "forks",
+            "machines_total",
+            "machines_succeeded",
+            "machines_failed",
+            "actions",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+    def get_page(self, operation: Operation) -> str:
+        """Address of the live page."""
+        return reverse(
+            "admin:operations_operation_change",
+            args=[operation.pk],
+            request=self.context.get("request"),
+        )
+
+    def get_actions(self, operation: Operation) -> list[str]:
+        """What its state allows; whether one may is another question."""
+        return list(live.actions_of(operation.status))
+
+
+class CellSerializer(serializers.ModelSerializer[MachineStep]):
+    """One machine in one step: outcome, failed checks and proof."""
+
+    step = serializers.CharField(source="step.name", read_only=True)
+
+    class Meta:
+        model = MachineStep
+        fields = [
+            "step",
+            "status",
+            "message",
+            "checks",
+            "evidence",
+            "attempt",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+
+class MemberSerializer(serializers.ModelSerializer[OperationMachine]):
+    """One machine's part; ``id`` is what retry, skip and output filters take."""
+
+    steps = CellSerializer(source="cells", many=True, read_only=True)
+
+    class Meta:
+        model = OperationMachine
+        fields = ["id", "machine", "address", "hostname", "role", "state", "message", "steps"]
+        read_only_fields = fields
+
+
+class StepSerializer(serializers.ModelSerializer[Step]):
+    class Meta:
+        model = Step
+        fields = [
+            "position",
+            "name",
+            "status",
+            "message",
+            "attempt",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    step = serializers.CharField(source="step.name", read_only=True)
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "step",
+            "number",
+            "holder",
+            "machines",
+            "outcome",
+            "message",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """Seconds from earlier runs (lower and upper quartile); null when there were none."""
+
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    earlier_runs = serializers.IntegerField()
+
+
+class OperationDetailSerializer(OperationSerializer):
+    """An operation with everything that happened in it but the output."""
+
+    steps = StepSerializer(many=True, read_only=True)
+    machines = MemberSerializer(many=True, read_only=True)
+    attempts = AttemptSerializer(many=True, read_only=True)
+    estimate = EstimateSerializer(read_only=True, allow_null=True)
+    remaining_seconds = serializers.FloatField(
+        read_only=True,
+        allow_null=True,
+        help_text="From earlier runs; null when there were none or nothing is left to do.",
+    )
+
+    class Meta(OperationSerializer.Meta):
+        fields = [
+            *OperationSerializer.Meta.fields,
+            "params",
+            "steps",
+            "machines",
+            "attempts",
+            "estimate",
+            "remaining_seconds",
+        ]
+        read_only_fields = fields
+
+
+class StartSerializer(serializers.Serializer[Any]):
+    """What to do, where, with which machines."""
+
+    kind = serializers.CharField(max_length=40, help_text="One of /api/v1/operation-kinds/.")
+    cluster = ReferenceField(help_text="Name or key.")
+    machines = serializers.ListField(
+        child=MachineReferenceField(), allow_empty=False, max_length=2000
+    )
+    params = serializers.DictField(required=False, default=dict)
+    name = serializers.RegexField(
+        r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$",
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="Unique; empty: one is made.",
+    )
+    reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+    max_failed_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, default=100
+    )
+    forks = serializers.IntegerField(min_value=1, max_value=200, required=False, default=10)
+    leave_out_blocked = serializers.BooleanField(required=False, default=False)
+    dry_run = serializers.BooleanField(
+        required=False, default=False, help_text="Answer with the plan; start nothing."
+    )
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """What is not known is refused: a misspelt ``dryrun`` must not start anything."""
+        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError(dict.fromkeys(strange, "There is no such field."))
+        return super().run_validation(data)
+
+
+class PlanStepSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    title = serializers.CharField()
+
+
+class PlanMachineSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    address = serializers.CharField()
+    hostname = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(required=False, help_text="Why it is blocked.")
+
+
+class PlanSerializer(serializers.Serializer[Any]):
+    """What would happen; nothing was contacted and nothing changed."""
+
+    kind = serializers.CharField()
+    cluster = serializers.CharField()
+    params = serializers.DictField()
+    steps = PlanStepSerializer(many=True)
+    ready = PlanMachineSerializer(many=True)
+    blocked = PlanMachineSerializer(many=True)
+    blockers = serializers.ListField(
+        child=serializers.CharField(), help_text="What blocks the whole operation."
+    )
+    estimate = EstimateSerializer(allow_null=True)
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+
+
+class RetrySerializer(ReasonSerializer):
+    machines = serializers.ListField(
+        child=ReferenceField(),
+        required=False,
+        allow_empty=False,
+        help_text="Keys within the operation or addresses; left out: all that are not through.",
+    )
+
+
+class SkipSerializer(serializers.Serializer[Any]):
+    step = serializers.CharField(max_length=40)
+    machines = serializers.ListField(child=ReferenceField(), allow_empty=False)
+    reason = serializers.CharField(max_length=500)
+
+
+class LineSerializer(serializers.Serializer[Any]):
+    number = serializers.IntegerField(help_text="From 1, without gaps.")
+    at = serializers.IntegerField(help_text="Milliseconds since 1970.")
+    machine = serializers.IntegerField(help_text="Key within the operation; 0: none in particular.")
+    level = serializers.ChoiceField(choices=["info", "warning", "error"])
+    text = serializers.CharField(allow_blank=True)
+
+
+class OutputSerializer(serializers.Serializer[Any]):
+    """``after`` continues forwards, ``before`` backwards; ``last`` is the newest line there is."""
+
+    lines = LineSerializer(many=True)
+    after = serializers.IntegerField()
+    before = serializers.IntegerField()
+    last = serializers.IntegerField()
+
+
+class KindSerializer(serializers.Serializer[Any]):
+    """A kind of operation; ``params`` is the JSON schema of its parameters."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    permission = serializers.CharField()
+    changes_machines = serializers.BooleanField()
+    roles = serializers.ListField(child=serializers.CharField())
+    startable_states = serializers.ListField(child=serializers.CharField())
+    steps = PlanStepSerializer(many=True)
+    params = serializers.DictField()
+
+
+class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
+    """What operations need to know about a cluster beyond its API."""
+
+    cluster = serializers.IntegerField(source="cluster_id", read_only=True)
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    credential = serializers.PrimaryKeyRelatedField(
+        queryset=SshCredential.objects.all(), allow_null=True, required=False
+    )
+    artifact_source = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    overrides = serializers.DictField(required=False)
+    policy = serializers.DictField(required=False)
+    limit = serializers.IntegerField(required=False, allow_null=True)
+    reason = serializers.CharField(
+        max_length=500, required=False, write_only=True, allow_blank=True
+    )
+
+    class Meta:
+        model = ClusterSettings
+        fields = [
+            "cluster",
+            "cluster_name",
+            "credential",
+            "artifact_source",
+            "overrides",
+            "policy",
+            "limit",
+            "reason",
+        ]
+
+
+class ManifestResultSerializer(serializers.Serializer[Any]):
+    """What became of one document."""
+
+    kind = serializers.CharField()
+    name = serializers.CharField()
+    created = serializers.BooleanField(help_text="false: it was there already, with this content.")
+    url = serializers.CharField()

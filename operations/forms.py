@@ -1,0 +1,250 @@
+"""Forms: the settings of a cluster's operations, and the start of an operation.
+
+The options of a kind come from the JSON schema of its parameters, so a new kind needs no form.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from beidou.base import permissions
+from clusters.models import Cluster
+from machines.models import SshCredential
+from operations.kinds.base import KINDS, Kind
+from operations.models import ClusterSettings
+from operations.services import cluster_settings
+
+SchemaPart = Mapping[str, Any]
+
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[ClusterSettings]
+else:
+    _ModelForm = forms.ModelForm
+
+
+class ClusterSettingsForm(_ModelForm):
+    """Checked by the same service that stores it; ``acting_user`` is set by the admin."""
+
+    acting_user: ClassVar[Any] = None
+    change_reason = forms.CharField(
+        label=_("reason"),
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("Kept in the history and the audit trail."),
+    )
+
+    class Meta:
+        model = ClusterSettings
+        fields = ["cluster", "credential", "artifact_source", "overrides", "policy", "limit"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        user = self.acting_user
+        if "cluster" in self.fields:
+            owned = permissions.visible_to(user, Cluster.objects.all(), permissions.CHANGE)
+            taken = ClusterSettings.objects.values("cluster")
+            self._narrow("cluster", owned.exclude(pk__in=taken))
+        if "credential" in self.fields:
+            usable = permissions.visible_to(user, SshCredential.objects.all())
+            self._narrow(
+                "credential",
+                usable | SshCredential.objects.filter(pk=self.instance.credential_id or 0),
+            )
+        for name in ("overrides", "policy"):
+            if name in self.fields:
+                self.fields[name].required = False
+
+    def _narrow(self, name: str, rows: Any) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = rows
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in ("overrides", "policy"):
+            if cleaned.get(name) is None and name not in self.errors:
+                cleaned[name] = {}
+        values = {name: cleaned[name] for name in cluster_settings.FIELDS if name in cleaned}
+        problems = cluster_settings.find_problems(
+            values, acting_user=self.acting_user, kept=self.instance
+        )
+        for name, sentence in problems.items():
+            self.add_error(name, sentence)
+        return cleaned
+
+
+class StartForm(forms.Form):
+    """What, where, with which machines, and the general options."""
+
+    kind = forms.ChoiceField(label=_("Operation"), widget=UnfoldAdminSelectWidget)
+    cluster = forms.ModelChoiceField(
+        label=_("Cluster"), queryset=Cluster.objects.none(), widget=UnfoldAdminSelectWidget
+    )
+    machines = forms.CharField(
+        label=_("Machines"),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text=_(
+            "Addresses, ranges (10.8.3.11-30), networks, hostnames or serial numbers, "
+            "separated by commas or white space."
+        ),
+    )
+    max_failed_percent = forms.IntegerField(
+        label=_("Stop when more than this share of the machines failed, %"),
+        min_value=0,
+        max_value=100,
+        initial=100,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text=_("100: never stop for failures; 0: stop at the first."),
+    )
+    forks = forms.IntegerField(
+        label=_("Machines at once"),
+        min_value=1,
+        max_value=200,
+        initial=10,
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=500,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("Kept with the operation and in the audit trail."),
+    )
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(name, kind.title) for name, kind in sorted(KINDS.items())]
+        self._kind_field.choices = choices
+        rows = permissions.visible_to(user, Cluster.objects.order_by("name"), permissions.OPERATE)
+        field = self.fields["cluster"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = rows
+
+    @property
+    def _kind_field(self) -> forms.ChoiceField:
+        field = self.fields["kind"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        return field
+
+
+class ParamsForm(forms.Form):
+    """The options of one kind; ``params`` has what was chosen, ready for the kind's own check."""
+
+    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+        kwargs["prefix"] = "params"
+        super().__init__(*args, **kwargs)
+        schema = kind.params.model_json_schema()
+        for name, part in schema.get("properties", {}).items():
+            required = name in schema.get("required", [])
+            self.fields[name] = _field(name, _resolved(part, schema), required=required)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Empty texts are left out, so that the kind's defaults count."""
+        return {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
+
+
+def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:
+    """Follow ``$ref`` and take the one real alternative of an optional value."""
+    if "$ref" in part:
+        name = str(part["$ref"]).rsplit("/", 1)[-1]
+        return {**schema.get("$defs", {}).get(name, {}), **part}
+    options = [each for each in part.get("anyOf", []) if each.get("type") != "null"]
+    return {**options[0], **part} if len(options) == 1 else part
+
+
+def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": part.get("title", name),
+        "help_text": part.get("description", ""),
+        "required": required,
+        "initial": part.get("default"),
+    }
+    kind = part.get("type")
+    if "enum" in part:
+        choices = [(value, str(value)) for value in part["enum"]]
+        if not required:
+            choices = [("", "—"), *choices]
+        return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget, **common)
+    if kind == "boolean":
+        return forms.BooleanField(widget=UnfoldBooleanSwitchWidget, **{**common, "required": False})
+    if kind == "integer":
+        return forms.IntegerField(
+            min_value=part.get("minimum"),
+            max_value=part.get("maximum"),
+            widget=UnfoldAdminIntegerFieldWidget,
+            **common,
+        )
+    if kind == "array" and part.get("items", {}).get("type") == "string":
+        return LinesField(**common)
+    if kind == "object" and part.get("additionalProperties", {}) == {"type": "string"}:
+        return PairsField(**common)
+    if kind == "string":
+        return forms.CharField(
+            max_length=part.get("maxLength"), widget=UnfoldAdminTextInputWidget, **common
+        )
+    return forms.JSONField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **common)
+
+
+class LinesField(forms.CharField):
+    """A list of texts, one per line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs["help_text"] = kwargs.get("help_text") or _("One per line.")
+        super().__init__(
+            widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "spellcheck": "false"}), **kwargs
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        text = self.prepare_value(value) or ""
+        return [line.strip() for line in str(text).splitlines() if line.strip()]
+
+    def validate(self, value: Any) -> None:
+        forms.Field.validate(self, value)
+
+    def run_validators(self, value: Any) -> None:
+        """Those of texts do not apply to lists; the kind's own model checks the parts."""
+
+
+class PairsField(LinesField):
+    """A mapping of texts, one ``key=value`` per line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs["help_text"] = kwargs.get("help_text") or _("One key=value per line.")
+        super().__init__(**kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return "\n".join(f"{key}={text}" for key, text in value.items())
+        return value
+
+    def to_python(self, value: Any) -> Any:
+        pairs: dict[str, str] = {}
+        for line in super().to_python(value):
+            key, equals, text = line.partition("=")
+            if not equals or not key.strip():
+                raise forms.ValidationError(
+                    _("“%(line)s” is not key=value."), params={"line": line}, code="invalid"
+                )
+            pairs[key.strip()] = text.strip()
+        return pairs
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """The same text for the same wish: what was planned and what is started must be one."""
+    return json.dumps(values, sort_keys=True, default=str)

@@ -1,0 +1,137 @@
+"""What the live page needs besides the snapshot: words for its script, marks and addresses."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.middleware.csrf import get_token
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from beidou.base import display, permissions
+from operations.kinds import base as kinds
+from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
+from operations.services import live
+
+_ICONS = {
+    "waiting": "schedule",
+    "running": "progress_activity",
+    "paused": "pause_circle",
+    "canceling": "cancel",
+    "canceled": "cancel",
+    "succeeded": "check_circle",
+    "partial": "warning",
+    "failed": "error",
+    "skipped": "skip_next",
+    "done": "check_circle",
+    "lost": "link_off",
+    "errored": "bug_report",
+}
+
+
+def states() -> dict[str, dict[str, str]]:
+    """Status -> word, icon and tone, for everything that has a status on the page."""
+    words: dict[str, Any] = {}
+    for choices in (Attempt.Outcome, OperationMachine.State, MachineStep.Status, Step.Status):
+        words |= dict(choices.choices)
+    words |= dict(Operation.Status.choices)
+    return {
+        status: {
+            "word": str(word),
+            "icon": _ICONS.get(status, "radio_button_unchecked"),
+            "tone": display.tone_of(status),
+        }
+        for status, word in words.items()
+    }
+
+
+def texts() -> dict[str, str]:
+    """Everything the script says; ``{…}`` is filled in by it."""
+    return {
+        "elapsed": _("for {time}"),
+        "took": _("took {time}"),
+        "asked": _("asked {time} ago"),
+        "left": _("about {time} left"),
+        "longer": _("longer than usual"),
+        "no_estimate": _("no earlier runs to estimate from"),
+        "waits_for": _("Waits for {what}"),
+        "machines_done": _("{done} of {total} machines"),
+        "failed_machines": _("{count} failed"),
+        "s": _("{s} s"),
+        "m": _("{m} m {s} s"),
+        "h": _("{h} h {m} m"),
+        "live": _("Live"),
+        "reconnecting": _("Reconnecting …"),
+        "ended": _("Ended"),
+        "forbidden": _("You may no longer see this operation."),
+        "not_reached": _("not reached"),
+        "retry": _("Retry"),
+        "skip": _("Skip …"),
+        "usually": _("usually {time}"),
+        "attempt": _("attempt {number}"),
+        "check": _("Check"),
+        "found": _("Found"),
+        "wanted": _("Wanted"),
+        "advice": _("What to do"),
+        "in_step": _("in {step}"),
+        "no_checks": _("See the output for details."),
+        "more_rows": _("Show {count} more"),
+        "no_rows": _("No machine matches."),
+        "shown": _("{shown} of {total} shown"),
+        "new_lines": _("{count} new lines"),
+        "lines": _("{count} lines"),
+        "no_output": _("No output yet."),
+        "no_output_here": _("No output of these machines."),
+        "older": _("Loading older lines …"),
+        "failed_request": _("The portal did not answer. Try again."),
+        "cancel_title": _("Cancel this operation?"),
+        "cancel_text": _(
+            "What is running is ended within seconds, also in the middle of a step. "
+            "Machines stay as far as they got; you can retry or clean them up afterwards."
+        ),
+        "cancel_button": _("Cancel the operation"),
+        "retry_title": _("Retry what failed?"),
+        "retry_text": _(
+            "{count} machines continue at the step where each of them stands. "
+            "What has succeeded is not done again."
+        ),
+        "retry_one_text": _("{machine} continues at the step {step}."),
+        "retry_button": _("Retry"),
+        "skip_title": _("Skip a failed step?"),
+        "skip_text": _(
+            "{machine}: the step {step} is taken as passed, without proof, and the next one begins."
+        ),
+        "skip_button": _("Skip the step"),
+    }
+
+
+def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
+    """The template's context; ``operation`` as ``listing.with_counts`` gives it."""
+    kind = kinds.KINDS.get(operation.kind)
+    expected = live.expected_seconds(operation, operation.machines.count())
+    taken = live.snapshot(operation.pk, expected=expected)
+    may_operate = kind is not None and permissions.may(request.user, operation, kind.permission)
+    titles = {step.name: str(step.title) for step in kind.steps} if kind else {}
+    start = reverse("operations:start")
+    api = reverse("operation-detail", args=[operation.pk])
+    return {
+        "kind": kind,
+        "may_operate": may_operate,
+        "page_data": {
+            "snapshot": taken.as_dict() if taken else None,
+            "states": states(),
+            "texts": texts(),
+            "titles": titles,
+            "may_operate": may_operate,
+            "csrf": get_token(request),
+            "urls": {
+                "api": api,
+                "events": f"{api}events/",
+                "output": f"{api}output/",
+                "download": f"{api}output/download/",
+                "live": f"{api}live/",
+                "evidence": reverse("operations:evidence", args=[operation.pk]),
+                "audit": reverse("operations:audit", args=[operation.pk]),
+                "clean_up": f"{start}?kind=CleanUp&cluster={operation.cluster_id}",
+            },
+        },
+    }

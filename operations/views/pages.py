@@ -1,0 +1,65 @@
+"""Parts of the live page that are loaded when they are looked at, and an operation as manifest."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from beidou.base import permissions
+from beidou.base.models import AuditEntry
+from operations.models import Operation
+from operations.services import manifests, story
+
+
+def _visible(request: HttpRequest, pk: int) -> Operation:
+    rows = permissions.visible_to(request.user, Operation.objects.select_related("cluster"))
+    return get_object_or_404(rows, pk=pk)
+
+
+@login_required
+@require_GET
+def evidence(request: HttpRequest, pk: int) -> HttpResponse:
+    """What proves each step of one machine (``?machine=``; without it of the first)."""
+    operation = _visible(request, pk)
+    members = list(operation.machines.order_by("pk"))
+    asked = request.GET.get("machine", "")
+    chosen = next((each for each in members if str(each.pk) == asked), None)
+    chosen = chosen or (members[0] if members else None)
+    cells: list[Any] = []
+    if chosen is not None:
+        cells = list(chosen.cells.select_related("step").order_by("step__position"))
+    return render(
+        request,
+        "operations/evidence.html",
+        {"operation": operation, "members": members, "chosen": chosen, "cells": cells},
+    )
+
+
+@login_required
+@require_GET
+def audit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Who did what: changes of state for everyone who sees it, audit entries for who may."""
+    operation = _visible(request, pk)
+    may_see_audit = permissions.may_anywhere(request.user, AuditEntry)
+    return render(
+        request,
+        "operations/audit.html",
+        {
+            "operation": operation,
+            "entries": story.of(operation, user=request.user),
+            "may_see_audit": may_see_audit,
+        },
+    )
+
+
+@login_required
+@require_GET
+def manifest(request: HttpRequest, pk: int) -> HttpResponse:
+    operation = _visible(request, pk)
+    response = HttpResponse(
+        manifests.as_manifest(operation), content_type="application/yaml; charset=utf-8"
+    )
+    response["Content-Disposition"] = f'attachment; filename="{operation.name}.yaml"'
+    return response

@@ -1,0 +1,159 @@
+"""Starting an operation: choose, look at the plan, begin.
+
+One page; each press of a button posts the whole form.  "Start" is taken only for exactly what the
+plan was shown for, and the service checks everything once more.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views import View
+
+from beidou.base import permissions
+from beidou.base.errors import BeidouError, InvalidInput
+from clusters.models import Cluster
+from machines.models import Machine
+from machines.services import selection
+from operations.durations import spoken_range
+from operations.forms import ParamsForm, StartForm, fingerprint
+from operations.kinds.base import KINDS, Kind
+from operations.services import start
+from operations.services.start import Plan
+
+CANDIDATES_MAX = 300
+
+
+@dataclass
+class _Page:
+    """What the page shows."""
+
+    form: StartForm
+    params: ParamsForm
+    kind: Kind
+    plan: Plan | None = None
+    unknown: list[selection.Unknown] = field(default_factory=list)
+    planned: str = ""
+    problem: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class StartView(LoginRequiredMixin, View):
+    """GET shows the form (``?kind=&cluster=&machines=``), POST plans or starts."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if request.user.is_authenticated and not permissions.may_anywhere(
+            request.user, Cluster, permissions.OPERATE
+        ):
+            raise PermissionDenied(_("Your roles do not include starting operations."))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        kind = _kind(request.GET)
+        given = {
+            "kind": kind.name,
+            "cluster": request.GET.get("cluster", ""),
+            "machines": _machines_text(request.GET),
+        }
+        form = StartForm(user=request.user, initial=given)
+        return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        kind = _kind(request.POST)
+        step = request.POST.get("step", "plan")
+        form = StartForm(request.POST, user=request.user)
+        if step == "change":  # another kind was chosen: other options, nothing is checked yet
+            values = {name: request.POST.get(name, "") for name in form.fields}
+            form = StartForm(user=request.user, initial=values)
+            return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
+        params = ParamsForm(request.POST, kind=kind)
+        page = _Page(form, params, kind)
+        is_valid = form.is_valid()
+        if not (params.is_valid() and is_valid):
+            return self._show(request, page, status=400)
+        try:
+            return self._plan_or_start(request, page, step)
+        except BeidouError as error:
+            page.problem = error.message
+            if isinstance(error, InvalidInput):
+                page.problems = error.fields
+            return self._show(request, page, status=400)
+
+    def _plan_or_start(self, request: HttpRequest, page: _Page, step: str) -> HttpResponse:
+        chosen = page.form.cleaned_data
+        selected = selection.parse_machines(chosen["machines"], user=request.user)
+        page.unknown = selected.unknown
+        common = {
+            "kind": page.kind.name,
+            "cluster": chosen["cluster"],
+            "machines": selected.machines,
+            "params": page.params.params,
+            "acting_user": request.user,
+        }
+        page.plan = start.plan_operation(**common)
+        page.planned = _digest(page)
+        if step != "start":
+            return self._show(request, page)
+        if request.POST.get("planned") != page.planned:
+            page.problem = _("What is chosen has changed since this plan. Look at it once more.")
+            return self._show(request, page, status=409)
+        operation = start.start_operation(
+            **common,
+            reason=chosen["reason"],
+            max_failed_percent=chosen["max_failed_percent"],
+            forks=chosen["forks"],
+            leave_out_blocked=True,
+        )
+        url = reverse("admin:operations_operation_change", args=[operation.pk])
+        return HttpResponseRedirect(url)
+
+    def _show(self, request: HttpRequest, page: _Page, status: int = 200) -> HttpResponse:
+        plan = page.plan
+        context = {
+            **admin.site.each_context(request),
+            "title": _("Start an operation"),
+            "page": page,
+            "plan": plan,
+            "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
+            "blocked": [each for each in plan.blockers if each.machine] if plan else [],
+            "candidates": _candidates(request, page.kind),
+            "candidates_max": CANDIDATES_MAX,
+            "kinds": [kind for _name, kind in sorted(KINDS.items())],
+        }
+        return TemplateResponse(request, "operations/start.html", context, status=status)
+
+
+def _kind(values: QueryDict) -> Kind:
+    """The chosen kind; ScaleUp when none or an unknown one is named."""
+    return KINDS.get(values.get("kind", "")) or KINDS["ScaleUp"]
+
+
+def _machines_text(values: QueryDict) -> str:
+    """``machines`` may come once with many or many times with one."""
+    return "\n".join(part for part in values.getlist("machines") if part)
+
+
+def _candidates(request: HttpRequest, kind: Kind) -> list[Machine]:
+    """Machines that could take part, to pick from."""
+    rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
+    visible = permissions.visible_to(request.user, rows, kind.permission)
+    return list(visible[:CANDIDATES_MAX])
+
+
+def _digest(page: _Page) -> str:
+    """What the plan is about: changes with anything that a person or the world changed."""
+    assert page.plan is not None  # noqa: S101
+    chosen = {name: str(value) for name, value in page.form.cleaned_data.items()}
+    values = {
+        **chosen,
+        "params": page.params.params,
+        "ready": [machine.pk for machine in page.plan.ready],
+    }
+    return hashlib.sha256(fingerprint(values).encode()).hexdigest()
