@@ -69,6 +69,17 @@ def texts_of_code(copy: Path) -> set[str]:
     return message_ids(copy / CATALOGUE)
 
 
+def is_compiled(catalogue: Path) -> bool:
+    """The compiled file beside the catalogue is what the catalogue compiles to.
+
+    It is in the repository, because a machine that only runs the portal has no gettext.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".mo") as fresh:
+        subprocess.run(["msgfmt", "--check-format", "-o", fresh.name, str(catalogue)], check=True)
+        compiled = catalogue.with_suffix(".mo")
+        return compiled.exists() and compiled.read_bytes() == Path(fresh.name).read_bytes()
+
+
 def main() -> int:
     catalogue = ROOT / CATALOGUE
     if not catalogue.exists():
@@ -84,7 +95,10 @@ def main() -> int:
     for sentence, texts in problems:
         for text in sorted(texts):
             print(f"{text.split('|', 1)[1]!r} {sentence} in {CATALOGUE}.")
-    return int(any(texts for _, texts in problems))
+    is_current = is_compiled(catalogue)
+    if not is_current:
+        print(f"{CATALOGUE.with_suffix('.mo')} is not current: run `make messages`.")
+    return int(not is_current or any(texts for _, texts in problems))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views import View
@@ -123,7 +124,9 @@ class LanguageView(_AccountView):
                 audit.record(
                     "change", user, before={"language": before}, after={"language": user.language}
                 )
-        return redirect("account")
+        here = request.POST.get("next", "")
+        is_ours = url_has_allowed_host_and_scheme(here, {request.get_host()}, request.is_secure())
+        return redirect(here if is_ours else "account")
 
 
 class TokenCreateView(AccountView):

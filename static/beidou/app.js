@@ -1,4 +1,4 @@
-// Small parts of every page: relative times that go on, and a way past the sidebar for the keyboard.
+// Small parts of every page: relative times that go on, and what the theme's menus lack for the keyboard.
 "use strict";
 (() => {
   const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -15,4 +15,28 @@
   document.addEventListener("DOMContentLoaded", refresh);
   document.addEventListener("htmx:afterSwap", refresh);
   setInterval(refresh, 10000);
+
+  // The theme opens menus by clicks on elements that no keyboard reaches.
+  const labels = [["sidebar", "wordsMenu"], ["openTheme =", "wordsTheme"], ["openUserLinks =", "wordsAccount"]];
+  const reachable = () => {
+    const words = document.getElementById("page")?.dataset ?? {};
+    for (const element of document.querySelectorAll("[x-on\\:click]:not(button, input, select, textarea, a[href], [tabindex])")) {
+      const action = element.getAttribute("x-on:click");
+      element.tabIndex = 0;
+      element.setAttribute("role", "button");
+      const label = labels.find(([part]) => action.includes(part));
+      if (label && words[label[1]]) element.setAttribute("aria-label", words[label[1]]);
+    }
+    for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden], [role])")) {
+      icon.setAttribute("aria-hidden", "true");
+    }
+  };
+  document.addEventListener("DOMContentLoaded", reachable);
+  document.addEventListener("keydown", (event) => {
+    const element = event.target;
+    if ((event.key === "Enter" || event.key === " ") && element.matches?.('[role="button"][x-on\\:click]')) {
+      event.preventDefault();
+      element.click();
+    }
+  });
 })();

@@ -1,0 +1,169 @@
+"""*Needs you*: every trouble is told, with its age, to whoever may see it, and nothing else is."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from beidou.base.models import User
+from beidou.overview.attention import needs
+from beidou.overview.running import running
+from clusters.models import Cluster, ClusterCredential
+from machines.models import Drift, Machine
+from operations.models import Step
+from tests import factories
+from tests.overview import rows
+
+pytestmark = pytest.mark.django_db
+
+
+def texts(user: User) -> list[str]:
+    return [need.text for need in needs(user)]
+
+
+def set_health(cluster: Cluster, health: str, **values) -> None:
+    Cluster.objects.filter(pk=cluster.pk).update(health=health, checked_at=timezone.now(), **values)
+
+
+def test_a_quiet_fleet_needs_nobody(admin: User, cluster_a: Cluster) -> None:
+    set_health(cluster_a, "healthy")
+    rows.make_operation(cluster_a, status="succeeded")
+    assert texts(admin) == []
+
+
+def test_an_unreachable_cluster_comes_before_a_degraded_one(
+    admin: User, cluster_a: Cluster, cluster_b: Cluster
+) -> None:
+    since = timezone.now() - timedelta(hours=2)
+    set_health(cluster_a, "degraded", health_reason="1 of 3 nodes not ready", health_since=since)
+    set_health(cluster_b, "unreachable", health_reason="no answer", health_since=since)
+    first, second = needs(admin)
+    assert (first.text, first.detail) == ("cluster-b is unreachable", "no answer")
+    assert first.moment == since
+    assert second.text == "cluster-a is degraded"
+
+
+def test_clusters_that_no_collector_looks_at_are_told(admin: User, cluster_a: Cluster) -> None:
+    old = timezone.now() - timedelta(minutes=5)
+    Cluster.objects.update(checked_at=old, health="healthy")
+    assert texts(admin) == ["1 cluster is not being watched"]
+
+
+def test_a_cluster_adopted_a_moment_ago_is_no_silence(admin: User, cluster_a: Cluster) -> None:
+    assert texts(admin) == []
+
+
+@pytest.mark.parametrize(("days", "tone"), [(2, "bad"), (20, "warning")])
+def test_what_expires_soon_is_told(days: int, tone: str, admin: User, cluster_a: Cluster) -> None:
+    end = timezone.now() + timedelta(days=days)
+    set_health(cluster_a, "healthy", server_certificate_expires_at=end)
+    ClusterCredential.objects.create(cluster=cluster_a, kubeconfig="x", expires_at=end)
+    found = needs(admin)
+    assert {need.kind for need in found} == {"expiring_credential", "expiring_certificate"}
+    assert {need.tone for need in found} == {tone}
+    assert {need.moment for need in found} == {end}
+
+
+def test_what_expires_in_three_months_is_not_told(admin: User, cluster_a: Cluster) -> None:
+    end = timezone.now() + timedelta(days=90)
+    set_health(cluster_a, "healthy", server_certificate_expires_at=end)
+    assert texts(admin) == []
+
+
+def test_only_failures_of_the_last_day_that_nobody_retried_are_told(
+    admin: User, cluster_a: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    now = timezone.now()
+    rows.make_operation(cluster_a, status="failed", name="fresh")
+    rows.make_operation(cluster_a, status="partial", name="in-part")
+    rows.make_operation(
+        cluster_a, status="failed", name="old", finished_at=now - timedelta(hours=25)
+    )
+    rows.make_operation(cluster_a, status="running", name="retried")
+    assert sorted(texts(admin)) == ["fresh failed", "in-part failed in part"]
+
+
+def test_an_operation_that_has_just_been_asked_for_does_not_wait_yet(
+    admin: User, cluster_a: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    rows.make_operation(cluster_a, status="waiting", created_at=timezone.now())
+    assert texts(admin) == []
+
+
+def test_an_operation_that_waits_says_for_what(admin: User, cluster_a: Cluster) -> None:
+    set_health(cluster_a, "healthy")
+    rows.make_operation(cluster_a, status="waiting", name="patient", waiting_for="a free slot")
+    need = needs(admin)[0]
+    assert (need.text, need.detail) == ("patient waits", "a free slot")
+
+
+def test_changed_host_keys_faulty_machines_and_drift_are_told(admin: User) -> None:
+    factories.make_machine("10.0.0.1", hostname="a", offered_host_key="ssh-ed25519 AAAA")
+    factories.make_machine("10.0.0.2", hostname="b", state=Machine.State.FAULTY)
+    machine = factories.make_machine("10.0.0.3", hostname="c")
+    for field in ("cpus", "kernel"):
+        machine.drift.create(field=field, intended="1", observed="2")
+    machine.drift.create(field="os", intended="1", observed="2", verdict=Drift.Verdict.WRONG)
+    found = {need.kind: need for need in needs(admin)}
+    assert found["changed_host_key"].text == "a (10.0.0.1) shows another host key"
+    assert found["faulty_machine"].text == "b (10.0.0.2) is faulty"
+    assert found["drift"].text == "1 machine differs from what was intended"
+    assert found["drift"].count == 2
+
+
+def test_many_of_a_kind_are_a_few_and_a_number(admin: User) -> None:
+    for _ in range(10):
+        factories.make_machine(state=Machine.State.FAULTY)
+    found = needs(admin)
+    assert [need.count for need in found] == [1, 1, 1, 7]
+    assert found[-1].text == "7 more like these"
+
+
+def test_troubles_of_clusters_one_may_not_see_are_not_told(
+    viewer: User, cluster_a: Cluster, cluster_b: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    set_health(cluster_b, "unreachable")
+    rows.make_operation(cluster_b, status="failed")
+    machine = factories.make_machine(cluster=cluster_b, state=Machine.State.FAULTY)
+    machine.drift.create(field="cpus", intended="1", observed="2")
+    assert texts(viewer) == []
+
+
+def test_a_running_operation_says_how_far_it_is(admin: User, cluster_a: Cluster) -> None:
+    operation = rows.make_operation(cluster_a, status="running", machines=4)
+    step = operation.steps.get(name="scaleUp")
+    step.cells.filter(pk__in=step.cells.values("pk")[:3]).update(status="succeeded")
+    (found,) = running(admin)
+    assert found.step == step
+    assert (found.here, found.machines) == (3, 4)
+    assert (found.settled, found.all_parts) == (7, 16)
+    assert found.remaining_seconds is None  # nobody has ever done this
+
+
+def test_the_remaining_time_is_what_such_steps_took_less_what_has_passed(
+    admin: User, cluster_a: Cluster
+) -> None:
+    earlier = rows.make_operation(cluster_a, status="succeeded")
+    for step in earlier.steps.all():
+        rows.make_attempt(step, seconds=100, machines=2)
+        rows.make_attempt(step, seconds=900, machines=50)  # a fleet takes longer
+    rows.make_operation(cluster_a, status="running")  # for 60 s in its second step of four
+    (found,) = running(admin)
+    assert found.remaining_seconds == pytest.approx(240, abs=5)
+    assert found.remaining_minutes == 4
+    assert not found.is_overdue
+
+
+def test_an_operation_slower_than_any_before_promises_nothing(
+    admin: User, cluster_a: Cluster
+) -> None:
+    earlier = rows.make_operation(cluster_a, status="succeeded")
+    for step in earlier.steps.all():
+        rows.make_attempt(step, seconds=5, machines=2)
+    now = rows.make_operation(cluster_a, status="running")
+    now.steps.filter(status=Step.Status.WAITING).delete()
+    (found,) = running(admin)
+    assert found.is_overdue
