@@ -1,31 +1,10 @@
 """By what lists of clusters, nodes and grants can be narrowed; pages use the same conditions."""
 
-from typing import Any
-
-from django.db.models import QuerySet, TextField
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
+from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from clusters.models import Cluster, ClusterGrant, Node
-
-
-def with_label(queryset: QuerySet[Any], label: str) -> QuerySet[Any]:
-    """Rows whose ``labels`` hold ``key=value``, or ``key`` with any value."""
-    key, equals, value = label.partition("=")
-    rows = queryset.annotate(_label=Cast(KeyTextTransform(key, "labels"), TextField()))
-    narrowed: QuerySet[Any] = (
-        rows.filter(_label=value) if equals else rows.filter(_label__isnull=False)
-    )
-    return narrowed
-
-
-def with_role(queryset: QuerySet[Node], role: str) -> QuerySet[Node]:
-    """Nodes with a role; ``none`` for those without any (JSON arrays differ between databases)."""
-    rows = queryset.annotate(_roles=Cast("roles", TextField()))
-    if role == "none":
-        return rows.filter(_roles="[]")
-    return rows.filter(_roles__contains=f'"{role}"')
+from clusters.services.listing import with_label, with_role
 
 
 class ClusterFilter(filters.FilterSet):

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -148,19 +149,27 @@ class _BoundedConnection(HTTPSConnection):
     The socket's own timeout begins anew with every byte.
     """
 
+    _is_broken_off = False
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 does
         timer = threading.Timer(self.timeout or 0, self._break_off)
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()
+            response = super().getresponse()
         finally:
             timer.cancel()
+        if self._is_broken_off:
+            # http.client takes headers that end early for complete ones, with an empty body.
+            raise TimeoutError
+        return response
 
     def _break_off(self) -> None:
+        self._is_broken_off = True
         # The plain socket's method: the one of ssl would take the TLS state from under the reader.
         if self.sock is not None:
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            with suppress(OSError):  # the server was quicker
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _BoundedPool(HTTPSConnectionPool):

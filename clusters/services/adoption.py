@@ -1,6 +1,6 @@
 """Adopting a cluster, replacing its credential, and asking again what we may do there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,8 +115,8 @@ def adopt(*, source: Source, details: Details) -> Cluster:
     return cluster
 
 
-def replace_credential(*, cluster: Cluster, source: Source, reason: str = "") -> Findings:
-    """Sign in differently at the same cluster; Conflict when it is another one."""
+def same_cluster(cluster: Cluster) -> Callable[[str], None]:
+    """For a check: raises Conflict when the credential leads to another cluster."""
 
     def accept(uid: str) -> None:
         if uid != cluster.uid:
@@ -129,7 +129,13 @@ def replace_credential(*, cluster: Cluster, source: Source, reason: str = "") ->
                 code="another_cluster",
             )
 
-    run = Check(source, accept_uid=accept)
+    return accept
+
+
+def replace_credential(*, cluster: Cluster, source: Source, reason: str = "") -> Findings:
+    """Sign in differently at the same cluster; Conflict when it is another one."""
+
+    run = Check(source, accept_uid=same_cluster(cluster))
     for _step in run.run():
         pass
     findings = run.findings

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
@@ -97,7 +98,7 @@ def create_grant(
 ) -> ClusterGrant:
     """Grant a role on a cluster or on all clusters with a label ``key=value``."""
     require_may_grant(user, cluster)
-    label = _checked_target(cluster, label)
+    label = checked_target(cluster, label)
     if role not in ROLES:
         text = _("There is no role %(role)s; roles are %(all)s.") % {
             "role": role,
@@ -117,7 +118,8 @@ def create_grant(
     return grant
 
 
-def _checked_target(cluster: Cluster | None, label: str) -> str:
+def checked_target(cluster: Cluster | None, label: str) -> str:
+    """The label in its one spelling; InvalidInput unless there is a cluster or a label."""
     label = label.strip()
     if (cluster is None) == (not label):
         text = _("Name either a cluster or a label.")
@@ -137,3 +139,11 @@ def delete_grant(*, grant: ClusterGrant, user: Any, reason: str = "") -> None:
         audit.record("revoke", grant, before=audit.snapshot(grant), reason=reason, name=str(grant))
         grant.delete()
         derive_all(None if cluster is None else [cluster])
+
+
+def grants_of(cluster: Cluster) -> list[ClusterGrant]:
+    """All grants that are about the cluster, by name or by label."""
+    rows = ClusterGrant.objects.select_related("team").filter(
+        Q(cluster=cluster) | Q(cluster__isnull=True)
+    )
+    return [grant for grant in rows.order_by("team__name", "role") if matches(grant, cluster)]

@@ -1,12 +1,13 @@
 """Querysets for lists: what they show beside the row, and without what they need not read."""
 
-from typing import TypeVar
+from typing import Any
 
-from django.db.models import Count, F, Model, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet, TextField
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
 
 from clusters.models import Cluster, Node
 
-Row = TypeVar("Row", bound=Model)
 # Operations are an app above this one: known by the name of the relation and their words alone.
 ACTIVE_OPERATIONS = ("waiting", "running", "paused", "canceling")
 _HEAVY = ("components", "capabilities", "workloads")
@@ -45,3 +46,21 @@ def slim_nodes(rows: QuerySet[Node]) -> QuerySet[Node]:
         "cluster__labels",
         *(f"cluster__{name}" for name in _HEAVY),
     )
+
+
+def with_label(queryset: QuerySet[Any], label: str) -> QuerySet[Any]:
+    """Rows whose ``labels`` hold ``key=value``, or ``key`` with any value."""
+    key, equals, value = label.partition("=")
+    rows = queryset.annotate(_label=Cast(KeyTextTransform(key, "labels"), TextField()))
+    narrowed: QuerySet[Any] = (
+        rows.filter(_label=value) if equals else rows.filter(_label__isnull=False)
+    )
+    return narrowed
+
+
+def with_role(queryset: QuerySet[Node], role: str) -> QuerySet[Node]:
+    """Nodes with a role; ``none`` for those without any (JSON arrays differ between databases)."""
+    rows = queryset.annotate(_roles=Cast("roles", TextField()))
+    if role == "none":
+        return rows.filter(_roles="[]")
+    return rows.filter(_roles__contains=f'"{role}"')

@@ -1,0 +1,121 @@
+"""The grant page: who may do what where, as a matrix and as a list."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter
+from unfold.decorators import display as column
+
+from beidou.base import display, permissions
+from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.permissions import ROLE_LABELS
+from clusters.admin.forms import GrantForm
+from clusters.models import Cluster, ClusterGrant
+from clusters.services import grants
+
+MATRIX_AT_MOST = 2000
+
+
+@admin.register(ClusterGrant)
+class ClusterGrantAdmin(ObjectPermissionAdmin):
+    form = GrantForm
+    list_display = ("team", "role_column", "cluster", "label", "created_at")
+    list_filter = (("role", ChoicesCheckboxFilter), ("cluster", AutocompleteSelectFilter))
+    search_fields = ("team__name", "cluster__name", "label")
+    list_select_related = ("team", "cluster")
+    autocomplete_fields = ()
+    change_list_template = "admin/clusters/clustergrant/change_list.html"
+
+    class Media:
+        css = {"all": ["clusters/clusters.css"]}
+
+    @column(description=gettext_lazy("Role"), ordering="role")
+    def role_column(self, grant: ClusterGrant) -> SafeString:
+        return display.badge(grant.get_role_display(), display.BUSY, icon="badge")
+
+    # --- rights -----------------------------------------------------------------------------------
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(
+            request.user.has_perm("clusters.add_clustergrant")
+            or permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
+        )
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # taken back and granted anew, so that the trail says what was when
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if request.user.has_perm("clusters.add_clustergrant"):
+            return True
+        if obj is None:
+            return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
+        return obj.cluster is not None and permissions.may(
+            request.user, obj.cluster, permissions.CHANGE
+        )
+
+    # --- forms ------------------------------------------------------------------------------------
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        form.user = request.user
+        return form
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        return initial
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "cluster" and not request.user.has_perm("clusters.add_clustergrant"):
+            kwargs["queryset"] = permissions.visible_to(
+                request.user, Cluster.objects.only("name"), permissions.CHANGE
+            )
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    # --- writing: the service derives rights and audits -----------------------------------------
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        made = grants.create_grant(
+            team=obj.team,
+            role=obj.role,
+            cluster=obj.cluster,
+            label=obj.label,
+            user=request.user,
+        )
+        obj.pk = made.pk
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        grants.delete_grant(grant=obj, user=request.user)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for grant in queryset:
+            grants.delete_grant(grant=grant, user=request.user)
+
+    # --- the matrix -------------------------------------------------------------------------------
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"roles": ROLE_LABELS, "matrix": matrix(self.get_queryset(request))}
+        response: HttpResponse = super().changelist_view(
+            request, {**context, **(extra_context or {})}
+        )
+        return response
+
+
+def matrix(rows: QuerySet[ClusterGrant]) -> list[dict[str, Any]]:
+    """One line per team: for every role the clusters and labels on which it has it."""
+    lines: dict[int, dict[str, Any]] = {}
+    chosen = rows.select_related("team", "cluster").order_by("team__name", "cluster__name", "label")
+    for grant in chosen[:MATRIX_AT_MOST]:
+        line = lines.setdefault(
+            grant.team_id,
+            {"team": grant.team, "cells": {role: [] for role, _label in ROLE_LABELS}},
+        )
+        line["cells"][grant.role].append(grant)
+    return [{"team": line["team"], "cells": line["cells"].values()} for line in lines.values()]

@@ -1,0 +1,205 @@
+"""The pages of nodes: list with cordon and uncordon, and one node."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import action
+from unfold.decorators import display as column
+
+from beidou.base import display, permissions
+from beidou.base.admin import ReadOnlyAdmin, confirm_action
+from beidou.base.errors import BeidouError
+from clusters.admin import tabs
+from clusters.admin.columns import UsageColumns, health_badge
+from clusters.admin.forms import ReasonForm
+from clusters.models import Node
+from clusters.services import listing, nodes
+
+
+class RoleFilter(admin.SimpleListFilter):
+    title = gettext_lazy("role")
+    parameter_name = "role"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("control-plane", gettext_lazy("control plane")),
+            ("none", gettext_lazy("without a role (workers)")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return listing.with_role(queryset, value) if value else queryset
+
+
+@admin.register(Node)
+class NodeAdmin(UsageColumns, ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "cluster_column",
+        "state",
+        "internal_ip",
+        "roles_column",
+        "cpu",
+        "memory",
+        "pods",
+        "kubelet_version",
+        "as_of",
+    )
+    list_filter = (
+        "is_ready",
+        "unschedulable",
+        ("cluster", AutocompleteSelectFilter),
+        RoleFilter,
+    )
+    search_fields = ("name", "internal_ip", "system_uuid", "cluster__name")
+    ordering = ("cluster__name", "name")
+    list_per_page = 100
+    actions = ("cordon", "uncordon")
+    change_form_template = "admin/clusters/node/change_form.html"
+
+    class Media:
+        css = {"all": ["clusters/clusters.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match and match.url_name.endswith("_changelist"):
+            return listing.slim_nodes(rows)
+        return rows.select_related("cluster", "machine")
+
+    @column(description=gettext_lazy("Cluster"), ordering="cluster__name")
+    def cluster_column(self, node: Node) -> SafeString:
+        url = reverse("admin:clusters_cluster_change", args=[node.cluster_id])
+        return format_html('<a href="{}">{}</a>', url, node.cluster.name)
+
+    @column(description=gettext_lazy("State"), ordering="is_ready")
+    def state(self, node: Node) -> SafeString:
+        return node_state(node)
+
+    @column(description=gettext_lazy("Roles"))
+    def roles_column(self, node: Node) -> str:
+        return ", ".join(node.roles) or _("worker")
+
+    @column(description=gettext_lazy("As of"), ordering="cluster__observed_at")
+    def as_of(self, node: Node) -> SafeString:
+        return display.ago(node.cluster.observed_at)
+
+    # --- one node ---------------------------------------------------------------------------------
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = dict(extra_context or {})
+        node = self.get_object(request, object_id)
+        if node is not None and self.has_view_permission(request, node):
+            context |= tabs.node_context(node)
+            context |= {
+                "node": node,
+                "machine": getattr(node, "machine", None),
+                "state": node_state(node),
+                "health": health_badge(node.cluster),
+                "may_operate": permissions.may(request.user, node, permissions.OPERATE),
+            }
+        response: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return response
+
+    # --- cordon and uncordon ----------------------------------------------------------------------
+
+    @action(description=gettext_lazy("Cordon"), permissions=["operate"])
+    def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        return self._set_cordoned(request, queryset, cordoned=True)
+
+    @action(description=gettext_lazy("Uncordon"), permissions=["operate"])
+    def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        return self._set_cordoned(request, queryset, cordoned=False)
+
+    def _set_cordoned(
+        self, request: HttpRequest, queryset: QuerySet[Node], *, cordoned: bool
+    ) -> HttpResponse | None:
+        rows, left_out = self.for_action(request, queryset, permissions.OPERATE)
+        form = ReasonForm(request.POST if request.POST.get("post") == "yes" else None)
+        if form.is_valid():
+            self._carry_out(request, rows, cordoned=cordoned, reason=form.cleaned_data["reason"])
+            return None
+        if not rows:
+            messages.error(request, _("You may not operate any of the chosen nodes."))
+            return None
+        return confirm_action(
+            self,
+            request,
+            title=_("Cordon nodes") if cordoned else _("Uncordon nodes"),
+            action="cordon" if cordoned else "uncordon",
+            plan=_plan(rows, left_out, cordoned=cordoned),
+            objects=list(rows),
+            form=form,
+            button=_("Cordon") if cordoned else _("Uncordon"),
+            dangerous=cordoned,
+        )
+
+    def _carry_out(
+        self, request: HttpRequest, rows: list[Node], *, cordoned: bool, reason: str
+    ) -> None:
+        done = 0
+        for node in rows:
+            try:
+                nodes.set_cordoned(node=node, cordoned=cordoned, reason=reason)
+                done += 1
+            except BeidouError as error:
+                messages.error(request, f"{node.name}: {error.message}")
+        if done:
+            text = (
+                ngettext("%(count)d node is cordoned.", "%(count)d nodes are cordoned.", done)
+                if cordoned
+                else ngettext("%(count)d node is open.", "%(count)d nodes are open.", done)
+            )
+            messages.success(request, text % {"count": done})
+
+
+def node_state(node: Node) -> SafeString:
+    """Ready or not, and cordoned or not."""
+    ready = (
+        display.badge(_("Ready"), display.GOOD)
+        if node.is_ready
+        else display.badge(_("Not ready"), display.BAD, title=node.not_ready_reason)
+    )
+    if not node.unschedulable:
+        return ready
+    return format_html("{} {}", ready, display.badge(_("Cordoned"), display.WARNING, icon="block"))
+
+
+def _plan(rows: list[Node], left_out: int, *, cordoned: bool) -> list[str]:
+    already = sum(node.unschedulable == cordoned for node in rows)
+    plan = [
+        _("New pods are no longer placed on these nodes; running ones stay.")
+        if cordoned
+        else _("New pods may be placed on these nodes again.")
+    ]
+    if already:
+        plan.append(
+            ngettext(
+                "%(count)d of them is so already.", "%(count)d of them are so already.", already
+            )
+            % {"count": already}
+        )
+    if left_out:
+        plan.append(
+            ngettext(
+                "%(count)d chosen node is left out: you may not operate it.",
+                "%(count)d chosen nodes are left out: you may not operate them.",
+                left_out,
+            )
+            % {"count": left_out}
+        )
+    return plan

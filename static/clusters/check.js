@@ -1,0 +1,73 @@
+// Shows the check of a cluster live: asks for one step after the other and stops at the first that
+// fails.  Without this script the same button checks everything and shows the page again.
+"use strict";
+(() => {
+  const form = document.getElementById("check-form");
+  const list = document.getElementById("check-steps");
+  const report = document.getElementById("check-report");
+  const button = document.getElementById("check-button");
+  const next = document.getElementById("check-next");
+  if (!form || !list || !button) return;
+
+  const show = (item, status, detail, url) => {
+    item.dataset.status = status;
+    const place = item.querySelector(".cl-step-detail");
+    place.textContent = detail;
+    if (url) {
+      const link = document.createElement("a");
+      link.href = url;
+      link.textContent = button.dataset.open;
+      place.append(" ", link);
+    }
+  };
+
+  const ask = async (step) => {
+    const data = new FormData(form);
+    data.delete("do");
+    const answer = await fetch(list.dataset.url.replace("STEP", step), { method: "POST", body: data });
+    return answer.json();
+  };
+
+  const showReport = (rows) => {
+    report.replaceChildren(...rows.map((row) => {
+      const item = document.createElement("li");
+      item.className = row.ok ? "" : "bd-tone-warning";
+      item.textContent = `${row.ok ? "✓" : "✗"} ${row.label}${row.why ? ": " + row.why : ""}`;
+      return item;
+    }));
+  };
+
+  const check = async () => {
+    const items = [...list.children];
+    items.forEach((item) => show(item, "", ""));
+    report.replaceChildren();
+    let passed = true;
+    for (const item of items) {
+      if (!passed) {
+        show(item, "skipped", "");
+        continue;
+      }
+      show(item, "running", "");
+      try {
+        const found = await ask(item.dataset.step);
+        show(item, found.status || "failed", found.detail, found.url);
+        passed = found.status === "ok" || found.status === "warning";
+        if (found.capabilities?.length) showReport(found.capabilities);
+        const name = form.elements.namedItem("name");
+        if (found.suggested_name && name && !name.value) name.value = found.suggested_name;
+      } catch {
+        show(item, "failed", button.dataset.lost);
+        passed = false;
+      }
+    }
+    next.hidden = !passed;
+    if (passed) next.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  };
+
+  form.addEventListener("submit", (event) => {
+    if (event.submitter !== button) return;
+    event.preventDefault();
+    button.disabled = true;
+    check().finally(() => { button.disabled = false; });
+  });
+})();
