@@ -144,7 +144,7 @@ INSECURE = re.compile(
     r"verify=False|CERT_NONE|shell=True|StrictHostKeyChecking=no|known_hosts=None|AutoAddPolicy"
 )
 INSECURE_ALLOWED = {
-    "clusters/drivers/tls.py": "reads the certificate that is not trusted, to say what is wrong; and "
+    "clusters/drivers/tls.py": "reads the certificate that is not trusted, to say why; and "
     "insecure-skip-tls-verify where a setting allows it",
 }
 

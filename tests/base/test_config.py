@@ -1,0 +1,113 @@
+"""The configuration: every mistake gets one clear sentence, all of them at once."""
+
+import os
+import stat
+from io import StringIO
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+
+from beidou.base import config
+
+
+def load(tmp_path, **values: str) -> config.Config:
+    given = {f"BEIDOU_{name}": value for name, value in values.items()}
+    return config.load({"BEIDOU_DATA_DIR": str(tmp_path / "data"), **given})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "eighty", "BEIDOU_PORT is 'eighty', not a whole number."),
+        ("PORT", "70000", "BEIDOU_PORT is 70000; allowed are 1 to 65535."),
+        ("HTTPS", "maybe", "BEIDOU_HTTPS is 'maybe'; say yes or no."),
+        ("LOG_FORMAT", "xml", "BEIDOU_LOG_FORMAT is 'xml'; allowed are text, json."),
+        ("TIME_ZONE", "Mars/Base", "BEIDOU_TIME_ZONE is 'Mars/Base', which is no time zone"),
+        ("SECRET_KEY", "short", "BEIDOU_SECRET_KEY has 5 characters; at least 50"),
+        ("ENCRYPTION_KEYS", "abc", "BEIDOU_ENCRYPTION_KEYS has a key at position 1"),
+        ("ENCRYPTION_KEYS", ",", "BEIDOU_ENCRYPTION_KEYS is empty."),
+        ("DATABASE_URL", "mysql://h/d", "BEIDOU_DATABASE_URL starts with 'mysql:'"),
+        ("DATABASE_URL", "postgresql://h", "BEIDOU_DATABASE_URL names no database"),
+        ("DATABASE_URL", "sqlite://file", "BEIDOU_DATABASE_URL must look like sqlite:////"),
+        ("BROKER_URL", "amqp://h", "BEIDOU_BROKER_URL is 'amqp://h'; use `database` or redis"),
+        ("METRICS_TOKEN", " ", "BEIDOU_METRICS_TOKEN is empty."),
+        ("PROT", "1", "BEIDOU_PROT is no setting of Beidou"),
+    ],
+)
+def test_a_mistake_gets_its_sentence(name, value, sentence, tmp_path):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        load(tmp_path, **{name: value})
+    assert sentence in str(raised.value)
+
+
+def test_all_mistakes_are_said_at_once(tmp_path):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        load(tmp_path, PORT="x", HTTPS="x", TIME_ZONE="x")
+    assert len(str(raised.value).splitlines()) == 4
+
+
+def test_a_mistake_in_a_secret_does_not_show_it(tmp_path):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        load(tmp_path, SECRET_KEY="hunter2", ENCRYPTION_KEYS="hunter3")
+    assert "hunter" not in str(raised.value)
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(ImproperlyConfigured, match="cannot be made"):
+        load(tmp_path, DATA_DIR=str(blocked / "data"))
+
+
+def test_the_defaults_are_embedded_and_kept(tmp_path):
+    first, second = load(tmp_path), load(tmp_path)
+    assert first.database_url.endswith("/data/beidou.sqlite3")
+    assert first.secret_key == second.secret_key
+    assert first.encryption_keys == second.encryption_keys
+
+
+def test_kept_keys_are_readable_by_the_owner_alone(tmp_path):
+    load(tmp_path)
+    for name in ("secret_key", "encryption_keys"):
+        mode = stat.S_IMODE((tmp_path / "data" / name).stat().st_mode)
+        assert mode == 0o600
+
+
+def test_of_two_processes_that_start_at_once_the_first_key_counts(tmp_path):
+    path = tmp_path / "key"
+
+    def make_while_another_was_faster() -> str:
+        path.write_text("theirs")
+        return "ours"
+
+    assert config.kept_secret(path, make_while_another_was_faster) == "theirs"
+    assert os.listdir(tmp_path) == ["key"]
+
+
+def test_several_encryption_keys_are_taken_in_order(tmp_path):
+    keys = [Fernet.generate_key().decode() for _number in range(2)]
+    assert load(tmp_path, ENCRYPTION_KEYS=" , ".join(keys)).encryption_keys == keys
+
+
+def test_a_postgresql_address_is_read_whole():
+    given = config.parse_database_url(
+        "postgresql://li:p%40ss@db.example:5433/beidou?sslmode=require"
+    )
+    assert (given["USER"], given["PASSWORD"], given["HOST"], given["PORT"], given["NAME"]) == (
+        "li", "p@ss", "db.example", "5433", "beidou",
+    )  # fmt: skip
+    assert given["OPTIONS"] == {"sslmode": "require"}
+
+
+def test_the_page_of_the_configuration_is_up_to_date():
+    call_command("document_configuration", "--check", stdout=StringIO())
+
+
+def test_a_page_that_is_out_of_date_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        "beidou.base.management.commands.document_configuration.VARIABLES", config.VARIABLES[1:]
+    )
+    with pytest.raises(CommandError, match="not up to date"):
+        call_command("document_configuration", "--check")
