@@ -1,6 +1,6 @@
 """What can be done to many chosen machines: plan, reason, confirmation, deed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from beidou.base import permissions
-from beidou.base.admin import confirm_action
+from beidou.base.admin import ObjectPermissionAdmin, confirm_action
 from beidou.base.errors import BeidouError
 from machines.admin.forms import BulkEditForm, ReasonForm
 from machines.files import reading
@@ -21,10 +21,8 @@ SHOWN = 20  # sentences about single machines on one page
 Answer = HttpResponse | None
 
 
-class MachineActions:
-    """Mixed into the machine's admin; rows are filtered by right once more in each action."""
-
-    for_action: Callable[..., tuple[list[Machine], int]]
+class MachineActions(ObjectPermissionAdmin):
+    """The actions of the machine's admin; each filters its rows by right once more."""
 
     @admin.action(description=gettext_lazy("Make available…"), permissions=["operate"])
     def make_available(self, request: HttpRequest, queryset: QuerySet[Machine]) -> Answer:

@@ -18,7 +18,7 @@ from machines.services import belonging, credentials
 
 @admin.register(SshCredential)
 class CredentialAdmin(ObjectPermissionAdmin):
-    form = CredentialForm
+    form: Any = CredentialForm
     list_display = ("name", "team", "user", "port", "become", "tested_at", "test_result")
     list_select_related = ("team",)
     search_fields = ("name", "user")

@@ -63,7 +63,7 @@ class TeamFilter(admin.SimpleListFilter):
         return queryset.filter(owner_team=int(value)) if value.isdigit() else queryset
 
 
-class RoleFilter(TextFilter):  # type: ignore[misc]
+class RoleFilter(TextFilter):
     title = _("role")
     parameter_name = "role"
 

@@ -19,7 +19,6 @@ from beidou.base.errors import InvalidInput
 from machines.models import Machine, SshCredential
 from machines.services import belonging, credentials, edits, lifecycle
 
-
 if TYPE_CHECKING:
     _MachineForm = forms.ModelForm[Machine]
     _CredentialForm = forms.ModelForm[SshCredential]
@@ -110,12 +109,12 @@ class CredentialForm(_CredentialForm):
                 if stored:
                     self.fields[name].help_text = _("Stored; leave empty to keep it.")
 
-    def clean_test_machine(self) -> Machine | None:
+    def clean_test_machine(self) -> Any:
         text = self.cleaned_data["test_machine"].strip()
         if not text:
             return None
         visible = permissions.visible_to(self.acting_user, Machine.objects.all(), "operate")
-        found = list(visible.search(text)[:2])
+        found = list(visible.search(text)[:2])  # type: ignore[attr-defined]
         if len(found) != 1:
             raise forms.ValidationError(
                 _("No machine that you may operate has this name.")

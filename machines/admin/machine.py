@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
 from beidou.base import display, permissions
-from beidou.base.admin import ObjectPermissionAdmin, confirm_action
+from beidou.base.admin import confirm_action
 from clusters.models import Cluster
 from machines.admin import filters, page
 from machines.admin.actions import MachineActions, file_of, plan_lines, will_be_visited
@@ -30,13 +30,13 @@ from machines.services import belonging, drift, facts, host_keys, lifecycle, reg
 
 
 @admin.register(Machine)
-class MachineAdmin(MachineActions, ObjectPermissionAdmin):
+class MachineAdmin(MachineActions):
     """Where machines are found, judged and edited; their states change by actions alone."""
 
     class Media:
         css: ClassVar[Any] = {"all": ("machines/machines.css",)}
 
-    form = MachineForm
+    form: Any = MachineForm
     list_display = (
         "machine",
         "state_shown",
@@ -202,7 +202,7 @@ class MachineAdmin(MachineActions, ObjectPermissionAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        machine = self.get_object(request, unquote(object_id))
+        machine: Any = self.get_object(request, unquote(object_id))
         extra: dict[str, Any] = dict(extra_context or {})
         if machine is not None and self.has_view_permission(request, machine):
             extra |= {**page.context(request, machine), "title": page.title(machine)}

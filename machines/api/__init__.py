@@ -1,0 +1,1 @@
+"""Machines, their drift and their credentials in the API."""

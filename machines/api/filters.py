@@ -1,0 +1,73 @@
+"""By what lists of machines and drift can be narrowed."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+from rest_framework.filters import SearchFilter
+from rest_framework.request import Request
+
+from machines.models import Drift, Machine
+
+
+class AnyName(SearchFilter):
+    """``search``: any address, hostname, serial, asset tag, rack or node name begins with it."""
+
+    search_description = "Begins with: any address, hostname, serial, asset tag, rack, node name."
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: Any
+    ) -> QuerySet[Any]:
+        text = " ".join(self.get_search_terms(request))
+        return queryset.search(text) if text else queryset  # type: ignore[attr-defined]
+
+
+class MachineFilter(filters.FilterSet):
+    free = filters.BooleanFilter(method="only_free", label="Discovered or available.")
+    drifting = filters.BooleanFilter(method="only_drifting", label="With any drift.")
+    host_key_changed = filters.BooleanFilter(
+        field_name="offered_host_key", method="only_changed_key", label="Blocked by its host key."
+    )
+
+    class Meta:
+        model = Machine
+        fields = {
+            "address": ["exact", "in"],
+            "hostname": ["exact", "in"],
+            "serial": ["exact", "in"],
+            "state": ["exact", "in"],
+            "cluster": ["exact", "in", "isnull"],
+            "owner_team": ["exact", "isnull"],
+            "credential": ["exact", "isnull"],
+            "room": ["exact"],
+            "rack": ["exact", "in"],
+            "role": ["exact"],
+        }
+
+    def only_free(self, queryset: QuerySet[Machine], name: str, value: bool) -> QuerySet[Machine]:
+        return _narrowed(queryset, value, state__in=Machine.FREE)
+
+    def only_drifting(
+        self, queryset: QuerySet[Machine], name: str, value: bool
+    ) -> QuerySet[Machine]:
+        return _narrowed(queryset, value, pk__in=Drift.objects.values("machine"))
+
+    def only_changed_key(
+        self, queryset: QuerySet[Machine], name: str, value: bool
+    ) -> QuerySet[Machine]:
+        return _narrowed(queryset, value, offered_host_key__gt="")
+
+
+def _narrowed(queryset: QuerySet[Machine], value: bool, **condition: Any) -> QuerySet[Machine]:
+    return queryset.filter(**condition) if value else queryset.exclude(**condition)
+
+
+class DriftFilter(filters.FilterSet):
+    class Meta:
+        model = Drift
+        fields = {
+            "machine": ["exact", "in"],
+            "machine__cluster": ["exact"],
+            "field": ["exact", "in"],
+            "verdict": ["exact"],
+        }
