@@ -8,6 +8,7 @@ from beidou.base.api import people
 from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
+from machines.api.views import CredentialViewSet, DriftViewSet, MachineViewSet
 from operations.api.manifests import ManifestViewSet
 from operations.api.settings import ClusterSettingsViewSet
 from operations.api.views import KindViewSet, OperationViewSet
@@ -20,6 +21,9 @@ router.register("audit", people.AuditViewSet, basename="audit")
 router.register("clusters", ClusterViewSet, basename="cluster")
 router.register("nodes", NodeViewSet, basename="node")
 router.register("grants", GrantViewSet, basename="clustergrant")
+router.register("machines", MachineViewSet, basename="machine")
+router.register("drift", DriftViewSet, basename="drift")
+router.register("credentials", CredentialViewSet, basename="sshcredential")
 router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")
