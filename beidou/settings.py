@@ -198,6 +198,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SORT_OPERATION_PARAMETERS": False,
     "ENUM_NAME_OVERRIDES": {
+        "MachineState": "machines.models.Machine.State",
         "OperationStatus": "operations.models.Operation.Status",
         "StepStatus": "operations.models.Step.Status",
         "MachineStepStatus": "operations.models.MachineStep.Status",
