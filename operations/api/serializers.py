@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.reverse import reverse
@@ -273,10 +273,12 @@ class PlanSerializer(serializers.Serializer[Any]):
     estimate = EstimateSerializer(allow_null=True)
 
 
+@extend_schema_serializer(component_name="OptionalReason")
 class ReasonSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
+@extend_schema_serializer(component_name="Retry")
 class RetrySerializer(ReasonSerializer):
     machines = serializers.ListField(
         child=ReferenceField(),
