@@ -23,7 +23,7 @@ from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge
 from clusters.admin.forms import ClusterForm, DetailsForm, SourceForm, UnadoptForm
 from clusters.models import Cluster
-from clusters.services import adoption, capabilities, grants, listing, removal
+from clusters.services import adoption, capabilities, listing, removal
 from clusters.services.checking import STEP_KEYS, STEPS, Check, Findings, Source
 
 _SECRETS = sensitive_post_parameters("kubeconfig", "token")
@@ -124,9 +124,10 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         return response
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        obj._change_reason = form.cleaned_data.get("change_reason", "")
-        super().save_model(request, obj, form, change)
-        grants.derive(obj)
+        given = form.cleaned_data
+        changes = {name: given[name] for name in form.changed_data if name != "change_reason"}
+        if changes:
+            adoption.edit(cluster=obj, changes=changes, reason=given["change_reason"])
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         messages.success(request, _("Saved."))
@@ -322,7 +323,8 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
 def _one_step(source: Source, step: str, cluster: Cluster | None) -> dict[str, Any]:
     accept = adoption.refuse_known if cluster is None else adoption.same_cluster(cluster)
     run = Check(source, accept_uid=accept)
-    found = list(run.run(only=step))[-1]
+    # A kubeconfig that cannot be read comes first and alone matters.
+    found = next(run.run(only=step))
     return {
         "key": found.key,
         "status": found.status,

@@ -129,12 +129,12 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Node], *, cordoned: bool
     ) -> HttpResponse | None:
         rows, left_out = self.for_action(request, queryset, permissions.OPERATE)
+        if not rows:
+            messages.error(request, _("You may not operate any of the chosen nodes."))
+            return None
         form = ReasonForm(request.POST if request.POST.get("post") == "yes" else None)
         if form.is_valid():
             self._carry_out(request, rows, cordoned=cordoned, reason=form.cleaned_data["reason"])
-            return None
-        if not rows:
-            messages.error(request, _("You may not operate any of the chosen nodes."))
             return None
         return confirm_action(
             self,

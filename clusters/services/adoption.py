@@ -185,10 +185,13 @@ def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> C
     for name, value in changes.items():
         setattr(cluster, name, validate_labels(value) if name == "labels" else value)
     _validate(cluster)
+    cluster._change_reason = reason[:100]  # simple-history takes it from there
     with transaction.atomic():
+        # These fields alone: the collector writes the others at the same time.
         cluster.save(update_fields=list(changes))
         grants.derive(cluster)
-        old, new = audit.difference(before, audit.snapshot(cluster))
+        after = {name: audit.snapshot(cluster)[name] for name in changes}
+        old, new = audit.difference(before, after)
         if new:
             audit.record("change", cluster, before=old, after=new, reason=reason)
     return cluster

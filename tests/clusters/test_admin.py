@@ -1,0 +1,394 @@
+"""The pages of clusters, nodes and grants."""
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
+
+from beidou.base.models import AuditEntry
+from beidou.base.permissions import may
+from clusters.models import Cluster, ClusterGrant, HealthChange, NamespaceUsage
+from clusters.services import adoption, grants, removal
+from clusters.services.checking import STEP_KEYS
+from operations.models import Operation
+from tests import factories
+from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but, prepare
+from tests.fakes.kube_api import FakeKubeApi, Reply, node, status_reply
+from tests.rows import make_row
+
+pytestmark = pytest.mark.django_db
+LIST = "/clusters/cluster/"
+ADD = "/clusters/cluster/add/"
+NODES = "/clusters/node/"
+GRANTS = "/clusters/clustergrant/"
+TABS = ["overview", "nodes", "components", "machines", "operations", "access", "history"]
+
+
+@pytest.fixture
+def root(browser, admin):
+    return browser(admin)
+
+
+def page(cluster, tab=""):
+    return f"{LIST}{cluster.pk}/change/" + (f"?tab={tab}" if tab else "")
+
+
+def texts(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+@pytest.fixture
+def full(adopted):
+    """A cluster with something on every tab."""
+    Cluster.objects.filter(pk=adopted.pk).update(
+        health="degraded",
+        health_reason="1 of 2 nodes not ready: n2.",
+        health_since=timezone.now(),
+        observed_at=timezone.now(),
+        cpu_allocatable=4000,
+        cpu_requested=1000,
+        components=[
+            {"name": "etcd", "healthy": True, "message": "1 of 1 ready.", "ready": 1, "desired": 1,
+             "checks": [{"name": "ping", "ok": True, "message": "ok"}]},
+            {"name": "coredns", "healthy": False, "message": "0 of 2 ready.", "ready": 0,
+             "desired": 2, "checks": []},
+        ],
+        workloads={"counts": {"jobs": 3}, "unknown": {"services": "forbidden"}},
+        capabilities=[
+            {"key": "cordon", "ok": False, "why": "The credential may not patch nodes.",
+             "missing": ["patch nodes"], "rbac": "kind: ClusterRole\n"},
+        ],
+    )  # fmt: skip
+    first = factories.make_node(adopted, "n1", roles=["control-plane"])
+    factories.make_node(adopted, "n2", is_ready=False, not_ready_reason="KubeletStopped: gone")
+    factories.make_machine(cluster=adopted, node=first, hostname="bj-r1-01")
+    NamespaceUsage.objects.create(cluster=adopted, node="n1", namespace="shop", pods=4)
+    factories.grant(factories.make_team("blue"), adopted, "viewer")
+    HealthChange.objects.create(subject=adopted, old="healthy", new="degraded", actor="collector")
+    adopted.refresh_from_db()
+    adopted.region = "gz"
+    adopted.save()
+    return adopted
+
+
+# --- list -----------------------------------------------------------------------------------------
+
+
+def test_an_empty_list_says_how_to_adopt(root):
+    assert ADD in root.get(LIST).content.decode()
+
+
+def test_an_empty_list_offers_adopting_to_nobody_who_may_not(browser, viewer, cluster_a):
+    cluster_a.delete()
+    answer = browser(viewer).get(LIST)
+    assert answer.status_code == 403 or ADD not in answer.content.decode()
+
+
+def test_the_list_shows_health_figures_and_running_operations(root, full):
+    make_row(Operation, full)
+    shown = root.get(LIST).content.decode()
+    assert "Degraded" in shown
+    assert "25 %" in shown
+    assert f"{page(full)}?tab=operations" in shown
+
+
+def test_the_list_asks_no_cluster(root, full, kube):
+    root.get(LIST)
+    for tab in TABS:
+        root.get(page(full, tab))
+    assert not kube.requests
+
+
+@pytest.mark.parametrize("url", [LIST, NODES, GRANTS])
+def test_a_list_needs_few_queries_however_many_rows(root, url, django_assert_max_num_queries):
+    for _ in range(30):
+        cluster = factories.make_cluster()
+        factories.make_node(cluster)
+        factories.grant(factories.make_team(), cluster, "viewer")
+    with django_assert_max_num_queries(15):
+        assert root.get(url).status_code == 200
+
+
+# --- one cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tab", "shown"),
+    [
+        ("overview", "coredns: 0 of 2 ready."),
+        ("nodes", "n2"),
+        ("components", "shop"),
+        ("machines", "bj-r1-01"),
+        ("operations", "None yet"),
+        ("access", "kind: ClusterRole"),
+        ("history", "collector"),
+        ("settings", "change_reason"),
+    ],
+)
+def test_every_tab_shows_its_part(root, full, tab, shown, django_assert_max_num_queries):
+    with django_assert_max_num_queries(20):
+        answer = root.get(page(full, tab))
+    assert shown in answer.content.decode()
+    assert "1 of 2 nodes not ready" in answer.content.decode()
+
+
+def test_history_tells_old_and_new_values_of_fields(root, full):
+    shown = root.get(page(full, "history")).content.decode()
+    assert "region" in shown
+    assert "<strong>gz</strong>" in shown
+
+
+def test_an_unknown_tab_is_the_overview(root, full):
+    assert root.get(page(full, "nonsense")).context["tab"] == "overview"
+
+
+def test_an_insecure_cluster_says_so_everywhere(root, full):
+    Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
+    assert "TLS not verified" in root.get(LIST).content.decode()
+    assert "cl-insecure" in root.get(page(full)).content.decode()
+
+
+def test_a_viewer_sees_the_page_without_buttons(browser, viewer, viewers, full):
+    factories.grant(viewers, full, "viewer")
+    client = browser(viewer)
+    assert "kind=ScaleUp" not in client.get(page(full)).content.decode()
+    access = client.get(page(full, "access")).content.decode()
+    assert "Replace the credential" not in access
+    assert "Ask the cluster again" not in access
+    assert "tab=settings" not in access
+
+
+def test_settings_are_saved_with_a_reason_and_derive_rights(root, full, admin):
+    team = factories.make_team()
+    grants.create_grant(team=team, role="viewer", label="tier=gold", user=admin)
+    values = {"name": "renamed", "labels": "tier=gold\na=b", "change_reason": "merger"}
+    answer = root.post(page(full, "settings"), values, follow=True)
+    assert answer.status_code == 200
+    full.refresh_from_db()
+    assert (full.name, full.labels) == ("renamed", {"tier": "gold", "a": "b"})
+    assert may(factories.make_user(teams=(team,)), full)
+    assert AuditEntry.objects.filter(verb="change").get().reason == "merger"
+
+
+def test_saving_settings_leaves_alone_what_the_collector_wrote_meanwhile(full):
+    Cluster.objects.filter(pk=full.pk).update(nodes_total=77)
+    adoption.edit(cluster=full, changes={"region": "sh"})
+    stored = Cluster.objects.get(pk=full.pk)
+    assert (stored.region, stored.nodes_total) == ("sh", 77)
+    assert AuditEntry.objects.get().after == {"region": "sh"}
+
+
+def test_a_label_that_is_none_is_refused_at_its_field(root, full):
+    answer = root.post(page(full, "settings"), {"name": "renamed", "labels": "nonsense"})
+    assert "is not key=value" in answer.content.decode()
+
+
+# --- adopting -------------------------------------------------------------------------------------
+
+
+def test_adopting_without_script_checks_then_confirms(root, kube):
+    text = kube.kubeconfig()
+    checked = root.post(ADD, {"kubeconfig": text, "do": "check"})
+    assert checked.content.decode().count('data-status="ok"') == len(STEP_KEYS)
+    assert not Cluster.objects.exists()
+    answer = root.post(ADD, {"kubeconfig": text, "do": "adopt", "name": "prod-1"})
+    assert answer["Location"] == page(Cluster.objects.get())
+
+
+def test_each_step_can_be_asked_for_by_the_script(root, kube):
+    for step in STEP_KEYS:
+        answer = root.post(f"{ADD}check/{step}/", {"kubeconfig": kube.kubeconfig()}).json()
+        assert (answer["key"], answer["status"]) == (step, "ok")
+    assert not Cluster.objects.exists()
+
+
+def test_a_failed_step_is_told_to_the_script_with_a_link_if_there_is_one(root, kube):
+    root.post(ADD, {"kubeconfig": kube.kubeconfig(), "do": "adopt", "name": "prod-1"})
+    found = root.post(f"{ADD}check/unique/", {"kubeconfig": kube.kubeconfig()}).json()
+    assert (found["status"], found["url"]) == ("failed", page(Cluster.objects.get()))
+
+
+def test_a_step_whose_kubeconfig_is_refused_fails_with_its_sentence(root):
+    found = root.post(f"{ADD}check/rights/", {"kubeconfig": "nonsense"}).json()
+    assert (found["key"], found["status"]) == ("parse", "failed")
+
+
+@pytest.mark.parametrize("step", ["nonsense", "PARSE"])
+def test_an_unknown_step_is_refused(root, step):
+    assert root.post(f"{ADD}check/{step}/", {"kubeconfig": "x"}).status_code in {400, 404}
+
+
+def test_an_upload_is_as_good_as_pasted_text(root, kube):
+    file = SimpleUploadedFile("config", kube.kubeconfig().encode())
+    root.post(ADD, {"kubeconfig_file": file, "do": "adopt", "name": "by-file"})
+    assert Cluster.objects.get().name == "by-file"
+
+
+def test_a_refusal_is_shown_at_the_field_and_stores_nothing(root, kube):
+    text = kube.kubeconfig(user={"exec": {"command": "id"}})
+    answer = root.post(ADD, {"kubeconfig": text, "do": "adopt", "name": "prod-1"})
+    assert "exec plugin" in answer.content.decode()
+    assert not Cluster.objects.exists()
+
+
+def test_the_same_cluster_is_refused_with_a_link(root, kube):
+    values = {"kubeconfig": kube.kubeconfig(), "do": "adopt"}
+    root.post(ADD, {**values, "name": "first"})
+    answer = root.post(ADD, {**values, "name": "second"}).content.decode()
+    assert "adopted already" in answer
+    assert f'href="{page(Cluster.objects.get())}"' in answer
+
+
+@pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+def test_adopting_needs_the_permission(browser, cast, kube, who):
+    client = browser(cast[who])
+    values = {"kubeconfig": kube.kubeconfig()}
+    assert client.get(ADD).status_code == 403
+    assert client.post(f"{ADD}check/reach/", values).status_code == 403
+    assert not kube.requests
+
+
+# --- credential, rights, un-adopting --------------------------------------------------------------
+
+
+def test_the_credential_is_replaced_on_its_page(root, kube, adopted):
+    prepare(kube, uid=adopted.uid)
+    answer = root.post(
+        f"{LIST}{adopted.pk}/credential/", {"kubeconfig": kube.kubeconfig(), "reason": "rotated"}
+    )
+    assert answer["Location"] == page(adopted, "access")
+    assert AuditEntry.objects.get().reason == "rotated"
+
+
+def test_a_credential_of_another_cluster_is_refused_on_the_page(root, adopted):
+    with FakeKubeApi() as other:
+        prepare(other, uid="another")
+        url = f"{LIST}{adopted.pk}/credential/"
+        answer = root.post(url, {"kubeconfig": other.kubeconfig()})
+        assert "another cluster" in answer.content.decode()
+
+
+def test_rights_are_asked_again_by_a_button(root, kube, adopted):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
+    answer = root.post(f"{LIST}{adopted.pk}/capabilities/", follow=True)
+    assert "8 of 9 features will work" in texts(answer)[0]
+
+
+def test_looking_at_the_address_of_a_button_does_nothing(root, kube, adopted):
+    root.get(f"{LIST}{adopted.pk}/capabilities/")
+    assert not kube.requests
+
+
+def test_unadopting_needs_the_typed_name(root, adopted):
+    url = f"{LIST}{adopted.pk}/delete/"
+    assert "Type" in root.get(url).content.decode()
+    root.post(url, {"confirm": "other"})
+    assert Cluster.objects.exists()
+    assert root.post(url, {"confirm": "adopted"})["Location"] == LIST
+    assert not Cluster.objects.exists()
+
+
+def test_what_hinders_unadopting_is_shown(root, adopted, monkeypatch):
+    monkeypatch.setattr(removal, "BLOCKERS", [lambda cluster: ["Operation 7 is running."]])
+    url = f"{LIST}{adopted.pk}/delete/"
+    assert "Operation 7 is running." in root.get(url).content.decode()
+    assert "Operation 7 is running." in root.post(url, {"confirm": "adopted"}).content.decode()
+    assert Cluster.objects.exists()
+
+
+# --- nodes ----------------------------------------------------------------------------------------
+
+
+def act(client, action, *rows, **values):
+    chosen = [row.pk for row in rows]
+    return client.post(NODES, {"action": action, "_selected_action": chosen, **values}, follow=True)
+
+
+def test_a_node_page_shows_conditions_usage_and_machine(root, full):
+    row = full.nodes.get(name="n1")
+    row.conditions = [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+                       "message": "posting", "changed_at": "2026-01-01T00:00:00"}]  # fmt: skip
+    row.save()
+    shown = root.get(f"{NODES}{row.pk}/change/").content.decode()
+    assert "KubeletReady: posting" in shown
+    assert "shop" in shown
+    assert "bj-r1-01" in shown
+
+
+def test_cordoning_shows_a_plan_first_and_then_does_it(root, kube, adopted):
+    row = factories.make_node(adopted, "n1")
+    assert "New pods are no longer placed" in act(root, "cordon", row).content.decode()
+    assert not kube.requests
+    kube.on("PATCH", "/api/v1/nodes/n1", Reply(node("n1", unschedulable=True)))
+    answer = act(root, "cordon", row, post="yes", reason="fan is loud")
+    assert texts(answer) == ["1 node is cordoned."]
+    row.refresh_from_db()
+    assert row.unschedulable
+
+
+def test_a_reason_is_asked_for(root, kube, adopted):
+    row = factories.make_node(adopted, "n1")
+    act(root, "cordon", row, post="yes", reason="")
+    assert not kube.requests
+
+
+def test_one_refusal_does_not_stop_the_others(root, kube, adopted):
+    bad, good = factories.make_node(adopted, "bad"), factories.make_node(adopted, "good")
+    kube.on("PATCH", "/api/v1/nodes/bad", status_reply(500, "no quorum"))
+    kube.on("PATCH", "/api/v1/nodes/good", Reply(node("good", unschedulable=True)))
+    told = texts(act(root, "cordon", bad, good, post="yes", reason="test"))
+    assert told[0].startswith("bad: ")
+    assert told[1] == "1 node is cordoned."
+
+
+def test_nodes_one_may_not_operate_are_left_out(
+    browser, operator, viewers, kube, adopted, operators
+):
+    operator.groups.add(viewers)
+    factories.grant(viewers, adopted, "viewer")
+    row = factories.make_node(adopted, "n1")
+    answer = act(browser(operator), "cordon", row, post="yes", reason="test")
+    assert texts(answer) == ["You may not operate any of the chosen nodes."]
+    assert not kube.requests
+
+
+def test_nodes_are_filtered_by_role(root, adopted):
+    factories.make_node(adopted, "the-control", roles=["control-plane"])
+    factories.make_node(adopted, "the-worker")
+    shown = root.get(f"{NODES}?role=none").content.decode()
+    assert "the-worker" in shown
+    assert "the-control" not in shown
+
+
+# --- grants ---------------------------------------------------------------------------------------
+
+
+def test_a_grant_is_made_on_its_page_and_gives_rights(root, cluster_a):
+    team = factories.make_team("blue")
+    root.post(f"{GRANTS}add/", {"team": team.pk, "role": "operator", "cluster": cluster_a.pk})
+    assert may(factories.make_user(teams=(team,)), cluster_a, "operate")
+    assert "blue" in root.get(GRANTS).content.decode()
+
+
+def test_a_grant_without_target_is_refused_at_its_fields(root):
+    team = factories.make_team()
+    answer = root.post(f"{GRANTS}add/", {"team": team.pk, "role": "viewer"})
+    assert "either a cluster or a label" in answer.content.decode()
+    assert not ClusterGrant.objects.exists()
+
+
+def test_an_owner_cannot_grant_by_label_or_elsewhere(browser, cluster_a, cluster_b):
+    team = factories.make_team()
+    factories.grant(team, cluster_a, "owner")
+    client = browser(factories.make_user(teams=(team,)))
+    wish = {"team": factories.make_team().pk, "role": "viewer"}
+    client.post(f"{GRANTS}add/", {**wish, "cluster": cluster_b.pk})
+    client.post(f"{GRANTS}add/", {**wish, "label": "a=b"})
+    assert ClusterGrant.objects.count() == 1
+
+
+def test_a_grant_taken_back_takes_the_rights(root, cluster_a, admin):
+    team = factories.make_team()
+    user = factories.make_user(teams=(team,))
+    row = grants.create_grant(team=team, role="viewer", cluster=cluster_a, user=admin)
+    root.post(f"{GRANTS}{row.pk}/delete/", {"post": "yes"})
+    assert not may(user, cluster_a)
