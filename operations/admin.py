@@ -31,7 +31,7 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, kind.title) for name, kind in sorted(kinds.KINDS.items())]
+        return [(name, kind.title) for name, kind in kinds.KINDS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(kind=self.value()) if self.value() else queryset
@@ -99,6 +99,9 @@ class OperationAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_before_template = "admin/operations/operation/list_empty.html"
     actions_list = ["start_operation"]
+
+    class Media:
+        css = {"all": ["operations/operations.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return listing.with_counts(super().get_queryset(request))

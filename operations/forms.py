@@ -26,6 +26,19 @@ from operations.services import cluster_settings
 
 SchemaPart = Mapping[str, Any]
 
+# What parameters are called on the form; others by the title in their schema.
+_LABELS = {
+    "kubernetes_version": _("Kubernetes version"),
+    "labels": _("Labels"),
+    "taints": _("Taints"),
+    "probe_namespace": _("Namespace of the test pods"),
+}
+_HELP = {
+    "kubernetes_version": _("Empty: the version of the API server."),
+    "labels": _("One key=value per line, in addition to those of the role."),
+    "taints": _("One key=value:Effect or key:Effect per line."),
+}
+
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[ClusterSettings]
@@ -125,7 +138,7 @@ class StartForm(forms.Form):
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [(name, kind.title) for name, kind in sorted(KINDS.items())]
+        choices = [(name, kind.title) for name, kind in KINDS.items()]
         self._kind_field.choices = choices
         rows = permissions.visible_to(user, Cluster.objects.order_by("name"), permissions.OPERATE)
         field = self.fields["cluster"]
@@ -167,8 +180,8 @@ def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:
 
 def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     common: dict[str, Any] = {
-        "label": part.get("title", name),
-        "help_text": part.get("description", ""),
+        "label": _LABELS.get(name) or part.get("title", name),
+        "help_text": _HELP.get(name) or part.get("description", ""),
         "required": required,
         "initial": part.get("default"),
     }

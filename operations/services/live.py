@@ -29,6 +29,9 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+_OUT = frozenset({OperationMachine.State.FAILED, OperationMachine.State.CANCELED})
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Rows by key, each a plain dict; ``expected`` is median seconds per step from earlier runs."""
@@ -73,9 +76,10 @@ def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | 
         for member in operation.machines.order_by("pk")
     }
     _add_failed_checks(operation_id, machines)
+    out = {key for key, row in machines.items() if row["state"] in _OUT}
     return Snapshot(
         operation=_operation(operation, steps, machines, expected),
-        steps={step.pk: _step(step, cells, expected) for step in steps},
+        steps={step.pk: _step(step, cells, out, expected) for step in steps},
         machines=machines,
         attempts=_attempts(operation_id),
     )
@@ -207,7 +211,7 @@ def _settled_percent(machines: dict[int, Row]) -> int:
     for row in machines.values():
         states = [cell[0] for cell in row["cells"]]
         all_cells += len(states)
-        if row["state"] in (OperationMachine.State.FAILED, OperationMachine.State.CANCELED):
+        if row["state"] in _OUT:
             settled += len(states)
         else:
             settled += sum(state in MachineStep.PASSED for state in states)
@@ -215,12 +219,21 @@ def _settled_percent(machines: dict[int, Row]) -> int:
 
 
 def _step(
-    step: Step, cells: Mapping[int, Mapping[int, list[Any]]], expected: Mapping[str, float]
+    step: Step,
+    cells: Mapping[int, Mapping[int, list[Any]]],
+    out: set[int],
+    expected: Mapping[str, float],
 ) -> Row:
+    """``counts`` has how many machines are in which status; those that fell ``out`` in an earlier
+    step are ``not_reached``."""
     counts: dict[str, int] = {}
-    for row in cells.values():
-        if step.pk in row:
-            counts[row[step.pk][0]] = counts.get(row[step.pk][0], 0) + 1
+    for machine, row in cells.items():
+        if step.pk not in row:
+            continue
+        status = row[step.pk][0]
+        if status == MachineStep.Status.WAITING and machine in out:
+            status = "not_reached"
+        counts[status] = counts.get(status, 0) + 1
     return {
         "id": step.pk,
         "position": step.position,

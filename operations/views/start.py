@@ -125,7 +125,7 @@ class StartView(LoginRequiredMixin, View):
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
             "candidates": _candidates(request, page.kind),
             "candidates_max": CANDIDATES_MAX,
-            "kinds": [kind for _name, kind in sorted(KINDS.items())],
+            "kinds": list(KINDS.values()),
         }
         return TemplateResponse(request, "operations/start.html", context, status=status)
 

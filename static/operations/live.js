@@ -105,7 +105,8 @@
       const head = element("span", "op-step-head");
       head.append(icon(mark.icon), element("strong", "", step.name));
       const facts = element("span", "op-step-facts");
-      const counts = step.counts, total = Object.values(counts).reduce((sum, value) => sum + value, 0);
+      const { not_reached: _unreached, ...counts } = step.counts; // who failed before does not take part
+      const total = Object.values(counts).reduce((sum, value) => sum + value, 0);
       const passed = (counts.succeeded ?? 0) + (counts.skipped ?? 0);
       facts.append(element("span", "", mark.word));
       if (step.status !== "waiting") facts.append(element("span", "bd-number", `${passed}/${total}`));
@@ -427,6 +428,7 @@
   if (data.snapshot) take(data.snapshot, true);
   const opened = location.hash.slice(1);
   if (tabs.some((tab) => tab.dataset.tab === opened)) choose(opened);
+  window.addEventListener("hashchange", () => { const name = location.hash.slice(1) || "machines"; if (tabs.some((tab) => tab.dataset.tab === name)) choose(name); });
   setInterval(drawTimes, 1000);
   connect();
   window.addEventListener("pagehide", () => source?.close());
