@@ -20,7 +20,7 @@ from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.errors import BeidouError, InvalidInput
 from clusters.admin import tabs
-from clusters.admin.columns import UsageColumns, health_badge
+from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ClusterForm, DetailsForm, SourceForm, UnadoptForm
 from clusters.models import Cluster
 from clusters.services import adoption, capabilities, listing, removal
@@ -67,7 +67,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)
-        if request.resolver_match and request.resolver_match.url_name.endswith("_changelist"):
+        if is_list(request):
             return listing.with_running_operations(listing.slim_clusters(rows))
         return rows
 
@@ -108,7 +108,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         context = dict(extra_context or {})
-        cluster = self.get_object(request, object_id)
+        cluster: Any = self.get_object(request, object_id)
         if cluster is not None and self.has_view_permission(request, cluster):
             may_change = self.has_change_permission(request, cluster)
             context |= tabs.context_of(cluster, request, may_change=may_change)
@@ -163,12 +163,13 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
 
     def _find(self, request: HttpRequest, pk: int | str, action: str) -> Cluster:
         """The cluster, 404 when it may not be seen and 403 when this may not be done."""
-        cluster = self.get_object(request, str(pk))
+        cluster: Any = self.get_object(request, str(pk))
         if cluster is None:
             self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))
         if not permissions.may(request.user, cluster, action):
             raise PermissionDenied
-        return cluster
+        found: Cluster = cluster
+        return found
 
     def add_view(
         self,

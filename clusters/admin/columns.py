@@ -1,6 +1,7 @@
 """Columns that lists of clusters and nodes share."""
 
 from django.db import models
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -26,6 +27,12 @@ def insecure_badge() -> SafeString:
         icon="no_encryption",
         title=_("The server's certificate is not checked: whoever stands between can read all."),
     )
+
+
+def is_list(request: HttpRequest) -> bool:
+    """Whether the request is for a list page, which shows less of more rows."""
+    match = request.resolver_match
+    return bool(match and (match.url_name or "").endswith("_changelist"))
 
 
 class UsageColumns:

@@ -14,7 +14,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from beidou.base.errors import InvalidInput
+from beidou.base.errors import Forbidden, InvalidInput
 from clusters.drivers.kubeconfig import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, name_validator
 from clusters.services import adoption, grants
@@ -224,6 +224,6 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
         except InvalidInput as error:
             for name, sentence in error.fields.items():
                 self.add_error(name, sentence)
-        except grants.Forbidden as error:
+        except Forbidden as error:
             self.add_error(None, error.message)
         return cleaned

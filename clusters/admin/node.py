@@ -18,7 +18,7 @@ from beidou.base import display, permissions
 from beidou.base.admin import ReadOnlyAdmin, confirm_action
 from beidou.base.errors import BeidouError
 from clusters.admin import tabs
-from clusters.admin.columns import UsageColumns, health_badge
+from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ReasonForm
 from clusters.models import Node
 from clusters.services import listing, nodes
@@ -70,8 +70,7 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)
-        match = request.resolver_match
-        if match and match.url_name.endswith("_changelist"):
+        if is_list(request):
             return listing.slim_nodes(rows)
         return rows.select_related("cluster", "machine")
 
@@ -102,7 +101,7 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         context = dict(extra_context or {})
-        node = self.get_object(request, object_id)
+        node: Any = self.get_object(request, object_id)
         if node is not None and self.has_view_permission(request, node):
             context |= tabs.node_context(node)
             context |= {

@@ -185,7 +185,8 @@ def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> C
     for name, value in changes.items():
         setattr(cluster, name, validate_labels(value) if name == "labels" else value)
     _validate(cluster)
-    cluster._change_reason = reason[:100]  # simple-history takes it from there
+    # simple-history takes its reason from an attribute of this name.
+    setattr(cluster, "_change_reason", reason[:100])  # noqa: B010 - the model does not declare it
     with transaction.atomic():
         # These fields alone: the collector writes the others at the same time.
         cluster.save(update_fields=list(changes))

@@ -1,19 +1,13 @@
 """The collector at work on real sockets: followed, lost, recovered, shared, stopped."""
 
-import asyncio
-import queue
-import threading
-import time
-from concurrent.futures import Executor, Future
-
 import pytest
 
 from clusters.collector.follow import Rhythm
-from clusters.collector.process import CollectorProcess
 from clusters.drivers.watch import Pace
 from clusters.models import Cluster, CollectorLease, HealthChange, NamespaceUsage, Node
 from clusters.services import leases
 from tests import factories
+from tests.clusters.collecting import Running
 from tests.clusters.conftest import connect, prepare
 from tests.fakes.kube_api import (
     FakeKubeApi,
@@ -28,7 +22,6 @@ from tests.fakes.kube_api import (
 )
 
 pytestmark = pytest.mark.django_db
-DEADLINE_SECONDS = 20
 FAST = Rhythm(
     look=0.2,
     beat=0.05,
@@ -42,58 +35,6 @@ FAST = Rhythm(
         largest_delay_seconds=0.2,
     ),
 )
-
-
-class Pump(Executor):
-    """Database work of the collector, done by the thread that owns the test's database.
-
-    The collector's loop runs in a thread of its own; the test waits in ``until`` and does the work.
-    """
-
-    def __init__(self):
-        self.work = queue.Queue()
-
-    def submit(self, function, /, *args, **kwargs):
-        future = Future()
-        self.work.put((future, lambda: function(*args, **kwargs)))
-        return future
-
-    def until(self, condition):
-        limit = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < limit, "It did not happen in time."
-            try:
-                future, function = self.work.get(timeout=0.02)
-            except queue.Empty:
-                continue
-            try:
-                future.set_result(function())
-            except Exception as error:  # noqa: BLE001 - as every executor does
-                future.set_exception(error)
-
-
-class Running:
-    """A collector that runs while the test does."""
-
-    def __init__(self, holder="me"):
-        self.pump = Pump()
-        self.process = CollectorProcess(holder=holder, rhythm=FAST, writer=self.pump)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-
-    async def _main(self):
-        self.loop = asyncio.get_running_loop()
-        await self.process.run()
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.loop.call_soon_threadsafe(self.process.stop.set)
-        self.pump.until(lambda: not self.thread.is_alive())
-
-    def until(self, condition):
-        self.pump.until(condition)
 
 
 def health(cluster):
@@ -127,7 +68,7 @@ def serve(kube, nodes):
 
 
 def test_a_cluster_is_listed_summed_and_judged(watched):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(NamespaceUsage.objects.exists)
         collector.until(lambda: health(watched) == "healthy")
         collector.until(lambda: Cluster.objects.get(pk=watched.pk).components)
@@ -140,7 +81,7 @@ def test_a_cluster_is_listed_summed_and_judged(watched):
 
 
 def test_changes_come_through_the_watch(watched, nodes):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: names() == ["n1"])
         nodes.send(event("ADDED", node("n2", version="101")))
         collector.until(lambda: names() == ["n1", "n2"])
@@ -151,7 +92,7 @@ def test_changes_come_through_the_watch(watched, nodes):
 
 
 def test_a_cluster_that_falls_silent_is_unreachable_keeps_its_figures_and_recovers(kube, watched):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: Cluster.objects.get(pk=watched.pk).pods_count == 1)
         kube.on("GET", "/api/v1/nodes", Hang())
         kube.drop_connections()
@@ -168,7 +109,7 @@ def test_a_cluster_that_falls_silent_is_unreachable_keeps_its_figures_and_recove
 
 def test_a_refusing_cluster_is_unreachable_with_the_reason(kube, watched):
     kube.on("GET", "/api/v1/nodes", status_reply(401, "Unauthorized"))
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: health(watched) == "unreachable")
     watched.refresh_from_db()
     assert "401" in watched.health_reason
@@ -177,14 +118,14 @@ def test_a_refusing_cluster_is_unreachable_with_the_reason(kube, watched):
 def test_a_hanging_cluster_delays_no_other(watched):
     with FakeKubeApi(speaks="nothing") as silent:
         hung = connect(factories.make_cluster("a-hung", server=silent.server), silent)
-        with Running() as collector:
+        with Running(rhythm=FAST) as collector:
             collector.until(lambda: health(watched) == "healthy")
             collector.until(lambda: health(hung) == "unreachable")
     assert health(watched) == "healthy"
 
 
 def test_a_cluster_adopted_meanwhile_is_picked_up_and_a_removed_one_dropped(kube, nodes):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: leases.living_collectors())
         serve(kube, nodes)
         cluster = connect(factories.make_cluster("late", server=kube.server), kube)
@@ -196,7 +137,7 @@ def test_a_cluster_adopted_meanwhile_is_picked_up_and_a_removed_one_dropped(kube
 
 def test_a_replaced_credential_is_used_without_a_restart(kube, watched):
     kube.on("GET", "/api/v1/nodes", status_reply(401, "Unauthorized"))
-    with FakeKubeApi() as moved, Running() as collector:
+    with FakeKubeApi() as moved, Running(rhythm=FAST) as collector:
         prepare(moved, uid=watched.uid)
         serve(moved, Stream())
         collector.until(lambda: health(watched) == "unreachable")
@@ -207,7 +148,7 @@ def test_a_replaced_credential_is_used_without_a_restart(kube, watched):
 
 def test_an_unusable_credential_is_told_and_stops_nothing(watched):
     broken = factories.make_cluster("broken")
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: health(broken) == "unreachable")
         collector.until(lambda: health(watched) == "healthy")
     broken.refresh_from_db()
@@ -215,14 +156,14 @@ def test_an_unusable_credential_is_told_and_stops_nothing(watched):
 
 
 def test_a_stopped_collector_gives_its_clusters_back(watched):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: names() == ["n1"])
     assert CollectorLease.objects.get().holder == ""
     assert leases.living_collectors() == []
 
 
 def test_a_collector_whose_lease_was_taken_stops_watching(watched):
-    with Running() as collector:
+    with Running(rhythm=FAST) as collector:
         collector.until(lambda: names() == ["n1"])
         CollectorLease.objects.update(holder="other")
         collector.until(lambda: not collector.process._watched)
