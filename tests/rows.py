@@ -46,6 +46,10 @@ def make_row(model: type[models.Model], cluster: Cluster) -> Any:
     if model in MAKERS:
         return MAKERS[model](cluster)
     access = access_of(model)
+    if access.cluster and "__" not in access.cluster:
+        one_each = model._meta.get_field(access.cluster).one_to_one
+        if one_each and model._default_manager.filter(**{access.cluster: cluster}).exists():
+            cluster = factories.make_cluster()
     values: dict[str, Any] = {access.cluster: cluster} if access.cluster else {}
     for field in model._meta.concrete_fields:
         if isinstance(field, models.DateTimeField) and field.null:
