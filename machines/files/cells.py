@@ -10,6 +10,13 @@ from import_export import widgets
 from beidou.base.errors import InvalidInput
 from machines.services import edits
 
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would calculate instead of show
+
+
+def without_formula(value: Any) -> Any:
+    """The value as a cell that is shown as it is; reading takes the apostrophe off again."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
 
 class TextWidget(widgets.CharWidget):  # type: ignore[misc]
     """Trimmed text; a number from a spreadsheet loses no digits and gains no ".0"."""
@@ -19,7 +26,8 @@ class TextWidget(widgets.CharWidget):  # type: ignore[misc]
             return ""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        return str(value).strip()
+        text = str(value).strip()
+        return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 class AddressWidget(TextWidget):

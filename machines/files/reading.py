@@ -11,6 +11,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 from tablib.exceptions import TablibException
 
 from beidou.base.errors import InvalidInput
+from machines.files import cells
 from machines.files.resource import MachineResource
 from machines.models import Machine
 
@@ -58,5 +59,8 @@ def _csv(content: bytes) -> tablib.Dataset:
 def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:
     """The machines as a file that can be imported again; formulas are made harmless."""
     dataset = MachineResource(user=user).export(queryset=machines)
-    data = FORMATS[kind]().export_data(dataset, escape_formulae=True)
+    harmless = tablib.Dataset(headers=dataset.headers)
+    for row in dataset:
+        harmless.append([cells.without_formula(value) for value in row])
+    data = FORMATS[kind]().export_data(harmless)
     return data.encode("utf-8-sig") if isinstance(data, str) else data

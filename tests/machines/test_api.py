@@ -1,0 +1,317 @@
+"""The API of machines: the same rules as the pages, in one error shape."""
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from beidou.base.models import AuditEntry
+from machines.drivers import ssh
+from machines.models import Machine, SshCredential
+from machines.services import facts, lifecycle
+from tests import factories
+from tests.fakes.ssh_server import new_key, private_text, public_line
+from tests.machines.test_facts_and_drift import make_facts
+
+pytestmark = pytest.mark.django_db
+State = Machine.State
+URL = "/api/v1/machines/"
+
+
+def of(machine, tail=""):
+    return f"{URL}{machine.pk}/{tail}"
+
+
+def test_a_machine_is_added_with_history_and_audit(admin, api):
+    values = {"address": "10.7.0.1", "labels": {"zone": "a"}, "change_reason": "delivery"}
+    answer = api(admin).post(URL, values)
+    assert answer.status_code == 201, answer.data
+    assert answer.data["state"] == "discovered"
+    assert Machine.objects.get().history.get().history_change_reason == "delivery"
+    assert AuditEntry.objects.get(verb="add").reason == "delivery"
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"address": "nonsense"}, "address"),
+        ({"address": "10.7.0.9"}, "address"),
+        ({"serial": "SN9"}, "serial"),
+        ({"labels": {"a b": "c"}}, "labels"),
+        ({"cpus": -1}, "cpus"),
+        ({"owner_team": 99999}, "owner_team"),
+        ({"credential": 99999}, "credential"),
+    ],
+)
+def test_bad_input_is_400_naming_the_field(admin, api, values, field):
+    factories.make_machine("10.7.0.9", serial="SN9")
+    answer = api(admin).post(URL, {"address": "10.7.0.1", **values})
+    assert answer.status_code == 400
+    assert field in answer.data["fields"] or field in answer.data["message"]
+    assert Machine.objects.count() == 1
+
+
+def test_adding_needs_the_permission_and_a_team(operator, operators, api):
+    client = api(operator)
+    assert client.post(URL, {"address": "10.7.0.1"}).status_code == 403
+    factories.give(operators, "machines.add_machine")
+    operator = type(operator).objects.get(pk=operator.pk)
+    answer = api(operator).post(URL, {"address": "10.7.0.1"})
+    assert answer.data["owner_team"] == operators.pk
+
+
+def test_a_change_of_a_field_is_audited_with_its_reason(admin, api):
+    machine = factories.make_machine(rack="r1")
+    answer = api(admin).patch(of(machine), {"rack": "r2", "change_reason": "moved"})
+    assert answer.data["rack"] == "r2"
+    entry = AuditEntry.objects.get(verb="change")
+    assert (entry.before, entry.after, entry.reason) == ({"rack": "r1"}, {"rack": "r2"}, "moved")
+
+
+@pytest.mark.parametrize("field", ["state", "cluster", "node", "host_key", "offered_host_key"])
+def test_what_is_observed_cannot_be_patched(admin, api, cluster_a, field):
+    machine = factories.make_machine()
+    before = Machine.objects.filter(pk=machine.pk).values().get()
+    api(admin).patch(of(machine), {field: cluster_a.pk if field == "cluster" else "in_service"})
+    assert Machine.objects.filter(pk=machine.pk).values().get() == before
+
+
+def test_an_operator_may_not_edit(operator, api, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    assert api(operator).patch(of(machine), {"rack": "r2"}).status_code == 403
+
+
+def test_a_stranger_gets_404_for_everything(stranger, api, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    client = api(stranger)
+    for tail in ("", "facts/", "transitions/"):
+        assert client.get(of(machine, tail)).status_code == 404
+    for tail in ("transition/", "gather-facts/", "host-key/"):
+        assert client.post(of(machine, tail), {}).status_code == 404
+
+
+def test_nobody_gets_401(api):
+    assert api().get(URL).status_code == 401
+
+
+@pytest.mark.parametrize("old", State.values)
+@pytest.mark.parametrize("new", State.values)
+def test_a_transition_obeys_the_same_rules_as_a_person(admin, api, old, new):
+    machine = factories.make_machine(state=old)
+    refused = lifecycle.refusal(machine, new)
+    answer = api(admin).post(of(machine, "transition/"), {"to": new, "reason": "x"})
+    machine.refresh_from_db()
+    if refused:
+        assert (answer.status_code, answer.data["message"]) == (409, refused)
+        assert machine.state == old
+    else:
+        assert (answer.status_code, answer.data["state"]) == (200, new)
+
+
+@pytest.mark.parametrize(
+    "values", [{"reason": "x"}, {"to": "faulty"}, {"to": "faulty", "action": "faulty"}, {"to": "x"}]
+)
+def test_half_a_transition_is_400(admin, api, values):
+    assert api(admin).post(of(factories.make_machine(), "transition/"), values).status_code == 400
+
+
+def test_an_action_is_a_transition_too_and_is_listed(admin, api):
+    machine = factories.make_machine()
+    client = api(admin)
+    client.post(of(machine, "transition/"), {"action": "faulty", "reason": "fan"})
+    rows = client.get(of(machine, "transitions/")).data
+    assert [(row["old"], row["new"], row["reason"]) for row in rows] == [
+        ("available", "faulty", "fan")
+    ]
+
+
+def test_a_viewer_may_not_change_the_state(viewer, api, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a, state=State.IN_SERVICE)
+    values = {"action": "faulty", "reason": "x"}
+    assert api(viewer).post(of(machine, "transition/"), values).status_code == 403
+
+
+def test_many_are_added_or_none(admin, api):
+    client = api(admin)
+    answer = client.post(f"{URL}bulk/", [{"address": f"10.7.0.{n}"} for n in range(1, 4)])
+    assert (answer.status_code, Machine.objects.count()) == (201, 3)
+    answer = client.post(f"{URL}bulk/", [{"address": "10.7.0.9"}, {"address": "10.7.0.9"}])
+    assert answer.status_code == 400
+    assert "1.address" in answer.data["fields"]
+    assert Machine.objects.count() == 3
+
+
+def test_facts_are_shown_and_missing_ones_are_404(admin, api):
+    machine = factories.make_machine()
+    client = api(admin)
+    assert client.get(of(machine, "facts/")).status_code == 404
+    facts.store(machine, make_facts())
+    assert client.get(of(machine, "facts/")).data["facts"]["cpu"]["threads"] == 64
+
+
+def test_asking_for_facts_answers_202_with_who_is_refused(operator, api, cluster_a, cluster_b):
+    good = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    bad = factories.make_machine(cluster=cluster_a)
+    foreign = factories.make_machine(cluster=cluster_b)
+    answer = api(operator).post(f"{URL}gather-facts/", {"machines": [good.pk, bad.pk, foreign.pk]})
+    assert answer.status_code == 202
+    assert answer.data["accepted"] == [good.pk]
+    refused = {row["machine"]: row["message"] for row in answer.data["refused"]}
+    assert "no SSH credential" in refused[bad.pk]
+    assert refused[foreign.pk] == "There is no such machine that you may operate."
+
+
+def test_a_changed_host_key_is_accepted_by_fingerprint(admin, api):
+    old, new = public_line(new_key()), public_line(new_key())
+    machine = factories.make_machine(host_key=old, offered_host_key=new)
+    client = api(admin)
+    shown = client.get(of(machine)).data["offered_host_key"]
+    assert shown == ssh.fingerprint(new)
+    values = {"decision": "accept", "fingerprint": "SHA256:other", "reason": "x"}
+    assert client.post(of(machine, "host-key/"), values).status_code == 409
+    answer = client.post(of(machine, "host-key/"), {**values, "fingerprint": shown})
+    assert (answer.data["host_key"], answer.data["offered_host_key"]) == (shown, "")
+
+
+@pytest.mark.parametrize(
+    ("query", "addresses"),
+    [
+        ("search=10.1.0.2", ["10.1.0.2"]),
+        ("search=sn1", ["10.1.0.1"]),
+        ("state=faulty", ["10.1.0.2"]),
+        ("free=true", ["10.1.0.1"]),
+        ("drifting=true", []),
+        ("host_key_changed=false", ["10.1.0.1", "10.1.0.2"]),
+        ("rack__in=r1,r2&ordering=-address", ["10.1.0.2", "10.1.0.1"]),
+    ],
+)
+def test_lists_are_narrowed(admin, api, query, addresses):
+    factories.make_machine("10.1.0.1", serial="SN1", rack="r1")
+    factories.make_machine("10.1.0.2", state=State.FAULTY, rack="r2")
+    found = api(admin).get(f"{URL}?{query}").data["results"]
+    assert [row["address"] for row in found] == addresses
+
+
+def test_the_list_costs_few_queries(admin, api, cluster_a, django_assert_max_num_queries):
+    for _ in range(20):
+        factories.make_machine(cluster=cluster_a, node=factories.make_node(cluster_a))
+    with django_assert_max_num_queries(4):
+        assert api(admin).get(URL).data["count"] == 20
+
+
+def csv(text):
+    return SimpleUploadedFile("fleet.csv", text.encode())
+
+
+def test_a_file_is_imported_after_a_dry_run(admin, api):
+    client = api(admin)
+    text = "address,rack\n10.7.0.1,r1\n"
+    answer = client.post(
+        f"{URL}import/", {"file": csv(text), "dry_run": "true"}, format="multipart"
+    )
+    assert (answer.data["new"], answer.data["is_applied"]) == (1, False)
+    assert not Machine.objects.exists()
+    answer = client.post(f"{URL}import/", {"file": csv(text)}, format="multipart")
+    assert (answer.data["new"], Machine.objects.count()) == (1, 1)
+
+
+def test_a_file_with_mistakes_is_400_with_line_and_column(admin, api):
+    answer = api(admin).post(
+        f"{URL}import/", {"file": csv("address,cpus\n10.7.0.1,x\n")}, format="multipart"
+    )
+    assert answer.status_code == 400
+    assert answer.data["fields"] == {"2.cpus": "“x” is no whole number."}
+
+
+def test_nodes_become_machines(operator, api, cluster_a, cluster_b):
+    node = factories.make_node(cluster_a)
+    factories.make_node(cluster_a)
+    client = api(operator)
+    answer = client.post(f"{URL}register/", {"cluster": cluster_a.pk, "nodes": [node.name]})
+    assert len(answer.data["created"]) == 1
+    assert client.post(f"{URL}register/", {"cluster": cluster_b.pk}).status_code == 400
+
+
+def test_a_viewer_registers_nothing(viewer, api, cluster_a):
+    factories.make_node(cluster_a)
+    assert api(viewer).post(f"{URL}register/", {"cluster": cluster_a.pk}).status_code == 403
+
+
+# --- drift ----------------------------------------------------------------------------------
+def test_drift_is_listed_accepted_and_marked_wrong(admin, api):
+    machine = factories.make_machine(cpus=32, kernel="5.10", hostname="")
+    facts.store(machine, make_facts())
+    client = api(admin)
+    rows = {row["field"]: row for row in client.get("/api/v1/drift/").data["results"]}
+    accepted = client.post(f"/api/v1/drift/{rows['cpus']['id']}/accept/", {"reason": "ok"})
+    assert accepted.data["cpus"] == 64
+    wrong = client.post(f"/api/v1/drift/{rows['kernel']['id']}/wrong/", {"observed": "6.0"})
+    assert wrong.status_code == 409
+    wrong = client.post(f"/api/v1/drift/{rows['kernel']['id']}/wrong/", {})
+    assert wrong.data["verdict"] == "wrong"
+
+
+def test_an_operator_may_not_accept_drift(operator, api, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a, cpus=1, hostname="")
+    facts.store(machine, make_facts())
+    row = machine.drift.get()
+    assert api(operator).post(f"/api/v1/drift/{row.pk}/accept/", {}).status_code == 403
+
+
+# --- credentials ----------------------------------------------------------------------------
+CREDENTIALS = "/api/v1/credentials/"
+
+
+def test_secrets_go_in_and_never_come_out(admin, api):
+    client = api(admin)
+    answer = client.post(CREDENTIALS, {"name": "k", "password": "geheim-1"})
+    assert (answer.status_code, answer.data["has"]) == (201, ["password"])
+    listed = client.get(CREDENTIALS).content.decode()
+    assert "geheim-1" not in answer.content.decode() + listed
+    assert SshCredential.objects.get().password == "geheim-1"
+    assert "geheim-1" not in str(list(AuditEntry.objects.values()))
+
+
+def test_a_patch_keeps_the_secrets_it_does_not_name(admin, api):
+    credential = factories.make_credential(password="geheim-1", become_password="sudo")
+    url = f"{CREDENTIALS}{credential.pk}/"
+    client = api(admin)
+    client.patch(url, {"name": "new", "password": ""})
+    credential.refresh_from_db()
+    assert credential.password == "geheim-1"
+    assert client.patch(url, {"forget": ["become_password"]}).data["has"] == ["password"]
+    assert client.patch(url, {"forget": ["password"]}).status_code == 400
+
+
+def test_a_bad_key_is_400_at_its_field(admin, api):
+    answer = api(admin).post(CREDENTIALS, {"name": "k", "private_key": "nonsense"})
+    assert answer.status_code == 400
+    assert "private_key" in answer.data["fields"]
+
+
+def test_a_credential_is_tested_on_request_and_when_saved(admin, api, ssh_server, user_key):
+    machine = factories.make_machine(ssh_server.address)
+    client = api(admin)
+    values = {
+        "name": "k",
+        "private_key": private_text(user_key),
+        "port": ssh_server.port,
+        "test_machine": machine.pk,
+    }
+    answer = client.post(CREDENTIALS, values)
+    assert answer.data["test_result"] == f"works on {machine}"
+    answer = client.post(f"{CREDENTIALS}{answer.data['id']}/test/", {"machine": machine.pk})
+    assert answer.data["is_ok"]
+    assert answer.data["fingerprint"] == ssh.fingerprint(ssh_server.host_key)
+
+
+def test_a_credential_in_use_cannot_be_deleted(admin, api):
+    credential = factories.make_credential()
+    factories.make_machine(credential=credential)
+    assert api(admin).delete(f"{CREDENTIALS}{credential.pk}/").status_code == 409
+    assert SshCredential.objects.exists()
+
+
+def test_a_team_sees_its_credentials_alone(operator, operators, api):
+    mine = factories.make_credential(team=operators)
+    factories.make_credential()
+    rows = api(operator).get(CREDENTIALS).data["results"]
+    assert [row["id"] for row in rows] == [mine.pk]

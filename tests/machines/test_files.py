@@ -1,0 +1,316 @@
+"""Import and export: every difference and mistake first, then all or nothing."""
+
+import pytest
+import tablib
+
+from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import AuditEntry
+from machines.files import reading, report
+from machines.files.resource import MachineResource
+from machines.models import Machine
+from machines.services import lifecycle
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+State = Machine.State
+
+
+def run(user, text, *, dry_run=False, **values):
+    dataset = reading.read("fleet.csv", text.encode())
+    result = MachineResource(user=user, file_name="fleet.csv", **values).import_data(
+        dataset, dry_run=dry_run
+    )
+    return result, report.mistakes_of(result, dataset.headers)
+
+
+def mistakes(user, text):
+    found = run(user, text, dry_run=True)[1]
+    return [(each.line, each.letter, each.message) for each in found]
+
+
+def counts(result):
+    return {name: result.totals[name] for name in ("new", "update", "skip", "invalid")}
+
+
+FLEET = """address,hostname,serial,rack,cpus,labels,owner_team
+10.8.3.11,r12-11,SN11,r12,64,"zone=a, tier=db",
+10.8.3.12,r12-12,SN12,r12,64,,
+"""
+
+
+def test_a_file_adds_machines_with_history_and_one_audit_entry(admin):
+    result, wrong = run(admin, FLEET, change_reason="delivery 4711")
+    assert (wrong, counts(result)["new"]) == ([], 2)
+    machine = Machine.objects.get(address="10.8.3.11")
+    assert (machine.serial, machine.cpus, machine.labels) == (
+        "SN11",
+        64,
+        {"zone": "a", "tier": "db"},
+    )
+    assert machine.state == State.DISCOVERED
+    row = machine.history.get()
+    assert (row.history_user, row.history_change_reason) == (admin, "delivery 4711")
+    entry = AuditEntry.objects.get(verb="import")
+    assert entry.after == {"new": 2, "changed": 0, "unchanged": 0}
+
+
+def test_a_dry_run_tells_everything_and_writes_nothing(admin):
+    result, wrong = run(admin, FLEET, dry_run=True)
+    assert counts(result)["new"] == 2
+    first = report.changes_of(result)[0]
+    assert (first.line, first.is_new) == (2, True)
+    assert ("hostname", "", "r12-11") in first.changes
+    assert not Machine.objects.exists()
+    assert not AuditEntry.objects.filter(verb="import").exists()
+
+
+def test_the_same_file_twice_changes_nothing(admin):
+    run(admin, FLEET)
+    result, _wrong = run(admin, FLEET)
+    assert counts(result) == {"new": 0, "update": 0, "skip": 2, "invalid": 0}
+    assert Machine.history.count() == 2
+    assert AuditEntry.objects.filter(verb="import").count() == 1
+
+
+def test_a_changed_row_is_written_with_history_and_the_others_are_not(admin):
+    run(admin, FLEET)
+    result, _wrong = run(admin, FLEET.replace("SN12,r12", "SN12,r13"))
+    assert counts(result)["update"] == 1
+    change = report.changes_of(result)[0]
+    assert change.changes == [("rack", "r12", "r13")]
+    machine = Machine.objects.get(address="10.8.3.12")
+    assert (machine.rack, machine.history.count()) == ("r13", 2)
+    assert Machine.objects.get(address="10.8.3.11").history.count() == 1
+
+
+def test_columns_that_are_not_in_the_file_stay(admin):
+    factories.make_machine("10.8.3.11", hostname="old", rack="r1", notes="keep")
+    run(admin, "address,hostname\n10.8.3.11,new\n")
+    machine = Machine.objects.get()
+    assert (machine.hostname, machine.rack, machine.notes) == ("new", "r1", "keep")
+
+
+def test_an_empty_cell_empties(admin):
+    factories.make_machine("10.8.3.11", rack="r1", cpus=4)
+    run(admin, "address,rack,cpus\n10.8.3.11,,\n")
+    machine = Machine.objects.get()
+    assert (machine.rack, machine.cpus) == ("", None)
+
+
+def test_a_serial_number_finds_a_machine_that_moved_to_another_address(admin):
+    machine = factories.make_machine("10.8.3.11", serial="SN11")
+    run(admin, "address,serial\n10.8.3.99,SN11\n")
+    assert str(Machine.objects.get(pk=machine.pk).address) == "10.8.3.99"
+
+
+def test_the_serial_number_alone_is_enough(admin):
+    machine = factories.make_machine("10.8.3.11", serial="SN11")
+    run(admin, "serial,rack\nSN11,r9\n")
+    machine.refresh_from_db()
+    assert machine.rack == "r9"
+
+
+def test_every_mistake_is_told_with_line_and_column(admin):
+    text = """address,hostname,cpus,labels,owner_team,warranty_until
+10.8.3.11,a,many,zone=a,,
+not-an-address,b,4,nonsense,,
+10.8.3.12,c,4,,nobody,tomorrow
+"""
+    assert mistakes(admin, text) == [
+        (2, "C", "“many” is no whole number."),
+        (3, "A", "“not-an-address” is no IP address."),
+        (3, "D", "“nonsense” is no label; write key=value."),
+        (4, "E", "There is no team “nobody” that you belong to."),
+        (4, "F", "“tomorrow” is no date; write it as 2027-12-31."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("address,colour\n10.8.3.1,red\n", "names columns that are not known: colour"),
+        ("address,rack,rack\n10.8.3.1,a,b\n", "names columns twice: rack"),
+        ("hostname\nx\n", "must name the column address or serial"),
+    ],
+)
+def test_a_wrong_heading_is_told(admin, text, message):
+    found = mistakes(admin, text)
+    assert message in found[0][2]
+
+
+def test_two_lines_about_one_machine_are_refused(admin):
+    found = mistakes(admin, "address,rack\n10.8.3.1,a\n10.8.3.1,b\n")
+    assert found == [(3, "A", "“10.8.3.1” stands in line 2 already.")]
+
+
+def test_a_serial_number_of_another_machine_is_refused(admin):
+    factories.make_machine("10.8.3.1", serial="SN1")
+    factories.make_machine("10.8.3.2", serial="SN2")
+    found = mistakes(admin, "address,serial\n10.8.3.2,SN1\n")
+    assert found[0][:2] == (2, "B")
+    assert "belongs to the machine" in found[0][2]
+
+
+def test_one_wrong_row_keeps_all_others_from_being_written(admin):
+    result, wrong = run(admin, FLEET + "nonsense,x,,,,,\n")
+    assert wrong
+    assert not Machine.objects.exists()
+
+
+def test_a_machine_added_meanwhile_stops_the_import_whole(admin, monkeypatch):
+    dataset = reading.read("fleet.csv", FLEET.encode())
+    resource = MachineResource(user=admin)
+    write = resource._write
+
+    def somebody_was_faster(result):
+        factories.make_machine("10.8.3.12")
+        write(result)
+
+    monkeypatch.setattr(resource, "_write", somebody_was_faster)
+    with pytest.raises(Conflict, match="Somebody added one of these"):
+        resource.import_data(dataset)
+    assert Machine.objects.count() == 1
+
+
+# --- rights ---------------------------------------------------------------------------------
+def test_who_may_not_add_machines_imports_none(operator):
+    found = mistakes(operator, "address\n10.8.3.1\n")
+    assert "you may not add machines" in found[0][2]
+
+
+def test_a_machine_one_may_not_change_is_refused(operator, operators, cluster_b):
+    factories.give(operators, "machines.add_machine")
+    factories.make_machine("10.8.3.1", cluster=cluster_b)
+    found = mistakes(operator, "address,rack\n10.8.3.1,r1\n")
+    assert "that you may not change" in found[0][2]
+
+
+def test_new_machines_belong_to_the_only_team_of_who_imports(operator, operators):
+    factories.give(operators, "machines.add_machine")
+    run(operator, "address,owner_team\n10.8.3.1,\n")
+    assert Machine.objects.get().owner_team == operators
+
+
+def test_who_is_in_two_teams_must_name_one(operator, operators):
+    factories.give(operators, "machines.add_machine")
+    operator.groups.add(factories.make_team("second"))
+    found = mistakes(operator, "address,owner_team\n10.8.3.1,\n10.8.3.2,second\n")
+    assert found == [(2, "B", "Choose one of your teams as the owner.")]
+
+
+def test_a_foreign_credential_is_unknown(operator, operators):
+    factories.give(operators, "machines.add_machine")
+    factories.make_credential("root-of-all")
+    found = mistakes(operator, "address,credential\n10.8.3.1,root-of-all\n")
+    assert "There is no credential “root-of-all” that you may use." in found[0][2]
+
+
+# --- state ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("old", State.values)
+@pytest.mark.parametrize("new", State.values)
+def test_a_state_in_a_file_obeys_the_same_rules_as_a_person(admin, old, new):
+    machine = factories.make_machine("10.8.3.1", state=old)
+    refused = lifecycle.refusal(machine, new) if old != new else None
+    _result, wrong = run(admin, f"address,state\n10.8.3.1,{new}\n", change_reason="list")
+    machine.refresh_from_db()
+    if refused:
+        assert [each.message for each in wrong] == [refused]
+        assert wrong[0].letter == "B"
+        assert machine.state == old
+    else:
+        assert machine.state == new
+        assert machine.status_changes.count() == (0 if old == new else 1)
+
+
+def test_a_new_machine_may_come_as_available(admin):
+    run(admin, "address,state\n10.8.3.1,Available\n", change_reason="tested")
+    machine = Machine.objects.get()
+    assert machine.state == State.AVAILABLE
+    assert machine.status_changes.get().reason == "tested"
+
+
+def test_a_new_machine_does_not_come_reserved(admin):
+    found = mistakes(admin, "address,state\n10.8.3.1,reserved\n")
+    assert "cannot become Reserved" in found[0][2]
+
+
+def test_an_unknown_state_is_told(admin):
+    assert mistakes(admin, "address,state\n10.8.3.1,happy\n") == [
+        (2, "B", "“happy” is no state of a machine.")
+    ]
+
+
+# --- files ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_an_exported_file_changes_nothing_when_imported(admin, cluster_a, kind):
+    team = factories.make_team("blue")
+    credential = factories.make_credential("root")
+    node = factories.make_node(cluster_a)
+    factories.make_machine("10.8.3.1", serial="SN1", labels={"a": "b"}, owner_team=team, cpus=4)
+    factories.make_machine(
+        "10.8.3.2",
+        credential=credential,
+        node=node,
+        cluster=cluster_a,
+        state=State.IN_SERVICE,
+        warranty_until="2027-01-31",
+        notes="two\nlines, and a comma",
+    )
+    content = reading.write(Machine.objects.all(), kind=kind, user=admin)
+    dataset = reading.read(f"fleet.{kind}", content)
+    result = MachineResource(user=admin).import_data(dataset)
+    assert report.mistakes_of(result, dataset.headers) == []
+    assert counts(result)["skip"] == 2
+
+
+def test_numbers_in_a_spreadsheet_are_read_as_they_look(admin):
+    sheet = tablib.Dataset(headers=["address", "rack", "cpus"])
+    sheet.append(["10.8.3.1", 12, 64])
+    dataset = reading.read("fleet.xlsx", sheet.export("xlsx"))
+    MachineResource(user=admin).import_data(dataset)
+    machine = Machine.objects.get()
+    assert (machine.rack, machine.cpus) == ("12", 64)
+
+
+def test_semicolons_are_understood(admin):
+    run(admin, "address;rack\n10.8.3.1;r1\n")
+    assert Machine.objects.get().rack == "r1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("fleet.doc", b"x", "neither a .csv nor a .xlsx file"),
+        ("fleet.xlsx", b"no zip", "cannot be read as XLSX"),
+        ("fleet.csv", "地址,rack\n".encode("gb18030"), "is not in UTF-8"),
+        ("fleet.csv", b"address\n", "has no rows below its heading"),
+        ("fleet.csv", b"", "has no rows below its heading"),
+        ("fleet.csv", b"x" * (20 * 1024 * 1024 + 1), "more than 20 MiB"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_a_sentence(name, content, message):
+    with pytest.raises(InvalidInput, match=message):
+        reading.read(name, content)
+
+
+def test_formulas_are_made_harmless_in_exports(admin):
+    factories.make_machine("10.8.3.1", notes="=1+1")
+    content = reading.write(Machine.objects.all(), kind="csv", user=admin)
+    assert b",=1+1" not in content
+    MachineResource(user=admin).import_data(reading.read("fleet.csv", content))
+    assert Machine.objects.get().notes == "=1+1"
+
+
+def test_no_secret_is_exported(admin):
+    factories.make_machine("10.8.3.1", credential=factories.make_credential(password="geheim"))
+    assert b"geheim" not in reading.write(Machine.objects.all(), kind="csv", user=admin)
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows(admin, django_assert_max_num_queries):
+    text = "address,rack,owner_team\n" + "".join(f"10.9.0.{n},r1,blue\n" for n in range(1, 200))
+    factories.make_team("blue")
+    with django_assert_max_num_queries(30):
+        run(admin, text)
+    with django_assert_max_num_queries(35):
+        run(admin, text.replace("r1", "r2"))
+    assert Machine.objects.filter(rack="r2").count() == 199
