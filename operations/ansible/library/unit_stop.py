@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: unit_stop
 short_description: End every transient unit of an attempt on the host
 description:
-  - Stops the units C(<prefix>-*), kills what does not stop within three seconds, and removes their
-    files below C(/run/beidou). Doing it again changes nothing.
+  - Stops the units C(<prefix>-*), kills what does not stop within three seconds, and removes files
+    with secrets that wait below C(/run/beidou). Doing it again changes nothing.
 options:
   prefix: {description: "Name of the attempt, C(beidou-…).", type: str, required: true}
 """

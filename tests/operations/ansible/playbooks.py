@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,9 +43,18 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class Play:
+    folder: Path
     status: str
     output: str
     results: list[TaskResult]
+
+    def everything_written(self) -> str:
+        """All that the run told and left on the portal's machine, to look for secrets in it.
+
+        Its input (the variables) is left out: that is the caller's to protect.
+        """
+        files = [path for path in (self.folder / "artifacts").rglob("*") if path.is_file()]
+        return self.output + "".join(path.read_text(errors="replace") for path in files)
 
     def of(self, host: str) -> list[TaskResult]:
         return [result for result in self.results if result.host == host]
@@ -76,7 +84,7 @@ def run_playbook(
     inventory: Mapping[str, Mapping[str, Any]],
     variables: Mapping[str, Any],
 ) -> Play:
-    """``inventory`` is host name -> its variables; ``folder`` is removed and made anew."""
+    """``inventory`` is host name -> its variables; ``folder`` is made and must not be there."""
     what = {"playbook": f"playbooks/{playbook}", "extravars": dict(variables)}
     return _run(folder, inventory, what)
 
@@ -93,7 +101,6 @@ def run_module(
 
 
 def _run(folder: Path, inventory: Mapping[str, Mapping[str, Any]], what: Mapping[str, Any]) -> Play:
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     run = ansible_runner.run(
         private_data_dir=str(folder),
@@ -104,12 +111,14 @@ def _run(folder: Path, inventory: Mapping[str, Mapping[str, Any]], what: Mapping
             "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
             "ANSIBLE_HOME": str(folder / "home"),
             "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+            # Else the connection of an earlier run is taken up, whatever key the host has now.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         },
         quiet=True,
         **what,
     )
     events = list(run.events)
-    return Play(run.status, read_output(events), list(_results(events)))
+    return Play(folder, run.status, read_output(events), list(_results(events)))
 
 
 def read_output(events: Sequence[Mapping[str, Any]]) -> str:
@@ -129,9 +138,3 @@ def _results(events: Sequence[Mapping[str, Any]]) -> list[TaskResult]:
         if event["event"]
         in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped")
     ]
-
-
-def everything_written(folder: Path) -> str:
-    """All that a run left on the portal's machine, to look for secrets in it."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return "\n".join(path.read_text(errors="replace") for path in files)

@@ -102,13 +102,17 @@ def run(unit: str, command: Command, timeout_seconds: int) -> Outcome:
 
 
 def can_rejoin(unit: str, folder: str, fingerprint: str) -> bool:
-    """Whether this very command runs under the name, or ran to its end under it."""
+    """Whether this very command runs under the name, or ran to its end under it.
+
+    A command that somebody stopped did not run to its end: it may be started again.
+    """
     same = _read(os.path.join(folder, "fingerprint")) == fingerprint
     if unit_state(unit) in LIVE_STATES:
         if same:
             return True
         raise UnitProblem(f"{unit} is already running another command on this host; stop it first.")
-    return same and os.path.exists(os.path.join(folder, "result"))
+    has_ended = os.path.exists(os.path.join(folder, "result"))
+    return same and has_ended and read_result(folder)[0] != "stopped"
 
 
 def parse_result(text: str) -> tuple[str, int]:
@@ -192,7 +196,12 @@ def _wait(unit: str, folder: str, seconds: float) -> tuple[str, int]:
             next_look = now + 2
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
-    return parse_result(_read(path))
+    return read_result(folder)
+
+
+def read_result(folder: str) -> tuple[str, int]:
+    result, code = parse_result(_read(os.path.join(folder, "result")))
+    return ("stopped" if os.path.exists(os.path.join(folder, "stopped")) else result), code
 
 
 def unit_state(unit: str) -> str:
@@ -241,8 +250,14 @@ def list_units(prefix: str) -> list[str]:
 
 
 def stop_units(prefix: str) -> list[str]:
-    """End all units of an attempt and forget them; return the names of those that ran."""
+    """End all units of an attempt and return the names of those that ran.
+
+    Their folders stay, so that whoever still waits for one learns that it was stopped; files with
+    secrets that no unit has taken over yet go.
+    """
     units = list_units(prefix)
+    for unit in units:
+        _mark_stopped(os.path.join(RUN_FOLDER, unit.rsplit(".", 1)[0]))
     if units:
         subprocess.run(["systemctl", "stop", *units], capture_output=True, check=False)
     for unit in list_units(prefix):
@@ -250,8 +265,9 @@ def stop_units(prefix: str) -> list[str]:
             ["systemctl", "kill", "--signal=SIGKILL", unit], capture_output=True, check=False
         )
     for name in _names(RUN_FOLDER):
-        if name.startswith(f"{prefix}-"):
-            shutil.rmtree(os.path.join(RUN_FOLDER, name), ignore_errors=True)
+        path = os.path.join(RUN_FOLDER, name)
+        if name.startswith(f"{prefix}-") and os.path.isfile(path):
+            os.unlink(path)
     return units
 
 
@@ -262,6 +278,12 @@ def forget_ended_units(keep_seconds: float) -> None:
         result = os.path.join(folder, "result")
         if os.path.exists(result) and time.time() - os.path.getmtime(result) > keep_seconds:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark_stopped(folder: str) -> None:
+    """systemd calls it a timeout when what is told to stop does not, so the order is noted."""
+    if os.path.isdir(folder) and not os.path.exists(os.path.join(folder, "stopped")):
+        _write(folder, "stopped", "")
 
 
 def _names(folder: str) -> list[str]:

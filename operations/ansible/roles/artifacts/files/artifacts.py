@@ -328,6 +328,7 @@ def main(verb: str) -> int:
         else:
             request = parse_request(sys.stdin.read())
             if verb == "missing":
+                os.makedirs(INCOMING, mode=0o700, exist_ok=True)  # the portal copies to it next
                 missing = [a.name for a in request.artifacts if not is_in_place(a, request)]
                 answer = {"missing": missing}
             else:
