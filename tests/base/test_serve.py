@@ -76,8 +76,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("portal")
 
 
-@pytest.fixture
-def portal(folder) -> Iterator[Portal]:
+def start(folder: Path) -> Portal:
     port = free_port()
     log = folder / f"log-{port}"
     with log.open("wb") as output:
@@ -87,20 +86,41 @@ def portal(folder) -> Iterator[Portal]:
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     running = Portal(process, port, log)
+    wait_for(
+        lambda: "Beidou is at" in running.said() or process.poll() is not None, "the start", 180
+    )
+    if process.poll() is not None:
+        raise AssertionError(running.said()[-3000:])
+    return running
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def started(folder) -> Iterator[list[Portal]]:
+    """All portals that this module has started, the newest last."""
+    portals: list[Portal] = []
     try:
-        wait_for(
-            lambda: "Beidou is at" in running.said() or process.poll() is not None, "the start"
-        )
-        assert "Beidou is at" in running.said(), running.said()[-3000:]
-        yield running
+        yield portals
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for one in portals:
+            stop(one.process)
+
+
+@pytest.fixture
+def portal(folder, started) -> Portal:
+    """The running portal; started when there is none, or when a test before has ended it."""
+    if not started or started[-1].process.poll() is not None:
+        started.append(start(folder))
+    return started[-1]
 
 
 def ended(processes: list[psutil.Process]) -> bool:
@@ -114,12 +134,6 @@ def test_the_first_start_says_address_and_password_and_serves_the_sign_in(portal
     assert status == 200
     assert "default-src 'none'" in headers["content-security-policy"]
     assert b"login-form" in body
-
-
-def test_a_second_start_is_quick_and_shows_no_password(portal):
-    started = psutil.Process(portal.process.pid).create_time()
-    assert "password" not in portal.said()
-    assert time.time() - started < 30
 
 
 def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(portal):
@@ -144,6 +158,14 @@ def test_ctrl_c_stops_everything(portal):
     assert portal.process.wait(60) == 0
     assert ended(family)
     assert "Beidou has stopped." in portal.said()
+
+
+def test_a_second_start_prepares_nothing_and_shows_no_password(portal):
+    """Under 10 s of wall time on a free machine; here the work is counted, not the load."""
+    assert "password" not in portal.said()
+    assert "ready." not in portal.said()
+    supervisor = psutil.Process(portal.process.pid).cpu_times()
+    assert supervisor.user + supervisor.system < 10
 
 
 def test_a_killed_supervisor_takes_everything_with_it(portal):
