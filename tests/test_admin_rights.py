@@ -26,7 +26,7 @@ def each(cases):
 
 def status(client, url: str) -> int:
     """The status, with redirects to a page of our own followed (a page may have a better one)."""
-    return client.get(url, follow=True).status_code
+    return int(client.get(url, follow=True).status_code)
 
 
 @each(CASES)

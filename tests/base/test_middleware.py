@@ -6,8 +6,7 @@ import pytest
 import structlog
 
 from beidou.base import tokens
-from beidou.base.models import AuditEntry
-from tests import factories
+from beidou.base.models import AuditEntry, User
 
 pytestmark = pytest.mark.django_db
 
@@ -110,14 +109,14 @@ def test_an_administrator_makes_teams_and_members_over_the_api(admin, api):
     team = client.post("/api/v1/teams/", {"name": "gz"}).json()
     user = client.post("/api/v1/users/", {"username": "li", "teams": [team["id"]]})
     assert user.status_code == 201
-    assert factories.User.objects.get(username="li").groups.get().name == "gz"
+    assert User.objects.get(username="li").groups.get().name == "gz"
 
 
 def test_a_user_made_over_the_api_has_no_password(admin, api):
     api(admin).post("/api/v1/users/", {"username": "li"})
-    assert not factories.User.objects.get(username="li").has_usable_password()
+    assert not User.objects.get(username="li").has_usable_password()
 
 
 def test_the_api_does_not_make_administrators(admin, api):
     api(admin).post("/api/v1/users/", {"username": "li", "is_superuser": True})
-    assert not factories.User.objects.get(username="li").is_superuser
+    assert not User.objects.get(username="li").is_superuser

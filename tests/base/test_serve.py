@@ -72,7 +72,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("portal")
 
 
@@ -116,7 +116,7 @@ def started(folder) -> Iterator[list[Portal]]:
 
 
 @pytest.fixture
-def portal(folder, started) -> Portal:
+def portal(folder: Path, started: list[Portal]) -> Portal:
     """The running portal; started when there is none, or when a test before has ended it."""
     if not started or started[-1].process.poll() is not None:
         started.append(start(folder))

@@ -34,7 +34,7 @@ COLUMNS = (
 _BATCH = 2000
 
 
-class MomentFilter(RangeDateTimeFilter):  # type: ignore[misc]
+class MomentFilter(RangeDateTimeFilter):
     """unfold's two moments, in the time zone of the pages; a date alone means the whole day."""
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
