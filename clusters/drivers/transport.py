@@ -161,6 +161,7 @@ class _BoundedConnection(HTTPSConnection):
             timer.cancel()
         if self._is_broken_off:
             # http.client takes headers that end early for complete ones, with an empty body.
+            response.close()
             raise TimeoutError
         return response
 
