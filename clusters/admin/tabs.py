@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -141,6 +142,11 @@ def context_of(cluster: Cluster, request: HttpRequest, *, may_change: bool) -> C
 
 
 def node_context(node: Node) -> Context:
-    """The pods of one node by namespace."""
+    """The pods of one node by namespace, and its conditions with real times."""
+    conditions = [
+        {**item, "changed_at": parse_datetime(item.get("changed_at") or "")}
+        for item in node.conditions
+    ]
     usage = NamespaceUsage.objects.filter(cluster_id=node.cluster_id, node=node.name)
-    return {"usage": list(usage.order_by("-pods", "namespace")[:ROWS_AT_MOST])}
+    rows = list(usage.order_by("-pods", "namespace")[:ROWS_AT_MOST])
+    return {"usage": rows, "conditions": conditions}

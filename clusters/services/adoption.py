@@ -88,6 +88,7 @@ def adopt(*, source: Source, details: Details) -> Cluster:
     cluster.server = connection.server
     cluster.insecure_tls = connection.insecure_skip_tls_verify
     cluster.version = version.git_version
+    cluster.pod_cidr, cluster.service_cidr = findings.networks
     cluster.capabilities = findings.capabilities
     cluster.server_certificate_expires_at = findings.server_certificate_expires_at
     try:

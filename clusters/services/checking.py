@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import BeidouError, InvalidInput, PermanentError
 from clusters.drivers import errors, kubeconfig
 from clusters.drivers.answers import Identity, Version
 from clusters.drivers.connection import Connection
@@ -63,13 +63,17 @@ class CheckStep:
 
 @dataclass
 class Findings:
-    """What the steps have learned so far; complete when ``error`` is None after all of them."""
+    """What the steps have learned so far; complete when ``error`` is None after all of them.
+
+    ``networks`` are the ranges of pods and of Services, empty where nobody tells them.
+    """
 
     steps: list[CheckStep] = field(default_factory=list)
     connection: Connection | None = None
     identity: Identity | None = None
     version: Version | None = None
     uid: str = ""
+    networks: tuple[str, str] = ("", "")
     capabilities: list[dict[str, Any]] = field(default_factory=list)
     credential_expires_at: datetime | None = None
     server_certificate_expires_at: datetime | None = None
@@ -217,8 +221,17 @@ class Check:
         identity = self.findings.identity or self.client.whoami()
         rows = capabilities.report(self.client, identity)
         self.findings.capabilities = rows
+        self.findings.networks = self._networks()
         status = "ok" if all(row["ok"] for row in rows) else "warning"
         return status, capabilities.summary(rows)
+
+    def _networks(self) -> tuple[str, str]:
+        """The ranges of pods and Services as kubeadm was told; empty where nobody tells them."""
+        try:
+            config = self.client.kubeadm_config()
+        except PermanentError:
+            return "", ""
+        return config.pod_subnet, config.service_subnet
 
 
 STEPS: tuple[tuple[str, Promise, Callable[[Check], tuple[str, str]]], ...] = (

@@ -1,7 +1,7 @@
 """Un-adopting: every trace of a cluster leaves the portal, and the cluster itself is not touched.
 
-Other apps may have reasons against it (running operations, machines in service).  They register
-a function in ``BLOCKERS``; this app knows none of them.
+Active operations keep a cluster.  Other apps may have further reasons against it; they register a
+function in ``BLOCKERS``, and this app knows none of them.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,11 @@ from django.utils.translation import gettext as _
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
 from clusters.models import Cluster
+from clusters.services.listing import ACTIVE_OPERATIONS
 
 Blocker = Callable[[Cluster], list[str]]
 BLOCKERS: list[Blocker] = []
+NAMED_AT_MOST = 3
 
 
 def register_blocker(blocker: Blocker) -> None:
@@ -26,7 +28,19 @@ def register_blocker(blocker: Blocker) -> None:
 
 def blockers_of(cluster: Cluster) -> list[str]:
     """Why the cluster cannot be un-adopted now; empty when it can."""
-    return [sentence for blocker in BLOCKERS for sentence in blocker(cluster)]
+    blockers: list[Blocker] = [_active_operations, *BLOCKERS]
+    return [sentence for blocker in blockers for sentence in blocker(cluster)]
+
+
+def _active_operations(cluster: Cluster) -> list[str]:
+    active = cluster.operations.filter(status__in=ACTIVE_OPERATIONS).order_by("pk")
+    names = [str(operation) for operation in active[:NAMED_AT_MOST]]
+    if not names:
+        return []
+    return [
+        _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
+        % {"names": ", ".join(names)}
+    ]
 
 
 def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:

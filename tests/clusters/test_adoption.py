@@ -18,8 +18,8 @@ from clusters.services import adoption, connections, grants
 from clusters.services.adoption import AlreadyAdopted, Details
 from clusters.services.checking import STEP_KEYS, Check, Source
 from tests import factories
-from tests.clusters.conftest import ACCESS_REVIEWS, REVIEWS, allow_all_but, prepare
-from tests.fakes.kube_api import FakeKubeApi, make_kubeconfig, status_reply
+from tests.clusters.conftest import ACCESS_REVIEWS, KUBE_SYSTEM, REVIEWS, allow_all_but, prepare
+from tests.fakes.kube_api import FakeKubeApi, Reply, make_kubeconfig, status_reply
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +65,17 @@ def test_adopting_stores_the_cluster_the_credential_and_one_audit_entry(kube, ad
     assert cluster.credential.expires_at > datetime.now(UTC)
     assert cluster.server_certificate_expires_at > datetime.now(UTC)
     assert [entry.verb for entry in AuditEntry.objects.all()] == ["adopt"]
+
+
+def test_the_ranges_of_a_kubeadm_cluster_are_known_and_others_stay_empty(kube):
+    assert adoption.check(Source(kubeconfig=kube.kubeconfig())).networks == ("", "")
+    text = "networking:\n  podSubnet: 10.244.0.0/16\n  serviceSubnet: 10.96.0.0/12\n"
+    path = f"{KUBE_SYSTEM}/configmaps/kubeadm-config"
+    kube.on("GET", path, Reply({"data": {"ClusterConfiguration": text}}))
+    cluster = adoption.adopt(
+        source=Source(kubeconfig=kube.kubeconfig()), details=Details(name="prod-1")
+    )
+    assert (cluster.pod_cidr, cluster.service_cidr) == ("10.244.0.0/16", "10.96.0.0/12")
 
 
 def test_the_stored_credential_is_encrypted_and_never_audited(kube):

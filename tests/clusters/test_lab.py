@@ -93,7 +93,7 @@ def test_cordoning_reaches_the_real_node_and_back(cluster, lab_cluster, worker):
 
 
 def test_a_frozen_control_plane_is_unreachable_within_a_minute_and_recovers(cluster, lab_cluster):
-    control = next(host for host in lab_cluster.hosts if "control" in host.name)
+    control = next(host for host in lab_cluster.nodes if "control" in host.name)
     with Running() as collector:
         collector.until(lambda: seen(cluster).health in ("healthy", "degraded"), SUMS_SECONDS)
         collector.until(lambda: seen(cluster).pods_count > 0, SUMS_SECONDS)

@@ -6,7 +6,9 @@ from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry
 from clusters.models import Cluster, ClusterCredential, ClusterGroupObjectPermission, Node
 from clusters.services import removal
+from operations.models import Operation
 from tests import factories
+from tests.rows import make_row
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +37,15 @@ def test_the_name_must_be_typed(adopted, typed):
     with pytest.raises(InvalidInput, match="Type the cluster's name"):
         removal.unadopt(cluster=adopted, confirmation=typed)
     assert Cluster.objects.exists()
+
+
+def test_a_running_operation_keeps_the_cluster_and_an_ended_one_does_not(adopted):
+    operation = make_row(Operation, adopted)
+    with pytest.raises(Conflict, match=operation.name):
+        removal.unadopt(cluster=adopted, confirmation="adopted")
+    Operation.objects.update(status="succeeded")
+    removal.unadopt(cluster=adopted, confirmation="adopted")
+    assert not Cluster.objects.exists()
 
 
 def test_reasons_of_other_apps_keep_the_cluster(adopted, monkeypatch):
