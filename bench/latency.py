@@ -93,7 +93,7 @@ def _operations() -> list[float]:
         )
     done = Operation.objects.filter(cluster=cluster, status=Operation.Status.SUCCEEDED)
     _wait(lambda: done.count() == WAITING, seconds=600)
-    ended = sorted(done.values_list("finished_at", flat=True))
+    ended = sorted(end for end in done.values_list("finished_at", flat=True) if end is not None)
     began = sorted(
         Attempt.objects.filter(step__operation__cluster=cluster).values_list(
             "started_at", flat=True
@@ -103,7 +103,6 @@ def _operations() -> list[float]:
     return [
         max((begin - end).total_seconds(), 0.0)
         for end, begin in zip(ended, began[SLOTS:], strict=False)
-        if end is not None
     ]
 
 

@@ -89,7 +89,7 @@ class StepKind:
     """
 
     name: str
-    title: str
+    title: Any
     act: Act
     confirm: Confirm
     timeout_seconds: int

@@ -21,9 +21,11 @@ def dispatch() -> int:
 
     Costs three cheap queries while nothing can start, however many wait.
     """
-    limits = dict(
-        ClusterSettings.objects.filter(limit__isnull=False).values_list("cluster_id", "limit")
-    )
+    limits = {
+        cluster: limit
+        for cluster, limit in ClusterSettings.objects.values_list("cluster_id", "limit")
+        if limit is not None
+    }
     used = _slots_in_use()
     started = 0
     left: set[int] = set()
@@ -52,7 +54,8 @@ def _slots_in_use() -> dict[int, set[int]]:
     for cluster, slot in Operation.objects.filter(slot__isnull=False).values_list(
         "cluster_id", "slot"
     ):
-        used.setdefault(cluster, set()).add(slot)
+        if slot is not None:
+            used.setdefault(cluster, set()).add(slot)
     return used
 
 

@@ -40,7 +40,8 @@ def reap() -> int:
     here = Q(holder__startswith=f"{processes.identity().split('/')[0]}/")
     count = 0
     for step in running.filter(lapsed | here):
-        if step.lease_until < timezone.now() or processes.is_gone(step.holder):
+        lapsed_now = step.lease_until is None or step.lease_until < timezone.now()
+        if lapsed_now or processes.is_gone(step.holder):
             count += _take_over(step)
     return count
 

@@ -18,7 +18,7 @@ PAIRS = [
 @pytest.mark.parametrize(("model", "old", "new"), PAIRS)
 def test_only_listed_transitions_are_made(model, old, new, cluster_a):
     operation = Operation.objects.create(name="x", kind="Toy", cluster=cluster_a)
-    row = operation
+    row: Operation | Step = operation
     if model is Step:
         row = Step.objects.create(operation=operation, position=1, name="first")
     model.objects.filter(pk=row.pk).update(status=old)

@@ -43,7 +43,7 @@ class Script:
 @contextmanager
 def toy_kind(*, idempotent: bool = True, mutating: bool = True) -> Iterator[Script]:
     script = Script()
-    step = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
+    step: dict[str, Any] = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
     kind = Kind(
         name="Toy",
         title="Toy",

@@ -1,0 +1,76 @@
+"""What the apps below ask of operations through their registries: a machine's timeline and buttons,
+and why a machine or a cluster must be left alone now."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from beidou.base import permissions
+from clusters.models import Cluster
+from machines.models import Machine
+from machines.timeline import Button, Entry
+from operations.kinds.base import KINDS
+from operations.models import Operation, OperationMachine
+
+
+def timeline_entries(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
+    """Operations in which the machine takes or took part, as far as ``user`` may see them."""
+    visible = permissions.visible_to(user, Operation.objects.all())
+    members = OperationMachine.objects.filter(machine=machine, operation__in=visible)
+    for member in members.select_related("operation").order_by("-operation_id")[:limit]:
+        operation = member.operation
+        yield Entry(
+            at=operation.started_at or operation.created_at,
+            kind="operation",
+            title=f"{operation.name}: {member.get_state_display()}",
+            actor=operation.requested_by_name,
+            reason=member.message or operation.reason,
+            url=reverse("admin:operations_operation_change", args=[operation.pk]),
+        )
+
+
+def buttons(machine: Machine, user: Any) -> Iterable[Button]:
+    """The kinds that can begin from the machine's state; the operation that holds it, instead."""
+    holding = _holding(machine)
+    if holding is not None:
+        if permissions.may(user, holding):
+            url = reverse("admin:operations_operation_change", args=[holding.pk])
+            yield Button(label=holding.name, url=url, icon="play_circle")
+        return
+    for kind in KINDS.values():
+        if machine.state in kind.startable_states and permissions.may(
+            user, machine, kind.permission
+        ):
+            query = {"kind": kind.name, "machines": str(machine.address)}
+            if machine.cluster_id:
+                query["cluster"] = str(machine.cluster_id)
+            yield Button(
+                label=f"{kind.title} …",
+                url=f"{reverse('operations:start')}?{urlencode(query)}",
+                icon=kind.icon,
+            )
+
+
+def why_machine_is_held(machine: Machine) -> str | None:
+    holding = _holding(machine)
+    if holding is None:
+        return None
+    return _("Operation %(name)s is working on %(machine)s.") % {
+        "name": holding.name,
+        "machine": machine,
+    }
+
+
+def _holding(machine: Machine) -> Operation | None:
+    return Operation.objects.filter(machines__machine=machine, machines__holds_machine=True).first()
+
+
+def why_cluster_is_held(cluster: Cluster) -> list[str]:
+    active = Operation.objects.filter(cluster=cluster, status__in=Operation.ACTIVE)
+    return [
+        _("Operation %(name)s has not ended yet.") % {"name": name}
+        for name in active.order_by("pk").values_list("name", flat=True)[:5]
+    ]
