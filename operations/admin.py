@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -18,6 +19,8 @@ from unfold.decorators import action
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
 from clusters.models import Cluster
+from machines.admin.machine import MachineAdmin
+from machines.models import Machine
 from operations import live_page
 from operations.durations import spoken
 from operations.forms import ClusterSettingsForm
@@ -229,3 +232,25 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
             reason=form.cleaned_data.get("change_reason", ""),
         )
         obj.pk = row.pk
+
+
+CHOSEN_MAX = 500
+
+
+@admin.action(description=_("Scale up…"), permissions=["operate"])
+def scale_up_chosen(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
+) -> HttpResponse | None:
+    """To the start form with the chosen machines filled in; nothing is done here."""
+    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+    if len(machines) > CHOSEN_MAX:
+        messages.error(
+            request, _("Choose at most %(max)d machines for one operation.") % {"max": CHOSEN_MAX}
+        )
+        return None
+    query = {"kind": "ScaleUp", "machines": ",".join(str(each.address) for each in machines)}
+    return HttpResponseRedirect(f"{reverse('operations:start')}?{urlencode(query)}")
+
+
+# The list of machines belongs to the app below, which does not know this one.
+MachineAdmin.actions = (scale_up_chosen, *MachineAdmin.actions)  # type: ignore[assignment]

@@ -10,8 +10,17 @@ class OperationsConfig(AppConfig):
         from django_q.signals import post_spawn
 
         from beidou.base import tasks
+        from clusters.services import removal
+        from machines import timeline
+        from machines.services import lifecycle
         from operations import signals
         from operations.kinds import clean_up, scale_up  # noqa: F401  register themselves
+        from operations.services import neighbours
+
+        timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
+        timeline.register_buttons("operations", neighbours.buttons)
+        lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
+        removal.register_blocker(neighbours.why_cluster_is_held)
 
         tasks.register(
             tasks.Periodic(

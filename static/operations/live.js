@@ -302,7 +302,7 @@
     source.addEventListener("error", () => {
       said("reconnecting");
       if (source.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
-      later(connect, retryDelay);
+      later(lookAgain, retryDelay); // refused: perhaps signed out, perhaps the portal is starting
       retryDelay = Math.min(retryDelay * 2, 30000);
     });
   }
@@ -313,7 +313,7 @@
     if (document.hidden) { later(lookAgain, IDLE_MS); return; }
     try {
       const answer = await fetch(urls.live, { headers: { Accept: "application/json" } });
-      if (answer.status === 404 || answer.status === 403) { said("forbidden"); return; }
+      if ([401, 403, 404].includes(answer.status)) { said("forbidden"); return; }
       if (answer.ok) {
         take(await answer.json(), true);
         if (isActive()) { connect(); return; }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from operations.models import Attempt, Step
+from operations.models import Attempt, Operation, Step
 from operations.services import live
 
 pytestmark = pytest.mark.django_db
@@ -107,7 +107,7 @@ def test_attempts_are_told_with_their_outcome(toy, begin, work, machines):
     assert outcomes == [Attempt.Outcome.DONE, Attempt.Outcome.DONE]
 
 
-@pytest.mark.parametrize("status", live.Operation.Status.values)
+@pytest.mark.parametrize("status", Operation.Status.values)
 def test_every_status_says_what_can_be_done(status):
     assert isinstance(live.actions_of(status), tuple)
     assert status in live._ACTIONS
