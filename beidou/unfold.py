@@ -62,7 +62,8 @@ UNFOLD: dict[str, Any] = {
     "SCRIPTS": [_file("beidou/display.js"), _file("beidou/app.js")],
     "ACCOUNT": {"navigation": "beidou.overview.navigation.account"},
     "LANGUAGES": {"action": "beidou.overview.navigation.language_address"},
-    "COMMAND": {"show_history": True},
+    # The history would stay in the browser for whoever signs in next.
+    "COMMAND": {"show_history": False},
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,

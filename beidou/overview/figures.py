@@ -116,7 +116,7 @@ def collect(user: Any) -> Overview:
             ),
         ],
         nodes_total=Counted("all", "", nodes["total"], listing("clusters.Node")),
-        stale_nodes=healths.get(Cluster.Health.UNREACHABLE, {}).get("nodes", 0),
+        stale_nodes=healths.get(Cluster.Health.UNREACHABLE, {}).get("last_seen_nodes", 0),
         filling=_filling(list(healths.values())),
         running=running(user),
         rows=_cluster_rows(user),
@@ -136,11 +136,11 @@ def _clusters_by_health(user: Any) -> dict[str, dict[str, Any]]:
         .values("health")
         .annotate(
             count=Count("pk"),
-            nodes=Sum("nodes_total"),
+            last_seen_nodes=Sum("nodes_total"),
             **{name: Sum(name) for pair in _FILLINGS for name in pair[1:3]},
         )
     )
-    return {row["health"]: row for row in rows}
+    return {row["health"]: dict(row) for row in rows}
 
 
 _FILLINGS = (

@@ -38,7 +38,7 @@ def answer(request: HttpRequest) -> TemplateResponse:
         "results": pages.page(1),
         "page_counter": 0,
         "execution_time": time.perf_counter() - began,
-        "command_show_history": True,
+        "command_show_history": False,
     }
     return TemplateResponse(
         request, "unfold/helpers/command_results.html", context, headers={"HX-Trigger": "search"}

@@ -125,7 +125,8 @@ def _durations(kinds: set[str]) -> Durations:
         .values_list("step__operation__kind", "step__name", "machines", "started_at", "finished_at")
     )
     for kind, step, machines, began, ended in rows[:SAMPLE]:
-        found[kind, step].append((machines, (ended - began).total_seconds()))
+        if ended is not None:
+            found[kind, step].append((machines, (ended - began).total_seconds()))
     return found
 
 

@@ -39,4 +39,11 @@
       element.click();
     }
   });
+
+  // The first thing the palette finds is chosen, so that Enter alone leads there.
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id !== "command-results") return;
+    const input = document.getElementById("search-input-command");
+    input?.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
+  });
 })();

@@ -29,7 +29,7 @@ def numbers(page: str, name: str) -> int:
 def home(client) -> str:
     response = client.get(reverse("admin:index"))
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def queries_of_home(client) -> int:

@@ -24,7 +24,7 @@ def titles(user: User) -> set[str]:
 def search(client, text: str) -> str:
     response = client.get(reverse("admin:search"), {"s": text, "extended": 1})
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def test_an_administrator_is_led_to_every_page_there_is(admin: User) -> None:
