@@ -1,6 +1,6 @@
 """What can be done to many chosen machines: plan, reason, confirmation, deed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -23,6 +23,25 @@ Answer = HttpResponse | None
 
 class MachineActions(ObjectPermissionAdmin):
     """The actions of the machine's admin; each filters its rows by right once more."""
+
+    # Django and the theme ask for each action, column and button anew: once per page is enough.
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._once(request, "view", obj, super().has_view_permission)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._once(request, "change", obj, super().has_change_permission)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return self._once(request, "operate", None, super().has_operate_permission)
+
+    def _once(self, request: HttpRequest, right: str, obj: Any, ask: Callable[..., bool]) -> bool:
+        if obj is not None:
+            return ask(request, obj)
+        known: dict[tuple[str, Any], bool] = request.__dict__.setdefault("_machine_rights", {})
+        key = (right, request.user.pk)
+        if key not in known:
+            known[key] = ask(request)
+        return known[key]
 
     @admin.action(description=gettext_lazy("Make available…"), permissions=["operate"])
     def make_available(self, request: HttpRequest, queryset: QuerySet[Machine]) -> Answer:

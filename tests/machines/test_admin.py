@@ -102,6 +102,16 @@ def test_the_list_costs_at_most_fifteen_queries(
         assert client.get(LIST).status_code == 200
 
 
+def test_the_list_of_an_operator_costs_little_more(
+    operator, browser, cluster_a, django_assert_max_num_queries
+):
+    for _ in range(30):
+        factories.make_machine(cluster=cluster_a)
+    client = browser(operator)
+    with django_assert_max_num_queries(24):
+        assert len(listed(client.get(LIST))) == 30
+
+
 # --- actions --------------------------------------------------------------------------------
 def test_an_action_first_shows_its_plan_and_changes_nothing(admin, browser):
     machine = factories.make_machine()

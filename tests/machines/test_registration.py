@@ -5,7 +5,7 @@ import pytest
 from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from machines.models import Machine, MachineAddress, MachineFacts
-from machines.services import registration
+from machines.services import lifecycle, registration
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -170,9 +170,7 @@ def test_in_service_and_cordoned_follow_the_node(cluster_a, state, cordoned, bec
 
 
 def test_a_machine_an_operation_works_on_is_left_to_it(cluster_a, monkeypatch):
-    monkeypatch.setitem(
-        registration.lifecycle._blockers, "test", lambda machine: "Operation 5 is at work."
-    )
+    monkeypatch.setitem(lifecycle._blockers, "test", lambda machine: "Operation 5 is at work.")
     node = factories.make_node(cluster_a, unschedulable=True)
     factories.make_machine(cluster=cluster_a, node=node, state=State.IN_SERVICE)
     assert registration.follow_nodes()["followed"] == 0
