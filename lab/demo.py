@@ -156,10 +156,10 @@ def _adopt(client: PortalClient, lab: Lab, cluster: LabCluster) -> dict[str, Any
     row = client.first(f"clusters/?name={cluster.name}")
     if row is None:
         row = client.post("clusters/", {"name": cluster.name, "kubeconfig": cluster.kubeconfig})
-    credential = client.first("ssh-credentials/?search=demo")
+    credential = client.first("credentials/?search=demo")
     if credential is None:
         credential = client.post(
-            "ssh-credentials/", {"name": "demo", "user": "root", "private_key": lab.ssh_key}
+            "credentials/", {"name": "demo", "user": "root", "private_key": lab.ssh_key}
         )
     client.patch(
         f"operation-settings/{row['id']}/",
@@ -239,10 +239,10 @@ def _forget(client: PortalClient) -> None:
     for machine in client.get("machines/?search=spare")["results"]:
         with contextlib.suppress(PortalError):
             client.request("DELETE", f"machines/{machine['id']}/")
-    credential = client.first("ssh-credentials/?search=demo")
+    credential = client.first("credentials/?search=demo")
     if credential is not None:
         with contextlib.suppress(PortalError):
-            client.request("DELETE", f"ssh-credentials/{credential['id']}/")
+            client.request("DELETE", f"credentials/{credential['id']}/")
 
 
 # --- the terminal ----------------------------------------------------------------------------

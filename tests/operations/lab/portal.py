@@ -136,7 +136,7 @@ class Portal:
     ) -> None:  # fmt: skip
         self.cluster = self.api.post("clusters/", {"name": name, "kubeconfig": kubeconfig})
         self.credential = self.api.post(
-            "ssh-credentials/", {"name": "lab", "user": "root", "private_key": ssh_key}
+            "credentials/", {"name": "lab", "user": "root", "private_key": ssh_key}
         )
         self.api.patch(
             f"operation-settings/{self.cluster['id']}/",
