@@ -35,7 +35,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
-_QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
+_QUIET = ("/healthz", "/readyz", "/metrics")
 _FOREIGN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -73,6 +73,8 @@ class ContextMiddleware:
     def _note(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """The request's log line and its part in the figures; for streams the time to the first
         byte."""
+        if request.path.startswith("/static/"):
+            return
         match = request.resolver_match
         view = (match.view_name or match.route) if match else "none"
         figures.REQUESTS.labels(request.method, view, response.status_code).observe(seconds)

@@ -1,5 +1,6 @@
 """``manage.py web``: the ASGI server."""
 
+import warnings
 from typing import Any
 
 import uvicorn
@@ -11,6 +12,8 @@ class Command(BaseCommand):
     help = "Serve pages, API and live streams at BEIDOU_HOST:BEIDOU_PORT."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # WhiteNoise gives files as plain iterators, which Django reads whole: they are small.
+        warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
         uvicorn.run(
             "beidou.asgi:application",
             host=settings.HOST,
