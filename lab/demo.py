@@ -40,6 +40,7 @@ def up() -> None:
         adopted = _adopt(client, lab, cluster)
     with _stage("Register the machines"):
         machines = [_register(client, host, adopted["credential"]) for host in spares]
+        client.post("machines/gather-facts/", {"machines": machines})
         _wait(lambda: _are_available(client, machines), "the machines' facts", 90)
     operation = _scale_up(client, adopted["id"], machines)
     _show_progress(client, operation["id"])

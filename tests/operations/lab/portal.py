@@ -162,6 +162,8 @@ class Portal:
             for host in hosts
         ]
 
+        self.api.post("machines/gather-facts/", {"machines": keys})
+
         def available() -> bool:
             rows = [self.api.get(f"machines/{key}/") for key in keys]
             return all(row["state"] == "available" for row in rows)
