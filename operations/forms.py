@@ -78,6 +78,10 @@ class ClusterSettingsForm(_ModelForm):
         for name in ("overrides", "policy"):
             if name in self.fields:
                 self.fields[name].required = False
+        if "policy" in self.fields:
+            self.fields["policy"].help_text = _(
+                "What differs from the default policy, as JSON. Keys: %(keys)s."
+            ) % {"keys": ", ".join(cluster_settings.default_policy())}
 
     def _narrow(self, name: str, rows: Any) -> None:
         field = self.fields[name]

@@ -147,12 +147,22 @@ class _Document:
         cluster = self._cluster(spec.clusterName, user)
         kind = self._kind(spec)
         machines, roles = self._machines(spec, user, kind)
-        existing = Operation.objects.filter(name=manifest.metadata.name).first()
-        if existing is not None:
-            self._refuse_other_content(existing, manifest, cluster)
+        if (existing := self._existing(manifest, cluster)) is not None:
             return Applied("Operation", existing, is_new=False)
-        operation = self._start(manifest, cluster, machines, roles, user)
+        try:
+            operation = self._start(manifest, cluster, machines, roles, user)
+        except (Conflict, InvalidInput):
+            # Perhaps the same manifest was applied in the same moment: then this one is satisfied.
+            if (existing := self._existing(manifest, cluster)) is not None:
+                return Applied("Operation", existing, is_new=False)
+            raise
         return Applied("Operation", operation, is_new=True)
+
+    def _existing(self, manifest: _OperationManifest, cluster: Cluster) -> Operation | None:
+        found = Operation.objects.filter(name=manifest.metadata.name).first()
+        if found is not None:
+            self._refuse_other_content(found, manifest, cluster)
+        return found
 
     def _refuse(self, path: str, sentence: str, *, code: str) -> InvalidInput:
         place = f"{self.prefix}{path}"
@@ -251,16 +261,16 @@ class _Document:
                     f"No machine you may use has the address {each.ip!r}.",
                     code="unknown_machine",
                 )
-            if machine.pk in roles:
+            if each.ip in wanted[:index]:
                 raise self._refuse(f"{place}.ip", f"{each.ip} is listed twice.", code="twice")
-            role = each.role or machine.role or kind.roles[0]
             if each.role and each.role not in kind.roles:
                 raise self._refuse(
                     f"{place}.role",
                     f"{kind.name} knows the roles {', '.join(kind.roles)}, not {each.role!r}.",
                     code="unknown_role",
                 )
-            roles[machine.pk] = role
+            if each.role:
+                roles[machine.pk] = each.role
         return [known[address] for address in wanted], roles
 
     def _refuse_other_content(

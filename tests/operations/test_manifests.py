@@ -84,6 +84,34 @@ def test_the_same_name_with_other_content_is_409(api, admin, machine, text):
     assert "spec.operationMachines" in answer.json()["message"]
 
 
+def test_two_who_apply_the_same_at_once_begin_one_operation(admin, machine, text, monkeypatch):
+    """The second looks before the first has written, and is refused by the held machine."""
+    documents = manifests.parse(text)
+    first = manifests.apply(documents, acting_user=admin)[0]
+    looked = []
+    look = manifests._Document._existing
+
+    def too_early(self, *args):
+        looked.append(1)
+        return None if len(looked) == 1 else look(self, *args)
+
+    monkeypatch.setattr(manifests._Document, "_existing", too_early)
+    second = manifests.apply(documents, acting_user=admin)[0]
+    assert (second.operation, second.is_new) == (first.operation, False)
+    assert len(looked) == 2
+
+
+def test_a_machine_listed_twice_is_refused(api, admin, machine, text):
+    twice = [{"ip": "10.99.0.21"}, {"ip": "10.99.0.21"}]
+    answer = post(api(admin), changed(text, ["spec", "operationMachines"], twice))
+    assert "spec.operationMachines[1].ip" in answer.json()["fields"]
+
+
+def test_a_role_that_is_left_out_is_the_machines_own(api, admin, machine, text):
+    post(api(admin), changed(text, ["spec", "operationMachines"], [{"ip": "10.99.0.21"}]))
+    assert Operation.objects.get().machines.get().role == "Compute"
+
+
 def test_json_is_taken_too(api, admin, machine, text):
     import json  # noqa: PLC0415
 
