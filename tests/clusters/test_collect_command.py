@@ -1,0 +1,55 @@
+"""``manage.py collect`` as a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """An embedded database of these tests alone."""
+    environment = {**os.environ, "BEIDOU_LOG_LEVEL": "INFO"}
+    environment["BEIDOU_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
+    environment.pop("BEIDOU_DATABASE_URL", None)
+    environment["DJANGO_SETTINGS_MODULE"] = "beidou.settings"
+    manage = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
+    subprocess.run(manage, cwd=ROOT, env=environment, check=True)
+    return environment
+
+
+def wait_for(file, text, process):
+    limit = time.monotonic() + DEADLINE_SECONDS
+    while text not in file.read_text():
+        assert process.poll() is None, file.read_text()
+        assert time.monotonic() < limit, file.read_text()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending):
+    log = tmp_path / "collect.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "collect"],
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        wait_for(log, "collector_started", process)
+        process.send_signal(ending)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "collector_stopped" in log.read_text()
+    assert "Traceback" not in log.read_text()
