@@ -52,7 +52,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
     )
     search_fields = ("name", "description", "region", "server", "version", "contact")
     ordering = ("name",)
-    list_per_page = 100
+    list_per_page = 50
     fields = (
         "name", "description", "environment", "region", "labels", "team", "contact",
         "change_reason",

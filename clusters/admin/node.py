@@ -61,7 +61,7 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
     )
     search_fields = ("name", "internal_ip", "system_uuid", "cluster__name")
     ordering = ("cluster__name", "name")
-    list_per_page = 100
+    list_per_page = 50
     actions = ("cordon", "uncordon")
     change_form_template = "admin/clusters/node/change_form.html"
 
