@@ -12,7 +12,7 @@ from typing import Self
 from lab.errors import LabError
 from lab.hostimage import INIT
 from lab.network import LABEL, network_name
-from lab.process import run, wait_for
+from lab.process import run, status_of, wait_for
 from lab.state import LabRecord
 
 BOOT_TIMEOUT = 120.0
@@ -136,8 +136,17 @@ def remove_hosts(lab_name: str) -> None:
 
 def remove_containers(containers: list[str]) -> None:
     """Remove containers whatever their state; nothing they hold is worth a graceful end."""
-    if containers:
-        run("podman", "rm", "--force", "--time", "0", "--volumes", *containers, timeout=300)
+    if not containers:
+        return
+    command = ("podman", "rm", "--force", "--time", "0", "--volumes", *containers)
+
+    def removed() -> bool:
+        # On a busy machine podman gives up on processes that the kernel has not yet ended.
+        status, _output = status_of(*command)
+        return status == 0
+
+    if not removed():
+        wait_for("The removal of hosts", removed, timeout=120, interval=2.0)
 
 
 def wait_until_booted(container: str, name: str) -> None:
