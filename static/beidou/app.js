@@ -27,11 +27,18 @@
       const label = labels.find(([part]) => action.includes(part));
       if (label && words[label[1]]) element.setAttribute("aria-label", words[label[1]]);
     }
+    for (const field of document.querySelectorAll("input[placeholder]:not([aria-label])")) {
+      if (!field.labels?.length) field.setAttribute("aria-label", field.placeholder);
+    }
+    for (const titled of document.querySelectorAll("a:not([aria-label]) > [title]:empty")) {
+      titled.parentElement.setAttribute("aria-label", titled.title);
+    }
     for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden], [role])")) {
       icon.setAttribute("aria-hidden", "true");
     }
   };
   document.addEventListener("DOMContentLoaded", reachable);
+  window.addEventListener("load", reachable); // what scripts of Django made meanwhile
   document.addEventListener("keydown", (event) => {
     const element = event.target;
     if ((event.key === "Enter" || event.key === " ") && element.matches?.('[role="button"][x-on\\:click]')) {
