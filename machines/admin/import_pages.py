@@ -59,6 +59,7 @@ def _plan(request: HttpRequest, form: ImportForm) -> dict[str, Any]:
     found = _dry_run(request, upload.name, content, reason)
     if not found["mistakes"]:
         token = f"{secrets.token_hex(16)}.{reading.kind_of(upload.name)}"
+        _forget_earlier(request)
         default_storage.save(_path(request, token), ContentFile(content))
         found["token"] = token
     return {**found, "file_name": upload.name, "change_reason": reason}
@@ -81,6 +82,14 @@ def _dry_run(request: HttpRequest, name: str, content: bytes, reason: str) -> di
             "rows": result.total_rows,
         },
     }
+
+
+def _forget_earlier(request: HttpRequest) -> None:
+    """One file waits per person: what was never applied does not pile up."""
+    folder = f"imports/{request.user.pk}"
+    if default_storage.exists(folder):
+        for name in default_storage.listdir(folder)[1]:
+            default_storage.delete(f"{folder}/{name}")
 
 
 def _path(request: HttpRequest, token: str) -> str:

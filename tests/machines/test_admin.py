@@ -486,6 +486,17 @@ def test_nobody_applies_the_upload_of_somebody_else(admin, browser):
     assert not Machine.objects.exists()
 
 
+def test_a_second_upload_replaces_the_one_that_was_never_applied(admin, browser):
+    client = browser(admin)
+    url = reverse("admin:machines_machine_import")
+    first = client.post(url, {"file": upload("address\n10.7.0.1\n")}).context["token"]
+    second = client.post(url, {"file": upload("address\n10.7.0.2\n")}).context["token"]
+    client.post(url, {"token": first})
+    assert not Machine.objects.exists()
+    client.post(url, {"token": second})
+    assert str(Machine.objects.get().address) == "10.7.0.2"
+
+
 def test_a_viewer_may_not_import(viewer, browser):
     assert browser(viewer).get(reverse("admin:machines_machine_import")).status_code == 403
 
