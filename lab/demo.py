@@ -156,7 +156,8 @@ def _manage(*arguments: str) -> str:
 def _adopt(client: PortalClient, lab: Lab, cluster: LabCluster) -> dict[str, Any]:
     row = client.first(f"clusters/?name={cluster.name}")
     if row is None:
-        row = client.post("clusters/", {"name": cluster.name, "kubeconfig": cluster.kubeconfig})
+        wish = {"name": cluster.name, "kubeconfig": cluster.kubeconfig}
+        row = client.post("clusters/", wish)["cluster"]
     credential = client.first("credentials/?search=demo")
     if credential is None:
         credential = client.post(

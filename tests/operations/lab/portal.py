@@ -134,7 +134,8 @@ class Portal:
         self, *, name: str, kubeconfig: str, ssh_key: str, artifact_source: str,
         policy: dict[str, Any], overrides: dict[str, Any],
     ) -> None:  # fmt: skip
-        self.cluster = self.api.post("clusters/", {"name": name, "kubeconfig": kubeconfig})
+        wish = {"name": name, "kubeconfig": kubeconfig}
+        self.cluster = self.api.post("clusters/", wish)["cluster"]
         self.credential = self.api.post(
             "credentials/", {"name": "lab", "user": "root", "private_key": ssh_key}
         )
