@@ -4,7 +4,9 @@ import asyncio
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from typing import Any
 
 from clusters.collector.process import CollectorProcess
 
@@ -18,10 +20,10 @@ class Pump(Executor):
     """
 
     def __init__(self):
-        self.work = queue.Queue()
+        self.work: queue.Queue[tuple[Future[Any], Callable[[], Any]]] = queue.Queue()
 
     def submit(self, function, /, *args, **kwargs):
-        future = Future()
+        future: Future[Any] = Future()
         self.work.put((future, lambda: function(*args, **kwargs)))
         return future
 
@@ -33,6 +35,8 @@ class Pump(Executor):
                 future, function = self.work.get(timeout=0.02)
             except queue.Empty:
                 continue
+            if not future.set_running_or_notify_cancel():
+                continue  # the collector is ending and no longer waits for it
             try:
                 future.set_result(function())
             except Exception as error:  # noqa: BLE001 - as every executor does

@@ -306,7 +306,7 @@ def act(client, action, *rows, **values):
 def test_a_node_page_shows_conditions_usage_and_machine(root, full):
     row = full.nodes.get(name="n1")
     row.conditions = [{"type": "Ready", "status": "True", "reason": "KubeletReady",
-                       "message": "posting", "changed_at": "2026-01-01T00:00:00"}]  # fmt: skip
+                       "message": "posting", "changed_at": "2026-01-01T00:00Z"}]  # fmt: skip
     row.save()
     shown = root.get(f"{NODES}{row.pk}/change/").content.decode()
     assert "KubeletReady: posting" in shown
