@@ -63,7 +63,7 @@ def texts() -> dict[str, str]:
         "reconnecting": _("Reconnecting …"),
         "ended": _("Ended"),
         "forbidden": _("You may no longer see this operation."),
-        "not_reached": _("not reached"),
+        "not_reached": _("Not reached"),
         "retry": _("Retry"),
         "skip": _("Skip …"),
         "usually": _("usually {time}"),
@@ -121,6 +121,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "states": states(),
             "texts": texts(),
             "titles": titles,
+            "touching": [step.name for step in kind.steps if step.touches] if kind else [],
             "may_operate": may_operate,
             "csrf": get_token(request),
             "urls": {

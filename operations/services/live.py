@@ -77,11 +77,16 @@ def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | 
     }
     _add_failed_checks(operation_id, machines)
     out = {key for key, row in machines.items() if row["state"] in _OUT}
+    attempts = _attempts(operation_id)
+    newest = {row["step"]: row for row in attempts.values()}
     return Snapshot(
         operation=_operation(operation, steps, machines, expected),
-        steps={step.pk: _step(step, cells, out, expected) for step in steps},
+        steps={
+            step.pk: {**_step(step, cells, out, expected), **_times(step, newest.get(step.name))}
+            for step in steps
+        },
         machines=machines,
-        attempts=_attempts(operation_id),
+        attempts=attempts,
     )
 
 
@@ -104,11 +109,16 @@ def remaining_seconds(operation: Operation, expected: Mapping[str, float]) -> fl
             continue
         if step.name not in expected:
             return None
-        spent = 0.0
-        if step.status == Step.Status.RUNNING and step.started_at is not None:
-            spent = (timezone.now() - step.started_at).total_seconds()
-        left += max(0.0, expected[step.name] - spent)
+        left += max(0.0, expected[step.name] - _spent(step))
     return round(left, 1)
+
+
+def _spent(step: Step) -> float:
+    """Seconds since the running attempt of the step began."""
+    if step.status != Step.Status.RUNNING:
+        return 0.0
+    attempt = step.attempts.filter(number=step.attempt).first()
+    return (timezone.now() - attempt.started_at).total_seconds() if attempt else 0.0
 
 
 def difference(old: Snapshot, new: Snapshot) -> dict[str, Any]:
@@ -142,7 +152,8 @@ def _machine(member: OperationMachine, steps: list[Step], cells: dict[int, list[
     row = [cells.get(step.pk, [MachineStep.Status.WAITING, None, None, ""]) for step in steps]
     running = [note for status, _, _, note in row if status == MachineStep.Status.RUNNING]
     latest = [note for _, _, _, note in row if note]
-    message = next(iter(running), "") or member.message or next(reversed(latest), "")
+    # What a step before said is no answer to what is being done now.
+    message = running[0] if running else member.message or next(reversed(latest), "")
     open_steps = [
         step.name
         for step, cell in zip(steps, row, strict=True)
@@ -241,11 +252,19 @@ def _step(
         "status": step.status,
         "message": step.message,
         "attempt": step.attempt,
-        "started_at": milliseconds(step.started_at),
-        "finished_at": milliseconds(step.finished_at),
         "counts": counts,
         "expected_seconds": expected.get(step.name),
     }
+
+
+def _times(step: Step, attempt: Row | None) -> Row:
+    """Of the newest attempt: the step's own times go over the pause before a retry too."""
+    if attempt is None or step.status == Step.Status.WAITING:
+        return {
+            "started_at": milliseconds(step.started_at),
+            "finished_at": milliseconds(step.finished_at),
+        }
+    return {"started_at": attempt["started_at"], "finished_at": attempt["finished_at"]}
 
 
 def _attempts(operation_id: int) -> dict[int, Row]:

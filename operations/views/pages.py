@@ -1,10 +1,12 @@
 """Parts of the live page that are loaded when they are looked at, and an operation as manifest."""
 
+import json
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
@@ -30,11 +32,22 @@ def evidence(request: HttpRequest, pk: int) -> HttpResponse:
     cells: list[Any] = []
     if chosen is not None:
         cells = list(chosen.cells.select_related("step").order_by("step__position"))
+    for cell in cells:
+        cell.proofs = [(name, *_shown(value)) for name, value in cell.evidence.items()]
     return render(
         request,
         "operations/evidence.html",
         {"operation": operation, "members": members, "chosen": chosen, "cells": cells},
     )
+
+
+def _shown(value: Any) -> tuple[str, bool]:
+    """The value as text, and whether it is so long that it stands on lines of its own."""
+    if isinstance(value, bool):
+        return (str(_("yes")) if value else str(_("no"))), False
+    if isinstance(value, dict | list):
+        return json.dumps(value, indent=2, ensure_ascii=False), True
+    return str(value), False
 
 
 @login_required

@@ -56,13 +56,19 @@
     $("op-message").hidden = !message;
     setText($("op-message"), message);
     for (const button of document.querySelectorAll("[data-verb]")) button.hidden = !operation.actions.includes(button.dataset.verb);
-    const failed = [...state.machines.values()].filter((machine) => machine.state === "failed");
+    const failed = [...state.machines.values()].filter((machine) => machine.state === "failed" && wasTouched(machine));
     const cleanUp = $("op-clean-up");
     if (cleanUp) {
       cleanUp.hidden = !operation.actions.includes("clean_up") || !failed.length;
       cleanUp.href = `${urls.clean_up}&machines=${encodeURIComponent(failed.slice(0, 200).map((machine) => machine.address).join(","))}`;
     }
     drawTimes();
+  }
+
+  // Whether a step that changes machines was begun: one that failed in a check is as it was delivered.
+  function wasTouched(machine) {
+    const names = [...state.steps.values()].map((step) => step.name);
+    return names.some((name, index) => data.touching.includes(name) && machine.cells[index]?.[1]);
   }
 
   function drawTimes() {
@@ -96,10 +102,11 @@
     for (const step of state.steps.values()) {
       let item = list.querySelector(`[data-step="${step.id}"]`);
       if (!item) { item = element("li", "op-step"); item.dataset.step = step.id; list.append(item); }
-      const key = JSON.stringify(step);
+      const isUnreached = step.status === "waiting" && !isActive();
+      const key = JSON.stringify([step, isUnreached]);
       if (item.dataset.key === key) continue;
       item.dataset.key = key;
-      const mark = look(step.status);
+      const mark = isUnreached ? { word: texts.not_reached, icon: "remove", tone: "neutral" } : look(step.status);
       item.className = `op-step op-step-${mark.tone}${step.status === "running" ? " op-step-running" : ""}`;
       if (step.status === "running") item.setAttribute("aria-current", "step"); else item.removeAttribute("aria-current");
       const head = element("span", "op-step-head");
@@ -114,7 +121,7 @@
       const time = element("span", "bd-number");
       if (step.status === "running") time.dataset.since = step.started_at;
       else if (step.finished_at) time.textContent = spoken(took(step));
-      else if (step.expected_seconds) time.textContent = fill(texts.usually, { time: spoken(step.expected_seconds * 1000) });
+      else if (step.expected_seconds && !isUnreached) time.textContent = fill(texts.usually, { time: spoken(step.expected_seconds * 1000) });
       facts.append(time);
       item.title = [titles[step.name], step.message].filter(Boolean).join(" — ");
       item.replaceChildren(head, element("span", "op-step-title", titles[step.name] ?? ""), facts);

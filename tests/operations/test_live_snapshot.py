@@ -1,8 +1,12 @@
 """What the live page is told: small, right, and only what changed."""
 
-import pytest
+from datetime import timedelta
 
-from operations.models import Attempt, Operation, Step
+import pytest
+from django.utils import timezone
+
+from operations.models import Attempt, MachineStep, Operation, Step
+from operations.services import control as controls
 from operations.services import live
 
 pytestmark = pytest.mark.django_db
@@ -111,3 +115,30 @@ def test_attempts_are_told_with_their_outcome(toy, begin, work, machines):
 def test_every_status_says_what_can_be_done(status):
     assert isinstance(live.actions_of(status), tuple)
     assert status in live._ACTIONS
+
+
+def test_a_steps_time_is_that_of_its_newest_attempt(toy, begin, work, control, operator, machines):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin(machines=machines[:1])
+    work()
+    long_ago = timezone.now() - timedelta(hours=5)
+    Step.objects.filter(operation=operation).update(started_at=long_ago)
+    toy.failing = set()
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    first = next(iter(taken(operation).steps.values()))
+    assert first["finished_at"] - first["started_at"] < 60_000
+
+
+def test_while_a_step_runs_its_own_note_is_shown_not_what_an_earlier_one_said(
+    toy, begin, work, machines
+):
+    operation = begin(machines=machines[:1])
+    work(limit=2)
+    MachineStep.objects.filter(step__name="first").update(message="51 checks")
+    MachineStep.objects.filter(step__name="second").update(status="running", message="")
+    (row,) = taken(operation).machines.values()
+    assert row["message"] == ""
+    MachineStep.objects.filter(step__name="second").update(message="joining")
+    (row,) = taken(operation).machines.values()
+    assert row["message"] == "joining"
