@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.beidou.transient_unit import Command, UnitProblem, run
 
@@ -13,7 +16,8 @@ description:
   - The command runs as the unit C(<prefix>-<name>.service), so it survives the loss of SSH, can be
     stopped with M(unit_stop), and is ended by systemd after O(timeout_seconds).
   - When a unit of that name runs the same command already, the module waits for it instead of
-    starting a second one; when it has run to its end, the stored outcome is reported.
+    starting a second one. When the connection is lost and Ansible repeats the call, the module
+    also reports how the command ended meanwhile, instead of running it again.
   - Always reports C(changed), like M(ansible.builtin.command).
 options:
   prefix: {description: "Name of the attempt, C(beidou-…).", type: str, required: true}
@@ -31,6 +35,7 @@ options:
     description: Files the unit removes when it ends (secrets).
     type: list
     elements: path
+  call: {description: Id of the call; set by the action plugin., type: str, required: true}
   timeout_seconds: {description: The unit is ended after this long., type: int, required: true}
 """
 EXAMPLES = r"""
@@ -49,10 +54,24 @@ result:
   description: "How it ended: success, exit-code, timeout, stopped, …"
   type: str
   returned: always
+answer:
+  description: The last line of the output, if it is a JSON object.
+  type: dict
+  returned: always
 rejoined: {description: Whether the unit had been started before., type: bool, returned: always}
 unit: {description: Name of the unit., type: str, returned: always}
 seconds: {description: How long this call waited., type: float, returned: always}
 """
+
+
+def last_object(stdout: str) -> dict[str, Any]:
+    """The last line as a JSON object; nothing when it is none."""
+    lines = stdout.splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def main() -> None:
@@ -67,6 +86,7 @@ def main() -> None:
             "environment": {"type": "dict", "default": {}},
             "remove_after": {"type": "list", "elements": "path", "default": []},
             "timeout_seconds": {"type": "int", "required": True},
+            "call": {"type": "str", "required": True},
         }
     )
     values = module.params
@@ -80,7 +100,7 @@ def main() -> None:
         remove_after=values["remove_after"],
     )
     try:
-        outcome = run(unit, command, values["timeout_seconds"])
+        outcome = run(unit, command, values["timeout_seconds"], values["call"])
     except UnitProblem as problem:
         module.fail_json(msg=str(problem), unit=unit)
     answer = {
@@ -90,6 +110,7 @@ def main() -> None:
         "stdout": outcome.stdout,
         "stderr": outcome.stderr,
         "result": outcome.result,
+        "answer": last_object(outcome.stdout),
         "rejoined": outcome.rejoined,
         "seconds": outcome.seconds,
     }

@@ -3,7 +3,6 @@
 import base64
 import concurrent.futures
 import hashlib
-import tarfile
 
 import pytest
 
@@ -212,6 +211,27 @@ CUT_DURING_JOIN = (
 )
 
 
+def test_an_attempt_whose_worker_died_in_the_join_is_taken_up_by_the_next(fleet, new_machine):
+    prefix = f"beidou-{next(NAMES)}-1"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        leaving = pool.submit(new_machine.run, LEAVE_DURING_JOIN % prefix)
+        fleet.scale_up(new_machine, unit_prefix=prefix, ansible_ssh_retries=0)
+        play = fleet.scale_up(new_machine, unit_prefix=prefix)
+        leaving.result(60)
+    play.assert_successful()
+    assert "Join the machine to the cluster" not in play.changed(new_machine.name)
+    wait_until(lambda: fleet.is_ready(new_machine.name), "the node to be Ready")
+
+
+# The join is held in its middle until the second attempt waits for it.
+LEAVE_DURING_JOIN = (
+    "until systemctl is-active -q %s-join && [ -e /etc/kubernetes/pki/ca.crt ]; do sleep .02; done;"
+    " kill -STOP $(pidof kubeadm) && kill -9"
+    " $(ps -eo pid,args | awk '/sshd: root@/ && !/awk/ {print $1}');"
+    " sleep 5; kill -CONT $(pidof kubeadm)"
+)
+
+
 def test_an_attempt_that_was_stopped_in_the_join_can_be_repeated_as_it_is(fleet, new_machine):
     prefix = f"beidou-{next(NAMES)}-1"
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -262,8 +282,8 @@ def test_artifacts_come_from_a_folder_of_the_portal_too(fleet, new_machine):
     assert fleet.scale_up(new_machine, artifacts=artifacts).changed(new_machine.name) == []
 
 
-def test_a_machine_without_containerd_gets_it_from_the_artifacts(fleet, new_machine, tmp_path):
-    artifact = containerd_archive(fleet, new_machine, tmp_path)
+def test_a_machine_without_containerd_gets_it_from_the_artifacts(fleet, new_machine):
+    artifact = containerd_archive(fleet, new_machine)
     new_machine.run(
         "rm -r /usr/bin/containerd* /usr/bin/ctr /lib/systemd/system/containerd.service"
         " /etc/containerd && systemctl daemon-reload"
@@ -277,17 +297,16 @@ def test_a_machine_without_containerd_gets_it_from_the_artifacts(fleet, new_mach
     )
 
 
-def containerd_archive(fleet, host, folder):
+def containerd_archive(fleet, host):
     """The host's own programs, packed like containerd's releases, and served."""
+    folder = fleet.lab.folder / "containerd"
+    folder.mkdir(exist_ok=True)
     programs = "bin/containerd bin/containerd-shim-runc-v2 bin/ctr"
     data = base64.b64decode(host.run(f"cd /usr && tar c {programs} | gzip -1 | base64"))
     (folder / "containerd.tar.gz").write_bytes(data)
-    with tarfile.open(folder / "containerd.tar.gz") as archive:
-        assert "bin/containerd" in archive.getnames()
     url = fleet.lab.serve(folder, port=8091)
-    sha256 = hashlib.sha256(data).hexdigest()
     return {
         "name": "containerd.tar.gz",
-        "sha256": sha256,
+        "sha256": hashlib.sha256(data).hexdigest(),
         "url": f"{url}/containerd.tar.gz",
     }

@@ -76,10 +76,16 @@ def test_a_lost_connection_is_taken_up_again_and_the_command_runs_once(
     assert delivered.run(f"cat {count}") == "run\n"
 
 
-def test_who_comes_later_learns_how_the_command_ended(run):
-    first, second = run("date +%N; exit 4"), run("date +%N; exit 4")
+def test_a_call_that_is_repeated_learns_how_the_command_ended(run):
+    first, second = run("date +%N; exit 4", call="one"), run("date +%N; exit 4", call="one")
     assert (first["rejoined"], second["rejoined"]) == (False, True)
     assert (second["rc"], second["stdout"]) == (4, first["stdout"])
+
+
+def test_another_call_runs_the_command_again(run):
+    first, second = run("date +%N; exit 4"), run("date +%N; exit 4")
+    assert (first["rejoined"], second["rejoined"]) == (False, False)
+    assert first["stdout"] != second["stdout"]
 
 
 def test_another_command_under_a_running_name_is_refused(run, delivered, prefix, background):
@@ -131,7 +137,7 @@ def test_a_stopped_command_may_be_started_again(fleet, run, delivered, prefix, b
     running = background(run, script)
     wait_for_command(delivered, "sleep 996", running)
     stop(fleet, delivered, prefix)
-    running.result(60)
+    assert running.result(60)["rc"] != 0
     assert run(script)["rc"] == 0
 
 

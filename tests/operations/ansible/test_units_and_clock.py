@@ -49,7 +49,7 @@ def test_every_bad_end_is_told_in_a_sentence(ended, sentence):
 @pytest.mark.parametrize("name", ["kubelet", "beidou", "beidou-*", "beidou-1;reboot", "beidou-a/b"])
 def test_a_name_that_is_not_of_ours_is_refused(name):
     with pytest.raises(transient_unit.UnitProblem, match="is not a unit name"):
-        transient_unit.run(name, transient_unit.Command(["true"]), 1)
+        transient_unit.run(name, transient_unit.Command(["true"]), 1, "call")
 
 
 def test_the_same_command_has_the_same_fingerprint_and_another_has_not():

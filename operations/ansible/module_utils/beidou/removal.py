@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 
 from ansible.module_utils.beidou import netfilter
@@ -66,7 +67,7 @@ def kubeadm_reset(prefix: str, timeout_seconds: int) -> list[str]:
     if program is None:
         return []
     command = Command([program, "reset", "--force", "--cri-socket", CRI_SOCKET])
-    outcome = run(f"{prefix}-reset", command, timeout_seconds)
+    outcome = run(f"{prefix}-reset", command, timeout_seconds, uuid.uuid4().hex)
     # What it could not do is done below, so its failure is only told.
     return ["ran kubeadm reset" if outcome.ok else outcome.sentence("kubeadm reset")]
 

@@ -1,7 +1,7 @@
 """Run a long command on the host as a transient systemd unit that outlives the connection.
 
 Loss of SSH, of the worker or of Ansible does not touch the command; whoever comes again with the
-same unit name and the same command waits for the running one, or learns how it ended. Output goes
+same unit name and the same command waits for the running one. Output goes
 to files under ``/run/beidou/<unit>`` rather than through a pipe, because a pipe dies with the
 connection and takes the command with it at its next line of output.
 """
@@ -81,15 +81,20 @@ class Outcome:
         return f"{unit} {how}." + (f" Its last lines: {' | '.join(last)}" if last else "")
 
 
-def run(unit: str, command: Command, timeout_seconds: int) -> Outcome:
-    """Start the command, or rejoin it, and wait until it has ended."""
+def run(unit: str, command: Command, timeout_seconds: int, call: str) -> Outcome:
+    """Start the command, or rejoin it, and wait until it has ended.
+
+    ``call`` is the same when a call is repeated because its connection was lost: only such a
+    repetition is told how a command ended; any other call runs it again.
+    """
     if not UNIT_NAME.fullmatch(unit):
         raise UnitProblem(f"{unit!r} is not a unit name of the form beidou-….")
     folder = os.path.join(RUN_FOLDER, unit)
     begin = time.monotonic()
-    rejoined = can_rejoin(unit, folder, command.fingerprint())
+    rejoined = can_rejoin(unit, folder, command.fingerprint(), call)
     if not rejoined:
         _start(unit, folder, command, timeout_seconds)
+    _write(folder, "call", call)
     result, code = _wait(unit, folder, timeout_seconds + STOP_SECONDS + 30)
     return Outcome(
         result=result,
@@ -101,18 +106,15 @@ def run(unit: str, command: Command, timeout_seconds: int) -> Outcome:
     )
 
 
-def can_rejoin(unit: str, folder: str, fingerprint: str) -> bool:
-    """Whether this very command runs under the name, or ran to its end under it.
-
-    A command that somebody stopped did not run to its end: it may be started again.
-    """
+def can_rejoin(unit: str, folder: str, fingerprint: str, call: str) -> bool:
+    """Whether this very command runs under the name, or ended after this very call began."""
     same = _read(os.path.join(folder, "fingerprint")) == fingerprint
     if unit_state(unit) in LIVE_STATES:
         if same:
             return True
         raise UnitProblem(f"{unit} is already running another command on this host; stop it first.")
     has_ended = os.path.exists(os.path.join(folder, "result"))
-    return same and has_ended and read_result(folder)[0] != "stopped"
+    return same and has_ended and _read(os.path.join(folder, "call")) == call
 
 
 def parse_result(text: str) -> tuple[str, int]:
@@ -295,7 +297,7 @@ def _names(folder: str) -> list[str]:
 
 def _write(folder: str, name: str, text: str) -> str:
     path = os.path.join(folder, name)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     return path
