@@ -26,7 +26,7 @@ from operations.durations import spoken
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
-from operations.services import cluster_settings, listing
+from operations.services import cluster_settings, listing, references
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -52,7 +52,8 @@ class ClusterFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return queryset.filter(cluster_id=value) if value and value.isdecimal() else queryset
+        key = references.as_key(value) if value else None
+        return queryset.filter(cluster_id=key) if key is not None else queryset
 
 
 class StatusFilter(admin.SimpleListFilter):

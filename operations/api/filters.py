@@ -6,6 +6,7 @@ import django_filters
 from django.db.models import QuerySet
 
 from operations.models import Operation
+from operations.services import references
 
 
 class OperationFilter(django_filters.FilterSet):
@@ -25,8 +26,8 @@ class OperationFilter(django_filters.FilterSet):
         fields: list[str] = ["name"]
 
     def by_cluster(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        if value.isdecimal():
-            return rows.filter(cluster_id=int(value))
+        if (key := references.as_key(value)) is not None:
+            return rows.filter(cluster_id=key)
         return rows.filter(cluster__name=value)
 
     def by_active(self, rows: QuerySet[Any], name: str, value: bool) -> QuerySet[Any]:
@@ -34,6 +35,6 @@ class OperationFilter(django_filters.FilterSet):
         return rows.filter(**condition) if value else rows.exclude(**condition)
 
     def by_machine(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        if value.isdecimal():
-            return rows.filter(machines__machine_id=int(value))
+        if (key := references.as_key(value)) is not None:
+            return rows.filter(machines__machine_id=key)
         return rows.filter(machines__address=value).distinct()

@@ -40,6 +40,7 @@ from operations.services import (
 
 _TAIL = 1000
 _TAIL_MAX = 100_000
+_NUMBER_MAX = 2**53  # more than any line has; what databases and browsers still count exactly
 
 
 class OperationViewSet(ReadOnlyViewSet):
@@ -279,7 +280,7 @@ class OperationViewSet(ReadOnlyViewSet):
         """State and output as they come (server-sent events); ends with the operation."""
         operation = self.get_object()
         seen = request.headers.get("Last-Event-ID", "")
-        after = int(seen) if seen.isdecimal() else _number(request, "after")
+        after = min(int(seen), _NUMBER_MAX) if seen.isdecimal() else _number(request, "after")
         tail = _number(request, "tail")
         response = StreamingHttpResponse(
             broadcast.stream(
@@ -325,7 +326,7 @@ def _number(request: Request, name: str) -> int | None:
             f"{name} must be a number of at least 0, not {text!r}.",
             fields={name: "A number of at least 0."},
         )
-    return int(text)
+    return min(int(text), _NUMBER_MAX)
 
 
 def _add_times(operation: Any) -> None:

@@ -9,6 +9,7 @@ last listed one are done all the same: a ScaleUp of preCheck, scaleUp and postCh
 for scheduling afterwards, once it has been found ready.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 from django.db import transaction
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from beidou.base import permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
@@ -48,6 +49,14 @@ class _OperationMachine(BaseModel):
     model_config = _STRICT
     ip: str
     role: str = ""
+
+    @field_validator("ip")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is no IP address") from None
 
 
 class _OperationSpec(BaseModel):

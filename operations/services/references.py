@@ -22,12 +22,18 @@ class Chosen:
     roles: dict[int, str]
 
 
+def as_key(value: int | str) -> int | None:
+    """A row's key, from a number or its digits; None for what no row can have."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def find_cluster(reference: int | str, *, user: Any) -> Cluster:
     """A visible cluster by name or key; ``InvalidInput`` names the field ``cluster``."""
     visible = permissions.visible_to(user, Cluster.objects.all())
     found = visible.filter(name=str(reference)).first()
-    if found is None and str(reference).isdecimal():
-        found = visible.filter(pk=int(reference)).first()
+    if found is None and (key := as_key(reference)) is not None:
+        found = visible.filter(pk=key).first()
     if found is None:
         raise InvalidInput(
             f"There is no cluster {reference!r}, or you may not see it.",
@@ -46,7 +52,7 @@ def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
     roles: dict[int, str] = {}
     unknown: dict[str, str] = {}
     visible = permissions.visible_to(user, Machine.objects.all())
-    keys = [item for item in references if isinstance(item, int)]
+    keys = [item for item in references if isinstance(item, int) and as_key(item) is not None]
     by_key = visible.select_related("cluster", "credential").in_bulk(keys) if keys else {}
     for index, item in enumerate(references):
         role = ""

@@ -226,6 +226,29 @@ def test_operations_are_found_by_cluster_kind_status_and_machine(
         assert len(client.get(URL, query).json()["results"]) == count, query
 
 
+@pytest.mark.parametrize("name", ["cluster", "machine"])
+def test_a_key_beyond_all_bounds_finds_nothing(name, begin, toy, api, operator):
+    begin()
+    answer = api(operator).get(URL, {name: "9" * 30})
+    assert answer.status_code == 200
+    assert answer.json()["results"] == []
+
+
+def test_numbers_beyond_all_bounds_in_the_body_or_cursor_are_no_error_of_ours(
+    begin, toy, api, operator, cluster_a
+):
+    client, operation = api(operator), begin()
+    huge = int("9" * 30)
+    assert client.get(f"{URL}{operation.pk}/output/", {"after": huge}).status_code == 200
+    assert client.get(f"{URL}{operation.pk}/output/", {"before": huge}).status_code == 200
+    assert client.get(f"{URL}{huge}/").status_code == 404
+    assert client.get(f"{URL}?cursor=nonsense").status_code == 404
+    asked = {"kind": "Toy", "cluster": cluster_a.name, "machines": [huge]}
+    assert client.post(URL, asked).status_code == 400
+    asked = {"kind": "Toy", "cluster": huge, "machines": [1]}
+    assert client.post(URL, asked).status_code == 400
+
+
 def test_an_unknown_status_in_a_filter_is_400(api, operator):
     assert api(operator).get(URL, {"status": "asleep"}).status_code == 400
 
