@@ -1,12 +1,10 @@
-"""One lab cluster for all tests of this folder, and machines as a company delivers them."""
+"""The lab as the portal would see it: a cluster, an artifact source, SSH to delivered machines."""
 
 import base64
 import dataclasses
 import hashlib
 import itertools
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +14,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from lab import Lab
+from lab import Lab, site
 from lab.cluster import LabCluster
 from lab.hosts import Host
 from tests.operations.ansible import host_code  # noqa: F401 - makes the hosts' code importable
-from tests.operations.ansible.playbooks import LAB_POLICY, Play, run_module, run_playbook
+from tests.operations.ansible.playbooks import Play, run_module, run_playbook
 
 VERSION = "v1.36.3"
 NAMES = itertools.count(1)
@@ -74,15 +72,14 @@ class Fleet:
 
     def variables(self, **changes: Any) -> dict[str, Any]:
         return {
-            "policy": LAB_POLICY,
+            "policy": site.POLICY,
             "api_server_endpoint": self.cluster.server.removeprefix("https://"),
             "artifacts": self.artifacts,
             "kubernetes_version": VERSION,
             "ca_cert_hashes": self.ca_cert_hashes,
             "sandbox_image": "registry.k8s.io/pause:3.10.2",
             "cgroup_driver": "cgroupfs",
-            "containerd_cni_bin_dir": "/usr/lib/cni",
-            "kubeadm_ignore_preflight_errors": ["all"],
+            **site.OVERRIDES,
             "unit_prefix": f"beidou-{next(NAMES)}-1",
             **changes,
         }
@@ -105,26 +102,6 @@ class Fleet:
 
     def forget(self, name: str) -> None:
         self.cluster.kubectl(["delete", "node", name, "--ignore-not-found"])
-
-
-@pytest.fixture(scope="session")
-def shared_lab() -> Iterator[Lab]:
-    if os.geteuid() != 0 or shutil.which("podman") is None:
-        if os.environ.get("CI"):
-            pytest.fail("The lab needs root and podman.")
-        pytest.skip("The lab needs root and podman.")
-    if "H2_LAB" in os.environ:
-        yield Lab.attach("h2")
-        return
-    with Lab.start(f"ansible-{os.getpid()}") as lab:
-        yield lab
-
-
-@pytest.fixture(scope="session")
-def lab_cluster(shared_lab: Lab) -> LabCluster:
-    if "H2_LAB" in os.environ:
-        return shared_lab.find_cluster("c1")
-    return shared_lab.cluster("c1", control_planes=1, workers=0)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import ansible.module_utils
+import ansible.module_utils  # type: ignore[import-untyped]
 
 ANSIBLE = Path(__file__).parents[3] / "operations" / "ansible"
 ansible.module_utils.__path__.append(str(ANSIBLE / "module_utils"))

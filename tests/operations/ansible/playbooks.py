@@ -15,16 +15,6 @@ ANSIBLE = Path(__file__).parents[3] / "operations" / "ansible"
 POLICY: dict[str, Any] = yaml.safe_load((ANSIBLE / "policies" / "default.yml").read_text())[
     "default_policy"
 ]
-LAB_POLICY: dict[str, Any] = {
-    "cgroup_v1_allowed": True,
-    "disks_gib": {
-        "/var/lib/containerd": 5,
-        "/var/lib/kubelet": 1,
-        "/var/log": 1,
-        "/usr/local/bin": 1,
-    },
-}
-"""What the lab's hosts cannot be: containers of one small machine."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -28,30 +29,40 @@ def script(tmp_path, monkeypatch):
     return module
 
 
+class Source(http.server.ThreadingHTTPServer):
+    """A web server on a folder that answers 503 as often as ``failures`` says, first of all."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.failures = 0
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    server: Source
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if self.server.failures > 0:
+            self.server.failures -= 1
+            self.send_error(503)
+        else:
+            super().do_GET()
+
+    def translate_path(self, path):
+        return str(self.server.folder / path.lstrip("/"))
+
+    def log_message(self, *args):
+        pass
+
+
 @pytest.fixture
 def source(tmp_path):
-    """A web server on a folder; ``source.failures`` answers that many requests with 503 first."""
     folder = tmp_path / "source"
     folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, directory=str(folder), **kwargs)
-
-        def do_GET(self):
-            self.server.requests.append(self.path)
-            if self.server.failures > 0:
-                self.server.failures -= 1
-                self.send_error(503)
-            else:
-                super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.failures, server.requests, server.folder = 0, [], folder
-    server.url = f"http://127.0.0.1:{server.server_port}"
+    server = Source(folder)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server

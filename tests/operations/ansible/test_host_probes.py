@@ -124,10 +124,15 @@ def test_an_ipv6_endpoint_is_split_at_its_bracket():
     assert reach.split_endpoint("[fd00::1]:6443") == ("fd00::1", 6443)
 
 
-@pytest.mark.parametrize("endpoint", ["10.0.0.1", "host:", "[fd00::1]"])
+@pytest.mark.parametrize("endpoint", ["10.0.0.1", "host:", "[fd00::1]", "a:b", "a:99999"])
 def test_an_endpoint_without_a_port_is_refused(endpoint):
     with pytest.raises(ValueError, match="is not host:port"):
         reach.split_endpoint(endpoint)
+
+
+def test_an_address_nobody_can_connect_to_is_told_like_any_other_finding():
+    check = reach.check_tcp("api-server", "10.0.0.1", 5)
+    assert (check.ok, check.found) == (False, "'10.0.0.1' is not host:port")
 
 
 def answering(status, body=b"ok"):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.operations.ansible.playbooks import LAB_POLICY, run_playbook
+from lab import site
+from tests.operations.ansible.playbooks import run_playbook
 
 pytestmark = pytest.mark.lab
 
@@ -34,12 +35,12 @@ def test_a_machine_as_delivered_is_in_order_and_costs_one_task(fleet, delivered)
 
 def test_a_machine_that_is_too_small_is_told_so_in_every_respect_at_once(fleet, delivered):
     policy = {
-        **LAB_POLICY,
+        **site.POLICY,
         "min_cpus": 512,
         "min_memory_mib": 10**7,
         "min_kernel": "99.0",
         "min_os_versions": {"debian": "99"},
-        "disks_gib": {**LAB_POLICY["disks_gib"], "/var/lib/containerd": 10**6},
+        "disks_gib": {**site.POLICY["disks_gib"], "/var/lib/containerd": 10**6},
     }
     play = fleet.play("pre_check.yml", delivered, policy=policy)
     play.assert_successful()
@@ -52,7 +53,7 @@ def test_a_machine_that_is_too_small_is_told_so_in_every_respect_at_once(fleet, 
 
 def test_a_kernel_that_lacks_what_is_wanted_is_told(fleet, delivered):
     policy = {
-        **LAB_POLICY,
+        **site.POLICY,
         "kernel_modules": ["overlay", "no_such_module"],
         "kernel_settings": {"net.no_such_setting": 1},
         "commands": ["mount", "no-such-command"],
@@ -170,7 +171,7 @@ def test_a_node_of_the_same_name_or_address_is_told(fleet, delivered):
 
 def test_what_the_policy_only_warns_of_does_not_block(fleet, delivered, provoke):
     provoke("touch /var/lib/kubelet/x", "rm /var/lib/kubelet/x")
-    policy = {**LAB_POLICY, "warn_only": ["leftover:/var/lib/*"]}
+    policy = {**site.POLICY, "warn_only": ["leftover:/var/lib/*"]}
     play = fleet.play("pre_check.yml", delivered, policy=policy)
     assert play.blocking(delivered.name) == set()
     assert not play.checks(delivered.name)["leftover:/var/lib/kubelet"]["ok"]

@@ -14,15 +14,22 @@ from ansible.module_utils.beidou.checks import Check
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """``host:port`` or ``[address]:port``; ValueError when there is no port."""
     parts = urllib.parse.urlsplit(f"//{endpoint}")
-    if parts.hostname is None or parts.port is None:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:  # the port is no number, or too large
+        host, port = None, None
+    if not host or not port:
         raise ValueError(f"{endpoint!r} is not host:port")
-    return parts.hostname, parts.port
+    return host, port
 
 
 def check_tcp(name: str, endpoint: str, timeout: float) -> Check:
     """Open a TCP connection and close it."""
-    host, port = split_endpoint(endpoint)
     wanted = f"a TCP connection to {endpoint}"
+    try:
+        host, port = split_endpoint(endpoint)
+    except ValueError as error:
+        return Check(name, False, str(error), wanted, "correct the address of the API server")
     start = time.monotonic()
     try:
         with socket.create_connection((host, port), timeout):
