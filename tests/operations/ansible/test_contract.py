@@ -1,5 +1,6 @@
 """What the playbooks ask for is written down, and what is written down is asked for."""
 
+import ast
 import re
 
 import pytest
@@ -55,6 +56,18 @@ def test_every_role_tells_what_it_does(role):
 def test_the_token_is_marked_as_a_secret_wherever_it_is_an_argument():
     specs = yaml.safe_load((ANSIBLE / "roles/join_cluster/meta/argument_specs.yml").read_text())
     assert specs["argument_specs"]["main"]["options"]["join_cluster_bootstrap_token"]["no_log"]
+
+
+HOST_CODE = sorted(
+    path
+    for place in ("library", "module_utils", "roles")
+    for path in (ANSIBLE / place).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", HOST_CODE, ids=lambda path: path.stem)
+def test_what_runs_on_hosts_is_python_3_9(path):
+    ast.parse(path.read_text(), feature_version=(3, 9))
 
 
 def test_host_keys_are_always_checked():
