@@ -17,7 +17,7 @@ from ansible.module_utils.beidou.checks import Check, blocking_sentence, with_wa
 from ansible.module_utils.beidou.host_facts import HostFacts, gather, search_path
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.leftovers import find_leftovers
-from ansible.module_utils.beidou.processes import listening_ports, owner_of_socket
+from ansible.module_utils.beidou.processes import list_processes, listening_ports, owner_of_socket
 
 DOCUMENTATION = r"""
 module: host_check
@@ -78,6 +78,8 @@ def look(values: Mapping[str, Any], host: HostFiles, facts: HostFacts) -> Iterat
     yield look_at_commands(policy["commands"])
     yield from look_at_kernel(host, policy)
     yield from look_at_ports(host, policy["ports"])
+    names = {process.name for process in list_processes(host)}
+    yield requirements.check_firewall(names, host.text("/etc/ufw/ufw.conf"))
     yield from look_at_cluster(values, facts)
     yield from look_at_network(values, policy["connect_timeout_seconds"])
     yield from find_leftovers(host)

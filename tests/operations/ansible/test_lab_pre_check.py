@@ -195,8 +195,8 @@ def plain_user(delivered, fleet):
     delivered.run("rm -f /etc/sudoers.d/plain; userdel -rf plain")
 
 
-def check_as(fleet, host, user):
-    inventory = fleet.inventory(host, ansible_user=user)
+def check_as(fleet, host, user, **variables):
+    inventory = fleet.inventory(host, ansible_user=user, **variables)
     return run_playbook(fleet.run_folder(), "pre_check.yml", inventory, fleet.variables())
 
 
@@ -211,6 +211,15 @@ def test_a_user_who_cannot_become_root_is_told_with_everything_else(fleet, deliv
 def test_a_user_who_becomes_root_by_sudo_will_do(fleet, delivered, plain_user):
     delivered.write("/etc/sudoers.d/plain", "plain ALL=(ALL) NOPASSWD: ALL\n", mode="0440")
     assert check_as(fleet, delivered, plain_user).blocking(delivered.name) == set()
+
+
+@pytest.mark.parametrize(("password", "blocking"), [("right", set()), ("wrong", {"privilege"})])
+def test_the_password_for_sudo_decides(fleet, delivered, plain_user, password, blocking):
+    delivered.run("echo plain:right | chpasswd")
+    delivered.write("/etc/sudoers.d/plain", "plain ALL=(ALL) ALL\n", mode="0440")
+    play = check_as(fleet, delivered, plain_user, ansible_become_password=password)
+    play.assert_successful()
+    assert play.blocking(delivered.name) & {"privilege"} == blocking
 
 
 def test_a_changed_host_key_is_never_spoken_to(fleet, delivered):

@@ -126,6 +126,20 @@ def test_an_unknown_system_uuid_is_no_twin_of_another_unknown_one():
     assert requirements.check_system_uuid("", [{"name": "w1", "system_uuid": ""}]).ok
 
 
+@pytest.mark.parametrize(
+    ("processes", "ufw", "found"),
+    [
+        ({"sshd"}, "", "none is active"),
+        ({"sshd"}, "ENABLED=no\n", "none is active"),
+        ({"firewalld"}, "", "firewalld is active"),
+        (set(), "# ufw\nENABLED=yes\n", "ufw is active"),
+    ],
+)
+def test_an_active_firewall_is_told_and_only_warned_of(processes, ufw, found):
+    check = requirements.check_firewall(processes, ufw)
+    assert (check.found, check.blocks) == (found, False)
+
+
 def test_checks_named_by_the_policy_warn_instead_of_blocking():
     found = [
         checks.Check("leftover:mounts", False, "x", "nothing"),

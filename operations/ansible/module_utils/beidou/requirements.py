@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.beidou.checks import WARNING, Check, listed
@@ -207,6 +207,24 @@ def check_commands(missing: Sequence[str], wanted: Sequence[str]) -> Check:
         f"missing: {', '.join(missing)}" if missing else "all there",
         ", ".join(wanted),
         "install the packages that hold them",
+    )
+
+
+def check_firewall(processes: Collection[str], ufw: str) -> Check:
+    """A warning: which rules a cluster needs depends on its network.
+
+    ``ufw`` is the text of /etc/ufw/ufw.conf: ufw leaves no process behind.
+    """
+    names = ["firewalld"] if "firewalld" in processes else []
+    if re.search(r"^ENABLED=yes$", ufw, re.MULTILINE):
+        names.append("ufw")
+    return Check(
+        "firewall",
+        not names,
+        f"{listed(names)} is active" if names else "none is active",
+        "none, or one that lets the cluster's traffic through",
+        "open the kubelet's port and the pod network, or switch it off",
+        WARNING,
     )
 
 
