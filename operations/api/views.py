@@ -298,7 +298,10 @@ class OperationViewSet(ReadOnlyViewSet):
         )
         response["Cache-Control"] = "no-cache"
         response["X-Accel-Buffering"] = "no"
+        # A stream is open for hours: what the request holds is given back now.  When a watcher
+        # goes away in the middle, Django closes the request's body no more.
         broadcast.release_connections()
+        request._request.close()
         return response
 
     @extend_schema(responses=OpenApiTypes.OBJECT, filters=False)

@@ -4,13 +4,14 @@ Lines are numbered without gaps, so a number is a cursor that stays right while 
 while chunks are packed together.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from operations.models import Operation, OperationMachine, OutputChunk
 from operations.services.output import Line, last_line, unpack
 
 LIMIT_MAX = 5000
+CHUNKS = 4  # per query; a chunk holds some hundred to five thousand lines
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def forwards(operation: Operation, *, after: int, limit: int, wanted: Wanted = A
     last = last_line(operation.pk)
     lines: list[Line] = []
     first = after + 1
-    chunks = OutputChunk.objects.filter(operation=operation, last__gt=after, first__lte=last)
-    for line in _unpacked(chunks.order_by("first")):
+    for line in _ascending(operation.pk, after=after, last=last):
         if line.number <= after:
             continue
         after = line.number
@@ -67,9 +67,8 @@ def backwards(
     before = last + 1 if before is None else min(before, last + 1)
     lines: list[Line] = []
     reached = before
-    chunks = OutputChunk.objects.filter(operation=operation, first__lt=before)
-    for line in _unpacked(chunks.order_by("-first"), newest_first=True):
-        if line.number >= before:
+    for line in _descending(operation.pk, before=before):
+        if line.number >= reached:
             continue
         reached = line.number
         if wanted.takes(line.machine, line.level):
@@ -79,12 +78,24 @@ def backwards(
     return Piece(lines=lines[::-1], after=before - 1, before=reached, last=last)
 
 
-def _unpacked(chunks: Iterable[OutputChunk], *, newest_first: bool = False) -> Iterator[Line]:
-    iterator = chunks.iterator(chunk_size=4) if hasattr(chunks, "iterator") else chunks
-    for chunk in iterator:
-        rows = unpack(chunk)
-        for row in reversed(rows) if newest_first else rows:
-            yield Line(*row)
+def _ascending(operation_id: int, *, after: int, last: int) -> Iterator[Line]:
+    """Lines of the chunks with lines behind ``after``, a few chunks per query.
+
+    No cursor stays open between them: whoever has enough lines just stops.
+    """
+    rows = OutputChunk.objects.filter(operation=operation_id, first__lte=last).order_by("first")
+    while batch := list(rows.filter(last__gt=after)[:CHUNKS]):
+        for chunk in batch:
+            yield from (Line(*row) for row in unpack(chunk))
+            after = chunk.last
+
+
+def _descending(operation_id: int, *, before: int) -> Iterator[Line]:
+    rows = OutputChunk.objects.filter(operation=operation_id).order_by("-first")
+    while batch := list(rows.filter(first__lt=before)[:CHUNKS]):
+        for chunk in batch:
+            yield from (Line(*row) for row in reversed(unpack(chunk)))
+            before = chunk.first
 
 
 def wanted_by(
