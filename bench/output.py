@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from bench.report import Measure
 from clusters.models import Cluster
 from operations.models import Attempt, Operation, Step
-from operations.services import output
+from operations.services import lines, output
 
 LINES = 50_000
 
@@ -29,11 +29,12 @@ def run() -> Iterator[Measure]:
     stored = time.perf_counter() - began
     read, expected = 0, 1
     began = time.perf_counter()
-    for line in output.read_all(operation):
-        if line.number != expected:
-            raise RuntimeError(f"line {line.number} came where {expected} was due")
-        expected += 1
-        read += 1
+    while found := lines.forwards(operation, after=read, limit=lines.LIMIT_MAX).lines:
+        for line in found:
+            if line.number != expected:
+                raise RuntimeError(f"line {line.number} came where {expected} was due")
+            expected += 1
+        read += len(found)
     streamed = time.perf_counter() - began
     output.pack(attempt)
     began = time.perf_counter()

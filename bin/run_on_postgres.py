@@ -20,7 +20,7 @@ def summary(output: str) -> str:
 def main() -> int:
     with Lab.start(f"postgres-{os.getpid()}") as lab:
         process = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "not lab and not browser", *sys.argv[1:]],
+            [sys.executable, "-m", "pytest", "-m", "not lab and not browser", "-n", "2", *sys.argv[1:]],
             cwd=ROOT, capture_output=True, text=True, check=False,
             env={**os.environ, "BEIDOU_DATABASE_URL": str(lab.postgres())},
         )  # fmt: skip

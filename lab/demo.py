@@ -207,7 +207,7 @@ def _show_progress(client: PortalClient, operation: int) -> None:
     began, last = time.monotonic(), ""
     while True:
         row = client.get(f"operations/{operation}/")
-        cells = [cell for member in row["machines"] for cell in member["cells"]]
+        cells = [cell for member in row["machines"] for cell in member["steps"]]
         done = sum(cell["status"] in ("succeeded", "skipped", "failed") for cell in cells)
         width = 24 * done // max(len(cells), 1)
         steps = " ".join(f"{_SIGNS.get(s['status'], '○')} {s['name']}" for s in row["steps"])

@@ -13,6 +13,14 @@ from tests import factories
 pytest_plugins = ["tests.lab_fixtures"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under xdist one process runs what needs the lab, one the browser; the rest goes anywhere."""
+    for item in items:
+        for name in ("lab", "browser"):
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture
 def cluster_a(db: None) -> Cluster:
     return factories.make_cluster("cluster-a")

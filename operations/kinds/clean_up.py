@@ -1,4 +1,7 @@
-"""CleanUp: bring a machine on which an operation failed half way back to how it was delivered.
+"""CleanUp: bring a machine back to how it was delivered.
+
+For machines on which an operation failed half way, and for free ones on which preCheck found
+leftovers.
 
 Its Node object is deleted when it is the machine's own, the host is reset by the role
 ``reset_node``, and the same checks as in preCheck must find nothing left.  The machine is Available
@@ -100,7 +103,7 @@ def release(member: OperationMachine, reached: str | None) -> None:
 
 
 def reserve(operation: Operation, machine: Machine) -> None:
-    """The machine stays Faulty until it is proven clean."""
+    """The machine stays what it is until it is proven clean."""
 
 
 CLEAN_UP = register(
@@ -110,7 +113,7 @@ CLEAN_UP = register(
         description=_("Bring machines that failed half way back to how they were delivered."),
         icon="mop",
         params=CleanUpParams,
-        startable_states=frozenset({Machine.State.FAULTY}),
+        startable_states=frozenset({Machine.State.FAULTY, Machine.State.AVAILABLE}),
         blockers=blockers,
         reserve=reserve,
         release=release,

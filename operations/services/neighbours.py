@@ -65,6 +65,8 @@ def why_machine_is_held(machine: Machine) -> str | None:
 
 
 def _holding(machine: Machine) -> Operation | None:
+    if machine.pk is None:
+        return None
     return Operation.objects.filter(machines__machine=machine, machines__holds_machine=True).first()
 
 

@@ -11,13 +11,13 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Max
 
-from operations.models import Attempt, Operation, OutputChunk
+from operations.models import Attempt, OutputChunk
 
 FLUSH_LINES = 500
 PACKED_LINES = 5000
@@ -88,45 +88,6 @@ def last_line(operation_id: int) -> int:
     """Number of the newest stored line; 0 when there is none."""
     found = OutputChunk.objects.filter(operation_id=operation_id).aggregate(Max("last"))
     return found["last__max"] or 0
-
-
-def read(
-    operation: Operation,
-    *,
-    after: int = 0,
-    limit: int = 1000,
-    machine: int | None = None,
-    levels: frozenset[str] | None = None,
-) -> tuple[list[Line], int]:
-    """At most about ``limit`` lines behind line ``after``, and the number to continue after.
-
-    The number moves on even when a filter drops every line, so that a reader never stands still.
-    """
-    lines: list[Line] = []
-    chunks = OutputChunk.objects.filter(operation=operation, last__gt=after).order_by("first")
-    for chunk in chunks.iterator(chunk_size=4):
-        for number, at, owner, level, text in unpack(chunk):
-            if number <= after:
-                continue
-            after = number
-            if machine is not None and owner not in (0, machine):
-                continue
-            if levels is not None and level not in levels:
-                continue
-            lines.append(Line(number, at, owner, level, text))
-            if len(lines) >= limit:
-                return lines, after
-    return lines, after
-
-
-def read_all(operation: Operation) -> Iterator[Line]:
-    """Every line, streaming: for downloads."""
-    after = 0
-    while True:
-        lines, after = read(operation, after=after, limit=5000)
-        if not lines:
-            return
-        yield from lines
 
 
 def unpack(chunk: OutputChunk) -> list[tuple[int, int, int, str, str]]:

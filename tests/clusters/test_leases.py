@@ -74,8 +74,8 @@ def test_a_new_cluster_is_taken_at_the_next_beat_and_a_removed_one_is_gone(four)
 
 def test_who_lost_the_lease_can_no_longer_write(four):
     pk = min(four)
-    leases.beat("a", now=NOW - timedelta(seconds=60))
-    leases.beat("b", now=NOW)
+    leases.beat("a", now=timezone.now() - timedelta(seconds=60))
+    leases.beat("b")
     with pytest.raises(inventory.LeaseLost):
         inventory.write_figures(holder="a", cluster_id=pk, figures={"nodes_total": 7})
     inventory.write_figures(holder="b", cluster_id=pk, figures={"nodes_total": 3})

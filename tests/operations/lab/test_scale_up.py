@@ -42,7 +42,7 @@ def test_two_delivered_machines_become_schedulable_nodes(portal, lab_cluster, de
     proof = [
         cell
         for member in row["machines"]
-        for cell in member["cells"]
+        for cell in member["steps"]
         if cell["step"] == "postCheck"
     ]
     assert all(cell["evidence"]["reached_from_peer"] for cell in proof)
@@ -60,7 +60,7 @@ def test_all_that_is_wrong_with_a_machine_is_reported_together(portal, deliver):
     operation = portal.start_operation("ScaleUp", [machine])
     row = portal.api.wait_for(operation, seconds=120)
     assert row["status"] == "failed"
-    cell = next(cell for cell in row["machines"][0]["cells"] if cell["step"] == "preCheck")
+    cell = next(cell for cell in row["machines"][0]["steps"] if cell["step"] == "preCheck")
     bad = {check["check"] for check in cell["checks"] if not check["ok"]}
     assert len(bad) >= 2
     assert all(check["advice"] for check in cell["checks"] if not check["ok"])
