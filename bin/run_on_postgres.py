@@ -19,8 +19,9 @@ def summary(output: str) -> str:
 
 def main() -> int:
     with Lab.start(f"postgres-{os.getpid()}") as lab:
+        chosen = ("-m", "not lab and not browser", "-n", "2", *sys.argv[1:])
         process = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "not lab and not browser", "-n", "2", *sys.argv[1:]],
+            [sys.executable, "-m", "pytest", *chosen],
             cwd=ROOT, capture_output=True, text=True, check=False,
             env={**os.environ, "BEIDOU_DATABASE_URL": str(lab.postgres())},
         )  # fmt: skip
