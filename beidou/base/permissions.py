@@ -7,6 +7,7 @@ an answer about one row.  guardian alone does not restrict the admin or DRF (the
 calls carry no object), therefore both bases (``admin.py``, ``api.py``) ask here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from beidou.base.errors import Forbidden
@@ -150,15 +152,27 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
     if not condition or access.owner is not None:
         return True
     if action == VIEW and access.team is not None:
-        return bool(user.groups.exists())
+        return _remembered(user, "team", user.groups.exists)
     needed = access.view_needs if action == VIEW else action
-    return bool(_grants(user, needed).exists())
+    return _remembered(user, needed, _grants(user, needed).exists)
+
+
+def _remembered(user: Any, what: str, ask: Callable[[], bool]) -> bool:
+    """Ask once per user object: a page asks the same for every entry of its navigation, and each
+    request loads its user anew, so that nothing is remembered beyond it."""
+    answers: dict[str, bool] = user.__dict__.setdefault("_may_anywhere", {})
+    if what not in answers:
+        answers[what] = bool(ask())
+    return answers[what]
 
 
 def require(user: Any, obj: models.Model, action: str) -> None:
     """Raise ``Forbidden`` unless ``user`` may do ``action`` on ``obj``."""
     if not may(user, obj, action):
         raise Forbidden(
-            f"You may see {obj._meta.verbose_name} {obj}, but not {action} it; "
-            "ask an owner of the cluster for a role that includes it."
+            gettext(
+                "You may see %(kind)s %(name)s, but your roles do not include the right "
+                "“%(right)s”; ask an owner of the cluster for a role with it."
+            )
+            % {"kind": obj._meta.verbose_name, "name": obj, "right": action}
         )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from beidou.base import context
@@ -74,8 +75,13 @@ def change_status(
     old: str = getattr(obj, name)
     if to not in obj.TRANSITIONS.get(old, frozenset()):
         raise Conflict(
-            f"{obj._meta.verbose_name} {obj} is {obj.state_label(old)} "
-            f"and cannot become {obj.state_label(to)}.",
+            gettext("%(kind)s %(name)s is %(old)s and cannot become %(new)s.")
+            % {
+                "kind": obj._meta.verbose_name,
+                "name": obj,
+                "old": obj.state_label(old),
+                "new": obj.state_label(to),
+            },
             code="wrong_state",
         )
     values = {name: to, **(fields or {})}
@@ -83,8 +89,15 @@ def change_status(
         changed = type(obj)._base_manager.filter(pk=obj.pk, **{name: old}).update(**values)
         if changed != 1:
             raise Conflict(
-                f"{obj._meta.verbose_name} {obj} is no longer {obj.state_label(old)}: "
-                "somebody else was faster. Load it again.",
+                gettext(
+                    "%(kind)s %(name)s is no longer %(old)s: "
+                    "somebody else was faster. Load it again."
+                )
+                % {
+                    "kind": obj._meta.verbose_name,
+                    "name": obj,
+                    "old": obj.state_label(old),
+                },
                 code="changed_meanwhile",
             )
         obj.status_changes.create(  # type: ignore[attr-defined]

@@ -198,6 +198,8 @@ class MachineAdmin(MachineActions):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         drift.refresh([obj])
+        if not change:
+            facts.visit_new(machines=[obj], acting_user=request.user)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

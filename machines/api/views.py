@@ -76,7 +76,9 @@ class MachineViewSet(BaseViewSet):
     }
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.instance = self._add(dict(serializer.validated_data))
+        with transaction.atomic():
+            serializer.instance = self._add(dict(serializer.validated_data))
+            facts.visit_new(machines=[serializer.instance], acting_user=self.request.user)
 
     def _add(self, values: dict[str, Any]) -> Machine:
         reason = values.pop("change_reason", "")
@@ -116,6 +118,7 @@ class MachineViewSet(BaseViewSet):
                 self._add_numbered(number, dict(values))
                 for number, values in enumerate(given.validated_data)
             ]
+            facts.visit_new(machines=machines, acting_user=request.user)
         return Response(
             self.get_serializer(machines, many=True).data, status=status.HTTP_201_CREATED
         )

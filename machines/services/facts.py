@@ -62,6 +62,19 @@ def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Reque
     return Request(accepted=accepted, refused=refused)
 
 
+def visit_new(*, machines: Sequence[Machine], acting_user: Any) -> None:
+    """Visit machines right after they were added, as far as they can be: a person who adds one
+    wants to know at once whether it answers, and it becomes Available by the visit."""
+    ready = [
+        machine
+        for machine in machines
+        if machine.credential_id is not None
+        and permissions.may(acting_user, machine, permissions.OPERATE)
+    ]
+    if ready:
+        request_gathering(machines=ready, acting_user=acting_user)
+
+
 def request_stale(limit: int = 1000) -> int:
     """Have the machines visited whose facts are old; the clock calls this."""
     now = timezone.now()

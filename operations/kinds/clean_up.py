@@ -10,6 +10,7 @@ again.
 
 from typing import Any
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict
 
@@ -34,7 +35,11 @@ def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker
     found = []
     for machine in machines:
         if machine.cluster_id not in (None, cluster.pk):
-            found.append(Blocker(machine, f"it belongs to cluster {machine.cluster}"))
+            found.append(
+                Blocker(
+                    machine, gettext("it belongs to cluster %(name)s") % {"name": machine.cluster}
+                )
+            )
         elif reason := hosts.why_unreachable(machine, settings):
             found.append(Blocker(machine, reason))
     return found

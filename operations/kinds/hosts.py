@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from beidou.base.errors import PermanentError
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
@@ -24,11 +26,11 @@ def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCred
 def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
     """Why we would not even try to sign in, as known here; empty when we would."""
     if machine.credential is None and (settings is None or settings.credential is None):
-        return "no SSH credential is set for it"
+        return _("no SSH credential is set for it")
     if machine.offered_host_key:
-        return "its host key changed; look at it and accept or reject it first"
+        return _("its host key changed; look at it and accept or reject it first")
     if not machine.host_key:
-        return "its host key is not pinned yet; look at the machine first"
+        return _("its host key is not pinned yet; gather its facts first")
     return ""
 
 

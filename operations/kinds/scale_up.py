@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from typing import Any
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -86,9 +87,16 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
         if reason := hosts.why_unreachable(machine, settings):
             found.append(Blocker(machine, reason))
         elif not machine.hostname:
-            found.append(Blocker(machine, "its hostname is not known; gather its facts first"))
+            found.append(
+                Blocker(machine, gettext("its hostname is not known; gather its facts first"))
+            )
         elif name in names or name in chosen:
-            found.append(Blocker(machine, f"a node called {name} is in the cluster already"))
+            found.append(
+                Blocker(
+                    machine,
+                    gettext("a node called %(name)s is in the cluster already") % {"name": name},
+                )
+            )
         chosen.add(name)
     return found
 
@@ -97,12 +105,16 @@ def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
     reasons = []
     settings = hosts.settings_of(cluster.pk)
     if settings is None or not settings.artifact_source:
-        reasons.append("no artifact source is set in the cluster's operation settings")
+        reasons.append(gettext("no artifact source is set in the cluster's operation settings"))
     if cluster.health == Cluster.Health.UNREACHABLE:
-        reasons.append(f"the cluster is unreachable: {cluster.health_reason}")
+        reasons.append(
+            gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
+        )
     for row in cluster.capabilities:
         if row.get("key") == "scale_up" and not row.get("ok"):
-            reasons.append(f"our credential does not suffice: {row.get('why', '')}")
+            reasons.append(
+                gettext("our credential does not suffice: %(why)s") % {"why": row.get("why", "")}
+            )
     wanted = params.kubernetes_version
     if wanted and (reason := versions.why_not_join(wanted, cluster.version)):
         reasons.append(reason)

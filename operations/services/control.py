@@ -6,6 +6,7 @@ audit entry.
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
@@ -52,7 +53,9 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
         operation = _locked(operation, acting_user)
         if operation.status != Operation.Status.PAUSED:
             raise Conflict(
-                f"{operation} is {operation.get_status_display()}, not paused.", code="wrong_state"
+                _("%(name)s is %(status)s, not paused.")
+                % {"name": operation, "status": operation.get_status_display()},
+                code="wrong_state",
             )
         change_status(operation, to=Operation.Status.RUNNING, reason=reason)
         if not operation.steps.filter(status=Step.Status.RUNNING).exists():
@@ -75,7 +78,7 @@ def retry(
     """
     with transaction.atomic():
         operation = _locked(operation, acting_user)
-        _refuse_unless_ended_badly(operation, "retried")
+        _refuse_unless_ended_badly(operation)
         members = _unfinished(operation, machines)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
@@ -91,17 +94,18 @@ def skip(
     """Take the failed step of these machines as passed, because a person says so, and go on."""
     if not reason.strip():
         raise InvalidInput(
-            "Skipping a step needs a reason.", code="reason_missing",
-            fields={"reason": "Say why this may be skipped."},
+            _("Skipping a step needs a reason."), code="reason_missing",
+            fields={"reason": _("Say why this may be skipped.")},
         )  # fmt: skip
     with transaction.atomic():
         operation = _locked(operation, acting_user)
-        _refuse_unless_ended_badly(operation, "continued")
+        _refuse_unless_ended_badly(operation)
         members = _unfinished(operation, machines)
         cells = MachineStep.objects.filter(machine__in=members, step__name=step, status__in=_OPEN)
         if cells.count() != len(members):
             raise Conflict(
-                f"Step {step} has not failed on all of the chosen machines.", code="wrong_state"
+                _("Step %(step)s has not failed on all of the chosen machines.") % {"step": step},
+                code="wrong_state",
             )
         cells.update(
             status=MachineStep.Status.SKIPPED,
@@ -118,11 +122,11 @@ def skip(
     return operation
 
 
-def _refuse_unless_ended_badly(operation: Operation, what: str) -> None:
+def _refuse_unless_ended_badly(operation: Operation) -> None:
     if operation.status not in Operation.ENDED_BADLY:
         raise Conflict(
-            f"{operation} is {operation.get_status_display()}; only one that failed or was "
-            f"canceled can be {what}.",
+            _("%(name)s is %(status)s; only one that failed or was canceled can be done again.")
+            % {"name": operation, "status": operation.get_status_display()},
             code="wrong_state",
         )
 
@@ -135,15 +139,18 @@ def _unfinished(operation: Operation, machines: list[int] | None) -> list[Operat
         rows = rows.filter(pk__in=machines)
         if rows.count() != len(set(machines)):
             raise InvalidInput(
-                "Some of the chosen machines are not part of this operation or are through.",
-                fields={"machines": "Choose machines that failed or were canceled."},
+                _("Some of the chosen machines are not part of this operation or are through."),
+                fields={"machines": _("Choose machines that failed or were canceled.")},
             )
     members = list(rows)
     if not members:
-        raise Conflict("No machine of this operation is left to work on.", code="wrong_state")
+        raise Conflict(_("No machine of this operation is left to work on."), code="wrong_state")
     gone = [str(member) for member in members if member.machine is None]
     if gone:
-        raise Conflict(f"These machines were deleted meanwhile: {', '.join(gone)}.", code="gone")
+        raise Conflict(
+            _("These machines were deleted meanwhile: %(names)s.") % {"names": ", ".join(gone)},
+            code="gone",
+        )
     return members
 
 
@@ -157,7 +164,7 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
             )
     except IntegrityError as error:
         raise Conflict(
-            "Another operation has begun on one of these machines meanwhile.",
+            _("Another operation has begun on one of these machines meanwhile."),
             code="machine_is_held",
         ) from error
     for member in members:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
 from beidou.base import audit, permissions
@@ -77,14 +78,17 @@ def plan_operation(
     for machine in machines:
         reason = ""
         if machine.pk not in allowed:
-            reason = "your roles do not include operating this machine"
+            reason = _("your roles do not include operating this machine")
         elif machine.pk in held:
-            reason = f"operation {held[machine.pk]} is working on it"
+            reason = _("operation %(name)s is working on it") % {"name": held[machine.pk]}
         elif machine.state not in chosen.startable_states:
-            wanted = " or ".join(
+            wanted = " / ".join(
                 sorted(str(Machine.State(s).label) for s in chosen.startable_states)
             )
-            reason = f"it is {machine.get_state_display()}; must be {wanted}"
+            reason = _("it is %(state)s; must be %(wanted)s") % {
+                "state": machine.get_state_display(),
+                "wanted": wanted,
+            }
         if reason and machine.pk not in blocked:
             blockers.append(Blocker(machine, reason))
             blocked.add(machine.pk)
@@ -174,26 +178,33 @@ def start_operation(
 def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
     if plan.whole_blockers:
         raise InvalidInput(
-            f"{plan.kind.name} cannot be done on {plan.cluster}: {plan.whole_blockers[0].reason}.",
+            _("%(kind)s cannot be done on %(cluster)s: %(reason)s.")
+            % {
+                "kind": plan.kind.name,
+                "cluster": plan.cluster,
+                "reason": plan.whole_blockers[0].reason,
+            },
             code="blocked",
         )
     if plan.blockers and not leave_out_blocked:
         fields = {str(b.machine.address): b.reason for b in plan.blockers if b.machine}
         first, sentence = next(iter(fields.items()))
         raise InvalidInput(
-            f"{len(fields)} machines are blocked; {first}: {sentence}.",
+            _("%(count)s machines are blocked; %(first)s: %(reason)s.")
+            % {"count": len(fields), "first": first, "reason": sentence},
             code="blocked",
             fields=fields,
         )
     if not plan.ready:
-        raise InvalidInput("No machine is left that could take part.", code="no_machines")
+        raise InvalidInput(_("No machine is left that could take part."), code="no_machines")
 
 
 def _check_roles(plan: Plan, roles: Mapping[int, str]) -> None:
     for role in roles.values():
         if role not in plan.kind.roles:
             raise InvalidInput(
-                f"{plan.kind.name} knows the roles {', '.join(plan.kind.roles)}, not {role!r}.",
+                _("%(kind)s knows the roles %(roles)s, not “%(role)s”.")
+                % {"kind": plan.kind.name, "roles": ", ".join(plan.kind.roles), "role": role},
                 code="unknown_role",
                 fields={"role": f"Allowed: {', '.join(plan.kind.roles)}."},
             )
@@ -219,7 +230,7 @@ def _explain(error: IntegrityError, name: str) -> Conflict:
     text = str(error)
     if "one_change_per_machine" in text or "operationmachine.machine_id" in text:
         return Conflict(
-            "Another operation began on one of these machines just now.", code="machine_is_held"
+            _("Another operation began on one of these machines just now."), code="machine_is_held"
         )
     return Conflict(
         f"An operation called {name!r} exists already."
