@@ -6,7 +6,6 @@ must match the pinned ones.  ansible-runner's event files are not written; the e
 ``on_event``.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible_runner.config.runner import RunnerConfig
 from ansible_runner.runner import Runner
 
@@ -119,7 +119,7 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> Outcome:
     inventory = write_inventory(hosts, folder)
-    _write(folder / "variables.json", json.dumps(dict(variables)))
+    _write(folder / "variables.yml", as_plain_yaml(dict(variables)))
     collector = _Collector(on_event)
     config = RunnerConfig(
         private_data_dir=str(folder),
@@ -132,7 +132,7 @@ def _run(
             "suppress_ansible_output": True,
             "job_timeout": timeout_seconds,
         },
-        cmdline=f"--forks {forks} --extra-vars {shlex.quote('@' + str(folder / 'variables.json'))}",
+        cmdline=f"--forks {forks} --extra-vars {shlex.quote('@' + str(folder / 'variables.yml'))}",
         suppress_output_file=True,
         quiet=True,
     )
@@ -172,8 +172,8 @@ def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
             entry["ansible_become_password"] = host.become_password
         entries[host.key] = entry
     _write(folder / "known_hosts", "\n".join(known) + "\n")
-    inventory = folder / "inventory.json"
-    _write(inventory, json.dumps({"all": {"hosts": entries}}))
+    inventory = folder / "inventory.yml"
+    _write(inventory, as_plain_yaml({"all": {"hosts": entries}}))
     return inventory
 
 
@@ -211,6 +211,42 @@ def environment(folder: Path, sockets: str, mark: str, timeout_seconds: int) -> 
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
     }  # fmt: skip
+
+
+class _Plain(str):
+    """Text that ansible must take as it is."""
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes ``_Plain`` with ansible's tag ``!unsafe``, which keeps Jinja away from it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_PlainDumper.add_representer(
+    _Plain, lambda dumper, data: dumper.represent_scalar("!unsafe", str(data), style='"')
+)
+
+
+def as_plain_yaml(value: Any) -> str:
+    """``value`` as YAML in which no text is ever a template.
+
+    Parameters, hostnames and what nodes report about themselves reach playbooks as variables.
+    Ansible evaluates ``{{ … }}`` in variables on the portal's machine; a label like ``{{
+    lookup('pipe', …) }}`` would run a command there.
+    """
+    return yaml.dump(_plain(value), Dumper=_PlainDumper, allow_unicode=True, width=1 << 20)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _Plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _write(path: Path, text: str) -> None:
