@@ -123,6 +123,22 @@ def test_every_page_of_the_admin_asks_for_object_permissions():
     assert others == []
 
 
+BUTTONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")
+
+
+def test_every_action_of_the_admin_declares_the_right_it_needs():
+    open_to_all = []
+    for model, page in admin.site._registry.items():
+        functions = [function for function, _name, _text in page._get_base_actions()]
+        functions += [page.get_action(name)[0] for kind in BUTTONS for name in getattr(page, kind)]
+        open_to_all += [
+            f"{model._meta.label}: {function.__name__}"
+            for function in functions
+            if not getattr(function, "allowed_permissions", None)
+        ]
+    assert open_to_all == []
+
+
 VIEWSETS_OF_THEIR_OWN = {
     "manifests": "no model: the services ask for the right on each named cluster",
     "operation-kinds": "no model: what kinds there are is no secret",

@@ -20,7 +20,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from beidou.base import audit, second_factor, tokens
+from beidou.base import audit, permissions, second_factor, tokens
 from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.models import ApiToken, User
 
@@ -138,7 +138,10 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
     def second_factor_state(self, obj: User) -> bool:
         return second_factor.is_enabled(obj)
 
-    @action(description=gettext_lazy("Unlock sign-in after failed attempts"))
+    @action(
+        description=gettext_lazy("Unlock sign-in after failed attempts"),
+        permissions=["change"],
+    )
     def unlock_sign_in(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
         for user in queryset:
             with transaction.atomic():
@@ -146,13 +149,16 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
                 audit.record("unlock", user)
         self._say(request, queryset.count())
 
-    @action(description=gettext_lazy("Remove the second factor (the phone is lost)"))
+    @action(
+        description=gettext_lazy("Remove the second factor (the phone is lost)"),
+        permissions=["change"],
+    )
     def remove_second_factor(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
         for user in queryset:
             second_factor.switch_off(user, reason="removed by an administrator")
         self._say(request, queryset.count())
 
-    @action(description=gettext_lazy("Revoke all API tokens"))
+    @action(description=gettext_lazy("Revoke all API tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
         chosen = ApiToken.objects.filter(user__in=queryset, revoked_at=None)
         for token in chosen.select_related("user"):
@@ -209,8 +215,24 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     def state(self, obj: ApiToken) -> tuple[str, str]:
         return ("valid", _("valid")) if obj.is_valid else ("void", _("void"))
 
-    @action(description=gettext_lazy("Revoke"))
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_anywhere(request.user, ApiToken, permissions.CHANGE)
+
+    @action(description=gettext_lazy("Revoke"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: models.QuerySet[ApiToken]) -> None:
-        for token in queryset.select_related("user"):
+        # Auditors see the tokens of others too, and may revoke their own alone.
+        rows, left_out = self.for_action(request, queryset, permissions.CHANGE)
+        for token in rows:
             tokens.revoke(token)
-        messages.success(request, _("The chosen tokens are revoked."))
+        if rows:
+            messages.success(request, _("The chosen tokens are revoked."))
+        if left_out:
+            messages.error(
+                request,
+                ngettext(
+                    "%(count)d token is of somebody else and was left as it is.",
+                    "%(count)d tokens are of somebody else and were left as they are.",
+                    left_out,
+                )
+                % {"count": left_out},
+            )
