@@ -19,6 +19,8 @@ from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import ROLE_LABELS, Access
 from beidou.base.state import Stateful, StatusChange
 
+# Providers build long ones; what is cut off is their build, never the numbers.
+VERSION_LENGTH = 40
 name_validator = RegexValidator(
     r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
     _("Small letters, digits, dots and hyphens; at most 63; letters or digits at both ends."),
@@ -102,7 +104,7 @@ class Cluster(Stateful):
     )
     server = models.CharField(_("API server"), max_length=500, editable=False)
     insecure_tls = models.BooleanField(_("TLS not verified"), default=False, editable=False)
-    version = models.CharField(_("version"), max_length=40, blank=True, editable=False)
+    version = models.CharField(_("version"), max_length=VERSION_LENGTH, blank=True, editable=False)
     phase = models.CharField(
         _("phase"), max_length=16, choices=Phase.choices, default=Phase.RUNNING, editable=False
     )

@@ -189,7 +189,8 @@ class GrantViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, ReadOnlyVi
     ordering = ["team__name", "id"]
     lookup_value_regex = r"\d+"
     create_permission: ClassVar[str | None] = None
-    rights: ClassVar[dict[str, str]] = {"create": permissions.VIEW}
+    # Who may grant and take back is the service's to decide, as it is for the page.
+    rights: ClassVar[dict[str, str]] = {"create": permissions.VIEW, "destroy": permissions.VIEW}
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         given = serializer.validated_data

@@ -23,6 +23,7 @@ from clusters.drivers import certificates, tls
 from clusters.drivers.connection import Connection
 
 SIZE_LIMIT = 1024 * 1024
+SERVER_LENGTH = 500  # characters of the server's address; as many as are stored
 DEPTH_LIMIT = 20
 
 # Every scalar stays text: a token of digits is no number, and no odd date can raise.
@@ -307,6 +308,12 @@ def _checked_server(server: str, *, field_name: str) -> str:
     """The address without trailing slash, when it is an https address and nothing more."""
     if not server:
         raise _refuse("kubeconfig_no_server", "The address of the server is missing.", field_name)
+    if len(server) > SERVER_LENGTH:
+        raise _refuse(
+            "kubeconfig_bad_server",
+            f"The address of the server is longer than {SERVER_LENGTH} characters.",
+            field_name,
+        )
     try:
         parts = urlsplit(server)
         port = parts.port

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
 from clusters.drivers import kubeconfig
-from clusters.models import Cluster, ClusterCredential, ClusterGrant
+from clusters.models import VERSION_LENGTH, Cluster, ClusterCredential, ClusterGrant
 from clusters.services import capabilities, connections, grants
 from clusters.services.checking import Check, Findings, Source
 
@@ -87,8 +87,8 @@ def adopt(*, source: Source, details: Details) -> Cluster:
     cluster.uid = findings.uid
     cluster.server = connection.server
     cluster.insecure_tls = connection.insecure_skip_tls_verify
-    cluster.version = version.git_version
-    cluster.pod_cidr, cluster.service_cidr = findings.networks
+    cluster.version = version.git_version[:VERSION_LENGTH]
+    cluster.pod_cidr, cluster.service_cidr = (text[:200] for text in findings.networks)
     cluster.capabilities = findings.capabilities
     cluster.server_certificate_expires_at = findings.server_certificate_expires_at
     try:
@@ -154,7 +154,7 @@ def replace_credential(*, cluster: Cluster, source: Source, reason: str = "") ->
         )
         cluster.server = connection.server
         cluster.insecure_tls = connection.insecure_skip_tls_verify
-        cluster.version = version.git_version
+        cluster.version = version.git_version[:VERSION_LENGTH]
         cluster.capabilities = findings.capabilities
         cluster.save(update_fields=["server", "insecure_tls", "version", "capabilities"])
         audit.record(

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from clusters.drivers.answers import ComponentHealth, WorkloadCounts
 from clusters.drivers.objects import NodeInfo
-from clusters.models import Cluster, HealthChange, NamespaceUsage, Node
+from clusters.models import VERSION_LENGTH, Cluster, HealthChange, NamespaceUsage, Node
 from clusters.services import leases
 
 ACTOR = "collector"
@@ -70,7 +70,7 @@ UsageKey = tuple[str, str]  # node, namespace
 
 
 def fence(holder: str, cluster_id: int) -> None:
-    """Raise ``LeaseLost`` unless ``holder`` still watches the cluster."""
+    """Raise ``LeaseLost`` unless ``holder`` watches the cluster until the transaction ends."""
     if not leases.holds(holder, cluster_id):
         raise LeaseLost(f"The lease of cluster {cluster_id} is no longer held by {holder}.")
 
@@ -258,7 +258,7 @@ def component_figures(
     if certificate_expires_at is not None:
         figures["server_certificate_expires_at"] = certificate_expires_at
     if version:
-        figures["version"] = version
+        figures["version"] = version[:VERSION_LENGTH]
     return figures
 
 

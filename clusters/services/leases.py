@@ -59,10 +59,15 @@ def release(holder: str) -> None:
 
 
 def holds(holder: str, cluster_id: int) -> bool:
-    """Whether ``holder`` may write about the cluster now."""
-    return CollectorLease.objects.filter(
+    """Whether ``holder`` may write about the cluster now.
+
+    Inside a transaction the answer stays true until its end: the lease is locked, and whoever
+    would take it over waits.
+    """
+    lease = CollectorLease.objects.select_for_update().filter(
         cluster_id=cluster_id, holder=holder, until__gte=timezone.now()
-    ).exists()
+    )
+    return lease.first() is not None
 
 
 def _be_seen(holder: str, now: datetime) -> None:

@@ -13,7 +13,7 @@ from beidou.base.errors import BeidouError, Conflict, InvalidInput
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
 from clusters.drivers import errors, kubeconfig
-from clusters.models import Cluster, ClusterCredential
+from clusters.models import VERSION_LENGTH, Cluster, ClusterCredential
 from clusters.services import adoption, connections, grants
 from clusters.services.adoption import AlreadyAdopted, Details
 from clusters.services.checking import STEP_KEYS, Check, Source
@@ -65,6 +65,15 @@ def test_adopting_stores_the_cluster_the_credential_and_one_audit_entry(kube, ad
     assert cluster.credential.expires_at > datetime.now(UTC)
     assert cluster.server_certificate_expires_at > datetime.now(UTC)
     assert [entry.verb for entry in AuditEntry.objects.all()] == ["adopt"]
+
+
+def test_a_long_version_is_cut_to_what_is_stored(kube):
+    prepare(kube, uid="long", version=f"v1.33.4+vendor-{'0' * 60}")
+    source = Source(kubeconfig=kube.kubeconfig())
+    adopted = adoption.adopt(source=source, details=Details(name="prod-1"))
+    assert len(adopted.version) == VERSION_LENGTH
+    adoption.replace_credential(cluster=adopted, source=source)
+    assert len(Cluster.objects.get().version) == VERSION_LENGTH
 
 
 def test_the_ranges_of_a_kubeadm_cluster_are_known_and_others_stay_empty(kube):

@@ -210,6 +210,21 @@ def test_an_owner_grants_and_takes_back(api, cluster_a):
     assert ClusterGrant.objects.filter(team=team).count() == 0
 
 
+def test_who_grants_everywhere_takes_back_where_they_only_see(api, cluster_a):
+    granters = factories.make_team()
+    factories.give(granters, "clusters.add_clustergrant")
+    factories.grant(granters, cluster_a, "viewer")
+    row = factories.grant(factories.make_team(), cluster_a, "operator")
+    granter = api(factories.make_user(teams=(granters,)))
+    assert granter.delete(f"{GRANTS}{row.pk}/").status_code == 204
+
+
+def test_who_only_sees_takes_nothing_back(api, viewer, cluster_a):
+    row = factories.grant(factories.make_team(), cluster_a, "operator")
+    assert api(viewer).delete(f"{GRANTS}{row.pk}/").status_code == 403
+    assert ClusterGrant.objects.filter(pk=row.pk).exists()
+
+
 def test_an_operator_grants_nothing(api, operator, cluster_a):
     wish = {"team": factories.make_team().pk, "role": "viewer", "cluster": cluster_a.pk}
     assert api(operator).post(GRANTS, wish).status_code == 403

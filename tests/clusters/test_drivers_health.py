@@ -109,6 +109,11 @@ def test_a_network_that_misses_nodes_is_not_well(api: FakeKubeApi):
     assert health(api)["cilium"].message == "2 of 3 ready."
 
 
+def test_a_daemon_set_that_no_node_wants_is_well(api: FakeKubeApi):
+    api.on("GET", DAEMON_SETS, list_reply([daemon_set("kube-proxy"), daemon_set("calico", 0, 0)]))
+    assert health(api)["calico"].is_healthy is True
+
+
 @pytest.mark.parametrize("name", ["lab-cni", "kube-flannel-ds", "calico-node", "aws-node", "cni"])
 def test_network_plugins_are_known_by_their_names(api: FakeKubeApi, name: str):
     api.on("GET", DAEMON_SETS, list_reply([daemon_set("kube-proxy"), daemon_set(name)]))

@@ -289,6 +289,7 @@ def test_a_user_that_would_run_or_read_something_is_refused(user: Any, code: str
         ({"server": "https://a:0"}, "kubeconfig_bad_server", "the form https://host:port"),
         ({"server": "https://a:99999"}, "kubeconfig_bad_server", "is not a valid URL"),
         ({"server": "https://[::1"}, "kubeconfig_bad_server", "is not a valid URL"),
+        ({"server": f"https://a/{'x' * 500}"}, "kubeconfig_bad_server", "longer than 500"),
     ],
 )
 def test_a_cluster_that_cannot_be_trusted_is_refused(cluster: Any, code: str, words: str):

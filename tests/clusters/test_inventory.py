@@ -8,7 +8,7 @@ import pytest
 
 from clusters.drivers.answers import ComponentHealth, WorkloadCounts
 from clusters.drivers.objects import NODES
-from clusters.models import HealthChange, NamespaceUsage, Node
+from clusters.models import VERSION_LENGTH, HealthChange, NamespaceUsage, Node
 from clusters.services import inventory, leases
 from clusters.services.inventory import Usage
 from tests import factories
@@ -135,3 +135,8 @@ def test_what_a_look_at_the_components_could_not_read_is_left_as_it_was(cluster)
     assert cluster.workloads["counts"] == {"jobs": 2}
     assert cluster.components[0]["healthy"] is None
     assert cluster.server_certificate_expires_at == AT
+
+
+def test_a_version_longer_than_its_column_is_cut():
+    figures = inventory.component_figures([], None, None, f"v1.33.4+{'0' * 60}")
+    assert len(figures["version"]) == VERSION_LENGTH

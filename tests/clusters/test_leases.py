@@ -1,8 +1,10 @@
 """How collectors share clusters."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from clusters.models import Cluster, Collector, CollectorLease
@@ -80,6 +82,29 @@ def test_who_lost_the_lease_can_no_longer_write(four):
         inventory.write_figures(holder="a", cluster_id=pk, figures={"nodes_total": 7})
     inventory.write_figures(holder="b", cluster_id=pk, figures={"nodes_total": 3})
     assert Cluster.objects.get(pk=pk).nodes_total == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_is_not_taken_over_in_the_middle_of_a_write():
+    cluster = factories.make_cluster()
+    leases.beat("a")
+    over = threading.Event()
+
+    def take_over():
+        try:
+            leases.beat("b", now=timezone.now() + timedelta(seconds=60))
+        finally:
+            connection.close()
+            over.set()
+
+    other = threading.Thread(target=take_over)
+    with transaction.atomic():
+        inventory.fence("a", cluster.pk)
+        other.start()
+        assert not over.wait(0.5)
+        assert CollectorLease.objects.get().holder == "a"
+    other.join(timeout=30)
+    assert CollectorLease.objects.get().holder == "b"
 
 
 def test_a_removed_cluster_cannot_be_written_about(four):
