@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib.auth.models import Group
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -49,6 +50,10 @@ class MachineForm(_MachineForm):
         help_text=_("Stands in the timeline beside what was changed."),
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _limit_choices(self, self.user, present=self.instance)
+
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
         stored = self.instance if self.instance.pk else None
@@ -65,7 +70,6 @@ class MachineForm(_MachineForm):
         except InvalidInput as error:
             for name, sentence in error.fields.items():
                 self.add_error(name, sentence)
-        self.instance._change_reason = values.get("change_reason") or None  # type: ignore[attr-defined]
         return values
 
 
@@ -138,11 +142,18 @@ class CredentialForm(_CredentialForm):
                 self.add_error(name if name in self.fields else None, sentence)
 
 
-def _limit_choices(form: forms.Form, user: Any) -> None:
-    """Teams and credentials that this person may give a machine."""
-    fields: dict[str, Any] = form.fields
-    fields["owner_team"].queryset = belonging.teams_of(user)
-    fields["credential"].queryset = belonging.credentials_of(user)
+def _limit_choices(form: forms.BaseForm, user: Any, *, present: Machine | None = None) -> None:
+    """Teams and credentials that this person may give a machine, and those it has at ``present``:
+    else saving another field would take away what the person may not choose."""
+    choices: tuple[tuple[str, Any], ...] = (
+        ("owner_team", belonging.teams_of(user)),
+        ("credential", belonging.credentials_of(user)),
+    )
+    for name, usable in choices:
+        field: Any = form.fields.get(name)
+        if field is not None:
+            kept = getattr(present, f"{name}_id", None)
+            field.queryset = usable.model.objects.filter(Q(pk__in=usable.values("pk")) | Q(pk=kept))
 
 
 class BulkEditForm(forms.Form):

@@ -26,7 +26,7 @@ from machines.admin.answers import said_on_page
 from machines.admin.forms import MachineForm, ReasonForm, RegisterForm
 from machines.admin.import_pages import import_page
 from machines.models import Drift, Machine, MachineFacts
-from machines.services import belonging, drift, facts, host_keys, lifecycle, registration
+from machines.services import belonging, drift, edits, facts, host_keys, lifecycle, registration
 
 
 @admin.register(Machine)
@@ -182,13 +182,6 @@ class MachineAdmin(MachineActions):
         form = super().get_form(request, obj, change=change, **kwargs)
         return type("MachineFormOfUser", (form,), {"user": request.user})
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "owner_team":
-            kwargs["queryset"] = belonging.teams_of(request.user)
-        elif db_field.name == "credential":
-            kwargs["queryset"] = belonging.credentials_of(request.user)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {
             "owner_team": belonging.default_team(request.user),
@@ -196,10 +189,13 @@ class MachineAdmin(MachineActions):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        drift.refresh([obj])
-        if not change:
-            facts.visit_new(machines=[obj], acting_user=request.user)
+        reason, user = form.cleaned_data["change_reason"], request.user
+        if change:
+            fields = [name for name in form.changed_data if name != "change_reason"]
+            edits.change(machine=obj, fields=fields, reason=reason, acting_user=user)
+        else:
+            edits.add(machine=obj, reason=reason, acting_user=user)
+            facts.visit_new(machines=[obj], acting_user=user)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

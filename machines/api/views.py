@@ -84,7 +84,7 @@ class MachineViewSet(BaseViewSet):
         reason = values.pop("change_reason", "")
         if not values.get("owner_team"):
             values["owner_team"] = belonging.default_team(self.request.user)
-        return edits.save(machine=Machine(**values), reason=reason, acting_user=self.request.user)
+        return edits.add(machine=Machine(**values), reason=reason, acting_user=self.request.user)
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
         values = dict(serializer.validated_data)
@@ -92,7 +92,7 @@ class MachineViewSet(BaseViewSet):
         machine: Any = serializer.instance
         for name, value in values.items():
             setattr(machine, name, value)
-        edits.save(machine=machine, reason=reason, acting_user=self.request.user)
+        edits.change(machine=machine, fields=values, reason=reason, acting_user=self.request.user)
 
     def perform_destroy(self, instance: Machine) -> None:
         if not self.request.user.has_perm("machines.delete_machine"):

@@ -1,6 +1,6 @@
 """Edits of intended values: saved with who and why, whichever edge they come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,31 +16,43 @@ from machines.services import belonging, drift
 IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
 
 
-def save(*, machine: Machine, reason: str, acting_user: Any) -> Machine:
-    """Validate and store a new or changed machine, with history, audit and fresh drift.
+def add(*, machine: Machine, reason: str, acting_user: Any) -> Machine:
+    """Validate and store a new machine, with history, audit and drift.
 
-    Raises ``InvalidInput`` naming the fields.  Rights to edit are asked here too.
+    Raises ``InvalidInput`` naming the fields.
     """
-    is_new = machine.pk is None
-    before: dict[str, Any] = {}
-    if is_new:
-        belonging.check(
-            acting_user, owner_team=machine.owner_team, credential=machine.credential, is_new=True
-        )
-    else:
-        stored = Machine.objects.get(pk=machine.pk)
-        permissions.require(acting_user, stored, permissions.CHANGE)
-        check_belonging_of_change(stored, machine, acting_user)
-        before = audit.snapshot(stored)
+    belonging.check(
+        acting_user, owner_team=machine.owner_team, credential=machine.credential, is_new=True
+    )
     _clean(machine)
     with transaction.atomic():
         machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
         machine.save()
-        old, new = audit.difference(before, audit.snapshot(machine))
+        audit.record("add", machine, after=audit.snapshot(machine), reason=reason)
+        drift.refresh([machine])
+    return machine
+
+
+def change(*, machine: Machine, fields: Collection[str], reason: str, acting_user: Any) -> Machine:
+    """Validate and store ``fields`` of ``machine``, with history, audit and fresh drift.
+
+    Nothing else is written: meanwhile the product moves states, links nodes and blocks host keys,
+    and other persons edit other fields; ``machine`` may be older than that and is brought up to
+    date.  Raises ``InvalidInput`` naming the fields.  The right to edit is asked here too.
+    """
+    with transaction.atomic():
+        stored = Machine.objects.select_for_update().get(pk=machine.pk)
+        permissions.require(acting_user, stored, permissions.CHANGE)
+        for field in Machine._meta.concrete_fields:
+            if field.name not in fields:
+                setattr(machine, field.attname, getattr(stored, field.attname))
+        check_belonging_of_change(stored, machine, acting_user)
+        _clean(machine)
+        old, new = audit.difference(audit.snapshot(stored), audit.snapshot(machine))
         if new:
-            audit.record(
-                "add" if is_new else "change", machine, before=old, after=new, reason=reason
-            )
+            machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
+            machine.save(update_fields=list(new))
+            audit.record("change", machine, before=old, after=new, reason=reason)
         drift.refresh([machine])
     return machine
 
@@ -90,13 +102,15 @@ def edit_many(
         before = audit.snapshot(machine)
         for name, value in values.items():
             setattr(machine, name, value)
-        labels = {k: v for k, v in machine.labels.items() if k not in remove_labels}
-        machine.labels = {**labels, **add_labels}
-        if audit.snapshot(machine) == before:
+        if add_labels or remove_labels:
+            labels = {k: v for k, v in machine.labels.items() if k not in remove_labels}
+            machine.labels = {**labels, **add_labels}
+        _old, wanted = audit.difference(before, audit.snapshot(machine))
+        if not wanted:
             result.unchanged += 1
             continue
         try:
-            save(machine=machine, reason=reason, acting_user=acting_user)
+            change(machine=machine, fields=wanted, reason=reason, acting_user=acting_user)
         except InvalidInput as error:
             result.refused[machine.pk] = error.message
         else:

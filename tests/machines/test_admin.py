@@ -513,3 +513,53 @@ def test_the_nodes_of_a_cluster_are_registered_in_one_action(operator, browser, 
 def test_a_viewer_cannot_register_nodes(viewer, browser, cluster_a):
     url = f"{reverse('admin:machines_machine_register')}?cluster={cluster_a.pk}"
     assert browser(viewer).get(url).status_code == 404
+
+
+# --- stale and foreign values ---------------------------------------------------------------
+def posted(response, **values):
+    """What the browser sends back of the form it was given."""
+    form = response.context["adminform"].form
+    sent = {name: form[name].value() for name in form.fields}
+    sent["labels"] = "{}"
+    return {name: "" if value is None else value for name, value in {**sent, **values}.items()}
+
+
+def test_an_editor_keeps_the_team_and_credential_that_they_may_not_choose(browser, cluster_a):
+    owners = factories.make_team()
+    factories.grant(owners, cluster_a, "owner")
+    foreign, key = factories.make_team("foreign"), factories.make_credential()
+    machine = factories.make_machine(cluster=cluster_a, owner_team=foreign, credential=key)
+    client = browser(factories.make_user(teams=(owners,)))
+    response = client.post(page(machine), posted(client.get(page(machine)), rack="r77"))
+    assert response.status_code == 302, response.context["adminform"].form.errors
+    machine.refresh_from_db()
+    assert (machine.rack, machine.owner_team, machine.credential) == ("r77", foreign, key)
+
+
+def test_a_foreign_team_cannot_be_chosen_anew(browser, cluster_a):
+    owners = factories.make_team()
+    factories.grant(owners, cluster_a, "owner")
+    machine = factories.make_machine(cluster=cluster_a)
+    client = browser(factories.make_user(teams=(owners,)))
+    foreign = factories.make_team("foreign")
+    response = client.post(page(machine), posted(client.get(page(machine)), owner_team=foreign.pk))
+    assert "owner_team" in response.context["adminform"].form.errors
+
+
+def test_the_page_writes_the_changed_fields_alone(admin, browser, monkeypatch):
+    """The product blocks the machine between reading the row and writing it."""
+    machine = factories.make_machine()
+    client = browser(admin)
+    form = posted(client.get(page(machine)), rack="r77")
+
+    def meanwhile(*args, **kwargs):
+        Machine.objects.filter(pk=machine.pk).update(offered_host_key="ssh-ed25519 AAAA", role="db")
+
+    monkeypatch.setattr("machines.admin.forms.belonging.check", meanwhile)
+    client.post(page(machine), form)
+    machine.refresh_from_db()
+    assert (machine.rack, machine.offered_host_key, machine.role) == (
+        "r77",
+        "ssh-ed25519 AAAA",
+        "db",
+    )

@@ -8,7 +8,7 @@ from django.db import connection
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from machines.models import Machine
-from machines.services import lifecycle
+from machines.services import edits, lifecycle
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -170,7 +170,7 @@ def test_a_reason_of_501_characters_is_refused(admin):
 
 def test_a_viewer_may_not_change_the_state(viewer, cluster_a):
     machine = factories.make_machine(cluster=cluster_a, state=State.IN_SERVICE)
-    with pytest.raises(Forbidden, match="not operate it"):
+    with pytest.raises(Forbidden, match="do not include the right “operate”"):
         lifecycle.transition_by_hand(
             machine=machine, to=State.FAULTY, reason="x", acting_user=viewer
         )
@@ -246,3 +246,29 @@ def test_a_registered_blocker_keeps_people_away_with_its_sentence(admin, monkeyp
     with pytest.raises(Conflict, match="Operation 5 is at work"):
         lifecycle.act(machine=machine, action="faulty", reason="x", acting_user=admin)
     lifecycle.transition(machine=machine, to=State.FAULTY, reason="the operation itself may")
+
+
+def test_a_stale_edit_leaves_what_happened_meanwhile(admin, cluster_a):
+    stale = factories.make_machine(rack="r1")
+    node = factories.make_node(cluster_a)
+    Machine.objects.filter(pk=stale.pk).update(
+        state=State.IN_SERVICE, cluster=cluster_a, node=node, offered_host_key="k", room="b"
+    )
+    stale.rack = "r2"
+    edits.change(machine=stale, fields=["rack"], reason="moved", acting_user=admin)
+    for machine in (stale, Machine.objects.get(pk=stale.pk)):
+        assert (machine.rack, machine.room, machine.state) == ("r2", "b", State.IN_SERVICE)
+        assert (machine.cluster, machine.node, machine.offered_host_key) == (cluster_a, node, "k")
+    entry = AuditEntry.objects.get(verb="change")
+    assert (entry.before, entry.after) == ({"rack": "r1"}, {"rack": "r2"})
+    assert stale.history.first().room == "b"
+
+
+def test_a_bulk_edit_of_stale_rows_leaves_other_fields(admin):
+    stale = factories.make_machine(labels={"a": "b"})
+    Machine.objects.filter(pk=stale.pk).update(state=State.FAULTY, labels={"c": "d"})
+    edits.edit_many(
+        machines=[stale], values={"rack": "r2"}, add_labels={}, reason="", acting_user=admin
+    )
+    machine = Machine.objects.get(pk=stale.pk)
+    assert (machine.rack, machine.state, machine.labels) == ("r2", State.FAULTY, {"c": "d"})
