@@ -1,6 +1,6 @@
 """The pages of clusters: list, adopting, one cluster with its tabs, un-adopting."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -19,6 +19,7 @@ from unfold.decorators import display as column
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.models import User
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ClusterForm, DetailsForm, SourceForm, UnadoptForm
@@ -183,10 +184,11 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         return _SECRETS(self._adopt)(request)
 
     def _adopt(self, request: HttpRequest) -> HttpResponse:
+        user = cast("User", request.user)
         posted = request.method == "POST"
         confirmed = posted and request.POST.get("do") == "adopt"
         source_form = SourceForm(request.POST or None, request.FILES or None)
-        details_form = DetailsForm(request.POST if confirmed else None)
+        details_form = DetailsForm(request.POST if confirmed else None, user=user)
         findings: Findings | None = None
         if posted and source_form.is_valid():
             source = source_form.to_source()
@@ -194,7 +196,9 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                 findings = adoption.check(source)
             elif details_form.is_valid():
                 try:
-                    cluster = adoption.adopt(source=source, details=details_form.to_details())
+                    cluster = adoption.adopt(
+                        source=source, details=details_form.to_details(), user=user
+                    )
                 except BeidouError as error:
                     _tell(source_form, details_form, error)
                 else:

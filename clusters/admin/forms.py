@@ -1,6 +1,6 @@
 """Forms of the cluster pages: what to adopt, how to call it, and why."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.auth.models import Group
@@ -15,6 +15,7 @@ from unfold.widgets import (
 )
 
 from beidou.base.errors import Forbidden, InvalidInput
+from beidou.base.models import User
 from clusters.drivers.kubeconfig import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, name_validator
 from clusters.services import adoption, grants
@@ -156,6 +157,17 @@ class DetailsForm(forms.Form):
         initial=True,
         widget=UnfoldBooleanSwitchWidget(),
     )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if user.is_superuser:
+            return
+        # See ``adoption.adopt``: one of the own teams, and it becomes owner.
+        del self.fields["team_owns"]
+        team = cast("forms.ModelChoiceField[Group]", self.fields["team"])
+        team.queryset = user.groups.order_by("name")
+        team.required = True
+        team.help_text = _("It is granted the role Owner.")
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

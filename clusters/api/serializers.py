@@ -152,7 +152,10 @@ class AdoptSerializer(SourceSerializer):
     contact = serializers.CharField(required=False, allow_blank=True)
     labels = LabelsField(required=False)
     team = serializers.PrimaryKeyRelatedField(
-        queryset=Group.objects.all(), required=False, allow_null=True
+        queryset=Group.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="One of your own teams, which becomes owner, unless you are a superuser.",
     )
     team_owns = serializers.BooleanField(
         required=False, help_text="Grant the owner team the role Owner on the new cluster."

@@ -62,7 +62,9 @@ class ClusterViewSet(BaseViewSet):
         if given.validated_data.get("dry_run"):
             found = serializers.report(adoption.check(given.to_source()))
             return Response(serializers.ReportSerializer(found).data)
-        cluster = adoption.adopt(source=given.to_source(), details=given.to_details())
+        cluster = adoption.adopt(
+            source=given.to_source(), details=given.to_details(), user=request.user
+        )
         cluster = listing.with_credential(
             listing.with_running_operations(Cluster.objects.filter(pk=cluster.pk))
         ).get()

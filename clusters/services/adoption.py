@@ -1,7 +1,7 @@
 """Adopting a cluster, replacing its credential, and asking again what we may do there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import User
 from clusters.drivers import kubeconfig
 from clusters.models import VERSION_LENGTH, Cluster, ClusterCredential, ClusterGrant
 from clusters.services import capabilities, connections, grants
@@ -37,7 +38,7 @@ class Details:
     """What people say about a cluster.
 
     ``team_owns``: the owner team is granted the role Owner, or nobody but superusers and teams
-    with a matching label grant would see the new cluster.
+    with a matching label grant would see the new cluster.  Always so when somebody else adopts.
     """
 
     name: str
@@ -65,11 +66,14 @@ def check(source: Source) -> Findings:
     return run.findings
 
 
-def adopt(*, source: Source, details: Details) -> Cluster:
+def adopt(*, source: Source, details: Details, user: User | None = None) -> Cluster:
     """Check the cluster once more and store it.
 
-    Raises what the failed step raised, and ``InvalidInput`` for the details.
+    ``user`` is the person who adopts, None for a program.  Raises what the failed step raised, and
+    ``InvalidInput`` for the details.
     """
+    if user is not None and not user.is_superuser:
+        details = _owned_by_own_team(details, user)
     cluster = Cluster(
         name=details.name,
         description=details.description,
@@ -92,7 +96,7 @@ def adopt(*, source: Source, details: Details) -> Cluster:
     cluster.capabilities = findings.capabilities
     cluster.server_certificate_expires_at = findings.server_certificate_expires_at
     try:
-        with transaction.atomic():
+        with grants.changing_rights():
             cluster.save()
             ClusterCredential.objects.create(
                 cluster=cluster,
@@ -114,6 +118,14 @@ def adopt(*, source: Source, details: Details) -> Cluster:
             code="name_taken",
         ) from None
     return cluster
+
+
+def _owned_by_own_team(details: Details, user: User) -> Details:
+    """Who sees clusters by grants alone must not lose the new one out of sight."""
+    if details.team is None or not user.groups.filter(pk=details.team.pk).exists():
+        text = _("Choose one of your own teams; it becomes the owner of the cluster.")
+        raise InvalidInput(text, code="not_own_team", fields={"team": text})
+    return replace(details, team_owns=True)
 
 
 def same_cluster(cluster: Cluster) -> Callable[[str], None]:
@@ -188,7 +200,7 @@ def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> C
     _validate(cluster)
     # simple-history takes its reason from an attribute of this name.
     setattr(cluster, "_change_reason", reason[:100])  # noqa: B010 - the model does not declare it
-    with transaction.atomic():
+    with grants.changing_rights():
         # These fields alone: the collector writes the others at the same time.
         cluster.save(update_fields=list(changes))
         grants.derive(cluster)

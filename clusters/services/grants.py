@@ -2,10 +2,12 @@
 
 People edit ``ClusterGrant`` rows; guardian's rows are derived.  ``derive`` compares what should be
 with what is, so it may be called at any time and any number of times: overlapping grants add up,
-and removing one leaves what the others give.
+and removing one leaves what the others give.  Whatever changes grants or labels does so inside
+``changing_rights``, or two changes at the same time would each miss what the other one wrote.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
@@ -17,6 +19,20 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.permissions import ROLES
 from clusters.models import Cluster, ClusterGrant, ClusterGroupObjectPermission
+
+
+@contextmanager
+def changing_rights() -> Iterator[None]:
+    """A transaction that waits for the others of its kind; entered before anything is written.
+
+    The lock is a row that is always there: the permission to view clusters.
+    """
+    with transaction.atomic():
+        locked = Permission.objects.select_for_update(no_key=True, of=("self",)).filter(
+            content_type__app_label="clusters", codename="view_cluster"
+        )
+        list(locked.order_by("pk"))
+        yield
 
 
 def matches(grant: ClusterGrant, cluster: Cluster) -> bool:
@@ -33,12 +49,15 @@ def derive(cluster: Cluster) -> None:
 
 
 def derive_all(clusters: Iterable[Cluster] | None = None) -> None:
-    """The same for several clusters, or for all of them."""
-    chosen = list(Cluster.objects.only("pk", "labels") if clusters is None else clusters)
-    granted = list(ClusterGrant.objects.all())
-    ids = _permission_ids()
-    for cluster in chosen:
-        _apply(cluster, _wanted(cluster, granted, ids))
+    """The same for several clusters, or for all of them; labels are read anew."""
+    with changing_rights():
+        chosen = Cluster.objects.only("pk", "labels")
+        if clusters is not None:
+            chosen = chosen.filter(pk__in=[cluster.pk for cluster in clusters])
+        granted = list(ClusterGrant.objects.all())
+        ids = _permission_ids()
+        for cluster in chosen:
+            _apply(cluster, _wanted(cluster, granted, ids))
 
 
 def _wanted(
@@ -57,18 +76,17 @@ def _apply(cluster: Cluster, wanted: set[tuple[int, int]]) -> None:
     present = {(row.group_id, row.permission_id): row.pk for row in rows}
     gone = [pk for pair, pk in present.items() if pair not in wanted]
     new = wanted - present.keys()
-    with transaction.atomic():
-        if gone:
-            ClusterGroupObjectPermission.objects.filter(pk__in=gone).delete()
-        ClusterGroupObjectPermission.objects.bulk_create(
-            [
-                ClusterGroupObjectPermission(
-                    content_object=cluster, group_id=group, permission_id=permission
-                )
-                for group, permission in sorted(new)
-            ],
-            ignore_conflicts=True,
-        )
+    if gone:
+        ClusterGroupObjectPermission.objects.filter(pk__in=gone).delete()
+    ClusterGroupObjectPermission.objects.bulk_create(
+        [
+            ClusterGroupObjectPermission(
+                content_object=cluster, group_id=group, permission_id=permission
+            )
+            for group, permission in sorted(new)
+        ],
+        ignore_conflicts=True,
+    )
 
 
 def _permission_ids() -> dict[str, int]:
@@ -106,7 +124,7 @@ def create_grant(
         }
         raise InvalidInput(text, fields={"role": text})
     try:
-        with transaction.atomic():
+        with changing_rights():
             grant = ClusterGrant.objects.create(team=team, role=role, cluster=cluster, label=label)
             derive_all(None if cluster is None else [cluster])
             audit.record("grant", grant, after=audit.snapshot(grant), name=str(grant))
@@ -135,7 +153,7 @@ def delete_grant(*, grant: ClusterGrant, user: Any, reason: str = "") -> None:
     """Take a role back; what other grants give stays."""
     cluster = grant.cluster
     require_may_grant(user, cluster)
-    with transaction.atomic():
+    with changing_rights():
         audit.record("revoke", grant, before=audit.snapshot(grant), reason=reason, name=str(grant))
         grant.delete()
         derive_all(None if cluster is None else [cluster])

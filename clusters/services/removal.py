@@ -6,13 +6,13 @@ function in ``BLOCKERS``, and this app knows none of them.
 
 from collections.abc import Callable
 
-from django.db import transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
 
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
 from clusters.models import Cluster
+from clusters.services import grants
 from clusters.services.listing import ACTIVE_OPERATIONS
 
 Blocker = Callable[[Cluster], list[str]]
@@ -53,7 +53,7 @@ def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:
         text = _("Type the cluster's name, %(name)s, to confirm.") % {"name": cluster.name}
         raise InvalidInput(text, code="not_confirmed", fields={"confirm": text})
     pk = cluster.pk
-    with transaction.atomic():
+    with grants.changing_rights():
         Cluster.objects.select_for_update().filter(pk=pk).first()
         sentences = blockers_of(cluster)
         if sentences:

@@ -194,6 +194,21 @@ def test_adopting_without_script_checks_then_confirms(root, kube):
     assert answer["Location"] == page(Cluster.objects.get())
 
 
+def test_an_adopter_chooses_among_the_own_teams_and_sees_the_cluster_afterwards(browser, kube):
+    own, other = factories.make_team("own-team"), factories.make_team("other-team")
+    factories.give(own, "clusters.add_cluster")
+    client = browser(factories.make_user(teams=(own,)))
+    shown = client.get(ADD).content.decode()
+    assert "own-team" in shown
+    assert "other-team" not in shown
+    values = {"kubeconfig": kube.kubeconfig(), "do": "adopt", "name": "prod-1"}
+    for team in ("", other.pk):
+        client.post(ADD, {**values, "team": team})
+        assert not Cluster.objects.exists()
+    answer = client.post(ADD, {**values, "team": own.pk})
+    assert client.get(answer["Location"]).status_code == 200
+
+
 def test_each_step_can_be_asked_for_by_the_script(root, kube):
     for step in STEP_KEYS:
         answer = root.post(f"{ADD}check/{step}/", {"kubeconfig": kube.kubeconfig()}).json()

@@ -3,6 +3,7 @@
 import pytest
 
 from beidou.base.models import AuditEntry
+from beidou.base.permissions import may
 from clusters.models import Cluster, ClusterGrant
 from tests import factories
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but
@@ -78,6 +79,29 @@ def test_a_name_is_needed(root, kube):
 @pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
 def test_adopting_needs_the_permission(api, cast, kube, who):
     assert adopt(api(cast[who]), kube).status_code == 403
+    assert not kube.requests
+
+
+@pytest.fixture
+def adopters():
+    team = factories.make_team("adopters")
+    factories.give(team, "clusters.add_cluster")
+    return team
+
+
+def test_an_adopter_s_own_team_owns_the_new_cluster(api, kube, adopters):
+    user = factories.make_user(teams=(adopters,))
+    answer = adopt(api(user), kube, team=adopters.pk)
+    assert answer.status_code == 201, answer.json()
+    assert may(user, Cluster.objects.get(), "change")
+
+
+@pytest.mark.parametrize("choice", ["none", "foreign"])
+def test_an_adopter_without_an_own_team_is_refused_at_the_field(api, kube, adopters, choice):
+    client = api(factories.make_user(teams=(adopters,)))
+    values = {"team": factories.make_team().pk} if choice == "foreign" else {}
+    answer = adopt(client, kube, **values)
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["team"])
     assert not kube.requests
 
 

@@ -1,12 +1,16 @@
 """Grants, and the rights that follow from them."""
 
-import pytest
+import threading
 
+import pytest
+from django.db import connection
+
+from beidou.base import tasks
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
 from clusters.models import Cluster, ClusterGroupObjectPermission
-from clusters.services import grants
+from clusters.services import adoption, grants
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -58,6 +62,41 @@ def test_deriving_removes_rights_that_no_grant_explains(cluster_a, member, team,
     row.delete()
     grants.derive(cluster_a)
     assert not may(member, cluster_a)
+
+
+def test_rights_follow_the_stored_labels_and_not_those_of_an_earlier_read(
+    cluster_a, team, member, admin
+):
+    grants.create_grant(team=team, role="viewer", label="tier=gold", user=admin)
+    adoption.edit(
+        cluster=Cluster.objects.get(pk=cluster_a.pk), changes={"labels": {"tier": "gold"}}
+    )
+    grants.create_grant(team=factories.make_team(), role="viewer", cluster=cluster_a, user=admin)
+    assert may(member, cluster_a)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_grant_waits_for_a_change_of_labels_at_the_same_time(cluster_a, team, member, admin):
+    over = threading.Event()
+
+    def give():
+        try:
+            grants.create_grant(team=team, role="viewer", label="tier=gold", user=admin)
+        finally:
+            connection.close()
+            over.set()
+
+    other = threading.Thread(target=give)
+    with grants.changing_rights():
+        other.start()
+        assert not over.wait(0.5)
+        adoption.edit(cluster=cluster_a, changes={"labels": {"tier": "gold"}})
+    other.join(timeout=30)
+    assert may(member, cluster_a)
+
+
+def test_rights_are_mended_by_the_clock():
+    assert "clusters.services.grants.derive_all" in {entry.function for entry in tasks.SCHEDULES}
 
 
 def test_granting_and_revoking_are_audited(cluster_a, team, admin):
