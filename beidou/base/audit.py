@@ -8,11 +8,12 @@ chain from there on, and ``AuditHead`` names the last entry so that a removed ta
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from beidou.base import context
 from beidou.base.fields import EncryptedTextField
@@ -106,14 +107,34 @@ def cluster_id_of(obj: models.Model | None) -> int | None:
 
 
 def snapshot(obj: models.Model) -> dict[str, Any]:
-    """The row's fields for ``before``/``after``; secrets are named, never copied."""
+    """The row's fields for ``before``/``after``, and the many-to-many fields that its class names
+    in ``audited_relations``; secrets are named and marked, never copied."""
     values: dict[str, Any] = {}
     for field in obj._meta.concrete_fields:
         value = field.value_from_object(obj)
         if isinstance(field, EncryptedTextField) or field.name == "password":
-            value = HIDDEN if value else ""
+            value = _masked(obj, field.name, value)
         values[field.name] = value
-    return values
+    return {**values, **relations(obj, getattr(obj, "audited_relations", ()))}
+
+
+def _masked(obj: models.Model, name: str, secret: str) -> str:
+    """A mark that differs when the secret does, so that replacing it is seen.
+
+    It is keyed with SECRET_KEY and holds for this row and field alone: nobody can guess the secret
+    with it, nor see that two rows have the same one.
+    """
+    if not secret:
+        return ""
+    salt = f"beidou.audit:{obj._meta.label_lower}:{obj.pk}:{name}"
+    return f"{HIDDEN} #{salted_hmac(salt, secret, algorithm='sha256').hexdigest()[:8]}"
+
+
+def relations(obj: models.Model, names: Iterable[str]) -> dict[str, list[str]]:
+    """The members of the many-to-many fields ``names``, by their names in order."""
+    if obj.pk is None:
+        return {}
+    return {name: sorted(str(other) for other in getattr(obj, name).all()) for name in names}
 
 
 def difference(

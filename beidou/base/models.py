@@ -18,6 +18,8 @@ from beidou.base.permissions import Access
 class User(AbstractUser):
     """A person or program that signs in; teams are its groups."""
 
+    audited_relations = ("groups", "user_permissions")
+
     language = models.CharField(
         _("language"),
         max_length=10,

@@ -140,9 +140,35 @@ def test_an_entry_cannot_be_changed_through_the_models():
 
 
 def test_secrets_are_named_and_not_copied():
+    taken = audit.snapshot(factories.make_credential(password="hunter2"))
+    assert taken["password"].startswith(audit.HIDDEN)
+    assert "hunter2" not in str(taken)
+    assert taken["private_key"] == ""
+
+
+def test_replacing_a_secret_differs_and_storing_it_again_does_not():
     credential = factories.make_credential(password="hunter2")
-    assert audit.snapshot(credential)["password"] == audit.HIDDEN
-    assert audit.snapshot(credential)["private_key"] == ""
+    first, again = audit.snapshot(credential), audit.snapshot(credential)
+    credential.password = "hunter3"
+    old, new = audit.difference(first, audit.snapshot(credential))
+    assert first == again
+    assert list(old) == list(new) == ["password"]
+
+
+def test_the_same_secret_of_two_rows_is_not_seen_to_be_the_same():
+    one, other = (factories.make_credential(password="hunter2") for _ in range(2))
+    assert audit.snapshot(one)["password"] != audit.snapshot(other)["password"]
+
+
+def test_replacing_an_ssh_secret_through_the_api_is_audited(admin, api):
+    credential = factories.make_credential(password="hunter2")
+    answer = api(admin).patch(
+        f"/api/v1/credentials/{credential.pk}/", {"password": "hunter3"}, format="json"
+    )
+    assert answer.status_code == 200, answer.json()
+    entry = AuditEntry.objects.get(verb="change")
+    assert list(entry.after) == ["password"]
+    assert "hunter" not in f"{entry.before}{entry.after}"
 
 
 def test_the_page_shows_before_and_after(admin, browser):

@@ -4,6 +4,7 @@ import pytest
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from beidou.base import second_factor, tokens
+from beidou.base.models import AuditEntry
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -48,3 +49,28 @@ def test_everybody_revokes_the_own_token(viewer, browser):
     act(browser(viewer), "/base/apitoken/", "revoke", token)
     token.refresh_from_db()
     assert not token.is_valid
+
+
+def test_changing_the_teams_of_a_user_through_the_api_is_audited(admin, operator, operators, api):
+    team = factories.make_team("storage")
+    answer = api(admin).patch(f"/api/v1/users/{operator.pk}/", {"teams": [team.pk]}, format="json")
+    assert answer.status_code == 200
+    entry = AuditEntry.objects.get(verb="change")
+    assert (entry.before, entry.after) == ({"groups": ["operators"]}, {"groups": ["storage"]})
+
+
+def test_a_user_made_with_teams_through_the_api_is_audited_with_them(admin, operators, api):
+    given = {"username": "ci", "teams": [operators.pk]}
+    assert api(admin).post("/api/v1/users/", given, format="json").status_code == 201
+    assert AuditEntry.objects.get(verb="add").after["groups"] == ["operators"]
+
+
+def test_changing_the_teams_of_a_user_on_the_page_is_audited_once(admin, operator, browser):
+    team = factories.make_team("storage")
+    page = f"/base/user/{operator.pk}/change/"
+    client = browser(admin)
+    form = client.get(page).context["adminform"].form
+    values = {name: value for name, value in form.initial.items() if value is not None}
+    client.post(page, {**values, "groups": [team.pk], "user_permissions": [], "last_login": ""})
+    entry = AuditEntry.objects.get(verb="change")
+    assert (entry.before, entry.after) == ({"groups": ["operators"]}, {"groups": ["storage"]})

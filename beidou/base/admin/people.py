@@ -57,17 +57,12 @@ class RelationAudit(ObjectPermissionAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         with transaction.atomic():
-            before = self._relations(form.instance)
+            before = audit.relations(form.instance, self.audited_relations)
             super().save_related(request, form, formsets, change)
-            old, new = audit.difference(before, self._relations(form.instance))
+            after = audit.relations(form.instance, self.audited_relations)
+            old, new = audit.difference(before, after)
             if new:
                 audit.record("change", form.instance, before=old, after=new)
-
-    def _relations(self, obj: models.Model) -> dict[str, list[str]]:
-        return {
-            name: sorted(str(other) for other in getattr(obj, name).all())
-            for name in self.audited_relations
-        }
 
 
 @admin.register(User)
@@ -75,7 +70,7 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = SetPasswordForm
-    audited_relations = ("groups", "user_permissions")
+    audited_relations = User.audited_relations
     list_display = ("username", "name", "team_names", "level", "is_active", "last_login")
     list_filter = ("is_active", "is_superuser", "groups")
     search_fields = ("username", "first_name", "last_name", "email")
