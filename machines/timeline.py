@@ -17,6 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from beidou.base import permissions
 from beidou.base.models import AuditEntry
 from machines.models import Machine, SshCredential
 
@@ -171,7 +172,7 @@ def _audited(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
     rows = AuditEntry.objects.filter(
         object_type=Machine._meta.label_lower, object_id=str(machine.pk)
     ).exclude(verb__in=_TOLD)
-    for row in rows.order_by("-id")[:limit]:
+    for row in permissions.visible_to(user, rows).order_by("-id")[:limit]:
         yield Entry(
             at=row.at,
             kind="audit",

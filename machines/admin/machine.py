@@ -58,6 +58,7 @@ class MachineAdmin(MachineActions):
     list_per_page = 50
     list_before_template = "admin/machines/machine/list_before.html"
     change_form_template = "admin/machines/machine/change_form.html"
+    history_place = "#machine-timeline"
     search_fields = ("address",)  # the box; ``get_search_results`` says what is searched
     search_help_text = gettext_lazy(
         "Begins with: any address, hostname, serial, asset tag, rack, node"

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import Http404
@@ -40,13 +39,13 @@ HISTORY_AT_MOST = 200
 CREATED_AT_ONCE = 1000
 
 
-def _chosen(user: Any, queryset: QuerySet[Any], key: int | None, field: str) -> Any:
-    """The visible row with this key; a sentence at the field otherwise."""
+def _chosen(usable: QuerySet[Any], key: int | None, field: str) -> Any:
+    """The row with this key among those a person may use; a sentence at the field otherwise."""
     if key is None:
         return None
-    row = permissions.visible_to(user, queryset).filter(pk=key).first()
+    row = usable.filter(pk=key).first()
     if row is None:
-        sentence = f"There is no {queryset.model._meta.verbose_name} {key} that you may use."
+        sentence = f"There is no {usable.model._meta.verbose_name} {key} that you may use."
         raise InvalidInput(sentence, fields={field: sentence})
     return row
 
@@ -284,18 +283,18 @@ class MachineViewSet(BaseViewSet):
         given = serializers.RegisterSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         values, user = given.validated_data, request.user
-        cluster = _chosen(user, Cluster.objects.all(), values["cluster"], "cluster")
+        visible = permissions.visible_to(user, Cluster.objects.all())
+        cluster = _chosen(visible, values["cluster"], "cluster")
         nodes = registration.unregistered(cluster)
         if "nodes" in values:
             nodes = nodes.filter(name__in=values["nodes"])
-        team = Group.objects.filter(pk=values.get("owner_team") or 0).first()
         result = registration.register_nodes(
             cluster=cluster,
             nodes=list(nodes),
             acting_user=user,
-            owner_team=team,
+            owner_team=_chosen(belonging.teams_of(user), values.get("owner_team"), "owner_team"),
             credential=_chosen(
-                user, SshCredential.objects.all(), values.get("credential"), "credential"
+                belonging.credentials_of(user), values.get("credential"), "credential"
             ),
         )
         answer = {
@@ -397,7 +396,8 @@ class CredentialViewSet(BaseViewSet):
             instance.test_result = error.message
 
     def _machine(self, key: int) -> Any:
-        return _chosen(self.request.user, Machine.objects.all(), key, "machine")
+        visible = permissions.visible_to(self.request.user, Machine.objects.all())
+        return _chosen(visible, key, "machine")
 
     def perform_destroy(self, instance: Model) -> None:
         if not self.request.user.has_perm("machines.delete_sshcredential"):

@@ -6,8 +6,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext as _
 
-from beidou.base import permissions
-from beidou.base.errors import InvalidInput
+from beidou.base.errors import Forbidden, InvalidInput
 from machines.models import SshCredential
 
 
@@ -17,8 +16,22 @@ def teams_of(user: Any) -> models.QuerySet[Group]:
 
 
 def credentials_of(user: Any) -> models.QuerySet[SshCredential]:
-    """The credentials a person may use."""
-    return permissions.visible_to(user, SshCredential.objects.all())
+    """The credentials a person may sign in with: those of their teams.
+
+    Seeing a credential is not enough: an auditor sees all of them and may do nothing with any.
+    """
+    if user.is_superuser:
+        return SshCredential.objects.all()
+    return SshCredential.objects.filter(team__in=user.groups.all())
+
+
+def require_use(user: Any, credential: SshCredential) -> None:
+    """Raise ``Forbidden`` unless ``user`` may sign in with ``credential``."""
+    if not credentials_of(user).filter(pk=credential.pk).exists():
+        raise Forbidden(
+            _("You may not use the credential %(name)s: it belongs to none of your teams.")
+            % {"name": credential}
+        )
 
 
 def default_team(user: Any) -> Group | None:

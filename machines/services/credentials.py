@@ -12,7 +12,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, ExternalError, InvalidInput
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
-from machines.services import host_keys
+from machines.services import belonging, host_keys
 
 SECRETS: Final = ("private_key", "passphrase", "password", "become_password")
 
@@ -85,6 +85,7 @@ def test(*, credential: SshCredential, machine: Machine, acting_user: Any) -> Te
     its host key pinned; a changed host key blocks the machine.
     """
     permissions.require(acting_user, machine, permissions.OPERATE)
+    belonging.require_use(acting_user, credential)
     host_keys.require_unblocked(machine)
     steps = _first_contact(machine, credential)
     if not steps:

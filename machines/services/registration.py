@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
-from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from clusters.models import Cluster, Node
 from machines.models import Machine, MachineAddress, MachineFacts, SshCredential
 from machines.services import belonging, lifecycle
@@ -52,8 +52,9 @@ def register_nodes(
 ) -> Registration:
     """Make a machine of every node that has none, or link the machine that already is known.
 
-    New machines are *In service* (or *Cordoned*).  Needs ``operate`` on the cluster; one bad node
-    keeps no other from being registered.
+    New machines are *In service* (or *Cordoned*).  Needs ``operate`` on the cluster, and on a
+    machine that is known already: a node's word for its own address gives no right to that
+    machine.  One bad node keeps no other from being registered.
     """
     permissions.require(acting_user, cluster, permissions.OPERATE)
     belonging.check(acting_user, owner_team=owner_team, credential=credential)
@@ -64,8 +65,8 @@ def register_nodes(
     for node in nodes:
         try:
             with transaction.atomic():
-                machine, is_new = _register(node, index, owner_team, credential)
-        except (Conflict, InvalidInput) as refusal:
+                machine, is_new = _register(node, index, owner_team, credential, acting_user)
+        except (Conflict, Forbidden, InvalidInput) as refusal:
             result.refused[node.name] = refusal.message
         else:
             (result.created if is_new else result.linked).append(machine)
@@ -73,9 +74,15 @@ def register_nodes(
 
 
 def _register(
-    node: Node, index: "_Index", owner_team: Group | None, credential: SshCredential | None
+    node: Node,
+    index: "_Index",
+    owner_team: Group | None,
+    credential: SshCredential | None,
+    acting_user: Any,
 ) -> tuple[Machine, bool]:
-    known = index.machine_of(node)
+    candidates = index.machines_of(node)
+    _require_operate(candidates, node, acting_user)
+    known = _only(candidates, node)
     if known is not None:
         _link_by_hand(known, node)
         return known, False
@@ -96,6 +103,31 @@ def _register(
     audit.record("add", machine, after=audit.snapshot(machine))
     _enter_service(machine, node)
     return machine, True
+
+
+def _require_operate(machines: Sequence[Machine], node: Node, acting_user: Any) -> None:
+    """Raise ``Forbidden``, without naming a machine that the person may not see."""
+    for machine in machines:
+        if not permissions.may(acting_user, machine, permissions.VIEW):
+            raise Forbidden(
+                _(
+                    "The node %(node)s is a machine that is known already, but that you may not "
+                    "see; ask an administrator to register it."
+                )
+                % {"node": node}
+            )
+        permissions.require(acting_user, machine, permissions.OPERATE)
+
+
+def _only(machines: Sequence[Machine], node: Node) -> Machine | None:
+    """The one machine that this node is; ``Conflict`` when several could be."""
+    if len(machines) > 1:
+        raise Conflict(
+            _("The node %(node)s could be several machines: %(machines)s.")
+            % {"node": node, "machines": ", ".join(str(each) for each in machines)},
+            code="ambiguous",
+        )
+    return machines[0] if machines else None
 
 
 def _address_of(node: Node) -> str:
@@ -206,24 +238,15 @@ class _Index:
             for uuid in (row.system_uuid, row.os_machine_id):
                 self._by_uuid.setdefault(uuid, set()).add(row.machine_id)
 
-    def machine_of(self, node: Node) -> Machine | None:
-        """The one machine that is this node; ``Conflict`` when several could be."""
+    def machines_of(self, node: Node) -> list[Machine]:
+        """The machines that this node may be, by address: none, one, or several."""
         uuid = node.system_uuid.lower()
         found = set(self._by_uuid.get(uuid, ())) if uuid else set()
         if not found and uuid:
             found = set(self._by_uuid.get(uuid.replace("-", ""), ()))
         if not found:
             found = {key for text in addresses_of(node) for key in self._by_address.get(text, ())}
-        if not found:
-            return None
-        if len(found) > 1:
-            machines = Machine.objects.filter(pk__in=found).order_by("address")
-            raise Conflict(
-                _("The node %(node)s could be several machines: %(machines)s.")
-                % {"node": node, "machines": ", ".join(str(each) for each in machines)},
-                code="ambiguous",
-            )
-        return self._load(found.pop())
+        return sorted((self._load(key) for key in found), key=lambda each: str(each.address))
 
     def _load(self, key: int) -> Machine:
         if key not in self._machines:
@@ -259,7 +282,7 @@ def _relink() -> int:
     index, count = _Index(nodes), 0
     for node in nodes:
         try:
-            machine = index.machine_of(node)
+            machine = _only(index.machines_of(node), node)
         except Conflict:
             continue  # a person is told when they register it
         if machine is None or machine.node_id is not None or machine.cluster_id != node.cluster_id:

@@ -230,6 +230,25 @@ def test_nodes_become_machines(operator, api, cluster_a, cluster_b):
     assert client.post(f"{URL}register/", {"cluster": cluster_b.pk}).status_code == 400
 
 
+@pytest.mark.parametrize("field", ["owner_team", "credential"])
+def test_registering_with_what_one_may_not_use_is_400_at_the_field(operator, api, cluster_a, field):
+    factories.make_node(cluster_a)
+    foreign = {"owner_team": factories.make_team(), "credential": factories.make_credential()}
+    for key in (foreign[field].pk, 99999):
+        answer = api(operator).post(f"{URL}register/", {"cluster": cluster_a.pk, field: key})
+        assert answer.status_code == 400
+        assert "that you may use" in answer.data["fields"][field]
+    assert not Machine.objects.exists()
+
+
+def test_an_auditor_tests_no_foreign_credential(operator, operators, api, cluster_a):
+    factories.give(operators, "base.audit_fleet")
+    url = f"{CREDENTIALS}{factories.make_credential().pk}/"
+    machine = factories.make_machine(cluster=cluster_a)
+    assert api(operator).get(url).status_code == 200
+    assert api(operator).post(f"{url}test/", {"machine": machine.pk}).status_code == 403
+
+
 def test_a_viewer_registers_nothing(viewer, api, cluster_a):
     factories.make_node(cluster_a)
     assert api(viewer).post(f"{URL}register/", {"cluster": cluster_a.pk}).status_code == 403

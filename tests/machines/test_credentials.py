@@ -2,10 +2,11 @@
 
 import pytest
 
+from beidou.base import permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from machines.models import Machine, SshCredential
-from machines.services import credentials
+from machines.services import belonging, credentials
 from tests import factories
 from tests.fakes.ssh_server import new_key, private_text, public_line
 
@@ -88,6 +89,18 @@ def test_nobody_tests_on_a_machine_they_may_not_operate(viewer, cluster_a, ssh_c
     machine = factories.make_machine(cluster=cluster_a)
     with pytest.raises(Forbidden):
         credentials.test(credential=ssh_credential, machine=machine, acting_user=viewer)
+
+
+def test_an_auditor_sees_credentials_and_uses_none(operator, operators, cluster_a):
+    factories.give(operators, "base.audit_fleet")
+    mine, foreign = factories.make_credential(team=operators), factories.make_credential()
+    assert permissions.may(operator, foreign)
+    assert list(belonging.credentials_of(operator)) == [mine]
+    machine = factories.make_machine(cluster=cluster_a)
+    with pytest.raises(Forbidden, match="none of your teams"):
+        credentials.test(credential=foreign, machine=machine, acting_user=operator)
+    with pytest.raises(InvalidInput, match="no such credential"):
+        belonging.check(operator, owner_team=None, credential=foreign)
 
 
 def test_a_machine_without_a_credential_cannot_be_signed_in_at():

@@ -134,6 +134,42 @@ def test_the_cost_of_finding_known_machines_does_not_grow(
         registration._Index(nodes)
 
 
+@pytest.mark.parametrize("reported", [1, 2])
+def test_a_node_takes_over_no_machine_that_its_registrar_may_not_see(
+    operator, cluster_a, cluster_b, reported
+):
+    machine = factories.make_machine("10.8.3.1", hostname="secret", cluster=cluster_b)
+    if reported == 2:
+        other = factories.make_machine("10.8.3.2", hostname="secret-2", cluster=cluster_b)
+        MachineAddress.objects.create(machine=other, address="10.8.3.1")
+    factories.make_node(cluster_a, "w1", internal_ip="10.8.3.1")
+    sentence = register(cluster_a, operator).refused["w1"]
+    assert "that you may not see" in sentence
+    assert "secret" not in sentence
+    assert "cluster-b" not in sentence
+    machine.refresh_from_db()
+    assert (machine.cluster, machine.node) == (cluster_b, None)
+
+
+def test_a_node_takes_over_no_free_machine_that_its_registrar_may_not_operate(
+    operator, cluster_a, cluster_b
+):
+    watchers = factories.make_team()
+    factories.grant(watchers, cluster_b, "viewer")
+    operator.groups.add(watchers)
+    machine = factories.make_machine("10.8.3.1", cluster=cluster_b)
+    factories.make_node(cluster_a, "w1", internal_ip="10.8.3.1")
+    assert "the right “operate”" in register(cluster_a, operator).refused["w1"]
+    machine.refresh_from_db()
+    assert machine.cluster == cluster_b
+
+
+def test_a_known_machine_of_ones_own_team_is_linked(operator, operators, cluster_a):
+    machine = factories.make_machine("10.8.3.1", owner_team=operators)
+    factories.make_node(cluster_a, internal_ip="10.8.3.1")
+    assert register(cluster_a, operator).linked == [machine]
+
+
 # --- following ------------------------------------------------------------------------------
 def test_a_machine_is_linked_again_when_its_node_comes_back(cluster_a):
     machine = factories.make_machine("10.8.3.1", cluster=cluster_a, state=State.IN_SERVICE)
