@@ -60,6 +60,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
     )  # fmt: skip
     change_list_template = "admin/clusters/cluster/change_list.html"
     change_form_template = "admin/clusters/cluster/change_form.html"
+    history_place = "?tab=history"
 
     class Media:
         css = {"all": ["clusters/clusters.css"]}
@@ -214,6 +215,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                 "source_form": source_form,
                 "details_form": details_form,
                 "findings": findings,
+                "report": capabilities.shown(findings.capabilities) if findings else [],
                 "check_url": check_url,
                 "confirmed": confirmed,
             },
@@ -336,8 +338,8 @@ def _one_step(source: Source, step: str, cluster: Cluster | None) -> dict[str, A
         "detail": found.detail,
         "url": getattr(run.findings.error, "url", ""),
         "capabilities": [
-            {"label": str(capabilities.LABELS[row["key"]]), "ok": row["ok"], "why": row["why"]}
-            for row in run.findings.capabilities
+            {name: row[name] for name in ("label", "ok", "why")}
+            for row in capabilities.shown(run.findings.capabilities)
         ],
         "suggested_name": _suggested_name(run.findings) if step == "parse" else "",
     }

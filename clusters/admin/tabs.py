@@ -71,10 +71,7 @@ def _operations(cluster: Cluster) -> Any:
 
 def access(cluster: Cluster, request: HttpRequest) -> Context:
     granted = grants.grants_of(cluster)
-    rows = [
-        {**row, "label": capabilities.LABELS.get(row["key"], row["key"])}
-        for row in cluster.capabilities
-    ]
+    rows = capabilities.shown(cluster.capabilities)
     may_change = permissions.may(request.user, cluster, permissions.CHANGE)
     return {
         "grants": granted,

@@ -6,6 +6,7 @@ from django.contrib.auth.models import Group
 from rest_framework import serializers
 
 from clusters.models import Cluster, ClusterGrant, Node
+from clusters.services import capabilities
 from clusters.services.adoption import Details
 from clusters.services.checking import Findings, Source
 
@@ -106,9 +107,12 @@ class CapabilitySerializer(serializers.Serializer[Any]):
 
     key = serializers.CharField()
     ok = serializers.BooleanField()
-    why = serializers.CharField()
+    why = serializers.SerializerMethodField()
     missing = serializers.ListField(child=serializers.CharField())
     rbac = serializers.CharField()
+
+    def get_why(self, row: dict[str, Any]) -> str:
+        return capabilities.why(row)
 
 
 class CheckStepSerializer(serializers.Serializer[Any]):

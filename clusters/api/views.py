@@ -1,6 +1,6 @@
 """Viewsets of clusters, nodes and grants."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -13,6 +13,7 @@ from rest_framework.serializers import BaseSerializer
 from beidou.base import permissions
 from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.errors import Forbidden
+from beidou.base.models import User
 from clusters.api import serializers
 from clusters.api.filters import ClusterFilter, GrantFilter, NodeFilter
 from clusters.models import Cluster, ClusterGrant, Node
@@ -63,7 +64,7 @@ class ClusterViewSet(BaseViewSet):
             found = serializers.report(adoption.check(given.to_source()))
             return Response(serializers.ReportSerializer(found).data)
         cluster = adoption.adopt(
-            source=given.to_source(), details=given.to_details(), user=request.user
+            source=given.to_source(), details=given.to_details(), user=cast("User", request.user)
         )
         cluster = listing.with_credential(
             listing.with_running_operations(Cluster.objects.filter(pk=cluster.pk))

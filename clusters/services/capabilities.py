@@ -1,10 +1,11 @@
 """The capability report: which features will work with a cluster's credential, and why not.
 
 One table says what each feature needs.  The cluster itself answers (SelfSubjectAccessReview, which
-changes nothing there); what is missing becomes a sentence and the RBAC objects that would mend it.
+changes nothing there).  Stored is what is missing and the RBAC objects that would mend it; the
+sentence is made when it is shown, in the reader's language.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,8 +127,10 @@ LABELS: dict[str, Promise] = {item.key: item.label for item in CAPABILITIES}
 
 
 def report(client: KubernetesClient, identity: Identity) -> list[dict[str, Any]]:
-    """One JSON row per feature: ``key``, ``ok``, ``why`` (a sentence), ``missing`` and ``rbac``.
+    """One JSON row per feature: ``key``, ``ok``, ``missing``, ``trouble`` and ``rbac``.
 
+    ``trouble`` is what the cluster answered where nothing is missing and it will not work all the
+    same; see ``why`` for the sentence.
     ExternalError when the cluster does not answer the questions at all.
     """
     wanted = list(dict.fromkeys(access for item in CAPABILITIES for access in item.accesses))
@@ -142,24 +145,32 @@ def _row(
     identity: Identity,
 ) -> dict[str, Any]:
     missing = [access for access in item.accesses if not answers[access].is_allowed]
-    why = _why(missing)
-    if not missing and item.kubeadm:
-        why = _kubeadm_trouble(client)
+    trouble = _kubeadm_trouble(client) if item.kubeadm and not missing else ""
     return {
         "key": item.key,
-        "ok": not why,
-        "why": why,
+        "ok": not missing and not trouble,
         "missing": [str(access) for access in missing],
+        "trouble": trouble,
         "rbac": rbac_snippet(missing, identity) if missing else "",
     }
 
 
-def _why(missing: Sequence[Access]) -> str:
-    if not missing:
-        return ""
-    return ngettext(
-        "The credential may not %(what)s.", "The credential may not: %(what)s.", len(missing)
-    ) % {"what": ", ".join(str(access) for access in missing)}
+def why(row: Mapping[str, Any]) -> str:
+    """Why the feature of a stored row will not work, as a sentence; empty when it will."""
+    if missing := row.get("missing"):
+        return ngettext(
+            "The credential may not %(what)s.", "The credential may not: %(what)s.", len(missing)
+        ) % {"what": ", ".join(missing)}
+    if trouble := row.get("trouble"):
+        return _("The cluster does not look like one of kubeadm: %(why)s") % {"why": trouble}
+    return ""
+
+
+def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stored rows with ``label`` and ``why`` in the reader's language."""
+    return [
+        {**row, "label": str(LABELS.get(row["key"], row["key"])), "why": why(row)} for row in rows
+    ]
 
 
 def _kubeadm_trouble(client: KubernetesClient) -> str:
@@ -168,7 +179,7 @@ def _kubeadm_trouble(client: KubernetesClient) -> str:
         client.kubelet_config()
         client.cluster_info()
     except PermanentError as error:
-        return _("The cluster does not look like one of kubeadm: %(why)s") % {"why": error.message}
+        return error.message
     return ""
 
 

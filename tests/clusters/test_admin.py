@@ -54,7 +54,7 @@ def full(adopted):
         ],
         workloads={"counts": {"jobs": 3}, "unknown": {"services": "forbidden"}},
         capabilities=[
-            {"key": "cordon", "ok": False, "why": "The credential may not patch nodes.",
+            {"key": "cordon", "ok": False, "trouble": "",
              "missing": ["patch nodes"], "rbac": "kind: ClusterRole\n"},
         ],
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from django.utils import translation
 
 from clusters.drivers.answers import Access, Identity
 from clusters.drivers.kubernetes import KubernetesClient
@@ -38,7 +39,18 @@ def test_a_missing_right_names_the_features_that_need_it(kube, client):
     rows = rows_of(client)
     broken = {key for key, row in rows.items() if not row["ok"]}
     assert broken == {"cordon", "scale_up", "drain"}
-    assert rows["cordon"]["why"] == "The credential may not patch nodes."
+    assert capabilities.why(rows["cordon"]) == "The credential may not patch nodes."
+
+
+def test_the_sentence_is_in_the_reader_s_language_whoever_asked_the_cluster(kube, client):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
+    with translation.override("zh-hans"):
+        row = rows_of(client)["cordon"]
+        chinese = capabilities.why(row)
+    assert "patch nodes" in chinese
+    assert not chinese.isascii()
+    with translation.override("en"):
+        assert capabilities.shown([row])[0]["why"] == "The credential may not patch nodes."
 
 
 def test_the_snippet_grants_exactly_what_is_missing(kube, client):
@@ -71,7 +83,7 @@ def test_a_cluster_that_kubeadm_did_not_make_cannot_be_scaled(kube, client):
     kube.on("GET", f"{KUBE_SYSTEM}/configmaps/kubelet-config", status_reply(404, "not found"))
     row = rows_of(client)["scale_up"]
     assert not row["ok"]
-    assert "kubeadm" in row["why"]
+    assert "kubeadm" in capabilities.why(row)
     assert row["rbac"] == ""
 
 
