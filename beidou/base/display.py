@@ -99,6 +99,16 @@ def badge(text: object, tone: str = NEUTRAL, *, icon: str = "", title: object = 
     )
 
 
+def insecure_badge() -> SafeString:
+    """The red mark beside a cluster whose certificate is not verified, wherever it is named."""
+    return badge(
+        _("TLS not verified"),
+        BAD,
+        icon="no_encryption",
+        title=_("The server's certificate is not checked: whoever stands between can read all."),
+    )
+
+
 def tone_of(state: str, model: str = "") -> str:
     """good, warning, bad, busy or neutral; ``model`` is a lower-case label such as app.model."""
     return _look(state, model)[0]

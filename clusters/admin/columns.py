@@ -17,16 +17,7 @@ def health_badge(cluster: Cluster) -> SafeString:
     shown = display.state_badge(cluster, "health", title=cluster.health_reason)
     if not cluster.insecure_tls:
         return shown
-    return format_html("{} {}", shown, insecure_badge())
-
-
-def insecure_badge() -> SafeString:
-    return display.badge(
-        _("TLS not verified"),
-        display.BAD,
-        icon="no_encryption",
-        title=_("The server's certificate is not checked: whoever stands between can read all."),
-    )
+    return format_html("{} {}", shown, display.insecure_badge())
 
 
 def is_list(request: HttpRequest) -> bool:

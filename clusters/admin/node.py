@@ -77,7 +77,8 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
     @column(description=gettext_lazy("Cluster"), ordering="cluster__name")
     def cluster_column(self, node: Node) -> SafeString:
         url = reverse("admin:clusters_cluster_change", args=[node.cluster_id])
-        return format_html('<a href="{}">{}</a>', url, node.cluster.name)
+        mark = display.insecure_badge() if node.cluster.insecure_tls else ""
+        return format_html('<a href="{}">{}</a> {}', url, node.cluster.name, mark)
 
     @column(description=gettext_lazy("State"), ordering="is_ready")
     def state(self, node: Node) -> SafeString:

@@ -40,7 +40,7 @@ class MachineAdmin(MachineActions):
     list_display = (
         "machine",
         "state_shown",
-        "cluster",
+        "cluster_shown",
         "node_shown",
         "place",
         "role",
@@ -151,6 +151,11 @@ class MachineAdmin(MachineActions):
         if obj.offered_host_key:
             return format_html("{} {}", badge, display.badge(_("host key changed"), display.BAD))
         return badge
+
+    @admin.display(description=gettext_lazy("Cluster"), ordering="cluster")
+    def cluster_shown(self, obj: Machine) -> SafeString:
+        mark = display.insecure_badge() if obj.cluster and obj.cluster.insecure_tls else ""
+        return format_html("{} {}", obj.cluster or display.NOTHING, mark)
 
     @admin.display(description=gettext_lazy("Node"))
     def node_shown(self, obj: Machine) -> str:

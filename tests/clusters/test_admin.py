@@ -91,6 +91,13 @@ def test_the_list_shows_health_figures_and_running_operations(root, full):
     assert f"{page(full)}?tab=operations" in shown
 
 
+@pytest.mark.parametrize("url", [LIST, NODES, "/machines/machine/"])
+def test_a_cluster_without_verified_tls_is_marked_in_every_list(root, full, url):
+    assert "TLS not verified" not in root.get(url).content.decode()
+    Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
+    assert "TLS not verified" in root.get(url).content.decode()
+
+
 def test_the_list_asks_no_cluster(root, full, kube):
     root.get(LIST)
     for tab in TABS:
