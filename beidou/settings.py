@@ -207,9 +207,9 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- queue --------------------------------------------------------------------------------
-# A step may run for an hour.  ``retry`` must exceed the longest task several times, or the broker
+# A step may run for hours.  ``retry`` must exceed the longest task several times, or the broker
 # hands it out again while it runs; what is lost is found by the sweeper long before that.
-STEP_TIMEOUT_MAX = 3600
+STEP_TIMEOUT_MAX = 4 * 3600
 Q_CLUSTER = {
     "name": "beidou",
     "workers": CONFIG.workers,

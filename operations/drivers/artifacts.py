@@ -41,12 +41,14 @@ class Artifact:
 def check_source(source: str) -> None:
     """``InvalidInput`` unless ``source`` is an http(s) address or an absolute folder path."""
     url = urlsplit(source)
-    if url.scheme in ("http", "https") and url.hostname:
+    plain = not (url.query or url.fragment or url.username or url.password)
+    if url.scheme in ("http", "https") and url.hostname and plain:
         return
     if not url.scheme and source.startswith("/"):
         return
     raise InvalidInput(
-        f"{source!r} is no artifact source: give an http(s) address or an absolute folder.",
+        "This is no artifact source: give an http(s) address without user, query and fragment, or "
+        "an absolute folder.",
         code="bad_artifact_source",
         fields={"artifact_source": "An http(s) address, or a folder that begins with /."},
     )
@@ -80,11 +82,13 @@ def for_worker(source: str, *, version: str, arch: str = "amd64") -> list[Artifa
 def parse_sums(text: str) -> dict[str, str]:
     """Name -> SHA-256 of each line of a ``sha256sum`` file; anything else in it is refused."""
     sums = {}
-    for line in filter(str.strip, text.splitlines()):
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise PermanentError(
-                f"SHA256SUMS of the artifact source holds a line that is none: {line[:80]!r}.",
+                f"Line {number} of SHA256SUMS of the artifact source is no checksum and name.",
                 code="bad_checksums",
             )
         sums[match[2]] = match[1]

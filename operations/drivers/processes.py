@@ -70,8 +70,16 @@ def boot_id() -> str:
 
 def identity() -> str:
     """Who this process is, for leases: host/boot/pid/start time of the process."""
-    started = int(psutil.Process().create_time())
-    return f"{os.uname().nodename}/{boot_id()}/{os.getpid()}/{started}"
+    return f"{os.uname().nodename}/{boot_id()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def _started(pid: int) -> int:
+    """When the process was started, in clock ticks since boot (field 22 of /proc/PID/stat).
+
+    Unlike a time of day it does not change when the clock is set.
+    """
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[19])
 
 
 def is_gone(holder: str) -> bool:
@@ -88,9 +96,7 @@ def is_gone(holder: str) -> bool:
     if boot != boot_id():
         return True
     try:
-        process = psutil.Process(int(pid))
-        return int(process.create_time()) != int(started) or (
-            process.status() == psutil.STATUS_ZOMBIE
-        )
-    except (psutil.NoSuchProcess, ValueError):
+        zombie = psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+        return zombie or _started(int(pid)) != int(started)
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, ValueError):
         return True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from django.conf import settings
 from pydantic import BaseModel
 
 from beidou.base.errors import InvalidInput
@@ -83,7 +84,10 @@ Confirm = Callable[[StepRun, Any], None]
 
 @dataclass(frozen=True)
 class StepKind:
-    """``idempotent``: after a lost worker it may simply be done again; otherwise a person is asked.
+    """One step.
+
+    ``timeout_seconds`` plus ``seconds_per_round`` for every ``forks`` machines is its time limit.
+    ``idempotent``: after a lost worker it may simply be done again; otherwise a person is asked.
 
     ``touches``: the step changes machines, so one that failed in it is not as it was delivered.
     """
@@ -93,11 +97,16 @@ class StepKind:
     act: Act
     confirm: Confirm
     timeout_seconds: int
+    seconds_per_round: int = 0
     idempotent: bool = True
     touches: bool = False
-    cleanup: Callable[[StepRun], None] | None = (
-        None  # after a cancel or loss: end what runs on hosts
-    )
+    cleanup: Callable[[StepRun], None] | None = None  # ends what a canceled step left running
+
+    def time_limit(self, machines: int, forks: int) -> int:
+        """Seconds for this many machines, at most what the queue lets a task run."""
+        rounds = -(-machines // max(forks, 1))
+        wanted = self.timeout_seconds + self.seconds_per_round * rounds
+        return min(wanted, int(settings.STEP_TIMEOUT_MAX))
 
 
 @dataclass(frozen=True)

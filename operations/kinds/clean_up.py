@@ -51,6 +51,7 @@ def clean_up(run: StepRun) -> PlaybookResults:
         hashes = list(client.cluster_info().ca_cert_hashes)
         networks = client.kubeadm_config().pod_subnet
         for target in list(run.targets):
+            run.stop_if_asked()
             try:
                 _delete_own_node(run, client, target)
             except ExternalError as error:
@@ -128,7 +129,8 @@ CLEAN_UP = register(
                 title=_("Reset the machines"),
                 act=clean_up,
                 confirm=confirm_clean_up,
-                timeout_seconds=900,
+                timeout_seconds=600,
+                seconds_per_round=300,
                 touches=True,
                 cleanup=playbook.stop_units,
             ),

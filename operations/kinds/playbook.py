@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from beidou.base.errors import BeidouError
 from machines.drivers import ssh
 from operations.drivers import ansible
 from operations.kinds import hosts
@@ -80,10 +81,13 @@ def run_playbook(
     """Run ``playbook`` on the step's machines; raises ``Stopped`` when it was ended half way."""
     cluster_settings = hosts.settings_of(run.cluster.pk)
     listener = _Listener(run)
-    entries = [
-        hosts.ansible_host(member, cluster_settings, (per_machine or {}).get(member.pk, {}))
-        for member in run.targets
-    ]
+    entries = []
+    for member in list(run.targets):
+        try:
+            own = (per_machine or {}).get(member.pk, {})
+            entries.append(hosts.ansible_host(member, cluster_settings, own))
+        except BeidouError as error:
+            run.fail(member, error.message)  # this one only
     if not entries:
         return listener.results
     outcome = ansible.run_playbook(
@@ -109,10 +113,20 @@ def stop_units(run: StepRun) -> None:
     cluster_settings = hosts.settings_of(run.cluster.pk)
     targets = {}
     for member in run.targets:
-        if member.machine is not None and member.machine.host_key:
+        if member.machine is None or not member.machine.host_key:
+            continue
+        try:
             targets[hosts.ssh_target(member.machine, cluster_settings)] = member
+        except BeidouError as error:
+            text = f"Nothing could be ended there: {error.message}"
+            run.say(text, target=member, level="warning")
+    # As the module unit_stop does it: the mark tells a waiting unit_command that it was stopped.
     prefix = run.unit_prefix
-    script = f"systemctl stop '{prefix}-*'; systemctl reset-failed '{prefix}-*'; true"
+    script = (
+        f'for d in /run/beidou/{prefix}-*/; do [ -d "$d" ] && touch "$d/stopped"; done; '
+        f"rm -f /run/beidou/{prefix}-*.yaml; systemctl stop '{prefix}-*'; "
+        f"systemctl reset-failed '{prefix}-*'; true"
+    )
     for target, result in ssh.run_many(list(targets), script, timeout=15, connect_timeout=5):
         if isinstance(result, Exception):
             run.say(

@@ -94,6 +94,11 @@ def _pod(
     }
 
 
+def pod_names(prefix: str) -> dict[str, str]:
+    """The pods of one node's test."""
+    return {key: f"{prefix}-{key}"[:63] for key in ("new", "peer", "ask-new", "ask-peer")}
+
+
 def check_node(
     client: KubernetesClient,
     *,
@@ -108,7 +113,7 @@ def check_node(
 
     All pods are deleted on the way out, also when something failed.
     """
-    names = {key: f"{prefix}-{key}"[:63] for key in ("new", "peer", "ask-new", "ask-peer")}
+    names = pod_names(prefix)
     evidence: dict[str, Any] = {"node": node, "peer_node": peer_node}
     try:
         for name in names.values():

@@ -11,6 +11,7 @@ Everything a step needs from the cluster is read once through its API; the cost 
 machines.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,19 +27,24 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
 from clusters.models import Cluster, Node
+from clusters.services import capabilities
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.drivers import artifacts
 from operations.kinds import hosts, lifecycle, playbook, versions
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.kinds.playbook import PlaybookResults
-from operations.kinds.probe import IMAGE, Probe, check_node
+from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
 from operations.models import ClusterSettings, Operation, OperationMachine
 
+# Syntax: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+_LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}")
+_LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
 JOINING_TAINT = "beidou.io/joining"
 NODE_WAIT_SECONDS = 120
 PROBES_AT_ONCE = 8
-TOKEN_TTL = timedelta(minutes=30)
+TOKEN_MARGIN = timedelta(minutes=10)
 
 
 class ScaleUpParams(BaseModel):
@@ -64,11 +70,22 @@ class ScaleUpParams(BaseModel):
             raise ValueError(error.message) from error
         return value if value.startswith("v") else f"v{value}"
 
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(text):
+                raise ValueError(f"{key}={text} is no label of Kubernetes")
+        return value
+
     @field_validator("taints")
     @classmethod
     def _are_taints(cls, value: list[str]) -> list[str]:
         for text in value:
-            if text.rpartition(":")[2] not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            place, _colon, effect = text.rpartition(":")
+            key, _equals, content = place.partition("=")
+            known = effect in ("NoSchedule", "PreferNoSchedule", "NoExecute")
+            if not known or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(content):
                 raise ValueError(f"{text!r} is no taint; write key=value:NoSchedule")
         return value
 
@@ -113,7 +130,7 @@ def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
     for row in cluster.capabilities:
         if row.get("key") == "scale_up" and not row.get("ok"):
             reasons.append(
-                gettext("our credential does not suffice: %(why)s") % {"why": row.get("why", "")}
+                gettext("our credential does not suffice: %(why)s") % {"why": capabilities.why(row)}
             )
     wanted = params.kubernetes_version
     if wanted and (reason := versions.why_not_join(wanted, cluster.version)):
@@ -232,7 +249,8 @@ def scale_up(run: StepRun) -> PlaybookResults:
         info = client.cluster_info()
         kubeadm = client.kubeadm_config()
         token = client.create_bootstrap_token(
-            ttl=TOKEN_TTL, description=f"Beidou operation {run.operation.name}"
+            ttl=timedelta(seconds=run.timeout_seconds) + TOKEN_MARGIN,
+            description=f"Beidou operation {run.operation.name}",
         )
         try:
             variables = {
@@ -249,13 +267,23 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 run, "scale_up", variables=variables, per_machine=_per_machine(run)
             )
             # Cordon as long as our own taint still keeps pods away.
-            for target in run.targets:
+            for target in list(run.targets):
+                run.stop_if_asked()
                 if target.pk not in results.failed:
                     _cordon_new_node(run, client, target)
         finally:
-            client.delete_bootstrap_token(token.token_id)
-            run.say("The bootstrap token was revoked.")
+            _revoke(run, client, token.token_id)
     return results
+
+
+def _revoke(run: StepRun, client: KubernetesClient, token_id: str) -> None:
+    """A join that went well is not lost because its token could not be revoked; it expires
+    anyway."""
+    try:
+        client.delete_bootstrap_token(token_id)
+        run.say("The bootstrap token was revoked.")
+    except ExternalError as error:
+        run.say(f"The bootstrap token could not be revoked: {error.message}", level="warning")
 
 
 def _to_joining(run: StepRun) -> None:
@@ -282,6 +310,7 @@ def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMa
             remove_taints=[JOINING_TAINT],
         )
     except ExternalError as error:
+        run.stop_if_asked()
         run.fail(target, error.message)
 
 
@@ -315,6 +344,7 @@ def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
     _fail_unreached(run, results)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
+            run.stop_if_asked()
             try:
                 node = client.get_node(_member_node(target))
             except ExternalError as error:
@@ -370,6 +400,7 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
             try:
                 evidence = proof.result()
             except ExternalError as error:
+                run.stop_if_asked()
                 run.fail(target, error.message, checks=checks)
                 continue
             run.succeed(
@@ -393,7 +424,7 @@ def _prove(
         )
     proof = check_node(
         client,
-        prefix=f"beidou-probe-{run.operation.pk}-{target.pk}",
+        prefix=_probe_prefix(run, target),
         node=name,
         peer_node=_peer(client, name),
         probe=probe,
@@ -429,6 +460,18 @@ def _peer(client: KubernetesClient, name: str) -> str:
     return others[0].name
 
 
+def _probe_prefix(run: StepRun, target: OperationMachine) -> str:
+    return f"beidou-probe-{run.operation.pk}-{target.pk}"
+
+
+def remove_probes(run: StepRun) -> None:
+    """Delete the test pods that a canceled or lost postCheck may have left."""
+    with client_for(run.cluster, timeout=10) as client:
+        for target in run.targets:
+            for name in pod_names(_probe_prefix(run, target)).values():
+                client.delete_pod(run.params.probe_namespace, name, grace_seconds=0)
+
+
 def _probe(run: StepRun, client: KubernetesClient) -> Probe:
     overrides = _settings(run).overrides
     domain = client.kubelet_config().cluster_domain or "cluster.local"
@@ -447,6 +490,7 @@ def uncordon(run: StepRun) -> None:
     _to_joining(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
+            run.stop_if_asked()
             try:
                 client.set_unschedulable(_member_node(target), False)
             except ExternalError as error:
@@ -456,6 +500,7 @@ def uncordon(run: StepRun) -> None:
 def confirm_uncordon(run: StepRun, _result: None) -> None:
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
+            run.stop_if_asked()
             try:
                 node = client.get_node(_member_node(target))
             except ExternalError as error:
@@ -524,13 +569,15 @@ SCALE_UP = register(
                 act=pre_check,
                 confirm=confirm_pre_check,
                 timeout_seconds=300,
+                seconds_per_round=60,
             ),
             StepKind(
                 name="scaleUp",
                 title=_("Install and join"),
                 act=scale_up,
                 confirm=confirm_scale_up,
-                timeout_seconds=3600,
+                timeout_seconds=1800,
+                seconds_per_round=900,
                 touches=True,
                 cleanup=playbook.stop_units,
             ),
@@ -539,7 +586,9 @@ SCALE_UP = register(
                 title=_("Prove the nodes"),
                 act=post_check,
                 confirm=confirm_post_check,
-                timeout_seconds=1200,
+                timeout_seconds=900,
+                seconds_per_round=300,
+                cleanup=remove_probes,
             ),
             StepKind(
                 name="uncordon",
@@ -547,6 +596,7 @@ SCALE_UP = register(
                 act=uncordon,
                 confirm=confirm_uncordon,
                 timeout_seconds=300,
+                seconds_per_round=60,
             ),
         ),
     )

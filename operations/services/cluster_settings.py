@@ -13,10 +13,33 @@ from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from clusters.models import Cluster
 from machines.models import SshCredential
-from operations.drivers import artifacts
+from operations.drivers import ansible, artifacts
 from operations.models import ClusterSettings
 
 LIMIT_MAX = 50
+SITE_VARIABLES = frozenset(
+    {
+        "cgroup_driver",
+        "kubeadm_ignore_preflight_errors",
+        "node_ip",
+        "node_processes",
+        "pod_networks",
+        "post_check_wait_seconds",
+        "probe_image",
+        "sandbox_image",
+    }
+)
+"""Variables of steps and playbooks, beside the defaults of the roles, that a site may set."""
+
+ENGINE_VARIABLES = frozenset(
+    {
+        "artifacts_list",
+        "reset_node_ca_cert_hashes",
+        "reset_node_control_plane",
+        "reset_node_node_name",
+    }
+)
+"""Defaults of roles that decide what is touched: the engine's alone."""
 FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
 _POLICY = Path(__file__).resolve().parent.parent / "ansible" / "policies" / "default.yml"
 
@@ -92,10 +115,27 @@ def _source_problem(value: Any) -> str:
 def _overrides_problem(value: Any) -> str:
     if not isinstance(value, dict):
         return "Must be a mapping of variable names to values."
-    for name in value:
-        if not str(name).isidentifier():
-            return f"{name!r} is no name of a variable: letters, digits and _."
+    unknown = sorted(str(name) for name in value if name not in overridable())
+    if unknown:
+        return (
+            f"{unknown[0]!r} is no variable that a site may set; those are "
+            f"{', '.join(sorted(overridable()))}."
+        )
     return ""
+
+
+@cache
+def overridable() -> frozenset[str]:
+    """Variables that a site may set: the defaults of our roles, and a few of the steps.
+
+    Anything else is refused: variables given to ansible outrank all others, and
+    ``ansible_connection`` or ``ansible_ssh_common_args`` among them would run commands on the
+    portal's machine.
+    """
+    names = set(SITE_VARIABLES)
+    for path in sorted(ansible.ROOT.glob("roles/*/defaults/main.yml")):
+        names |= set(yaml.safe_load(path.read_text()) or {})
+    return frozenset(names - ENGINE_VARIABLES)
 
 
 def _policy_problem(value: Any) -> str:

@@ -13,6 +13,7 @@ from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from beidou.base.state import change_status
 from beidou.base.tasks import enqueue_on_commit
+from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import finish
@@ -22,7 +23,11 @@ _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
 def _locked(operation: Operation, user: User) -> Operation:
     permissions.require(user, operation, kinds.get(operation.kind).permission)
-    return Operation.objects.select_for_update().select_related("cluster").get(pk=operation.pk)
+    return (
+        Operation.objects.select_for_update(of=("self",))
+        .select_related("cluster")
+        .get(pk=operation.pk)
+    )
 
 
 def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
@@ -83,7 +88,7 @@ def retry(
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
-        _reopen(operation, members, reason)
+        _reopen(operation, members, reason, acting_user)
         audit.record("retry", operation, reason=reason, after={"machines": _addresses(members)})
     return operation
 
@@ -115,7 +120,7 @@ def skip(
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
                 change_status(row, to=result, reason=f"Skipped: {reason}")
-        _reopen(operation, members, reason)
+        _reopen(operation, members, reason, acting_user)
         audit.record(
             f"skip {step}", operation, reason=reason, after={"machines": _addresses(members)}
         )
@@ -154,9 +159,30 @@ def _unfinished(operation: Operation, machines: list[int] | None) -> list[Operat
     return members
 
 
-def _reopen(operation: Operation, members: list[OperationMachine], reason: str) -> None:
+def _refuse_moved_on(
+    operation: Operation, kind: kinds.Kind, members: list[OperationMachine], user: User
+) -> None:
+    """A machine that has gone on with its life since is not pulled back by an old operation."""
+    allowed = kind.startable_states | {Machine.State.FAULTY}
+    for member in members:
+        machine = member.machine
+        if machine is None:
+            continue
+        permissions.require(user, machine, kind.permission)
+        if machine.state not in allowed or machine.cluster_id not in (None, operation.cluster_id):
+            raise Conflict(
+                _("%(machine)s is %(state)s by now; this operation is over for it.")
+                % {"machine": machine, "state": machine.get_state_display()},
+                code="moved_on",
+            )
+
+
+def _reopen(
+    operation: Operation, members: list[OperationMachine], reason: str, acting_user: User
+) -> None:
     """Back to WAITING with these machines held again; steps with open work wait again too."""
     kind = kinds.get(operation.kind)
+    _refuse_moved_on(operation, kind, members, acting_user)
     try:
         with transaction.atomic():
             OperationMachine.objects.filter(pk__in=[member.pk for member in members]).update(

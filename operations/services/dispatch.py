@@ -37,7 +37,8 @@ def dispatch() -> int:
         if kinds.get(kind).mutating:
             taken = used.setdefault(cluster, set())
             limit = limits.get(cluster, settings.OPERATIONS_PER_CLUSTER)
-            slot = next((number for number in range(limit) if number not in taken), None)
+            free = (number for number in range(limit) if number not in taken)
+            slot = next(free, None) if len(taken) < limit else None
             if slot is None:
                 if not waits:
                     left.add(cluster)

@@ -43,11 +43,11 @@ def run_step(step_id: int) -> None:
         run = EngineRun(attempt=attempt, kind=kind, step_kind=kind.step(attempt.step.name))
         with run:
             outcome, message = _execute(run)
+            if outcome not in (Attempt.Outcome.DONE, Attempt.Outcome.LOST):
+                clean_up(run)  # while the lease is still renewed
         if outcome == Attempt.Outcome.LOST:
             logger.warning("lease_lost", attempt=attempt.number)
             return
-        if outcome != Attempt.Outcome.DONE and run.step_kind.cleanup is not None:
-            run.step_kind.cleanup(run)
         finish.end_attempt(attempt, outcome=outcome, message=message)
         output.pack(attempt)
 
@@ -138,6 +138,20 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
         logger.exception("step_errored")
         sentence = f"The portal made a mistake in this step ({type(error).__name__}); see its log."
         return _spoken(run, Attempt.Outcome.ERRORED, sentence)
+
+
+def clean_up(run: EngineRun) -> None:
+    """End what the step left running on hosts; that it could not must not keep the step from
+    ending."""
+    if run.step_kind.cleanup is None:
+        return
+    try:
+        run.step_kind.cleanup(run)
+        run.output.flush()
+    except kinds.Stopped:
+        return  # the lease is lost: whoever has it cleans up
+    except Exception:
+        logger.exception("cleanup_failed")
 
 
 def _stopped(run: EngineRun) -> tuple[Attempt.Outcome, str]:

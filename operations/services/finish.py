@@ -33,7 +33,7 @@ def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> 
     """Settle what the attempt left open, end the step, and go on or end the operation."""
     with transaction.atomic():
         step = (
-            Step.objects.select_for_update()
+            Step.objects.select_for_update(of=("self",))  # not the cluster: the collector writes it
             .select_related("operation__cluster")
             .get(pk=attempt.step_id)
         )

@@ -21,6 +21,7 @@ from operations.models import Attempt, OutputChunk
 
 FLUSH_LINES = 500
 PACKED_LINES = 5000
+CHUNKS_PER_PACK = 40  # bounds the memory that packing takes
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # ANSI sequences: noise on a page
 LINE_LIMIT = 4000  # characters; longer lines are cut and say so
 
@@ -97,9 +98,12 @@ def unpack(chunk: OutputChunk) -> list[tuple[int, int, int, str, str]]:
 
 def pack(attempt: Attempt) -> None:
     """Put the ended attempt's chunks together and compress them; readers notice nothing."""
-    chunks = list(OutputChunk.objects.filter(attempt=attempt, packed=None).order_by("first"))
-    if not chunks:
-        return
+    open_chunks = OutputChunk.objects.filter(attempt=attempt, packed=None).order_by("first")
+    while chunks := list(open_chunks[:CHUNKS_PER_PACK]):
+        _pack(attempt, chunks)
+
+
+def _pack(attempt: Attempt, chunks: list[OutputChunk]) -> None:
     rows = [row for chunk in chunks for row in unpack(chunk)]
     with transaction.atomic():
         OutputChunk.objects.filter(pk__in=[chunk.pk for chunk in chunks]).delete()

@@ -11,13 +11,21 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django_q.brokers import get_broker
 
 from beidou.base.state import change_status
 from beidou.base.tasks import enqueue_on_commit
 from operations.drivers import processes
 from operations.kinds import base as kinds
-from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-from operations.services import finish
+from operations.models import (
+    Attempt,
+    MachineStep,
+    Operation,
+    OperationMachine,
+    OutputChunk,
+    Step,
+)
+from operations.services import engine, finish, output
 from operations.services.dispatch import dispatch
 from operations.services.run import EngineRun, run_mark
 
@@ -27,10 +35,16 @@ MAX_LOSSES = 3
 
 
 def maintain() -> None:
-    """Reap lost steps, wake what was forgotten by the queue, start what may start."""
-    reap()
-    wake()
-    dispatch()
+    """Reap lost steps, wake what was forgotten by the queue, start what may start.
+
+    A process boundary: what is wrong with one part or one operation must not keep the others
+    waiting.
+    """
+    for part in (reap, wake, dispatch, pack_ended):
+        try:
+            part()
+        except Exception:
+            logger.exception("maintenance_failed", part=part.__name__)
 
 
 def reap() -> int:
@@ -42,7 +56,10 @@ def reap() -> int:
     for step in running.filter(lapsed | here):
         lapsed_now = step.lease_until is None or step.lease_until < timezone.now()
         if lapsed_now or processes.is_gone(step.holder):
-            count += _take_over(step)
+            try:
+                count += _take_over(step)
+            except Exception:
+                logger.exception("step_not_taken_over", step=step.pk)
     return count
 
 
@@ -57,12 +74,12 @@ def _take_over(step: Step) -> bool:
     kind = kinds.get(step.operation.kind)
     step_kind = kind.step(step.name)
     canceling = step.operation.status == Operation.Status.CANCELING
-    if canceling and step_kind.cleanup is not None:
+    if canceling:
         # Only what a canceled step left on hosts is ended; a repeated one rejoins it.
         run = EngineRun(attempt=attempt, kind=kind, step_kind=step_kind)
-        run.load(list(step.cells.filter(status=MachineStep.Status.RUNNING).select_related(
-            "machine__machine__credential")))  # fmt: skip
-        step_kind.cleanup(run)
+        cells = step.cells.filter(status=MachineStep.Status.RUNNING)
+        run.load(list(cells.select_related("machine__machine__credential")))
+        engine.clean_up(run)
     logger.warning("worker_lost", step=step.pk, attempt=step.attempt, holder=step.holder)
     if canceling:
         finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message="Canceled.")
@@ -116,9 +133,14 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
 
 
 def wake() -> int:
-    """Operations that run although nothing of them is running: the queue lost a task, or a
-    transaction's
-    last word was never said.  Enqueuing twice is harmless."""
+    """Go on with operations that run although nothing of them is running or queued.
+
+    The queue lost a task, or a transaction's last word was never said.  While tasks are queued
+    nothing is known to be lost, and queuing everything again each minute would only make the queue
+    longer.
+    """
+    if get_broker().queue_size():
+        return 0
     idle = Operation.objects.filter(
         status__in=[Operation.Status.RUNNING, Operation.Status.CANCELING]
     ).exclude(steps__status=Step.Status.RUNNING)
@@ -131,3 +153,14 @@ def wake() -> int:
                 finish.go_on(locked)
                 count += 1
     return count
+
+
+def pack_ended() -> int:
+    """Compress the output of attempts whose worker was lost before it could."""
+    left = Attempt.objects.exclude(outcome=Attempt.Outcome.RUNNING).filter(
+        pk__in=OutputChunk.objects.filter(packed=None).values("attempt")
+    )
+    attempts = list(left[:20])
+    for attempt in attempts:
+        output.pack(attempt)
+    return len(attempts)

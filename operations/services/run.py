@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import close_old_connections, connection, transaction
+from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from operations.kinds.base import Checks, Kind, StepKind, Stopped
@@ -45,13 +45,14 @@ class EngineRun:
         self.step_name = step_kind.name
         self.unit_prefix = unit_prefix(self.step)
         self.mark = run_mark(self.step, attempt.number)
-        self.timeout_seconds = step_kind.timeout_seconds
+        self.timeout_seconds = step_kind.time_limit(attempt.machines, self.operation.forks)
         self.stop_reason = ""
         self.output = OutputWriter(attempt, fence=self._fence)
         self._cells: dict[int, MachineStep] = {}
         self._settled: set[int] = set()
         self._stop_watch = threading.Event()
-        self._deadline = time.monotonic() + step_kind.timeout_seconds
+        self._deadline = time.monotonic() + self.timeout_seconds
+        self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._watch, name=self.mark, daemon=True)
 
     # --- the lease ---------------------------------------------------------------------------
@@ -64,32 +65,32 @@ class EngineRun:
         self._thread.join(timeout=10)
 
     def _watch(self) -> None:
-        renewed = 0.0
+        asked = 0.0
         try:
             while not self._stop_watch.wait(WATCH_SECONDS):
-                close_old_connections()
-                if time.monotonic() - renewed >= RENEW_SECONDS:
-                    renewed = time.monotonic()
-                    self._renew()
-                self._look()
-                if not self.stop_reason:
-                    self.output.flush()
-        except Stopped:
-            pass  # the reason is noted; the step's own thread ends the step
-        except Exception:
-            # A database that is away for a moment must not end the watch silently: without
-            # renewals the lease lapses, so the step has to stop.
-            logger.exception("lease_watch_failed", step=self.step.pk)
-            self.stop_reason = self.stop_reason or LOST
-            raise
+                try:
+                    close_old_connections()
+                    if time.monotonic() - asked >= RENEW_SECONDS:
+                        asked = time.monotonic()
+                        self._renew(asked)
+                    self._look()
+                    if not self.stop_reason:
+                        self.output.flush()
+                except Stopped:
+                    return  # the reason is noted; the step's own thread ends the step
+                except DatabaseError:
+                    # Away for a moment: tried again until the lease is over, see should_stop.
+                    logger.exception("lease_watch_failed", step=self.step.pk)
         finally:
             connection.close()
 
-    def _renew(self) -> None:
+    def _renew(self, now: float) -> None:
         held = Step.objects.filter(
             pk=self.step.pk, attempt=self.attempt.number, status=Step.Status.RUNNING
         ).update(lease_until=lease_end())
-        if not held:
+        if held:
+            self._renewed = now
+        else:
             self.stop_reason = LOST
 
     def _look(self) -> None:
@@ -178,10 +179,13 @@ class EngineRun:
         self._settled.add(target.pk)
 
     def should_stop(self) -> bool:
+        if not self.stop_reason and time.monotonic() - self._renewed > LEASE_SECONDS - 5:
+            # The lease may be taken over any moment, whether or not the database can tell us so.
+            self.stop_reason = LOST
         return bool(self.stop_reason)
 
     def stop_if_asked(self) -> None:
-        if self.stop_reason:
+        if self.should_stop():
             raise Stopped(self.stop_reason)
 
 

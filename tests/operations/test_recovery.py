@@ -156,7 +156,7 @@ def test_looking_after_500_operations_costs_few_queries(
         Operation(name=f"old-{i}", kind="Toy", cluster=cluster_a, status="succeeded")
         for i in range(500)
     )
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):  # reap, queue size, wake, dispatch (3), output to pack
         recovery.maintain()
 
 
@@ -176,3 +176,43 @@ def test_a_process_with_the_same_pid_but_another_start_is_gone():
 
 def test_of_other_hosts_nothing_is_known():
     assert not processes.is_gone("elsewhere/abc/1/1")
+
+
+def test_a_cleanup_that_fails_keeps_no_operation_from_ending(
+    toy, begin, work, lose, control, operator, caplog
+):
+    operation = begin()
+    work(limit=2)
+    lose(operation.steps.get(name="second"))
+    toy.cleaned = None  # appending to it fails
+    control(controls.cancel, operation, acting_user=operator)
+    control(recovery.maintain)
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.CANCELED
+    assert "cleanup_failed" in caplog.text
+
+
+def test_one_step_that_cannot_be_taken_over_keeps_no_other_waiting(
+    toy, begin, work, lose, control, machines, caplog
+):
+    broken = begin(machines=machines[:1])
+    work(limit=1)
+    lose(broken.steps.get(name="first"))
+    Operation.objects.filter(pk=broken.pk).update(kind="Gone")
+    good = begin(machines=machines[1:2])
+    OrmQ.objects.all().delete()
+    Operation.objects.filter(pk=broken.pk).update(kind="Gone")
+    control(recovery.reap)
+    control(recovery.dispatch)
+    work()
+    good.refresh_from_db()
+    assert good.status == Operation.Status.SUCCEEDED
+    assert "step_not_taken_over" in caplog.text
+
+
+def test_nothing_is_queued_again_while_the_queue_is_busy(toy, begin, work, control):
+    begin()
+    work(limit=1)
+    queued = OrmQ.objects.count()
+    control(recovery.wake)
+    assert OrmQ.objects.count() == queued

@@ -166,3 +166,15 @@ def test_a_full_cluster_does_not_starve_another(
     control(dispatch.dispatch)
     other.refresh_from_db()
     assert other.status == Operation.Status.RUNNING
+
+
+def test_a_lowered_limit_holds_for_what_starts_next(toy, begin, machines, cluster_a, control):
+    row = ClusterSettings.objects.create(cluster=cluster_a, limit=2)
+    first, _second, third = [begin(machines=[machine]) for machine in machines]
+    control(dispatch.dispatch)
+    row.limit = 1
+    row.save()
+    Operation.objects.filter(pk=first.pk).update(status=Operation.Status.SUCCEEDED, slot=None)
+    control(dispatch.dispatch)
+    third.refresh_from_db()
+    assert third.status == Operation.Status.WAITING

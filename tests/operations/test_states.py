@@ -4,6 +4,7 @@ import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.state import change_status
+from machines.models import Machine
 from operations.models import Operation, Step
 from operations.services import control as controls
 
@@ -108,3 +109,25 @@ def test_a_retry_is_refused_while_another_operation_holds_the_machine(
     begin(machines=machines[:1])
     with pytest.raises(Conflict, match="begun on one of these machines"):
         controls.retry(first, acting_user=operator)
+
+
+def test_an_old_operation_cannot_pull_back_a_machine_that_has_moved_on(
+    toy, begin, work, machines, operator
+):
+    toy.failing = {("second", machines[0].address)}
+    operation = begin(machines=machines[:1])
+    work()
+    Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.IN_SERVICE)
+    with pytest.raises(Conflict, match="over for it"):
+        controls.retry(operation, acting_user=operator)
+
+
+def test_a_machine_that_one_may_no_longer_operate_is_not_retried(
+    toy, begin, work, machines, operator, cluster_b
+):
+    toy.failing = {("second", machines[0].address)}
+    operation = begin(machines=machines[:1])
+    work()
+    Machine.objects.filter(pk=machines[0].pk).update(cluster=cluster_b)
+    with pytest.raises(Forbidden):
+        controls.retry(operation, acting_user=operator)

@@ -1,0 +1,108 @@
+"""What reaches a playbook is data, and what ansible says becomes events."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from beidou.base.errors import InvalidInput, PermanentError
+from operations.drivers import ansible, artifacts, processes
+from operations.kinds.scale_up import ScaleUpParams
+from operations.services.cluster_settings import overridable
+
+TRAP = "{{ lookup('pipe', 'echo broken into') }}"
+PLAY = """
+- name: Show
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Show
+      ansible.builtin.debug:
+        msg: "{{ label }} {{ nested.deep[0] }} {{ node_name }}"
+"""
+
+
+def test_no_value_is_ever_taken_for_a_template(tmp_path: Path) -> None:
+    values = {"label": TRAP, "nested": {"deep": [TRAP]}}
+    host = {"ansible_connection": "local", "node_name": TRAP}
+    (tmp_path / "variables.yml").write_text(ansible.as_plain_yaml(values))
+    inventory = ansible.as_plain_yaml({"all": {"hosts": {"h": host}}})
+    (tmp_path / "hosts.yml").write_text(inventory)
+    (tmp_path / "play.yml").write_text(PLAY)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            *("-i", "hosts.yml", "-e", "@variables.yml", "play.yml"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("lookup('pipe'") == 3
+    assert "broken into\n" not in done.stdout
+
+
+@pytest.mark.parametrize("labels", [{"a": TRAP}, {TRAP: "a"}, {"a b": "c"}, {"a": "b c"}])
+def test_a_label_that_kubernetes_would_refuse_is_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="no label"):
+        ScaleUpParams(labels=labels)
+
+
+@pytest.mark.parametrize("taint", ["a=b", f"{TRAP}:NoSchedule", "a=b c:NoSchedule", ":NoSchedule"])
+def test_a_taint_that_kubernetes_would_refuse_is_refused(taint: str) -> None:
+    with pytest.raises(ValueError, match="no taint"):
+        ScaleUpParams(taints=[taint])
+
+
+def test_a_taint_may_have_no_value() -> None:
+    assert ScaleUpParams(taints=["dedicated:NoExecute"]).taints == ["dedicated:NoExecute"]
+
+
+@pytest.mark.parametrize(
+    "name", ["ansible_connection", "ansible_ssh_common_args", "bootstrap_token", "artifacts_list"]
+)
+def test_a_site_may_not_set_what_decides_where_and_how_to_run(name: str) -> None:
+    assert name not in overridable()
+
+
+@pytest.mark.parametrize("name", ["containerd_cni_bin_dir", "probe_image", "sandbox_image"])
+def test_a_site_may_set_the_variables_of_our_roles(name: str) -> None:
+    assert name in overridable()
+
+
+@pytest.mark.parametrize(
+    "source", ["ftp://x/y", "http://u:p@x/y", "http://x/y?z=", "relative/folder", "http://x/#a"]
+)
+def test_an_address_that_is_no_artifact_source_is_refused_without_repeating_it(source: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        artifacts.check_source(source)
+    assert source not in caught.value.message
+
+
+def test_a_bad_line_of_checksums_is_named_by_number_only() -> None:
+    with pytest.raises(PermanentError, match="Line 2") as caught:
+        artifacts.parse_sums(f"{'0' * 64}  kubelet\nsecret answer\n")
+    assert "secret" not in caught.value.message
+
+
+def test_artifacts_of_a_folder_are_found_with_their_checksums(tmp_path: Path) -> None:
+    folder = tmp_path / "kubernetes/v1.36.3/amd64"
+    folder.mkdir(parents=True)
+    names = (*artifacts.REQUIRED, "images.tar", "unknown.bin")
+    (folder / "SHA256SUMS").write_text("".join(f"{'a' * 64}  {name}\n" for name in names))
+    found = artifacts.for_worker(str(tmp_path), version="v1.36.3")
+    assert [one.name for one in found] == [*artifacts.REQUIRED, "images.tar"]
+    assert found[0].src == str(folder / "kubelet")
+
+
+def test_an_artifact_source_without_the_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="no readable"):
+        artifacts.for_worker(str(tmp_path), version="v1.36.3")
+
+
+def test_processes_are_found_by_their_mark_and_ended() -> None:
+    process = subprocess.Popen(["sleep", "60"], env={processes.MARK: "test-mark"})
+    assert processes.end_marked("test-mark") == 1
+    assert process.poll() is not None
