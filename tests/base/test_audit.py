@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from beidou.base import audit, context
 from beidou.base.models import AuditEntry
+from machines import timeline
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -283,3 +284,49 @@ def test_the_api_shows_a_stranger_nothing(stranger, api):
 
 def test_the_api_does_not_write_entries(admin, api):
     assert api(admin).post("/api/v1/audit/", {}).status_code == 405
+
+
+# --- the history of one object ------------------------------------------------------------
+
+
+def told(client, row) -> str:
+    return client.get(f"/clusters/node/{row.pk}/history/", follow=True).content.decode()
+
+
+def test_the_history_of_an_object_is_for_whoever_may_read_the_audit_trail(
+    admin, viewer, cluster_a, browser
+):
+    node = factories.make_node(cluster_a)
+    audit.record("cordon", node, reason="fan broken")
+    assert "fan broken" in told(browser(admin), node)
+    assert "fan broken" not in told(browser(viewer), node)
+
+
+def test_whoever_may_not_read_the_trail_is_led_back_with_a_sentence(viewer, cluster_a, browser):
+    node = factories.make_node(cluster_a)
+    audit.record("cordon", node)
+    assert "holds nothing about this object that you may see" in told(browser(viewer), node)
+
+
+def test_an_owner_reads_what_was_done_to_a_machine_and_a_viewer_does_not(viewer, cluster_a):
+    team = factories.make_team()
+    factories.grant(team, cluster_a, "owner")
+    machine = factories.make_machine(cluster=cluster_a)
+    audit.record("accept host key", machine, reason="new board")
+    owner = factories.make_user(teams=(team,))
+    assert [e.reason for e in timeline.entries(machine, owner, only=["audit"])] == ["new board"]
+    assert timeline.entries(machine, viewer, only=["audit"]) == []
+
+
+def test_the_history_of_a_cluster_and_of_a_machine_stands_on_their_pages(
+    viewer, cluster_a, browser
+):
+    machine = factories.make_machine(cluster=cluster_a)
+    client = browser(viewer)
+    for address, place in (
+        (f"/clusters/cluster/{cluster_a.pk}/", "?tab=history"),
+        (f"/machines/machine/{machine.pk}/", "#machine-timeline"),
+    ):
+        answer = client.get(f"{address}history/")
+        assert answer.status_code == 302
+        assert answer["Location"] == f"{address}change/{place}"

@@ -8,11 +8,14 @@ write.
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.core.paginator import Paginator
 from django.db import models, transaction
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
 from beidou.base import audit, permissions
@@ -32,9 +35,12 @@ class ObjectPermissionAdmin(_Base):
 
     ``change_action``: the right that editing a row needs.  Adding and deleting need Django's model
     permission, since no row exists yet, respectively ``change`` on the row as well.
+    ``history_place``: where on its own page an object shows its history, as the end of an address
+    (``?tab=history``); empty where the audit trail alone knows it.
     """
 
     change_action: ClassVar[str] = CHANGE
+    history_place: ClassVar[str] = ""
     compressed_fields = True
     warn_unsaved_form = True
     list_filter_submit = True
@@ -114,12 +120,24 @@ class ObjectPermissionAdmin(_Base):
             super().delete_queryset(request, queryset)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        """What the audit trail says of the object, where the model keeps no field history."""
-        if hasattr(self.model, "history"):
-            return super().history_view(request, object_id, extra_context)
-        label = self.model._meta.label_lower
-        entries = AuditEntry.objects.filter(object_type=label, object_id=object_id)
+        """What the audit trail says of the object to this user; never an empty page."""
+        address = reverse(
+            f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[object_id]
+        )
+        if self.history_place:
+            return HttpResponseRedirect(address + self.history_place)
+        entries = permissions.visible_to(
+            request.user,
+            AuditEntry.objects.filter(
+                object_type=self.opts.label_lower, object_id=unquote(object_id)
+            ),
+        )
         page = Paginator(entries.order_by("-id"), 100).get_page(request.GET.get("p"))
+        if not page.paginator.count:
+            messages.info(
+                request, _("The audit trail holds nothing about this object that you may see.")
+            )
+            return HttpResponseRedirect(address)
         context = {
             "action_list": page,
             "pagination_required": page.paginator.num_pages > 1,
