@@ -55,7 +55,7 @@ def _page(model_admin: Any, request: HttpRequest, context: dict[str, Any]) -> Te
 
 def _plan(request: HttpRequest, form: ImportForm) -> dict[str, Any]:
     upload, reason = form.cleaned_data["file"], form.cleaned_data["change_reason"]
-    content = upload.read(reading.FILE_BYTES_MAX + 1)
+    content = reading.content_of(upload)
     found = _dry_run(request, upload.name, content, reason)
     if not found["mistakes"]:
         token = f"{secrets.token_hex(16)}.{reading.kind_of(upload.name)}"

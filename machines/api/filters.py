@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 from rest_framework.filters import SearchFilter
@@ -22,7 +23,19 @@ class AnyName(SearchFilter):
         return queryset.search(text) if text else queryset  # type: ignore[attr-defined]
 
 
+class AddressFilter(filters.Filter):
+    """Refuses what is no address: PostgreSQL would fail to compare it."""
+
+    field_class = forms.GenericIPAddressField
+
+
+class AddressesFilter(filters.BaseInFilter, AddressFilter):
+    """Several addresses with commas between them."""
+
+
 class MachineFilter(filters.FilterSet):
+    address = AddressFilter(unpack_ipv4=True)
+    address__in = AddressesFilter(field_name="address", lookup_expr="in")
     free = filters.BooleanFilter(method="only_free", label="Discovered or available.")
     drifting = filters.BooleanFilter(method="only_drifting", label="With any drift.")
     host_key_changed = filters.BooleanFilter(
@@ -32,7 +45,6 @@ class MachineFilter(filters.FilterSet):
     class Meta:
         model = Machine
         fields = {
-            "address": ["exact", "in"],
             "hostname": ["exact", "in"],
             "serial": ["exact", "in"],
             "state": ["exact", "in"],

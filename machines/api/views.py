@@ -247,7 +247,7 @@ class MachineViewSet(BaseViewSet):
         given = serializers.ImportSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         values = given.validated_data
-        dataset = reading.read(values["file"].name, values["file"].read())
+        dataset = reading.read(values["file"].name, reading.content_of(values["file"]))
         resource = MachineResource(
             user=request.user,
             change_reason=values["change_reason"],

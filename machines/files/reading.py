@@ -1,10 +1,12 @@
 """An uploaded file as a table, or a sentence why it is none; and a table as a file."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any, Final, NoReturn
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import tablib
+from django.core.files.base import File
 from django.utils.translation import gettext as _
 from import_export.formats import base_formats
 from openpyxl.utils.exceptions import InvalidFileException
@@ -16,6 +18,7 @@ from machines.files.resource import MachineResource
 from machines.models import Machine
 
 FILE_BYTES_MAX: Final = 20 * 1024 * 1024
+UNPACKED_BYTES_MAX: Final = 100 * 1024 * 1024  # 20,000 full rows take about 30
 FORMATS: Final = {"csv": base_formats.CSV, "xlsx": base_formats.XLSX}
 
 
@@ -28,13 +31,19 @@ def kind_of(name: str) -> str:
     return kind
 
 
+def content_of(upload: "File[bytes]") -> bytes:
+    """The uploaded bytes, one more than ``read`` takes at most: a huge file is never in memory."""
+    content: bytes = upload.read(FILE_BYTES_MAX + 1)
+    return content
+
+
 def read(name: str, content: bytes) -> tablib.Dataset:
     """The rows of the file, the first being the heading; raises ``InvalidInput``."""
     kind = kind_of(name)
     if len(content) > FILE_BYTES_MAX:
         _refuse(_("The file has more than 20 MiB."))
     try:
-        dataset = _csv(content) if kind == "csv" else FORMATS[kind]().create_dataset(content)
+        dataset = _csv(content) if kind == "csv" else _xlsx(content)
     except UnicodeDecodeError:
         _refuse(_("The file is not in UTF-8; save it as “CSV UTF-8”."))
     except (TablibException, BadZipFile, InvalidFileException, KeyError, ValueError, OSError):
@@ -54,6 +63,18 @@ def _csv(content: bytes) -> tablib.Dataset:
     heading = text.partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
     return tablib.Dataset().load(text, format="csv", delimiter=delimiter)
+
+
+def _xlsx(content: bytes) -> tablib.Dataset:
+    """Refused by the sizes in the archive's directory, beyond which nothing is unpacked."""
+    with ZipFile(BytesIO(content)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > UNPACKED_BYTES_MAX:
+        _refuse(
+            _("The file is larger than %(max)d MiB when unpacked.")
+            % {"max": UNPACKED_BYTES_MAX // 1024**2}
+        )
+    return FORMATS["xlsx"]().create_dataset(content)
 
 
 def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:

@@ -52,6 +52,15 @@ STATES: Final = {
 }
 
 
+def _stays(field: Field, instance: Machine, row: dict[str, Any]) -> bool:
+    """Whether the row names the team or credential that the machine has at present: that was
+    somebody's decision, even where the importing person could not make it."""
+    if not isinstance(field.widget, NamedWidget):
+        return False
+    name, present = text_of(row, field.column_name), field.get_value(instance)
+    return bool(name) and present is not None and present.name == name
+
+
 class MachineResource(resources.ModelResource):  # type: ignore[misc]
     """``user`` acts; ``change_reason`` and ``file_name`` go into history and audit."""
 
@@ -188,7 +197,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
     ) -> None:
         if field.column_name == "state":
             self._plan_state(instance, row)
-        else:
+        elif not _stays(field, instance, row):
             super().import_field(field, instance, row, *args, **kwargs)
 
     def _plan_state(self, instance: Machine, row: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, context, permissions
-from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.errors import BeidouError, Conflict, ExternalError
 from beidou.base.tasks import enqueue_on_commit
 from machines.drivers import facts as facts_driver
 from machines.drivers import ssh
@@ -108,7 +108,7 @@ def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) ->
     machines = list(Machine.objects.filter(pk__in=list(machine_ids)).select_related("credential"))
     outcomes: dict[int, str] = {}
     for machine, error in _pin_unknown(machines):
-        outcomes[machine.pk] = store_failure(machine, error)
+        outcomes[machine.pk] = _kept(machine, error)
     targets: dict[ssh.Target, Machine] = {}
     for machine in machines:
         if machine.pk in outcomes:
@@ -116,20 +116,34 @@ def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) ->
         try:
             targets[credentials.target_for(machine)] = machine
         except BeidouError as error:
-            outcomes[machine.pk] = store_failure(machine, error)
+            outcomes[machine.pk] = _kept(machine, error)
     for target, answer in facts_driver.gather(targets, concurrency=concurrency):
         machine = targets[target]
-        if isinstance(answer, facts_driver.Facts):
-            store(machine, answer)
-            outcomes[machine.pk] = ""
-        else:
-            outcomes[machine.pk] = store_failure(machine, answer)
+        outcomes[machine.pk] = _kept(machine, answer)
     logger.info(
         "facts_gathered",
         machines=len(outcomes),
         failed=sum(1 for each in outcomes.values() if each),
     )
     return outcomes
+
+
+def _kept(machine: Machine, answer: facts_driver.Facts | BeidouError) -> str:
+    """Store one answer and say what was wrong; a machine deleted meanwhile stops no other's."""
+    try:
+        if isinstance(answer, facts_driver.Facts):
+            store(machine, answer)
+            return ""
+        return store_failure(machine, answer)
+    except Machine.DoesNotExist:
+        logger.info("visited_machine_is_gone", machine=str(machine.address))
+        return _gone(machine).message
+
+
+def _gone(machine: Machine) -> Conflict:
+    return Conflict(
+        _("%(machine)s was deleted while it was visited.") % {"machine": machine}, code="gone"
+    )
 
 
 def _pin_unknown(machines: Sequence[Machine]) -> Iterator[tuple[Machine, BeidouError]]:
@@ -145,10 +159,13 @@ def _pin_unknown(machines: Sequence[Machine]) -> Iterator[tuple[Machine, BeidouE
         scans = [(each, pool.submit(_scan, str(each.address), _port(each))) for each in unknown]
         for machine, scan in scans:
             answer = scan.result()
-            if isinstance(answer, ssh.HostKey):
-                host_keys.pin(machine=machine, key=answer)
-            else:
+            if not isinstance(answer, ssh.HostKey):
                 yield machine, answer
+                continue
+            try:
+                host_keys.pin(machine=machine, key=answer)
+            except Machine.DoesNotExist:
+                yield machine, _gone(machine)
 
 
 def _port(machine: Machine) -> int:
@@ -166,6 +183,7 @@ def store(machine: Machine, found: facts_driver.Facts) -> None:
     """Keep a successful visit: facts, addresses, drift; a newcomer that is no node becomes free."""
     system = found.system
     with transaction.atomic():
+        _lock(machine)
         MachineFacts.objects.update_or_create(
             machine=machine,
             defaults={
@@ -180,13 +198,22 @@ def store(machine: Machine, found: facts_driver.Facts) -> None:
         )
         _store_addresses(machine, found)
         drift.refresh([machine])
-        machine.refresh_from_db(fields=["state", "node", "cluster"])
         if machine.state == Machine.State.DISCOVERED and not registration.is_node(machine):
             lifecycle.transition(
                 machine=machine,
                 to=Machine.State.AVAILABLE,
                 reason=_("first visit over SSH succeeded"),
             )
+
+
+def _lock(machine: Machine) -> None:
+    """Keep the row from being deleted or moved until the transaction ends, and read where it is.
+
+    Raises ``Machine.DoesNotExist``.  A foreign key alone is checked too late: at the commit.
+    """
+    machine.refresh_from_db(
+        fields=["state", "node", "cluster"], from_queryset=Machine.objects.select_for_update()
+    )
 
 
 def _store_addresses(machine: Machine, found: facts_driver.Facts) -> None:
@@ -212,9 +239,11 @@ def store_failure(machine: Machine, error: BeidouError) -> str:
     """Keep why a visit failed beside the facts of the last good one; returns the sentence."""
     if isinstance(error, ssh.HostKeyChanged):
         host_keys.offer(machine=machine, key=error.presented)
-    MachineFacts.objects.update_or_create(
-        machine=machine, defaults={"error": error.message[:500], "failed_at": timezone.now()}
-    )
+    with transaction.atomic():
+        _lock(machine)
+        MachineFacts.objects.update_or_create(
+            machine=machine, defaults={"error": error.message[:500], "failed_at": timezone.now()}
+        )
     logger.info(
         "facts_failed",
         machine=str(machine.address),

@@ -5,6 +5,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from beidou.base.models import AuditEntry
 from machines.drivers import ssh
+from machines.files import reading
 from machines.models import Machine, SshCredential
 from machines.services import facts, lifecycle
 from tests import factories
@@ -334,3 +335,31 @@ def test_a_team_sees_its_credentials_alone(operator, operators, api):
     factories.make_credential()
     rows = api(operator).get(CREDENTIALS).data["results"]
     assert [row["id"] for row in rows] == [mine.pk]
+
+
+# --- addresses in filters and huge files ----------------------------------------------------
+@pytest.mark.parametrize("query", [{"address": "foo"}, {"address__in": "10.7.0.1,foo"}])
+def test_filtering_by_what_is_no_address_is_400(admin, api, query):
+    answer = api(admin).get(URL, query)
+    assert answer.status_code == 400
+    assert "address" in str(answer.data["fields"])
+
+
+@pytest.mark.parametrize("query", [{"address": "10.7.0.1"}, {"address__in": "10.7.0.1,fd00::9"}])
+def test_machines_are_filtered_by_address(admin, api, query):
+    factories.make_machine("10.7.0.1")
+    factories.make_machine("10.7.0.11")
+    answer = api(admin).get(URL, query)
+    assert [row["address"] for row in answer.data["results"]] == ["10.7.0.1"]
+
+
+def test_of_a_huge_upload_no_more_is_read_than_refusing_it_needs(admin, api, monkeypatch):
+    monkeypatch.setattr(reading, "FILE_BYTES_MAX", 100)
+    taken = []
+    read = reading.read
+    monkeypatch.setattr(
+        reading, "read", lambda n, content: taken.append(content) or read(n, content)
+    )
+    file = SimpleUploadedFile("fleet.csv", b"address\n" + b"x" * 1000)
+    answer = api(admin).post(f"{URL}import/", {"file": file}, format="multipart")
+    assert (answer.status_code, len(taken[0])) == (400, 101)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from django_q.models import OrmQ
 
-from beidou.base.errors import Conflict, Forbidden
+from beidou.base.errors import Conflict, Forbidden, TemporaryError
 from beidou.base.models import AuditEntry
 from machines.drivers.facts import Cpu, Disk, Facts, Memory, Nic, OperatingSystem, System
 from machines.models import Drift, Machine, MachineAddress, MachineFacts
@@ -319,3 +319,46 @@ def test_an_operator_may_say_wrong_but_not_accept(operator, cluster_a):
 def test_stored_facts_survive_the_way_through_json():
     stored = msgspec.to_builtins(make_facts())
     assert msgspec.convert(stored, Facts) == make_facts()
+
+
+# --- deleted while visited ------------------------------------------------------------------
+@pytest.mark.parametrize("answer", ["facts", "failure"])
+@pytest.mark.django_db(transaction=True)
+def test_a_machine_deleted_meanwhile_stops_no_other(monkeypatch, answer):
+    credential = factories.make_credential()
+    gone, stays = (
+        factories.make_machine(credential=credential, host_key=f"ssh-ed25519 {n}") for n in "ab"
+    )
+
+    def visit(targets, *, concurrency):
+        Machine.objects.filter(pk=gone.pk).delete()
+        for target, machine in targets.items():
+            failed = answer == "failure" and machine.pk == gone.pk
+            yield target, TemporaryError("silent") if failed else make_facts()
+
+    monkeypatch.setattr(facts.facts_driver, "gather", visit)
+    outcomes = facts.gather([gone.pk, stays.pk])
+    assert "was deleted" in outcomes[gone.pk]
+    assert outcomes[stays.pk] == ""
+    assert list(MachineFacts.objects.values_list("machine", flat=True)) == [stays.pk]
+
+
+def test_a_machine_deleted_before_its_key_is_pinned_stops_no_other(
+    monkeypatch, ssh_machine, ssh_server
+):
+    gone = factories.make_machine(credential=ssh_machine.credential)
+    scan = facts._scan
+
+    def scanned(address, port):
+        return scan(ssh_server.address, port)
+
+    def pin(*, machine, key):
+        Machine.objects.filter(pk=gone.pk).delete()
+        real_pin(machine=machine, key=key)
+
+    real_pin = facts.host_keys.pin
+    monkeypatch.setattr(facts, "_scan", scanned)
+    monkeypatch.setattr(facts.host_keys, "pin", pin)
+    outcomes = facts.gather([gone.pk, ssh_machine.pk])
+    assert "was deleted" in outcomes[gone.pk]
+    assert outcomes[ssh_machine.pk] == ""

@@ -1,5 +1,8 @@
 """Import and export: every difference and mistake first, then all or nothing."""
 
+from io import BytesIO
+from zipfile import ZIP_DEFLATED, ZipFile
+
 import pytest
 import tablib
 
@@ -314,3 +317,38 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(admin, django_assert_
     with django_assert_max_num_queries(35):
         run(admin, text.replace("r1", "r2"))
     assert Machine.objects.filter(rack="r2").count() == 199
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(admin, monkeypatch):
+    content = reading.write([factories.make_machine()], kind="xlsx", user=admin)
+    monkeypatch.setattr(reading, "UNPACKED_BYTES_MAX", 1024**2)
+    assert reading.read("fleet.xlsx", content)
+    with ZipFile(packed := BytesIO(content), "a", ZIP_DEFLATED) as archive:
+        archive.writestr("xl/bomb.xml", b" " * 1024**2)
+    with pytest.raises(InvalidInput, match="larger than 1 MiB when unpacked"):
+        reading.read("fleet.xlsx", packed.getvalue())
+
+
+def test_an_own_export_with_foreign_team_and_credential_is_imported_again(cluster_a):
+    owners = factories.make_team()
+    factories.grant(owners, cluster_a, "owner")
+    user, foreign = factories.make_user(teams=(owners,)), factories.make_team("foreign")
+    key = factories.make_credential()
+    machine = factories.make_machine(cluster=cluster_a, owner_team=foreign, credential=key)
+    rows = Machine.objects.all()
+    text = reading.write(rows, kind="csv", user=user).decode("utf-8-sig")
+    assert counts(run(user, text)[0])["skip"] == 1
+    result, wrong = run(user, text.replace(machine.hostname, "renamed"))
+    assert (counts(result)["update"], wrong) == (1, [])
+    machine.refresh_from_db()
+    assert (machine.hostname, machine.owner_team, machine.credential) == ("renamed", foreign, key)
+
+
+def test_a_foreign_team_of_another_machine_is_still_refused(cluster_a):
+    owners = factories.make_team()
+    factories.grant(owners, cluster_a, "owner")
+    factories.make_team("foreign")
+    factories.make_machine("10.8.3.11", cluster=cluster_a)
+    text = "address,owner_team\n10.8.3.11,foreign\n"
+    found = mistakes(factories.make_user(teams=(owners,)), text)
+    assert "There is no team “foreign”" in found[0][2]
