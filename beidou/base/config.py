@@ -7,12 +7,13 @@ folder, readable by its owner alone.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.fernet import Fernet
@@ -99,9 +100,39 @@ def _fernet_keys(value: str) -> list[str]:
     return keys
 
 
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+", re.IGNORECASE)
+
+
+def _origins(value: str) -> list[str]:
+    origins = _names(value)
+    for position, origin in enumerate(origins, start=1):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"has an entry at position {position} that is no origin; write http:// or "
+                "https:// and a host, without a path, for example https://portal.example.com"
+            )
+    return origins
+
+
+def _split(value: str) -> SplitResult:
+    """The parts of a URL.  Python's own errors quote it, and with it the password inside."""
+    try:
+        url = urlsplit(value)
+        _ = url.port  # checked when it is read
+    except ValueError:
+        raise ValueError(
+            "is no valid URL; write special characters of a password percent-encoded, "
+            "for example %40 for @"
+        ) from None
+    return url
+
+
 def parse_database_url(value: str) -> dict[str, Any]:
-    """``sqlite:////folder/file`` or ``postgresql://user:pw@host:port/name`` for Django."""
-    url = urlsplit(value)
+    """``sqlite:////folder/file`` or ``postgresql://user:pw@host:port/name`` for Django.
+
+    Sentences about a wrong one never quote it: it may hold a password.
+    """
+    url = _split(value)
     if url.scheme == "sqlite":
         path = unquote(url.path)
         if url.netloc or len(path) < 2:
@@ -132,10 +163,7 @@ def parse_database_url(value: str) -> dict[str, Any]:
             "CONN_HEALTH_CHECKS": True,
             "OPTIONS": query,
         }
-    raise ValueError(
-        f"starts with {url.scheme + ':' if url.scheme else value!r}; "
-        "use sqlite:///… or postgresql://…"
-    )
+    raise ValueError("begins with neither sqlite:/// nor postgresql://")
 
 
 def _database_url(value: str) -> str:
@@ -144,9 +172,9 @@ def _database_url(value: str) -> str:
 
 
 def _broker_url(value: str) -> str:
-    if value == "database" or urlsplit(value).scheme in ("redis", "rediss", "unix"):
+    if value == "database" or _split(value).scheme in ("redis", "rediss", "unix"):
         return value
-    raise ValueError(f"is {value!r}; use `database` or redis://host:6379/0")
+    raise ValueError("is neither `database` nor an address such as redis://host:6379/0")
 
 
 @dataclass(frozen=True)
@@ -203,7 +231,7 @@ VARIABLES = (
     ),
     Variable(
         "TRUSTED_ORIGINS",
-        _names,
+        _origins,
         "",
         "Origins (https://portal.example.com) from which forms may be sent, when a proxy ends TLS.",
     ),

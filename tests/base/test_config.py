@@ -28,10 +28,12 @@ def load(tmp_path, **values: str) -> config.Config:
         ("SECRET_KEY", "short", "BEIDOU_SECRET_KEY has 5 characters; at least 50"),
         ("ENCRYPTION_KEYS", "abc", "BEIDOU_ENCRYPTION_KEYS has a key at position 1"),
         ("ENCRYPTION_KEYS", ",", "BEIDOU_ENCRYPTION_KEYS is empty."),
-        ("DATABASE_URL", "mysql://h/d", "BEIDOU_DATABASE_URL starts with 'mysql:'"),
+        ("DATABASE_URL", "mysql://h/d", "BEIDOU_DATABASE_URL begins with neither sqlite:///"),
         ("DATABASE_URL", "postgresql://h", "BEIDOU_DATABASE_URL names no database"),
         ("DATABASE_URL", "sqlite://file", "BEIDOU_DATABASE_URL must look like sqlite:////"),
-        ("BROKER_URL", "amqp://h", "BEIDOU_BROKER_URL is 'amqp://h'; use `database` or redis"),
+        ("BROKER_URL", "amqp://h", "BEIDOU_BROKER_URL is neither `database` nor an address"),
+        ("TRUSTED_ORIGINS", "https://a.example,b.example", "an entry at position 2 that is no"),
+        ("TRUSTED_ORIGINS", "https://a.example/portal", "without a path"),
         ("METRICS_TOKEN", " ", "BEIDOU_METRICS_TOKEN is empty."),
         ("PROT", "1", "BEIDOU_PROT is no setting of Beidou"),
     ],
@@ -52,6 +54,32 @@ def test_a_mistake_in_a_secret_does_not_show_it(tmp_path):
     with pytest.raises(ImproperlyConfigured) as raised:
         load(tmp_path, SECRET_KEY="hunter2", ENCRYPTION_KEYS="hunter3")
     assert "hunter" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2:x@host/name",
+        "postgresql//user:hunter2@host/name",
+        "amqp://:hunter2@host",
+        "redis://user:hunter2/x@host/0",
+        "postgresql://user:hunter2#x@host/name",
+        "postgresql://user:hunter2@[host/name",
+        "postgresql://user:hunter2@host\u2100/name",
+    ],
+)
+def test_a_mistake_in_a_url_does_not_show_its_password(name, value, tmp_path):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        load(tmp_path, **{name: value})
+    assert f"BEIDOU_{name}" in str(raised.value)
+    assert "hunter" not in str(raised.value)
+
+
+def test_origins_are_taken_with_their_scheme(tmp_path):
+    given = "https://a.example, http://*.b.example:8443"
+    found = load(tmp_path, TRUSTED_ORIGINS=given).trusted_origins
+    assert found == ["https://a.example", "http://*.b.example:8443"]
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):
