@@ -8,6 +8,7 @@ class MachinesConfig(AppConfig):
 
     def ready(self) -> None:
         from beidou.base import tasks
+        from machines.services import facts
 
         tasks.register(
             tasks.Periodic(
@@ -19,7 +20,7 @@ class MachinesConfig(AppConfig):
             tasks.Periodic(
                 "machines: stale facts",
                 "machines.tasks.gather_stale_facts",
-                30,
+                facts.STALE_EVERY_MINUTES,
                 "visits machines whose facts are older than a day",
             ),
         )

@@ -21,6 +21,7 @@ from simple_history.utils import bulk_create_with_history
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
+from clusters.models import Cluster
 from machines.files.cells import (
     AddressWidget,
     CountWidget,
@@ -347,14 +348,29 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             )
 
     def _record(self, result: Result) -> None:
-        """One entry for the file; who changed which field of which machine is in the history."""
-        audit.record(
-            "import",
-            name=self.file_name or "machines",
-            after={
-                "new": result.totals[RowResult.IMPORT_TYPE_NEW],
-                "changed": result.totals[RowResult.IMPORT_TYPE_UPDATE],
-                "unchanged": result.totals[RowResult.IMPORT_TYPE_SKIP],
-            },
-            reason=self.reason,
-        )
+        """Entries per cluster, whose owners read them, and for machines without one: addresses,
+        and the fields that changed.  The values before and after are in the history."""
+        done = [
+            *((machine, "added") for machine in self.create_instances),
+            *zip(self.update_instances, _changed_fields(result), strict=True),
+        ]
+        clusters = Cluster.objects.in_bulk({m.cluster_id for m, _what in done if m.cluster_id})
+        for cluster_id in sorted({m.cluster_id for m, _what in done}, key=lambda key: key or 0):
+            own = [pair for pair in done if pair[0].cluster_id == cluster_id]
+            for chunk in chunks(own):
+                audit.record(
+                    "import",
+                    clusters.get(cluster_id),
+                    name=self.file_name or "machines",
+                    after={str(machine.address): what for machine, what in chunk},
+                    reason=self.reason,
+                )
+
+
+def _changed_fields(result: Result) -> list[list[str]]:
+    """What each changed row changes, in the order of the file."""
+    return [
+        [name for name, _before, _after in row.diff]
+        for row in result.rows
+        if row.import_type == RowResult.IMPORT_TYPE_UPDATE
+    ]

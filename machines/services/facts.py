@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 import structlog
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django_q.models import OrmQ
 
 from beidou.base import audit, context, permissions
 from beidou.base.errors import BeidouError, Conflict, ExternalError
@@ -23,7 +24,10 @@ from machines.services import credentials, drift, host_keys, lifecycle, registra
 
 logger = structlog.get_logger(__name__)
 
+GATHER: Final = "machines.tasks.gather_facts"  # the task of the queue
 MACHINES_PER_TASK: Final = 200
+STALE_EVERY_MINUTES: Final = 30  # how often the clock looks for old facts
+QUEUE_LOOKED_AT: Final = 500  # the newest tasks of the queue
 SCANS_AT_ONCE: Final = 30
 FRESH_FOR: Final = timedelta(hours=24)
 TRY_AGAIN_AFTER: Final = timedelta(hours=1)
@@ -58,7 +62,7 @@ def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Reque
                 name="" if len(chunk) == 1 else f"{len(chunk)} machines",
                 after={"machines": [str(machine.address) for machine in chunk]},
             )
-            enqueue_on_commit("machines.tasks.gather_facts", *[each.pk for each in chunk])
+            enqueue_on_commit(GATHER, *[each.pk for each in chunk])
     return Request(accepted=accepted, refused=refused)
 
 
@@ -75,8 +79,16 @@ def visit_new(*, machines: Sequence[Machine], acting_user: Any) -> None:
         request_gathering(machines=ready, acting_user=acting_user)
 
 
-def request_stale(limit: int = 1000) -> int:
-    """Have the machines visited whose facts are old; the clock calls this."""
+def request_stale(limit: int | None = None) -> int:
+    """Have the machines visited whose facts are old; the clock calls this.
+
+    Those never visited come first.  Nothing is asked for while visits still wait in the
+    queue: a slow worker would get the same machines again.
+    """
+    if _visits_wait():
+        return 0
+    if limit is None:
+        limit = asked_at_once(Machine.objects.count())
     now = timezone.now()
     due = (
         Machine.objects.filter(credential__isnull=False, offered_host_key="")
@@ -87,16 +99,27 @@ def request_stale(limit: int = 1000) -> int:
             | Q(facts__gathered_at__lt=now - FRESH_FOR)
         )
         .exclude(facts__failed_at__gt=now - TRY_AGAIN_AFTER)
-        .order_by("facts__gathered_at")
+        .order_by(F("facts__gathered_at").asc(nulls_first=True), "pk")
         .values_list("pk", flat=True)[:limit]
     )
     keys = list(due)
     with transaction.atomic():
         for start in range(0, len(keys), MACHINES_PER_TASK):
-            enqueue_on_commit(
-                "machines.tasks.gather_facts", *keys[start : start + MACHINES_PER_TASK]
-            )
+            enqueue_on_commit(GATHER, *keys[start : start + MACHINES_PER_TASK])
     return len(keys)
+
+
+def asked_at_once(fleet: int) -> int:
+    """So many machines per call that the fleet is visited twice while facts stay fresh."""
+    calls = FRESH_FOR // timedelta(minutes=STALE_EVERY_MINUTES)
+    return max(1000, 2 * fleet // calls)
+
+
+def _visits_wait() -> bool:
+    """Whether visits are queued that no worker has finished.  A queue in Redis cannot be looked
+    into; what is due twice there is visited twice, which costs time and nothing else."""
+    waiting = OrmQ.objects.order_by("-pk")[:QUEUE_LOOKED_AT]
+    return any(each.func() == GATHER for each in waiting)
 
 
 def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) -> dict[int, str]:

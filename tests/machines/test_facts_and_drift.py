@@ -1,7 +1,10 @@
 """Visits store facts apart from what is intended; differences are drift until somebody judges."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
+from django.utils import timezone
 from django_q.models import OrmQ
 
 from beidou.base.errors import Conflict, Forbidden, TemporaryError
@@ -362,3 +365,32 @@ def test_a_machine_deleted_before_its_key_is_pinned_stops_no_other(
     outcomes = facts.gather([gone.pk, ssh_machine.pk])
     assert "was deleted" in outcomes[gone.pk]
     assert outcomes[ssh_machine.pk] == ""
+
+
+# --- what the clock asks for ----------------------------------------------------------------
+def due(**values):
+    machine = factories.make_machine(credential=factories.make_credential())
+    if values:
+        MachineFacts.objects.create(machine=machine, **values)
+    return machine
+
+
+def test_machines_never_visited_come_first(django_capture_on_commit_callbacks):
+    stale = due(gathered_at=timezone.now() - timedelta(days=3))
+    new = due()
+    with django_capture_on_commit_callbacks(execute=True):
+        facts.request_stale()
+    assert OrmQ.objects.get().task["args"] == (new.pk, stale.pk)
+
+
+def test_nothing_is_asked_twice_while_visits_wait(django_capture_on_commit_callbacks):
+    due()
+    with django_capture_on_commit_callbacks(execute=True):
+        assert facts.request_stale() == 1
+    assert facts.request_stale() == 0
+
+
+@pytest.mark.parametrize(("fleet", "limit"), [(10, 1000), (50_000, 2083)])
+def test_the_whole_fleet_is_visited_within_the_day(fleet, limit):
+    assert facts.asked_at_once(fleet) == limit
+    assert facts.asked_at_once(fleet) * 48 > fleet

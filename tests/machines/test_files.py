@@ -54,7 +54,7 @@ def test_a_file_adds_machines_with_history_and_one_audit_entry(admin):
     row = machine.history.get()
     assert (row.history_user, row.history_change_reason) == (admin, "delivery 4711")
     entry = AuditEntry.objects.get(verb="import")
-    assert entry.after == {"new": 2, "changed": 0, "unchanged": 0}
+    assert entry.after == {"10.8.3.11": "added", "10.8.3.12": "added"}
 
 
 def test_a_dry_run_tells_everything_and_writes_nothing(admin):
@@ -352,3 +352,18 @@ def test_a_foreign_team_of_another_machine_is_still_refused(cluster_a):
     text = "address,owner_team\n10.8.3.11,foreign\n"
     found = mistakes(factories.make_user(teams=(owners,)), text)
     assert "There is no team “foreign”" in found[0][2]
+
+
+def test_each_cluster_has_its_own_audit_entry_with_addresses_and_fields(
+    admin, viewer, cluster_a, cluster_b
+):
+    factories.make_machine("10.8.3.11", cluster=cluster_a)
+    factories.make_machine("10.8.3.12", cluster=cluster_b, hostname="same")
+    factories.make_machine("10.8.3.13", hostname="r12-13", rack="r12")
+    text = "address,hostname,rack\n10.8.3.11,r12-11,r12\n10.8.3.12,same,r12\n10.8.3.13,r12-13,r12\n"
+    run(admin, text)
+    entries = AuditEntry.objects.filter(verb="import")
+    assert {entry.cluster_id: entry.after for entry in entries} == {
+        cluster_a.pk: {"10.8.3.11": ["hostname", "rack"]},
+        cluster_b.pk: {"10.8.3.12": ["rack"]},
+    }
