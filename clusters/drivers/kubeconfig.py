@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from beidou.base.errors import InvalidInput
 from clusters.drivers import certificates, tls
@@ -55,15 +57,21 @@ def parse(
     if cluster is None:
         raise _refuse(
             "kubeconfig_missing_cluster",
-            f"Context “{name}” refers to cluster “{cluster_name}”, "
-            "which the kubeconfig does not contain.",
+            _(
+                "Context “%(name)s” refers to cluster “%(cluster)s”, which the "
+                "kubeconfig does not contain."
+            )
+            % {"name": name, "cluster": cluster_name},
         )
     user = _entries(config, "users", "user").get(user_name)
     if user is None:
         raise _refuse(
             "kubeconfig_missing_user",
-            f"Context “{name}” refers to user “{user_name}”, "
-            "which the kubeconfig does not contain.",
+            _(
+                "Context “%(name)s” refers to user “%(user)s”, which the kubeconfig "
+                "does not contain."
+            )
+            % {"name": name, "user": user_name},
         )
     _refuse_what_acts(cluster, user)
     insecure = _insecure(cluster, allow_insecure=allow_insecure)
@@ -91,12 +99,12 @@ def from_parts(server: str, ca_pem: str, token: str, *, now: datetime | None = N
     """A connection from an address, a CA (PEM, or base64 of it) and a bearer token."""
     server = _checked_server(server.strip(), field_name="server")
     if not ca_pem.strip():
-        raise _refuse("kubeconfig_no_ca", "The CA certificate is missing.", "ca_pem")
+        raise _refuse("kubeconfig_no_ca", _("The CA certificate is missing."), "ca_pem")
     if not token.strip():
-        raise _refuse("kubeconfig_no_credential", "The token is missing.", "token")
+        raise _refuse("kubeconfig_no_credential", _("The token is missing."), "token")
     ca_text = ca_pem.strip() + "\n"
     if "-----BEGIN" not in ca_text:
-        ca_text = _decode(ca_text, "CA certificate", "ca_pem")
+        ca_text = _decode(ca_text, _("CA certificate"), "ca_pem")
     connection = Connection(
         server=server,
         ca_pem=_checked_ca(ca_text, field_name="ca_pem"),
@@ -161,26 +169,29 @@ def subject(connection: Connection) -> str:
 def _load(text: str) -> Mapping[str, Any]:
     """The text as a mapping of texts, lists and mappings."""
     if len(text.encode("utf-8", "replace")) > SIZE_LIMIT:
-        raise _refuse("kubeconfig_too_large", "The kubeconfig is larger than 1 MiB.")
+        raise _refuse("kubeconfig_too_large", _("The kubeconfig is larger than 1 MiB."))
     try:
         _refuse_bombs(text)
         config = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a base loader makes only texts
     except yaml.YAMLError as error:
         # The error's own text quotes the file and with it, perhaps, a key.
         mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise _refuse("kubeconfig_not_yaml", f"The text is not valid YAML{where}.") from None
+        where = " " + _("(line %(line)d)") % {"line": mark.line + 1} if mark else ""
+        raise _refuse(
+            "kubeconfig_not_yaml", _("The text is not valid YAML%(where)s.") % {"where": where}
+        ) from None
     if not isinstance(config, dict):
         raise _refuse(
             "kubeconfig_not_mapping",
-            "The text is not a kubeconfig: it has no keys such as clusters, users and contexts.",
+            _("The text is not a kubeconfig: it has no keys such as clusters, users and contexts."),
         )
     kind = config.get("kind")
     if kind != "Config":
-        found = f"“{kind}”" if isinstance(kind, str) and kind else "missing"
+        found = f"“{kind}”" if isinstance(kind, str) and kind else _("missing")
         raise _refuse(
             "kubeconfig_wrong_kind",
-            f"The text is not a kubeconfig: its kind is {found} instead of “Config”.",
+            _("The text is not a kubeconfig: its kind is %(found)s instead of “Config”.")
+            % {"found": found},
         )
     return config
 
@@ -192,14 +203,15 @@ def _refuse_bombs(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise _refuse(
                 "kubeconfig_yaml_alias",
-                "The kubeconfig uses YAML aliases (*name); write the values out.",
+                _("The kubeconfig uses YAML aliases (*name); write the values out."),
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_LIMIT:
             raise _refuse(
                 "kubeconfig_too_deep",
-                f"The kubeconfig is nested more than {DEPTH_LIMIT} levels deep.",
+                _("The kubeconfig is nested more than %(limit)s levels deep.")
+                % {"limit": DEPTH_LIMIT},
             )
 
 
@@ -207,7 +219,10 @@ def _entries(config: Mapping[str, Any], plural: str, singular: str) -> dict[str,
     """The named entries of one of the three lists."""
     items = _given(config, plural) or []
     if not isinstance(items, list):
-        raise _refuse("kubeconfig_malformed", f"“{plural}” in the kubeconfig is not a list.")
+        raise _refuse(
+            "kubeconfig_malformed",
+            _("“%(plural)s” in the kubeconfig is not a list.") % {"plural": plural},
+        )
     entries: dict[str, Mapping[str, Any]] = {}
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
@@ -215,7 +230,8 @@ def _entries(config: Mapping[str, Any], plural: str, singular: str) -> dict[str,
         if not isinstance(name, str) or not isinstance(body, dict):
             raise _refuse(
                 "kubeconfig_malformed",
-                f"An entry of “{plural}” in the kubeconfig lacks its name or its {singular}.",
+                _("An entry of “%(plural)s” in the kubeconfig lacks its name or its %(singular)s.")
+                % {"plural": plural, "singular": singular},
             )
         entries.setdefault(name, body)  # kubectl, too, takes the first of a name
     return entries
@@ -226,20 +242,22 @@ def _choose_context(
 ) -> str:
     known = ", ".join(contexts)
     if not contexts:
-        raise _refuse("kubeconfig_no_context", "The kubeconfig contains no context.")
+        raise _refuse("kubeconfig_no_context", _("The kubeconfig contains no context."))
     name = wanted or _text(config, "current-context")
     if name is None:
         if len(contexts) == 1:
             return next(iter(contexts))
         raise _refuse(
             "kubeconfig_no_context",
-            f"The kubeconfig has no current context; choose one of: {known}.",
+            _("The kubeconfig has no current context; choose one of: %(known)s.")
+            % {"known": known},
             "context",
         )
     if name not in contexts:
         raise _refuse(
             "kubeconfig_unknown_context",
-            f"The kubeconfig has no context “{name}”; it has: {known}.",
+            _("The kubeconfig has no context “%(name)s”; it has: %(known)s.")
+            % {"name": name, "known": known},
             "context",
         )
     return name
@@ -250,14 +268,18 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
     if _given(user, "exec") is not None:
         raise _refuse(
             "kubeconfig_exec",
-            "The kubeconfig gets its credential by running a program (exec plugin), which is not "
-            "done here; use a client certificate or the token of a service account.",
+            _(
+                "The kubeconfig gets its credential by running a program (exec plugin), which is "
+                "not done here; use a client certificate or the token of a service account."
+            ),
         )
     if _given(user, "auth-provider") is not None:
         raise _refuse(
             "kubeconfig_auth_provider",
-            "The kubeconfig gets its credential through an auth-provider plugin, which is not "
-            "done here; use a client certificate or the token of a service account.",
+            _(
+                "The kubeconfig gets its credential through an auth-provider plugin, which is not "
+                "done here; use a client certificate or the token of a service account."
+            ),
         )
     for entry, key in (
         (cluster, "certificate-authority"),
@@ -268,27 +290,38 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
         if _given(entry, key) is not None:
             raise _refuse(
                 "kubeconfig_file_reference",
-                f"The kubeconfig refers to a file ({key}) that exists only where it was written; "
-                "embed the content, for example with “kubectl config view --flatten --raw”.",
+                _(
+                    "The kubeconfig refers to a file (%(key)s) that exists only where it "
+                    "was written; embed the content, for example with “kubectl config view "
+                    "--flatten --raw”."
+                )
+                % {"key": key},
             )
     if _given(cluster, "proxy-url") is not None:
         raise _refuse(
             "kubeconfig_proxy",
-            "The kubeconfig sends the connection through a proxy (proxy-url), "
-            "which is not supported.",
+            _(
+                "The kubeconfig sends the connection through a proxy (proxy-url), "
+                "which is not supported."
+            ),
         )
     if _given(user, "username") is not None or _given(user, "password") is not None:
         raise _refuse(
             "kubeconfig_basic_auth",
-            "The kubeconfig signs in with user name and password, which Kubernetes does not "
-            "accept since 1.19; use a client certificate or a token.",
+            _(
+                "The kubeconfig signs in with user name and password, which Kubernetes does not "
+                "accept since 1.19; use a client certificate or a token."
+            ),
         )
     for key in ("as", "as-uid", "as-groups", "as-user-extra"):
         if _given(user, key) is not None:
             raise _refuse(
                 "kubeconfig_impersonation",
-                f"The kubeconfig acts as somebody else ({key}); "
-                "use a credential that has the rights itself.",
+                _(
+                    "The kubeconfig acts as somebody else (%(key)s); use a credential that "
+                    "has the rights itself."
+                )
+                % {"key": key},
             )
 
 
@@ -298,8 +331,10 @@ def _insecure(cluster: Mapping[str, Any], *, allow_insecure: bool) -> bool:
     if insecure and not allow_insecure:
         raise _refuse(
             "kubeconfig_insecure",
-            "The kubeconfig switches off the check of the server's certificate "
-            "(insecure-skip-tls-verify); embed the cluster's CA certificate instead.",
+            _(
+                "The kubeconfig switches off the check of the server's certificate "
+                "(insecure-skip-tls-verify); embed the cluster's CA certificate instead."
+            ),
         )
     return insecure
 
@@ -307,11 +342,14 @@ def _insecure(cluster: Mapping[str, Any], *, allow_insecure: bool) -> bool:
 def _checked_server(server: str, *, field_name: str) -> str:
     """The address without trailing slash, when it is an https address and nothing more."""
     if not server:
-        raise _refuse("kubeconfig_no_server", "The address of the server is missing.", field_name)
+        raise _refuse(
+            "kubeconfig_no_server", _("The address of the server is missing."), field_name
+        )
     if len(server) > SERVER_LENGTH:
         raise _refuse(
             "kubeconfig_bad_server",
-            f"The address of the server is longer than {SERVER_LENGTH} characters.",
+            _("The address of the server is longer than %(limit)s characters.")
+            % {"limit": SERVER_LENGTH},
             field_name,
         )
     try:
@@ -319,21 +357,25 @@ def _checked_server(server: str, *, field_name: str) -> str:
         port = parts.port
     except ValueError:
         raise _refuse(
-            "kubeconfig_bad_server", "The address of the server is not a valid URL.", field_name
+            "kubeconfig_bad_server", _("The address of the server is not a valid URL."), field_name
         ) from None
     if parts.scheme != "https":
         raise _refuse(
             "kubeconfig_not_https",
-            "The address of the server does not begin with https://; "
-            "Beidou sends credentials over TLS only.",
+            _(
+                "The address of the server does not begin with https://; "
+                "Beidou sends credentials over TLS only."
+            ),
             field_name,
         )
     extra = parts.username or parts.password or parts.query or parts.fragment
     if extra or port == 0 or not _HOST_NAME.fullmatch(parts.hostname or ""):
         raise _refuse(
             "kubeconfig_bad_server",
-            "The address of the server must have the form https://host:port, "
-            "optionally with a path.",
+            _(
+                "The address of the server must have the form https://host:port, "
+                "optionally with a path."
+            ),
             field_name,
         )
     return server.rstrip("/")
@@ -342,7 +384,7 @@ def _checked_server(server: str, *, field_name: str) -> str:
 def _server_name(cluster: Mapping[str, Any]) -> str | None:
     name = _text(cluster, "tls-server-name")
     if name is not None and not _HOST_NAME.fullmatch(name):
-        raise _refuse("kubeconfig_bad_server_name", "The tls-server-name is not a host name.")
+        raise _refuse("kubeconfig_bad_server_name", _("The tls-server-name is not a host name."))
     return name
 
 
@@ -351,8 +393,10 @@ def _ca(cluster: Mapping[str, Any]) -> str:
     if pem is None:
         raise _refuse(
             "kubeconfig_no_ca",
-            "The kubeconfig contains no CA certificate (certificate-authority-data), "
-            "so the server could not be told from an impostor.",
+            _(
+                "The kubeconfig contains no CA certificate (certificate-authority-data), "
+                "so the server could not be told from an impostor."
+            ),
         )
     return _checked_ca(pem, field_name="kubeconfig")
 
@@ -362,7 +406,7 @@ def _checked_ca(pem: str, *, field_name: str) -> str:
         certificates.load_certificates(pem)
     except ValueError:
         raise _refuse(
-            "kubeconfig_bad_ca", "The CA certificate is not a PEM certificate.", field_name
+            "kubeconfig_bad_ca", _("The CA certificate is not a PEM certificate."), field_name
         ) from None
     return pem
 
@@ -373,16 +417,16 @@ def _check_credential(connection: Connection, *, now: datetime, field_name: str)
     if connection.token is None and certificate is None and key is None:
         raise _refuse(
             "kubeconfig_no_credential",
-            "The kubeconfig contains neither a client certificate nor a token.",
+            _("The kubeconfig contains neither a client certificate nor a token."),
             field_name,
         )
     if (certificate is None) != (key is None):
-        there, missing = ("key", "certificate") if certificate is None else ("certificate", "key")
-        raise _refuse(
-            "kubeconfig_incomplete_credential",
-            f"The kubeconfig contains a client {there} without its {missing}.",
-            field_name,
+        sentence = (
+            _("The kubeconfig contains a client key without its certificate.")
+            if certificate is None
+            else _("The kubeconfig contains a client certificate without its key.")
         )
+        raise _refuse("kubeconfig_incomplete_credential", sentence, field_name)
     if certificate is not None and key is not None:
         _check_client_certificate(certificate, key, now=now)
     if connection.token is not None:
@@ -392,7 +436,8 @@ def _check_credential(connection: Connection, *, now: datetime, field_name: str)
     except ssl.SSLError as error:
         raise _refuse(
             "kubeconfig_unusable",
-            f"The certificates or the key cannot be used for TLS ({error.reason}).",
+            _("The certificates or the key cannot be used for TLS (%(reason)s).")
+            % {"reason": error.reason},
             field_name,
         ) from None
 
@@ -402,32 +447,37 @@ def _check_client_certificate(pem: str, key_pem: str, *, now: datetime) -> None:
         certificate = certificates.load_certificates(pem)[0]
     except ValueError:
         raise _refuse(
-            "kubeconfig_bad_certificate", "The client certificate is not a PEM certificate."
+            "kubeconfig_bad_certificate", _("The client certificate is not a PEM certificate.")
         ) from None
     if certificates.key_is_encrypted(key_pem):
         raise _refuse(
             "kubeconfig_encrypted_key",
-            "The client key is protected by a passphrase, which kubeconfigs do not provide for; "
-            "store it without one.",
+            _(
+                "The client key is protected by a passphrase, which kubeconfigs do not provide "
+                "for; store it without one."
+            ),
         )
     try:
         fits = certificates.key_fits_certificate(key_pem, certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _refuse("kubeconfig_bad_key", "The client key is not a PEM private key.") from None
+        raise _refuse("kubeconfig_bad_key", _("The client key is not a PEM private key.")) from None
     if not fits:
         raise _refuse(
-            "kubeconfig_key_mismatch", "The client key does not belong to the client certificate."
+            "kubeconfig_key_mismatch",
+            _("The client key does not belong to the client certificate."),
         )
     if certificate.not_valid_after_utc <= now:
         raise _refuse(
             "kubeconfig_certificate_expired",
-            f"The client certificate expired {_since(certificate.not_valid_after_utc, now)}.",
+            _("The client certificate expired %(since)s.")
+            % {"since": _since(certificate.not_valid_after_utc, now)},
         )
     if certificate.not_valid_before_utc > now:
         begin = certificate.not_valid_before_utc
         raise _refuse(
             "kubeconfig_certificate_not_yet_valid",
-            f"The client certificate is valid only from {begin:%Y-%m-%d %H:%M} UTC.",
+            _("The client certificate is valid only from %(begin)s UTC.")
+            % {"begin": f"{begin:%Y-%m-%d %H:%M}"},
         )
 
 
@@ -435,20 +485,30 @@ def _check_token(token: str, *, now: datetime, field_name: str) -> None:
     if not _HEADER_SAFE.fullmatch(token):
         raise _refuse(
             "kubeconfig_bad_token",
-            "The token contains blanks, line breaks or characters that no token has.",
+            _("The token contains blanks, line breaks or characters that no token has."),
             field_name,
         )
     end = certificates.token_expiry(token)
     if end is not None and end <= now:
         raise _refuse(
-            "kubeconfig_token_expired", f"The token expired {_since(end, now)}.", field_name
+            "kubeconfig_token_expired",
+            _("The token expired %(since)s.") % {"since": _since(end, now)},
+            field_name,
         )
 
 
 def _since(moment: datetime, now: datetime) -> str:
     days = (now - moment).days
-    ago = "less than a day ago" if days == 0 else f"{days} day{'s' if days > 1 else ''} ago"
-    return f"on {moment:%Y-%m-%d at %H:%M} UTC ({ago})"
+    ago = (
+        ngettext("%(days)d day ago", "%(days)d days ago", days) % {"days": days}
+        if days
+        else _("less than a day ago")
+    )
+    return _("on %(day)s at %(time)s UTC (%(ago)s)") % {
+        "day": f"{moment:%Y-%m-%d}",
+        "time": f"{moment:%H:%M}",
+        "ago": ago,
+    }
 
 
 def _given(mapping: Mapping[str, Any], key: str) -> Any:
@@ -460,7 +520,9 @@ def _given(mapping: Mapping[str, Any], key: str) -> Any:
 def _text(mapping: Mapping[str, Any], key: str) -> str | None:
     value = _given(mapping, key)
     if value is not None and not isinstance(value, str):
-        raise _refuse("kubeconfig_malformed", f"“{key}” in the kubeconfig is not a text.")
+        raise _refuse(
+            "kubeconfig_malformed", _("“%(key)s” in the kubeconfig is not a text.") % {"key": key}
+        )
     return value
 
 
@@ -475,7 +537,9 @@ def _decode(value: str, name: str, field_name: str) -> str:
         return base64.b64decode("".join(value.split()), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise _refuse(
-            "kubeconfig_bad_base64", f"The {name} is not valid base64 of a PEM text.", field_name
+            "kubeconfig_bad_base64",
+            _("The %(name)s is not valid base64 of a PEM text.") % {"name": name},
+            field_name,
         ) from None
 
 

@@ -448,3 +448,18 @@ def test_an_expired_token_is_refused_at_its_field():
         InvalidInput, match=r"expired on 2026-06-01 at 11:00 UTC \(less than a day ago\)"
     ):
         kubeconfig.from_parts("https://a", authority().ca_pem, token, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{ not: yaml",
+        "kind: Pod",
+        make_kubeconfig(user={"exec": {"command": "id"}}),
+        make_kubeconfig(cluster={"server": "http://a:6443"}),
+        make_kubeconfig(user={"client-key-data": None}),
+    ],
+)
+def test_a_refusal_is_said_in_the_reader_s_language(text: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kubeconfig, "_", lambda sentence: f"翻译：{sentence}")
+    assert refusal(text).message.startswith("翻译：")
