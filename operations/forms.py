@@ -20,6 +20,7 @@ from unfold.widgets import (
 from beidou.base import permissions
 from clusters.models import Cluster
 from machines.models import SshCredential
+from machines.services import belonging
 from operations.kinds.base import KINDS, Kind
 from operations.models import ClusterSettings
 from operations.services import cluster_settings
@@ -70,7 +71,7 @@ class ClusterSettingsForm(_ModelForm):
             taken = ClusterSettings.objects.values("cluster")
             self._narrow("cluster", owned.exclude(pk__in=taken))
         if "credential" in self.fields:
-            usable = permissions.visible_to(user, SshCredential.objects.all())
+            usable = belonging.credentials_of(user)
             self._narrow(
                 "credential",
                 usable | SshCredential.objects.filter(pk=self.instance.credential_id or 0),

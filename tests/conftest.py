@@ -13,12 +13,12 @@ from tests import factories
 pytest_plugins = ["tests.lab_fixtures"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist one process runs what needs the lab, one the browser; the rest goes anywhere."""
+    """Under xdist one process runs all that needs the lab; other files stay together."""
     for item in items:
-        for name in ("lab", "browser"):
-            if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+        group = "lab" if item.get_closest_marker("lab") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

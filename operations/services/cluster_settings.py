@@ -12,7 +12,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from clusters.models import Cluster
-from machines.models import SshCredential
+from machines.services import belonging
 from operations.drivers import ansible, artifacts
 from operations.models import ClusterSettings
 
@@ -96,8 +96,8 @@ def find_problems(
     }
     credential = values.get("credential")
     if credential is not None and credential.pk != kept.credential_id:
-        visible = permissions.visible_to(acting_user, SshCredential.objects.all())
-        if not visible.filter(pk=credential.pk).exists():
+        usable = belonging.credentials_of(acting_user)
+        if not usable.filter(pk=credential.pk).exists():
             found["credential"] = "There is no such credential, or you may not use it."
     return found
 

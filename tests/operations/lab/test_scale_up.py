@@ -118,8 +118,17 @@ def test_a_machine_that_was_canceled_half_way_is_cleaned_and_joins_later(
     assert_in_service(portal, lab_cluster, host, machine)
 
 
-@pytest.mark.parametrize("step", ["preCheck", "scaleUp", "postCheck"])
-@pytest.mark.parametrize("victim", ["worker child", "worker main", "ansible", "web"])
+@pytest.mark.parametrize(
+    ("victim", "step"),
+    [
+        ("worker child", "preCheck"),
+        ("worker child", "scaleUp"),
+        ("worker child", "postCheck"),
+        ("worker main", "scaleUp"),
+        ("ansible", "scaleUp"),
+        ("web", "scaleUp"),
+    ],
+)
 def test_a_killed_process_costs_nothing_but_time(portal, lab_cluster, deliver, victim, step):
     (host,) = deliver(1)
     (machine,) = portal.register(host)
