@@ -19,7 +19,7 @@ def summary(output: str) -> str:
 
 def main() -> int:
     with Lab.start(f"postgres-{os.getpid()}") as lab:
-        chosen = ("-m", "not lab and not browser", "-n", "2", "--dist", "loadgroup", *sys.argv[1:])
+        chosen = ("-m", "not lab and not browser", "-n", "2", "--dist", "loadfile", *sys.argv[1:])
         process = subprocess.run(
             [sys.executable, "-m", "pytest", *chosen],
             cwd=ROOT, capture_output=True, text=True, check=False,

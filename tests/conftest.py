@@ -13,14 +13,6 @@ from tests import factories
 pytest_plugins = ["tests.lab_fixtures"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist one process runs all that needs the lab; other files stay together."""
-    for item in items:
-        group = "lab" if item.get_closest_marker("lab") else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture
 def cluster_a(db: None) -> Cluster:
     return factories.make_cluster("cluster-a")
