@@ -4,12 +4,13 @@ The portal's rows live in a database file of their own, because real workers can
 transaction in which a test runs; everything is driven through a small client of the public API.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lab import Lab, site
 from lab.cluster import LabCluster
+from lab.hosts import Host
 from tests.operations.lab.portal import Portal
 
 pytestmark = pytest.mark.lab
@@ -27,3 +28,24 @@ def portal(
             artifact_source=artifact_source, policy=site.POLICY, overrides=site.OVERRIDES,
         )  # fmt: skip
         yield portal
+
+
+@pytest.fixture
+def deliver(
+    deliver: Callable[[int], list[Host]], lab_cluster: LabCluster
+) -> Iterator[Callable[[int], list[Host]]]:
+    """As everywhere, and the nodes leave the cluster with their hosts.
+
+    A host that is destroyed stays a Ready node for 40 seconds, and the next test would choose it as
+    the other end of its test pods.
+    """
+    names: list[str] = []
+
+    def start(count: int = 1) -> list[Host]:
+        hosts = deliver(count)
+        names.extend(host.name for host in hosts)
+        return hosts
+
+    yield start
+    if names:
+        lab_cluster.kubectl(["delete", "node", "--ignore-not-found", *names])
