@@ -269,6 +269,8 @@ class Lab:
         ``port`` is any free one of the gateway address except 8080, the artifact server's.
         """
         self._ensure_network()
+        if accepts(port, self.gateway):
+            raise LabError(f"Port {port} of {self.gateway} is taken by another server already.")
         self._serve(root, f"files-{port}", port)
         return f"http://{self.gateway}:{port}"
 
