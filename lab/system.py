@@ -45,8 +45,9 @@ PACKAGES = (
     "fonts-noto-cjk",
 )
 
-EXTRA_PACKAGES = {"elasticsearch": ("maven", "openjdk-17-jre-headless")}
-"""Packages only some back ends need; big ones."""
+EXTRA_PACKAGES = {"elasticsearch": {"mvn": "maven", "java": "openjdk-17-jre-headless"}}
+"""Packages only some back ends need; big ones.  A program that is there already, by whatever way it
+came, needs no package."""
 
 SERVICES = ("postgresql", "redis-server", "prometheus", "prometheus-node-exporter")
 """Services Debian starts by itself on installation; the lab wants the programs only."""
@@ -82,8 +83,13 @@ def missing_packages(*extras: str) -> list[str]:
         raise LabError("The lab runs on Debian; this machine has no dpkg.")
     listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n")
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-    wanted = [*PACKAGES, *(package for name in extras for package in EXTRA_PACKAGES[name])]
-    return [package for package in wanted if package not in installed]
+    lacking = [
+        package
+        for name in extras
+        for program, package in EXTRA_PACKAGES[name].items()
+        if not shutil.which(program)
+    ]
+    return [package for package in (*PACKAGES, *lacking) if package not in installed]
 
 
 def raise_limits() -> None:

@@ -104,6 +104,7 @@ def test_the_steps_of_adopting_hold_on_a_real_cluster(
 
 
 def test_nodes_are_what_kubectl_sees(client: KubernetesClient, lab_cluster: LabCluster):
+    lab_cluster.wait_for_nodes()  # a control plane under load loses its Ready for a moment
     seen = {
         item["metadata"]["name"]: item
         for item in kubectl_json(lab_cluster, "get", "nodes")["items"]
@@ -113,7 +114,7 @@ def test_nodes_are_what_kubectl_sees(client: KubernetesClient, lab_cluster: LabC
     for name, node in nodes.items():
         info = seen[name]["status"]["nodeInfo"]
         assert node.uid == seen[name]["metadata"]["uid"]
-        assert node.is_ready
+        assert node.is_ready, node.conditions
         assert node.labels == seen[name]["metadata"]["labels"]
         assert (node.system_uuid, node.kernel_version) == (
             info["systemUUID"],

@@ -1,6 +1,5 @@
 """The back ends: started once, on ports of their own, ended by process id."""
 
-import shutil
 import socket
 import urllib.parse
 from pathlib import Path
@@ -82,8 +81,6 @@ def test_prometheus_scrapes_what_it_is_told(real_lab: Lab):
 
 
 def test_elasticsearch_finds_what_it_was_given(real_lab: Lab):
-    if not shutil.which("mvn"):
-        pytest.skip("Maven is missing: run `python -m lab setup --with elasticsearch` first.")
     url = real_lab.elasticsearch()
     httpx.post(f"{url}/events/_doc?refresh=true", json={"reason": "Evicted"}, timeout=30)
     found = httpx.get(f"{url}/events/_search?q=reason:evicted", timeout=30).json()
