@@ -41,5 +41,5 @@ messages: dev ## collect new texts for translation and compile the translations
 bench: dev ## the measures, one line each (as root)
 	@exec $(PYTHON) -m bench
 
-screenshots: dev ## the pictures of README and docs, taken from a running portal (see docs/screenshots.py)
+screenshots: dev ## the pictures of README and docs, taken from a running portal (after make demo)
 	@exec $(PYTHON) docs/screenshots.py

@@ -1,8 +1,9 @@
-"""Take the pictures of README and docs from a running portal: ``make screenshots``.
+"""Take the pictures of README and docs from the running portal: ``make screenshots``.
 
-PORTAL_URL, PORTAL_USER and PORTAL_PASSWORD name the portal and who signs in there; the portal
-should have something to show, for example after ``make demo``.  Pages are found through its API, so
-that every picture shows real objects; a page without an object to show is left out and said.
+The portal should have something to show: run ``make demo`` first.  Without PORTAL_PASSWORD the
+portal of this checkout is meant and admin is signed in through its database; PORTAL_URL,
+PORTAL_USER and PORTAL_PASSWORD name another one.  Pages are found through the API, so that every
+picture shows real objects; a page without an object to show fails the run.
 """
 
 import os
@@ -39,12 +40,12 @@ class Look:
 
 
 DESKTOP = Look("", 1440, 900)
+# Everything as a desktop shows it, and a few pages in the other looks.
 LOOKS = (
-    DESKTOP,
-    Look("-dark", 1440, 900, scheme="dark"),
-    Look("-1280", 1280, 800),
-    Look("-phone", 390, 844),
-    Look("-zh", 1440, 900, language="zh-CN"),
+    (DESKTOP, None),
+    (Look("-dark", 1440, 900, scheme="dark"), ("home", "operation")),
+    (Look("-phone", 390, 844), ("home", "operation", "machines")),
+    (Look("-zh", 1440, 900, language="zh-CN"), ("home", "operation")),
 )
 # Lists: name of the picture, address.
 LISTS = (
@@ -56,6 +57,7 @@ LISTS = (
     ("machines", "/machines/machine/"),
     ("drift", "/machines/drift/"),
     ("operations", "/operations/operation/"),
+    ("start", "/operations/start/"),
     ("audit", "/base/auditentry/"),
     ("account", "/account/"),
 )
@@ -68,14 +70,33 @@ OBJECTS = (
 )
 
 
-def sign_in(page: Page, url: str) -> None:
-    page.goto(f"{url}/login/")
-    page.fill("[name=username]", os.environ.get("PORTAL_USER", "admin"))
-    page.fill("[name=password]", os.environ["PORTAL_PASSWORD"])
-    page.click("#login-form button[type=submit].submit-row")
+def session_of(user: str) -> str:
+    """A session key of this checkout's own portal, as a sign-in would have made it."""
+    sys.path.insert(0, str(IMAGES.parent.parent))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "beidou.settings")
+    import django  # noqa: PLC0415  only needed without a password
+
+    django.setup()
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    client = Client()
+    client.force_login(get_user_model().objects.get(username=user))
+    return client.session.session_key or ""
+
+
+def sign_in(page: Page, url: str, session: str) -> None:
+    if session:
+        page.context.add_cookies([{"name": "beidou_session", "value": session, "url": url}])
+        page.goto(url)
+    else:
+        page.goto(f"{url}/login/")
+        page.fill("[name=username]", os.environ.get("PORTAL_USER", "admin"))
+        page.fill("[name=password]", os.environ["PORTAL_PASSWORD"])
+        page.click("#login-form button[type=submit].submit-row")
     page.wait_for_load_state()
     if "/login/" in page.url:
-        sys.exit(f"{url} refuses the user and password of PORTAL_USER and PORTAL_PASSWORD.")
+        sys.exit(f"{url} refuses this sign-in.")
 
 
 def pages(page: Page, url: str) -> Iterator[tuple[str, str]]:
@@ -84,10 +105,9 @@ def pages(page: Page, url: str) -> Iterator[tuple[str, str]]:
     for name, api, address in OBJECTS:
         answer = page.request.get(f"{url}{api}?ordering=-id")
         rows = answer.json().get("results", []) if answer.ok else []
-        if rows:
-            yield name, address.format(rows[0]["id"])
-        else:
-            print(f"{name}: nothing to show at {api}")
+        if not rows:
+            sys.exit(f"{name}: nothing to show at {api}; run `make demo` first.")
+        yield name, address.format(rows[0]["id"])
 
 
 def take(page: Page, path: Path) -> None:
@@ -103,38 +123,39 @@ def take(page: Page, path: Path) -> None:
     sys.exit(f"{path.name} has more than {LARGEST // 1024} KiB even when half of it is shown.")
 
 
-def visit(browser: Browser, url: str, look: Look) -> None:
+def visit(
+    browser: Browser, url: str, look: Look, names: tuple[str, ...] | None, session: str
+) -> None:
+    """Take the named pages, all of them without names, in this look."""
     context = browser.new_context(
         viewport={"width": look.width, "height": look.height},
         color_scheme="dark" if look.scheme == "dark" else "light",
         locale=look.language,
     )
     page = context.new_page()
-    page.goto(f"{url}/login/")
-    take(page, IMAGES / f"sign-in{look.suffix}.png")
-    sign_in(page, url)
+    if names is None:
+        page.goto(f"{url}/login/")
+        take(page, IMAGES / f"sign-in{look.suffix}.png")
+    sign_in(page, url, session)
     for name, address in pages(page, url):
+        if names is not None and name not in names:
+            continue
         answer = page.goto(f"{url}{address}")
         if answer is None or not answer.ok:
-            print(f"{name}: {address} answered {answer.status if answer else 'nothing'}")
-            continue
+            sys.exit(f"{name}: {address} answered {answer.status if answer else 'nothing'}")
         take(page, IMAGES / f"{name}{look.suffix}.png")
     context.close()
 
 
 def main() -> int:
-    if "PORTAL_PASSWORD" not in os.environ:
-        print(
-            "Say PORTAL_PASSWORD, and PORTAL_URL and PORTAL_USER when they are not the usual ones."
-        )
-        return 2
     url = os.environ.get("PORTAL_URL", "http://127.0.0.1:8000").rstrip("/")
+    session = "" if "PORTAL_PASSWORD" in os.environ else session_of("admin")
     program = next((path for path in CHROMIUM if Path(path).exists()), None)
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        for look in LOOKS:
-            visit(browser, url, look)
+        for look, names in LOOKS:
+            visit(browser, url, look, names, session)
         browser.close()
     print(f"{len(list(IMAGES.glob('*.png')))} pictures in {IMAGES}")
     return 0
