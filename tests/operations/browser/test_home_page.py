@@ -61,6 +61,7 @@ def test_the_palette_opens_by_its_keys_and_leads_to_the_object(
     page = open_page(viewer, "/")
     expect(page.locator("#needs-title")).to_be_visible()
     page.keyboard.press("Control+k")
+    expect(page.locator("#search-input-command")).to_be_focused()  # 20 ms after it opens
     page.keyboard.type("cluster-a")
     expect(page.locator("#command-results-list a").first).to_contain_text("cluster-a")
     page.keyboard.press("Enter")
