@@ -1,6 +1,7 @@
 """What people do with nodes."""
 
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from beidou.base import audit
@@ -36,7 +37,9 @@ def set_cordoned(*, node: Node, cordoned: bool, reason: str) -> Node:
         raise
     with transaction.atomic():
         Node.objects.filter(pk=node.pk).update(
-            unschedulable=answer.unschedulable, resource_version=answer.resource_version
+            unschedulable=answer.unschedulable,
+            resource_version=answer.resource_version,
+            observed_at=timezone.now(),
         )
         node.unschedulable = answer.unschedulable
         after = {"unschedulable": answer.unschedulable}

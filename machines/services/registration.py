@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_ipv46_address
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
@@ -296,8 +296,11 @@ def _relink() -> int:
 def _follow_cordons() -> int:
     away = Q(state=State.IN_SERVICE, node__unschedulable=True)
     back = Q(state=State.CORDONED, node__unschedulable=False)
+    # What was seen before the machine came to its state says nothing: an operation that has just
+    # opened the node is ahead of the inventory by some seconds.
+    seen_since = Q(node__observed_at__gt=F("state_since"))
     count = 0
-    for machine in Machine.objects.filter(away | back).select_related("node"):
+    for machine in Machine.objects.filter(away | back, seen_since).select_related("node"):
         if lifecycle.held_by(machine):
             continue  # an operation is at work and says itself how it ends
         cordoned = machine.state == State.IN_SERVICE

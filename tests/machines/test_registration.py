@@ -1,5 +1,7 @@
 """Nodes become machines, and machines find their nodes again."""
 
+from datetime import timedelta
+
 import pytest
 
 from beidou.base.errors import Forbidden, InvalidInput
@@ -199,16 +201,27 @@ def test_a_deleted_node_leaves_its_machine_in_the_cluster(cluster_a):
 )
 def test_in_service_and_cordoned_follow_the_node(cluster_a, state, cordoned, becomes):
     node = factories.make_node(cluster_a, unschedulable=cordoned)
-    machine = factories.make_machine(cluster=cluster_a, node=node, state=state)
+    earlier = node.observed_at - timedelta(minutes=1)
+    machine = factories.make_machine(cluster=cluster_a, node=node, state=state, state_since=earlier)
     assert registration.follow_nodes()["followed"] == 1
     machine.refresh_from_db()
     assert machine.state == becomes
 
 
+def test_a_node_seen_before_the_machine_came_into_service_is_not_followed(cluster_a):
+    node = factories.make_node(cluster_a, unschedulable=True)
+    later = node.observed_at + timedelta(seconds=1)
+    factories.make_machine(cluster=cluster_a, node=node, state=State.IN_SERVICE, state_since=later)
+    assert registration.follow_nodes()["followed"] == 0
+
+
 def test_a_machine_an_operation_works_on_is_left_to_it(cluster_a, monkeypatch):
     monkeypatch.setitem(lifecycle._blockers, "test", lambda machine: "Operation 5 is at work.")
     node = factories.make_node(cluster_a, unschedulable=True)
-    factories.make_machine(cluster=cluster_a, node=node, state=State.IN_SERVICE)
+    earlier = node.observed_at - timedelta(minutes=1)
+    factories.make_machine(
+        cluster=cluster_a, node=node, state=State.IN_SERVICE, state_since=earlier
+    )
     assert registration.follow_nodes()["followed"] == 0
 
 
