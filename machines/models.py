@@ -298,6 +298,8 @@ class Machine(Stateful):
         indexes = [
             models.Index(fields=["cluster", "state"]),
             models.Index(fields=["state", "address"]),
+            # What a team sees and in which order, without reading the rows: lists and their counts.
+            models.Index(fields=["cluster", "owner_team", "address"]),
         ]
 
     def __str__(self) -> str:
