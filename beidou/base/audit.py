@@ -146,9 +146,16 @@ def difference(
 
 
 def verify() -> Iterator[str]:
-    """One sentence per flaw of the chain, streamed in id order; nothing when it is whole."""
+    """One sentence per flaw of the chain, streamed in id order; nothing when it is whole.
+
+    The portal may be in use: what is looked at ends where the chain ended at the beginning.
+    """
+    head, newest = _end()
+    if head is None and newest:
+        head, newest = _end()  # unless the first entry ever came in between, which brings the head
     previous, last_id, count = "", 0, 0
-    for entry in AuditEntry.objects.order_by("id").iterator(chunk_size=2000):
+    entries = AuditEntry.objects.filter(id__lte=newest).order_by("id")
+    for entry in entries.iterator(chunk_size=2000):
         if entry.id != last_id + 1:
             yield f"Between entry {last_id} and entry {entry.id} entries are missing."
         if entry.previous != previous:
@@ -156,7 +163,6 @@ def verify() -> Iterator[str]:
         if digest_of(entry) != entry.digest:
             yield f"Entry {entry.id} ({entry.at:%Y-%m-%d %H:%M:%S}, {entry.verb}) was changed."
         previous, last_id, count = entry.digest, entry.id, count + 1
-    head = AuditHead.objects.filter(pk=1).first()
     if head is None:
         if count:
             yield "The record of the chain's end is missing."
@@ -166,3 +172,15 @@ def verify() -> Iterator[str]:
             f"The chain ends at entry {last_id} of {count}, "
             f"but entry {head.entry_id} of {head.count} was written last."
         )
+
+
+def _end() -> tuple[AuditHead | None, int]:
+    """The end of the chain as it is on record, and the key of the newest entry.
+
+    One statement, so that no entry comes in between: both are of the same moment.
+    """
+    newest = AuditEntry.objects.order_by("-id").values("id")[:1]
+    head = AuditHead.objects.filter(pk=1).annotate(newest=models.Subquery(newest)).first()
+    if head is not None:
+        return head, head.newest or 0
+    return None, newest.values_list("id", flat=True).first() or 0

@@ -130,6 +130,33 @@ def test_an_entry_goes_with_the_write_it_speaks_of():
     assert list(audit.verify()) == []
 
 
+class Writer:
+    """Writes an entry after every statement of somebody else."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.is_writing = False
+
+    def __call__(self, execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if not self.is_writing:
+            self.is_writing = True
+            record(1)
+            self.written += 1
+            self.is_writing = False
+        return result
+
+
+@pytest.mark.parametrize("count", [5, 0])
+def test_a_trail_that_grows_while_it_is_verified_is_whole(count):
+    record(count)
+    writer = Writer()
+    with connection.execute_wrapper(writer):
+        assert list(audit.verify()) == []
+    assert writer.written > 1
+    assert list(audit.verify()) == []
+
+
 def test_an_entry_cannot_be_changed_through_the_models():
     entry = record(1)[0]
     with pytest.raises(TypeError, match="append-only"):
