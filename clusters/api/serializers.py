@@ -257,6 +257,7 @@ class NodeDetailSerializer(NodeSerializer):
             "resource_version",
             "addresses",
             "labels",
+            "annotations",
             "taints",
             "conditions",
             "resources",

@@ -25,6 +25,10 @@ ROLE_LABEL = "kubernetes.io/role"
 FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 NATIVE_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage", "pods"})
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+# The whole object once more, as somebody last wrote it with kubectl.
+LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+ANNOTATION_LENGTH = 500
+ANNOTATIONS_MAX = 200
 
 
 class RawOwner(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +45,7 @@ class RawMetadata(msgspec.Struct, frozen=True, rename="camel"):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     owner_references: list[RawOwner] | None = None
 
 
@@ -158,6 +163,7 @@ class NodeInfo:
     resource_version: str
     created_at: datetime | None
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     roles: tuple[str, ...]
     taints: tuple[Taint, ...]
     addresses: tuple[tuple[str, str], ...]
@@ -221,6 +227,7 @@ def node_info(raw: RawNode) -> NodeInfo:
         resource_version=raw.metadata.resource_version,
         created_at=raw.metadata.creation_timestamp,
         labels=labels,
+        annotations=_annotations(raw.metadata.annotations or {}),
         roles=_roles(labels),
         taints=tuple(
             Taint(item.key, item.effect, item.value or "") for item in raw.spec.taints or ()
@@ -264,6 +271,19 @@ def pod_info(raw: RawPod) -> PodInfo:
         owner_name=intern(owner.name) if owner else "",
         resources=effective_resources(raw.spec),
     )
+
+
+def _annotations(given: Mapping[str, str]) -> dict[str, str]:
+    """Without the huge ones: a node may carry 256 KiB of them, and a fleet has many nodes.
+
+    Longer values end in an ellipsis; by name, those behind the limit are left out.
+    """
+    names = sorted(name for name in given if name != LAST_APPLIED_ANNOTATION)
+    return {name: _cut(given[name]) for name in names[:ANNOTATIONS_MAX]}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ANNOTATION_LENGTH else text[: ANNOTATION_LENGTH - 1] + "…"
 
 
 def _roles(labels: Mapping[str, str]) -> tuple[str, ...]:

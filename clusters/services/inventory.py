@@ -27,6 +27,7 @@ _NODE_FIELDS = [
     "addresses",
     "roles",
     "labels",
+    "annotations",
     "taints",
     "conditions",
     "is_ready",
@@ -124,6 +125,7 @@ def node_row(cluster_id: int, info: NodeInfo, at: datetime) -> Node:
         addresses=[{"type": kind, "address": address} for kind, address in info.addresses],
         roles=list(info.roles),
         labels=dict(info.labels),
+        annotations=dict(info.annotations),
         taints=[asdict(taint) for taint in info.taints],
         conditions=[
             {**asdict(item), "changed_at": item.changed_at and item.changed_at.isoformat()}

@@ -334,6 +334,15 @@ def test_a_node_page_shows_conditions_usage_and_machine(root, full):
     assert "KubeletReady: posting" in shown
     assert "shop" in shown
     assert "bj-r1-01" in shown
+    assert "Annotations" not in shown
+
+
+def test_a_node_page_shows_annotations(root, full):
+    row = full.nodes.get(name="n1")
+    row.annotations = {"csi.volume/nodeid": "<b>7</b>"}
+    row.save()
+    shown = root.get(f"{NODES}{row.pk}/change/").content.decode()
+    assert "csi.volume/nodeid=&lt;b&gt;7&lt;/b&gt;" in shown
 
 
 def test_cordoning_shows_a_plan_first_and_then_does_it(root, kube, adopted):

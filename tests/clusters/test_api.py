@@ -195,6 +195,13 @@ def test_an_operator_cordons_with_a_reason(api, operator, kube, row):
     assert AuditEntry.objects.get().actor == "operator" or AuditEntry.objects.exists()
 
 
+def test_one_node_has_its_labels_and_annotations(api, viewer, viewers, row):
+    factories.grant(viewers, row.cluster, "viewer")
+    type(row).objects.update(labels={"tier": "gold"}, annotations={"a": "b"})
+    answer = api(viewer).get(f"{NODES}{row.pk}/").json()
+    assert (answer["labels"], answer["annotations"]) == ({"tier": "gold"}, {"a": "b"})
+
+
 def test_cordoning_without_a_reason_is_refused(api, operator, kube, row):
     answer = api(operator).post(f"{NODES}{row.pk}/cordon/", {})
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["reason"])

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from clusters.drivers.objects import NODES, PODS, NodeInfo, PodInfo, Taint
+from clusters.drivers.objects import (
+    LAST_APPLIED_ANNOTATION,
+    NODES,
+    PODS,
+    NodeInfo,
+    PodInfo,
+    Taint,
+)
 from tests.fakes import kube_api
 
 
@@ -46,6 +53,31 @@ def test_a_node_that_never_reported_is_neither_ready_nor_not():
     node = read_node({"metadata": {"name": "new"}})
     assert node.is_ready is None
     assert node.capacity.cpu_millicores == 0
+
+
+def annotated(**annotations: str) -> dict[str, Any]:
+    item = kube_api.node("n1")
+    item["metadata"]["annotations"] = annotations
+    return item
+
+
+def test_annotations_are_kept_without_the_copy_of_the_whole_object():
+    item = annotated(**{"a/b": "c", LAST_APPLIED_ANNOTATION: "{…}"})
+    assert read_node(item).annotations == {"a/b": "c"}
+
+
+def test_a_node_without_annotations_has_none():
+    assert read_node(kube_api.node("n1")).annotations == {}
+
+
+def test_a_long_annotation_is_cut_and_says_so():
+    kept = read_node(annotated(long="x" * 501, short="x" * 500)).annotations
+    assert kept == {"long": "x" * 499 + "…", "short": "x" * 500}
+
+
+def test_of_very_many_annotations_the_first_by_name_are_kept():
+    kept = read_node(annotated(**{f"a-{number:03}": "" for number in range(250)})).annotations
+    assert list(kept) == [f"a-{number:03}" for number in range(200)]
 
 
 def test_roles_come_from_both_kinds_of_labels():

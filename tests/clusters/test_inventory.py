@@ -54,6 +54,13 @@ def test_a_node_is_stored_with_all_that_kubernetes_says(cluster):
     assert node.observed_at == AT
 
 
+def test_annotations_follow_the_node(cluster):
+    node = info("n1")
+    write(cluster, replace(node, annotations={"a": "1", "b": "2"}))
+    write(cluster, replace(node, annotations={"a": "3"}))
+    assert Node.objects.get().annotations == {"a": "3"}
+
+
 def test_writing_again_keeps_the_row_and_what_hangs_on_it(cluster):
     write(cluster, info("n1"))
     machine = factories.make_machine(cluster=cluster, node=Node.objects.get())
