@@ -93,6 +93,31 @@ def test_every_state_is_in_the_table_of_transitions(model):
     assert issubclass(model._meta.get_field("status_changes").related_model, StatusChange)
 
 
+# --- audit --------------------------------------------------------------------------------
+
+
+def calls_of(statement: ast.AST) -> set[str]:
+    return {ast.unparse(call.func) for call in ast.walk(statement) if isinstance(call, ast.Call)}
+
+
+def test_in_a_transaction_the_audit_entry_comes_last():
+    """What composes several writes uses ``audit.entries_last``; see there."""
+    found = []
+    for path in sources(".py"):
+        for block in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(block, ast.With) or "transaction.atomic" not in {
+                name for item in block.items for name in calls_of(item)
+            }:
+                continue
+            recorded = False
+            for statement in block.body:
+                names = calls_of(statement)
+                if recorded and names - {"audit.record", "enqueue_on_commit", "str"}:
+                    found.append(f"{name_of(path)}:{statement.lineno}")
+                recorded = recorded or "audit.record" in names
+    assert found == []
+
+
 # --- rights -------------------------------------------------------------------------------
 
 WITHOUT_ACCESS = {

@@ -4,14 +4,22 @@ digest(n) = SHA-256 over the canonical JSON (sorted keys, no spaces) of entry n'
 include ``previous`` = digest(n-1).  Changing, removing or inserting an entry therefore breaks the
 chain from there on, and ``AuditHead`` names the last entry so that a removed tail is seen too.
 ``verify`` walks it.
+
+Whoever writes an entry holds the row of ``AuditHead`` until its transaction ends, and everybody
+else waits.  A transaction that locks further rows afterwards can therefore wait for somebody who
+waits for it.  So entries come last: by the order of the statements, or, where a transaction is
+composed of several audited writes, by ``entries_last``.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from django.db import models, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -39,6 +47,9 @@ _CHAINED = (
 )
 HIDDEN = "(not shown)"
 
+# The connection whose transaction keeps its entries for its end.
+_kept_for: ContextVar[BaseDatabaseWrapper | None] = ContextVar("beidou_entries_last", default=None)
+
 
 def _canonical(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), default=str).encode()
@@ -60,7 +71,10 @@ def record(
     outcome: str = AuditEntry.Outcome.DONE,
     name: str = "",
 ) -> AuditEntry:
-    """Write one entry for the current actor; call it inside the transaction of the write itself."""
+    """One entry for the current actor; call it inside the transaction of the write itself, last.
+
+    Inside ``entries_last`` the entry is written, and gets its key, when that ends.
+    """
     who = context.current()
     entry = AuditEntry(
         at=timezone.now(),
@@ -78,15 +92,64 @@ def record(
         reason=reason[:500],
         outcome=outcome,
     )
+    connection = connections[DEFAULT_DB_ALIAS]
+    if _kept_for.get() is connection:
+        connection.on_commit(_Kept(entry))
+    else:
+        _write([entry])
+    return entry
+
+
+class _Kept:
+    """An entry that waits for the end of its transaction.
+
+    It stands in the list of what is to be done after the commit, because Django takes out of that
+    list what a rolled-back savepoint has put into it: then the entry goes with the write that it
+    speaks of.
+    """
+
+    def __init__(self, entry: AuditEntry) -> None:
+        self.entry = entry
+
+    def __call__(self) -> None:
+        """Nothing is left to do: it was written before the commit."""
+
+
+@contextmanager
+def entries_last() -> Iterator[None]:
+    """A transaction that writes its audit entries as the last thing before it ends.
+
+    Inside another one it is a savepoint, and the outermost writes the entries of all.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    if _kept_for.get() is connection:
+        with transaction.atomic():
+            yield
+        return
+    with transaction.atomic():
+        first = len(connection.run_on_commit)
+        token = _kept_for.set(connection)
+        try:
+            yield
+        finally:
+            _kept_for.reset(token)
+        left = [item[1] for item in connection.run_on_commit[first:]]
+        _write([each.entry for each in left if isinstance(each, _Kept)])
+
+
+def _write(entries: Sequence[AuditEntry]) -> None:
+    """Put them at the end of the chain, which is locked from here to the end of the transaction."""
+    if not entries:
+        return
     with transaction.atomic():
         head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
-        entry.id = head.entry_id + 1
-        entry.previous = head.digest
-        entry.digest = digest_of(entry)
-        models.Model.save(entry, force_insert=True)
-        head.entry_id, head.digest, head.count = entry.id, entry.digest, head.count + 1
+        for entry in entries:
+            entry.id = head.entry_id + 1
+            entry.previous = head.digest
+            entry.digest = digest_of(entry)
+            models.Model.save(entry, force_insert=True)
+            head.entry_id, head.digest, head.count = entry.id, entry.digest, head.count + 1
         head.save()
-    return entry
 
 
 def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
@@ -24,10 +24,11 @@ from clusters.models import Cluster, ClusterGrant, ClusterGroupObjectPermission
 @contextmanager
 def changing_rights() -> Iterator[None]:
     """A transaction that waits for the others of its kind; entered before anything is written.
+    Its audit entries come last, so that nobody who waits for those waits for rights too.
 
     The lock is a row that is always there: the permission to view clusters.
     """
-    with transaction.atomic():
+    with audit.entries_last():
         locked = Permission.objects.select_for_update(no_key=True, of=("self",)).filter(
             content_type__app_label="clusters", codename="view_cluster"
         )

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import Http404
 from django_filters.rest_framework import DjangoFilterBackend
@@ -75,7 +74,7 @@ class MachineViewSet(BaseViewSet):
     }
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             serializer.instance = self._add(dict(serializer.validated_data))
             facts.visit_new(machines=[serializer.instance], acting_user=self.request.user)
 
@@ -112,7 +111,7 @@ class MachineViewSet(BaseViewSet):
         given.is_valid(raise_exception=True)
         if len(given.validated_data) > CREATED_AT_ONCE:
             raise InvalidInput(f"At most {CREATED_AT_ONCE} machines at once.")
-        with transaction.atomic():
+        with audit.entries_last():
             machines = [
                 self._add_numbered(number, dict(values))
                 for number, values in enumerate(given.validated_data)
@@ -402,7 +401,7 @@ class CredentialViewSet(BaseViewSet):
     def perform_destroy(self, instance: Model) -> None:
         if not self.request.user.has_perm("machines.delete_sshcredential"):
             raise Forbidden("Deleting needs the permission to delete SSH credentials.")
-        with transaction.atomic():
+        with audit.entries_last():
             audit.record("delete", instance, before=audit.snapshot(instance))
             instance.delete()
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import tablib
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 from django.utils.translation import gettext as _
 from import_export import resources, widgets
 from import_export.fields import Field
@@ -293,7 +293,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         for instance, old, _to in wanted:
             instance.state = old
         try:
-            with transaction.atomic():
+            with audit.entries_last():
                 self._write_rows()
                 for instance, _old, to in wanted:
                     machine = Machine.objects.get(pk=instance.pk)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
@@ -25,7 +24,7 @@ def add(*, machine: Machine, reason: str, acting_user: Any) -> Machine:
         acting_user, owner_team=machine.owner_team, credential=machine.credential, is_new=True
     )
     _clean(machine)
-    with transaction.atomic():
+    with audit.entries_last():
         machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
         machine.save()
         audit.record("add", machine, after=audit.snapshot(machine), reason=reason)
@@ -40,7 +39,7 @@ def change(*, machine: Machine, fields: Collection[str], reason: str, acting_use
     and other persons edit other fields; ``machine`` may be older than that and is brought up to
     date.  Raises ``InvalidInput`` naming the fields.  The right to edit is asked here too.
     """
-    with transaction.atomic():
+    with audit.entries_last():
         stored = Machine.objects.select_for_update().get(pk=machine.pk)
         permissions.require(acting_user, stored, permissions.CHANGE)
         for field in Machine._meta.concrete_fields:

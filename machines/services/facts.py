@@ -205,7 +205,7 @@ def _scan(address: str, port: int) -> ssh.HostKey | ExternalError:
 def store(machine: Machine, found: facts_driver.Facts) -> None:
     """Keep a successful visit: facts, addresses, drift; a newcomer that is no node becomes free."""
     system = found.system
-    with transaction.atomic():
+    with audit.entries_last():
         _lock(machine)
         MachineFacts.objects.update_or_create(
             machine=machine,

@@ -93,7 +93,7 @@ def reject(*, machine: Machine, shown: str, reason: str, acting_user: Any) -> No
 
     The next contact decides: the old key, and all is well; the new one, and it is blocked again.
     """
-    with transaction.atomic():
+    with audit.entries_last():
         current = _decided(machine, shown, reason, acting_user)
         current.offered_host_key = ""
         _save(current, ["offered_host_key"], reason=reason)

@@ -64,7 +64,7 @@ def register_nodes(
     index = _Index(nodes)
     for node in nodes:
         try:
-            with transaction.atomic():
+            with audit.entries_last():
                 machine, is_new = _register(node, index, owner_team, credential, acting_user)
         except (Conflict, Forbidden, InvalidInput) as refusal:
             result.refused[node.name] = refusal.message

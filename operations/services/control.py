@@ -32,7 +32,7 @@ def _locked(operation: Operation, user: User) -> Operation:
 
 def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
     """End it as soon as possible: at once when nothing runs, else within seconds by its worker."""
-    with transaction.atomic():
+    with audit.entries_last():
         operation = _locked(operation, acting_user)
         if operation.status == Operation.Status.WAITING:
             finish.end(operation, Operation.Status.CANCELED, reason or "Canceled before it began.")
@@ -46,7 +46,7 @@ def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
 
 def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
     """Begin no further step; a running one is finished first."""
-    with transaction.atomic():
+    with audit.entries_last():
         operation = _locked(operation, acting_user)
         change_status(operation, to=Operation.Status.PAUSED, reason=reason)
         audit.record("pause", operation, reason=reason)
@@ -54,7 +54,7 @@ def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Opera
 
 
 def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
-    with transaction.atomic():
+    with audit.entries_last():
         operation = _locked(operation, acting_user)
         if operation.status != Operation.Status.PAUSED:
             raise Conflict(
@@ -81,7 +81,7 @@ def retry(
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
     is taken.
     """
-    with transaction.atomic():
+    with audit.entries_last():
         operation = _locked(operation, acting_user)
         _refuse_unless_ended_badly(operation)
         members = _unfinished(operation, machines)
@@ -102,7 +102,7 @@ def skip(
             _("Skipping a step needs a reason."), code="reason_missing",
             fields={"reason": _("Say why this may be skipped.")},
         )  # fmt: skip
-    with transaction.atomic():
+    with audit.entries_last():
         operation = _locked(operation, acting_user)
         _refuse_unless_ended_badly(operation)
         members = _unfinished(operation, machines)

@@ -6,9 +6,10 @@ what.
 """
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
+from beidou.base import audit
 from beidou.base.errors import Conflict
 from beidou.base.state import change_status
 from operations.kinds import base as kinds
@@ -63,7 +64,7 @@ def _slots_in_use() -> dict[int, set[int]]:
 def _start(key: int, *, slot: int | None) -> bool:
     operation = Operation.objects.select_related("cluster").get(pk=key)
     try:
-        with transaction.atomic():
+        with audit.entries_last():
             change_status(
                 operation,
                 to=Operation.Status.RUNNING,

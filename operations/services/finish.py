@@ -31,7 +31,7 @@ _CELL_ENDS = {
 
 def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> None:
     """Settle what the attempt left open, end the step, and go on or end the operation."""
-    with transaction.atomic():
+    with audit.entries_last():
         step = (
             Step.objects.select_for_update(of=("self",))  # not the cluster: the collector writes it
             .select_related("operation__cluster")

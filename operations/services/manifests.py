@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from django.db import transaction
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from beidou.base import permissions
+from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from clusters.models import Cluster
@@ -131,46 +130,58 @@ def _where(error: Exception) -> str:
 
 
 def apply(documents: Sequence[Mapping[str, Any]], *, acting_user: User) -> list[Applied]:
-    """Carry out all of them or, when one is refused, none."""
-    results: list[Applied] = []
-    with transaction.atomic():
-        for index, document in enumerate(documents):
-            prefix = f"documents[{index}]." if len(documents) > 1 else ""
-            results.append(_Document(document, prefix, acting_user).apply())
-    return results
+    """Carry out all of them or, when one is refused, none.
+
+    1. Every document is read and checked, in the order given, before anything is written: the
+       first mistake is told while nothing is locked.
+    2. One transaction holds the machines of all of them and begins one operation after the other.
+    """
+    prefixes = [
+        f"documents[{index}]." if len(documents) > 1 else "" for index in range(len(documents))
+    ]
+    checked = [
+        _Document(document, prefix, acting_user)
+        for document, prefix in zip(documents, prefixes, strict=True)
+    ]
+    with audit.entries_last():
+        start.lock([machine for document in checked for machine in document.machines])
+        return [document.apply() for document in checked]
 
 
 class _Document:
-    """One document on its way to an operation; ``prefix`` leads every field path."""
+    """One document, read and checked; ``apply`` makes an operation of it.
+
+    ``prefix`` leads every field path.
+    """
 
     def __init__(self, raw: Mapping[str, Any], prefix: str, acting_user: User) -> None:
         self.raw = raw
         self.prefix = prefix
         self.caller = acting_user
+        self._check_head()
+        self.manifest = self._typed()
+        spec = self.manifest.spec
+        self.user = self._user(spec.user)
+        self.cluster = self._cluster(spec.clusterName, self.user)
+        kind = self._kind(spec)
+        self.machines, self.roles = self._machines(spec, self.user, kind)
 
     def apply(self) -> Applied:
-        self._check_head()
-        manifest = self._typed()
-        spec = manifest.spec
-        user = self._user(spec.user)
-        cluster = self._cluster(spec.clusterName, user)
-        kind = self._kind(spec)
-        machines, roles = self._machines(spec, user, kind)
-        if (existing := self._existing(manifest, cluster)) is not None:
+        if (existing := self._existing()) is not None:
             return Applied("Operation", existing, is_new=False)
         try:
-            operation = self._start(manifest, cluster, machines, roles, user)
+            operation = self._start()
         except (Conflict, InvalidInput):
             # Perhaps the same manifest was applied in the same moment: then this one is satisfied.
-            if (existing := self._existing(manifest, cluster)) is not None:
+            if (existing := self._existing()) is not None:
                 return Applied("Operation", existing, is_new=False)
             raise
         return Applied("Operation", operation, is_new=True)
 
-    def _existing(self, manifest: _OperationManifest, cluster: Cluster) -> Operation | None:
-        found = Operation.objects.filter(name=manifest.metadata.name).first()
+    def _existing(self) -> Operation | None:
+        found = Operation.objects.filter(name=self.manifest.metadata.name).first()
         if found is not None:
-            self._refuse_other_content(found, manifest, cluster)
+            self._refuse_other_content(found, self.manifest, self.cluster)
         return found
 
     def _refuse(self, path: str, sentence: str, *, code: str) -> InvalidInput:
@@ -316,24 +327,17 @@ class _Document:
                 code="name_taken",
             )
 
-    def _start(
-        self,
-        manifest: _OperationManifest,
-        cluster: Cluster,
-        machines: list[Machine],
-        roles: dict[int, str],
-        user: User,
-    ) -> Operation:
-        spec = manifest.spec
+    def _start(self) -> Operation:
+        spec = self.manifest.spec
         try:
             return start.start_operation(
                 kind=spec.operationType,
-                cluster=cluster,
-                machines=machines,
-                roles=roles,
+                cluster=self.cluster,
+                machines=self.machines,
+                roles=self.roles,
                 params=spec.params,
-                acting_user=user,
-                name=manifest.metadata.name,
+                acting_user=self.user,
+                name=self.manifest.metadata.name,
                 reason=spec.reason,
                 max_failed_percent=spec.maxFailedPercent,
                 forks=spec.forks,

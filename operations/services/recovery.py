@@ -8,11 +8,11 @@ import shutil
 
 import structlog
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django_q.brokers import get_broker
 
+from beidou.base import audit
 from beidou.base.state import change_status
 from beidou.base.tasks import enqueue_on_commit
 from operations.drivers import processes
@@ -101,7 +101,7 @@ def _take_over(step: Step) -> bool:
 
 def _put_back(step: Step, attempt: Attempt) -> bool:
     now = timezone.now()
-    with transaction.atomic():
+    with audit.entries_last():
         held = Step.objects.filter(
             pk=step.pk, attempt=step.attempt, status=Step.Status.RUNNING
         ).select_for_update()
@@ -146,7 +146,7 @@ def wake() -> int:
     ).exclude(steps__status=Step.Status.RUNNING)
     count = 0
     for operation in idle:
-        with transaction.atomic():
+        with audit.entries_last():
             locked = Operation.objects.select_for_update().get(pk=operation.pk)
             busy = locked.steps.filter(status=Step.Status.RUNNING).exists()
             if locked.status == operation.status and not busy:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
@@ -130,7 +130,8 @@ def start_operation(
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
         raise InvalidInput("max_failed_percent is 0 to 100, forks is 1 to 200.")
     try:
-        with transaction.atomic():
+        with audit.entries_last():
+            lock(plan.ready)
             operation = Operation.objects.create(
                 name=name or _free_name(kind, cluster),
                 kind=kind,
@@ -173,6 +174,13 @@ def start_operation(
     except IntegrityError as error:
         raise _explain(error, name) from error
     return operation
+
+
+def lock(machines: Sequence[Machine]) -> None:
+    """Hold the machines' rows, always in the same order: of two who want some of the same machines
+    one waits for the other, and never each for the other."""
+    rows = Machine.objects.select_for_update(no_key=True).order_by("pk")
+    list(rows.filter(pk__in=[machine.pk for machine in machines]).values_list("pk"))
 
 
 def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:

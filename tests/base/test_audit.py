@@ -130,6 +130,48 @@ def test_an_entry_goes_with_the_write_it_speaks_of():
     assert list(audit.verify()) == []
 
 
+def test_entries_of_a_composed_transaction_are_written_at_its_end_in_their_order():
+    with audit.entries_last():
+        record(2)
+        with audit.entries_last():
+            record(1)
+        assert not AuditEntry.objects.exists()
+    assert list(AuditEntry.objects.order_by("id").values_list("object_name", flat=True)) == [
+        "thing 0",
+        "thing 1",
+        "thing 0",
+    ]
+    assert list(audit.verify()) == []
+
+
+def test_an_entry_that_waits_goes_with_the_part_that_is_rolled_back():
+    with audit.entries_last():
+        audit.record("change", name="kept")
+        with pytest.raises(RuntimeError), transaction.atomic():  # noqa: PT012
+            audit.record("change", name="rolled back")
+            raise RuntimeError
+    assert list(AuditEntry.objects.values_list("object_name", flat=True)) == ["kept"]
+
+
+def test_a_composed_transaction_that_fails_leaves_no_entry():
+    with pytest.raises(RuntimeError), audit.entries_last():  # noqa: PT012
+        record(2)
+        raise RuntimeError
+    assert not AuditEntry.objects.exists()
+    record(1)
+    assert list(audit.verify()) == []
+
+
+def test_an_entry_that_waits_speaks_of_its_own_moment(cluster_a):
+    with audit.entries_last():
+        with context.acting(actor_name="li"):
+            audit.record("delete", cluster_a, before={"size": 1})
+        key = str(cluster_a.pk)
+        cluster_a.delete()
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.object_id, entry.before) == ("li", key, {"size": 1})
+
+
 class Writer:
     """Writes an entry after every statement of somebody else."""
 

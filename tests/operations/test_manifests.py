@@ -1,12 +1,18 @@
 """The article's manifests, from the API and the command line."""
 
+import threading
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
+from beidou.base import audit
+from beidou.base.errors import InvalidInput
+from machines.models import Machine
 from operations.models import ClusterSettings, Operation
 from operations.services import manifests
 from tests import factories
@@ -99,6 +105,44 @@ def test_two_who_apply_the_same_at_once_begin_one_operation(admin, machine, text
     second = manifests.apply(documents, acting_user=admin)[0]
     assert (second.operation, second.is_new) == (first.operation, False)
     assert len(looked) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_holds_a_machine_and_writes_an_entry_does_not_wait_for_manifests(admin, machine, text):
+    """Several documents once held the audit trail while they waited for their second machine."""
+    other = factories.make_machine("10.99.0.22", host_key="ssh-ed25519 AAAA", hostname="bj-r2")
+    second = changed(text, ["metadata", "name"], "other")
+    second = changed(second, ["spec", "operationMachines", 0, "ip"], "10.99.0.22")
+    documents = manifests.parse(f"{text}\n---\n{second}")
+    done: list[manifests.Applied] = []
+    over = threading.Event()
+
+    def apply():
+        try:
+            done.extend(manifests.apply(documents, acting_user=admin))
+        finally:
+            connection.close()
+            over.set()
+
+    thread = threading.Thread(target=apply)
+    with transaction.atomic():
+        Machine.objects.filter(pk=other.pk).update(notes="looked at")
+        thread.start()
+        assert not over.wait(0.5)
+        audit.record("change", other)
+    thread.join(timeout=30)
+    assert [each.is_new for each in done] == [True, True]
+    assert list(audit.verify()) == []
+
+
+def test_a_mistake_in_the_last_document_is_told_before_anything_is_written(admin, machine, text):
+    second = changed(text, ["spec", "operationMachines", 0, "role"], "Pilot")
+    with (
+        CaptureQueriesContext(connection) as queries,
+        pytest.raises(InvalidInput, match=r"documents\[1\]\.spec\.operationMachines\[0\]\.role"),
+    ):
+        manifests.apply(manifests.parse(f"{text}\n---\n{second}"), acting_user=admin)
+    assert {query["sql"].split()[0] for query in queries} == {"SELECT"}
 
 
 def test_a_machine_listed_twice_is_refused(api, admin, machine, text):

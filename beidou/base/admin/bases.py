@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.paginator import Paginator
-from django.db import models, transaction
-from django.http import Http404, HttpRequest, HttpResponseRedirect
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -94,9 +94,20 @@ class ObjectPermissionAdmin(_Base):
         rows = list(permissions.visible_to(request.user, queryset, action))
         return rows, chosen - len(rows)
 
+    # Django makes one transaction of the object, its relations and its inlines.
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        with audit.entries_last():
+            response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        return response
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        with audit.entries_last():
+            response: HttpResponse = super().delete_view(request, *args, **kwargs)
+        return response
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = audit.snapshot(self.model._default_manager.get(pk=obj.pk)) if change else {}
-        with transaction.atomic():
+        with audit.entries_last():
             super().save_model(request, obj, form, change)
             old, new = audit.difference(before, audit.snapshot(obj))
             if new or not change:
@@ -109,12 +120,12 @@ class ObjectPermissionAdmin(_Base):
                 )
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             audit.record("delete", obj, before=audit.snapshot(obj))
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             for obj in queryset:
                 audit.record("delete", obj, before=audit.snapshot(obj))
             super().delete_queryset(request, queryset)

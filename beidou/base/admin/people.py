@@ -56,7 +56,7 @@ class RelationAudit(ObjectPermissionAdmin):
     audited_relations: tuple[str, ...] = ()
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             before = audit.relations(form.instance, self.audited_relations)
             super().save_related(request, form, formsets, change)
             after = audit.relations(form.instance, self.audited_relations)

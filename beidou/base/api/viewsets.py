@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import models
 from rest_framework import exceptions, mixins, viewsets
 from rest_framework.pagination import BasePagination
 from rest_framework.serializers import BaseSerializer
@@ -53,12 +53,12 @@ class BaseViewSet(
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             obj = serializer.save()
             audit.record("add", obj, after=audit.snapshot(obj))
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             before = audit.snapshot(self.get_object())
             obj = serializer.save()
             old, new = audit.difference(before, audit.snapshot(obj))
@@ -66,6 +66,6 @@ class BaseViewSet(
                 audit.record("change", obj, before=old, after=new)
 
     def perform_destroy(self, instance: Any) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             audit.record("delete", instance, before=audit.snapshot(instance))
             instance.delete()
