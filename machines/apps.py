@@ -8,8 +8,11 @@ class MachinesConfig(AppConfig):
 
     def ready(self) -> None:
         from beidou.base import tasks
-        from machines.services import facts
+        from clusters.services import removal
+        from machines.services import facts, unadoption
 
+        removal.register_consequence(unadoption.consequences)
+        removal.register_follower(unadoption.unlink)
         tasks.register(
             tasks.Periodic(
                 "machines: follow nodes",

@@ -21,6 +21,7 @@ class OperationsConfig(AppConfig):
         timeline.register_buttons("operations", neighbours.buttons)
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
         removal.register_blocker(neighbours.why_cluster_is_held)
+        removal.register_consequence(neighbours.what_goes_with_cluster)
 
         tasks.register(
             tasks.Periodic(

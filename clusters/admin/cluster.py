@@ -322,6 +322,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
             "cluster": cluster,
             "form": form,
             "blockers": removal.blockers_of(cluster),
+            "consequences": removal.consequences_of(cluster),
             "nodes": cluster.nodes.count(),
         }
         return TemplateResponse(request, "admin/clusters/cluster/unadopt.html", context)

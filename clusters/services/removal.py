@@ -1,7 +1,8 @@
 """Un-adopting: every trace of a cluster leaves the portal, and the cluster itself is not touched.
 
-Active operations keep a cluster.  Other apps may have further reasons against it; they register a
-function in ``BLOCKERS``, and this app knows none of them.
+Active operations keep a cluster.  This app knows no app above it: those register in ``BLOCKERS``
+what speaks against it, in ``CONSEQUENCES`` what a person should know before, and in ``FOLLOWERS``
+what they do with rows of their own that outlive the cluster.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,11 @@ from clusters.services import grants
 from clusters.services.listing import ACTIVE_OPERATIONS
 
 Blocker = Callable[[Cluster], list[str]]
+Consequence = Callable[[Cluster], list[str]]
+Follower = Callable[[Cluster, str], None]
 BLOCKERS: list[Blocker] = []
+CONSEQUENCES: list[Consequence] = []
+FOLLOWERS: list[Follower] = []
 NAMED_AT_MOST = 3
 
 
@@ -24,6 +29,22 @@ def register_blocker(blocker: Blocker) -> None:
     """``blocker(cluster)`` gives one sentence per reason why it cannot be un-adopted now."""
     if blocker not in BLOCKERS:
         BLOCKERS.append(blocker)
+
+
+def register_consequence(consequence: Consequence) -> None:
+    """``consequence(cluster)`` gives sentences about what un-adopting it means for other rows."""
+    if consequence not in CONSEQUENCES:
+        CONSEQUENCES.append(consequence)
+
+
+def register_follower(follower: Follower) -> None:
+    """``follower(cluster, reason)`` is called in the transaction, while the cluster is there."""
+    if follower not in FOLLOWERS:
+        FOLLOWERS.append(follower)
+
+
+def consequences_of(cluster: Cluster) -> list[str]:
+    return [sentence for consequence in CONSEQUENCES for sentence in consequence(cluster)]
 
 
 def blockers_of(cluster: Cluster) -> list[str]:
@@ -59,6 +80,8 @@ def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:
         if sentences:
             raise Conflict(" ".join(sentences), code="in_use")
         audit.record("unadopt", cluster, before=audit.snapshot(cluster), reason=reason)
+        for follow in FOLLOWERS:
+            follow(cluster, reason)
         try:
             cluster.delete()
         except (ProtectedError, RestrictedError) as error:

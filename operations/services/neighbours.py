@@ -1,5 +1,5 @@
 """What the apps below ask of operations through their registries: a machine's timeline and buttons,
-and why a machine or a cluster must be left alone now."""
+why a machine or a cluster must be left alone now, and what goes with a cluster."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from beidou.base import permissions
 from clusters.models import Cluster
@@ -75,4 +76,19 @@ def why_cluster_is_held(cluster: Cluster) -> list[str]:
     return [
         _("Operation %(name)s has not ended yet.") % {"name": name}
         for name in active.order_by("pk").values_list("name", flat=True)[:5]
+    ]
+
+
+def what_goes_with_cluster(cluster: Cluster) -> list[str]:
+    """Operations are about a cluster and go with it; said before, so that output can be saved."""
+    count = Operation.objects.filter(cluster=cluster).count()
+    if not count:
+        return []
+    return [
+        ngettext(
+            "%(count)d operation is removed with its steps and output; download what you need.",
+            "%(count)d operations are removed with their steps and output; download what you need.",
+            count,
+        )
+        % {"count": count}
     ]

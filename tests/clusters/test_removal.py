@@ -32,6 +32,17 @@ def test_a_machine_of_the_cluster_is_kept(adopted):
     assert (machine.cluster, machine.node) == (None, None)
 
 
+def test_the_page_is_told_what_other_apps_say_and_their_rows_are_mended(adopted, monkeypatch):
+    seen = []
+    monkeypatch.setattr(removal, "CONSEQUENCES", [])
+    monkeypatch.setattr(removal, "FOLLOWERS", [])
+    removal.register_consequence(lambda cluster: [f"Two apps go with {cluster}."])
+    removal.register_follower(lambda cluster, reason: seen.append((str(cluster), reason)))
+    assert removal.consequences_of(adopted) == ["Two apps go with adopted."]
+    removal.unadopt(cluster=adopted, confirmation="adopted", reason="sold")
+    assert seen == [("adopted", "sold")]
+
+
 @pytest.mark.parametrize("typed", ["", "Adopted", "adopted ", "other"])
 def test_the_name_must_be_typed(adopted, typed):
     with pytest.raises(InvalidInput, match="Type the cluster's name"):

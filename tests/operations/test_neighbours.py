@@ -4,9 +4,11 @@ import pytest
 from django.urls import reverse
 
 from beidou.base.errors import Conflict
+from beidou.base.models import AuditEntry
 from clusters.services import removal
 from machines import timeline
 from machines.services import lifecycle
+from operations.services import neighbours
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +62,29 @@ def test_an_ended_operation_does_not_keep_the_cluster(toy, begin, work, cluster_
     begin()
     work()
     removal.unadopt(cluster=cluster_a, confirmation=cluster_a.name)
+
+
+def test_the_page_of_un_adopting_says_how_many_operations_go(
+    toy, begin, work, cluster_a, admin, browser
+):
+    assert neighbours.what_goes_with_cluster(cluster_a) == []
+    begin()
+    work()
+    page = browser(admin).get(f"/clusters/cluster/{cluster_a.pk}/delete/").content.decode()
+    assert "1 operation is removed with its steps and output" in page
+
+
+def test_what_an_operation_did_stays_in_the_audit_trail_when_its_cluster_goes(
+    toy, begin, work, cluster_a
+):
+    operation, key = begin(), cluster_a.pk
+    work()
+    removal.unadopt(cluster=cluster_a, confirmation=cluster_a.name)
+    entries = AuditEntry.objects.filter(object_name=operation.name, cluster_id=key)
+    assert list(entries.values_list("verb", flat=True).order_by("id")) == [
+        f"start {operation.kind}",
+        "operation succeeded",
+    ]
 
 
 def test_chosen_machines_lead_to_the_start_form(browser, operator, machines):
