@@ -3,6 +3,7 @@
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.text import capfirst
 
 from beidou.base import audit
 from tests import admin_cases, rows
@@ -33,6 +34,18 @@ def status(client, url: str) -> int:
 def test_the_administrator_sees_the_list(case, admin, browser, cluster_a):
     rows.make_row(case.model, cluster_a)
     assert status(browser(admin), case.url("changelist")) == 200
+
+
+@each(CASES)
+def test_a_list_is_called_what_it_lists(case, admin, browser, cluster_a):
+    """Django's own title would be "Select … to change", or to view."""
+    rows.make_row(case.model, cluster_a)
+    page = browser(admin).get(case.url("changelist"), follow=True)
+    name = capfirst(str(case.model._meta.verbose_name_plural))
+    assert page.context["title"] == name
+    assert f"<title>{name} |" in " ".join(page.content.decode().split()).replace(
+        "<title> ", "<title>"
+    )
 
 
 @each(CASES)

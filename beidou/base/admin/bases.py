@@ -9,12 +9,14 @@ write.
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
@@ -93,6 +95,16 @@ class ObjectPermissionAdmin(_Base):
         chosen = queryset.count()
         rows = list(permissions.visible_to(request.user, queryset, action))
         return rows, chosen - len(rows)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """A list is called what it lists; Django would say “Select … to change”."""
+        context = dict(extra_context or {})
+        if IS_POPUP_VAR not in request.GET:
+            context.setdefault("title", capfirst(str(self.opts.verbose_name_plural)))
+        response: HttpResponse = super().changelist_view(request, context)
+        return response
 
     # Django makes one transaction of the object, its relations and its inlines.
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
