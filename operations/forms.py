@@ -17,7 +17,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from beidou.base import permissions
+from beidou.base import display, permissions
 from clusters.models import Cluster
 from machines.models import SshCredential
 from machines.services import belonging
@@ -38,6 +38,11 @@ _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
     "labels": _("One key=value per line, in addition to those of the role."),
     "taints": _("One key=value:Effect or key:Effect per line."),
+}
+# What an empty field of the settings could hold.
+_EXAMPLES = {
+    "overrides": '{"sandbox_image": "registry.example.com/pause:3.10"}',
+    "policy": '{"min_cpus": 4, "min_memory_mib": 8192}',
 }
 
 
@@ -76,9 +81,10 @@ class ClusterSettingsForm(_ModelForm):
                 "credential",
                 usable | SshCredential.objects.filter(pk=self.instance.credential_id or 0),
             )
-        for name in ("overrides", "policy"):
+        for name, example in _EXAMPLES.items():
             if name in self.fields:
                 self.fields[name].required = False
+                self.fields[name].widget.attrs["placeholder"] = example
         if "policy" in self.fields:
             self.fields["policy"].help_text = _(
                 "What differs from the default policy, as JSON. Keys: %(keys)s."
@@ -91,9 +97,6 @@ class ClusterSettingsForm(_ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        for name in ("overrides", "policy"):
-            if cleaned.get(name) is None and name not in self.errors:
-                cleaned[name] = {}
         values = {name: cleaned[name] for name in cluster_settings.FIELDS if name in cleaned}
         problems = cluster_settings.find_problems(
             values, acting_user=self.acting_user, kept=self.instance
@@ -194,7 +197,7 @@ def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     if "enum" in part:
         choices = [(value, str(value)) for value in part["enum"]]
         if not required:
-            choices = [("", "—"), *choices]
+            choices = [("", display.NOTHING), *choices]
         return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget, **common)
     if kind == "boolean":
         return forms.BooleanField(widget=UnfoldBooleanSwitchWidget, **{**common, "required": False})

@@ -12,6 +12,7 @@ from django.core.management import get_commands, load_command_class
 
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.api.rights import ObjectPermissions
+from beidou.base.display import NOTHING
 from beidou.base.permissions import Access
 from beidou.base.state import Stateful, StatusChange
 from tests.api_cases import ROUTES
@@ -146,6 +147,14 @@ def test_every_page_of_the_admin_asks_for_object_permissions():
         if not isinstance(page, ObjectPermissionAdmin)
     ]
     assert others == []
+
+
+def test_what_is_empty_has_one_sign_on_all_pages():
+    signs = {page.get_empty_value_display() for page in admin.site._registry.values()}
+    assert signs == {NOTHING}
+    other = re.compile(r"""\|default(_if_none)?:["'](-|—|n/a)["']""")
+    pages = (ROOT / "templates").rglob("*.html")
+    assert [path for path in pages if other.search(path.read_text())] == []
 
 
 BUTTONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")

@@ -14,6 +14,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from beidou.base import display
 from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import User
 from clusters.drivers.kubeconfig import SIZE_LIMIT
@@ -137,7 +138,7 @@ class DetailsForm(forms.Form):
     )
     environment = forms.ChoiceField(
         label=_("Environment"),
-        choices=[("", "–"), *Cluster.Environment.choices],
+        choices=[("", display.NOTHING), *Cluster.Environment.choices],
         required=False,
         widget=UnfoldAdminSelectWidget(),
     )

@@ -53,6 +53,8 @@ class MachineForm(_MachineForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _limit_choices(self, self.user, present=self.instance)
+        if "labels" in self.fields:
+            self.fields["labels"].widget.attrs["placeholder"] = '{"tier": "gold", "zone": "a"}'
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

@@ -353,6 +353,31 @@ def test_a_machine_is_added_by_the_form(admin, browser):
     assert AuditEntry.objects.get(verb="add").object_name == "10.7.0.1"
 
 
+@pytest.mark.parametrize("labels", ["", "{}"])
+def test_a_machine_without_labels_has_an_empty_mapping(labels, admin, browser):
+    values = {"address": "10.7.0.1", "role": "Compute", "labels": labels}
+    assert browser(admin).post(f"{LIST}add/", values).status_code == 302
+    assert Machine.objects.get().labels == {}
+
+
+def test_leaving_the_labels_empty_changes_nothing(admin, browser):
+    machine = factories.make_machine(address="10.7.0.1", hostname="", role="Compute")
+    client = browser(admin)
+    form = client.get(page(machine)).context["adminform"].form
+    assert form["labels"].value() == ""
+    assert "tier" in form.fields["labels"].widget.attrs["placeholder"]
+    client.post(page(machine), {"address": "10.7.0.1", "role": "Compute", "labels": ""})
+    assert not AuditEntry.objects.exists()
+
+
+def test_labels_are_taken_away_by_emptying_the_field(admin, browser):
+    machine = factories.make_machine(address="10.7.0.1", role="Compute", labels={"zone": "a"})
+    values = {"address": "10.7.0.1", "role": "Compute", "labels": ""}
+    assert browser(admin).post(page(machine), values).status_code == 302
+    machine.refresh_from_db()
+    assert machine.labels == {}
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

@@ -8,6 +8,7 @@ write.
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
@@ -20,7 +21,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
-from beidou.base import audit, permissions
+from beidou.base import audit, display, permissions
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import CHANGE, VIEW
 
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
     _Base = admin.ModelAdmin[models.Model]
 else:
     _Base = ModelAdmin
+
+
+class MappingField(forms.JSONField):
+    """JSON in which an empty mapping is an empty field, both ways."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value == {} else super().prepare_value(value)
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        return {} if found is None else found
 
 
 class ObjectPermissionAdmin(_Base):
@@ -43,6 +55,7 @@ class ObjectPermissionAdmin(_Base):
 
     change_action: ClassVar[str] = CHANGE
     history_place: ClassVar[str] = ""
+    empty_value_display = display.NOTHING
     compressed_fields = True
     warn_unsaved_form = True
     list_filter_submit = True
@@ -95,6 +108,13 @@ class ObjectPermissionAdmin(_Base):
         chosen = queryset.count()
         rows = list(permissions.visible_to(request.user, queryset, action))
         return rows, chosen - len(rows)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, models.JSONField) and db_field.default is dict:
+            kwargs.setdefault("form_class", MappingField)
+            # What has changed is told by the row, not by a second, hidden field in the form.
+            kwargs.setdefault("show_hidden_initial", False)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
