@@ -1,17 +1,23 @@
 """Users, API tokens and the audit trail."""
 
+import base64
 import hashlib
 import json
 import secrets
+import time
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
+from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django_otp.models import Device, ThrottlingMixin, TimestampMixin
+from django_otp.oath import TOTP
 
+from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import Access
 
 
@@ -83,6 +89,70 @@ class ApiToken(models.Model):
     def is_valid(self) -> bool:
         expired = self.expires_at is not None and self.expires_at <= timezone.now()
         return self.revoked_at is None and not expired
+
+
+def new_totp_key() -> str:
+    return secrets.token_hex(20)
+
+
+class TotpDevice(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
+    """The authenticator app of a user: a secret, and codes of six digits every 30 seconds.
+
+    django-otp's own model of it keeps the secret readable in the database.
+    """
+
+    STEP_SECONDS = 30
+    DIGITS = 6
+    TOLERANCE = 1  # codes of the interval before and after are taken too
+
+    access = Access(owner="user")
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = EncryptedTextField(default=new_totp_key, editable=False)
+    drift = models.SmallIntegerField(default=0)
+    # The interval of the last code taken: it and those before it are void.
+    last_t = models.BigIntegerField(default=-1)
+
+    class Meta(Device.Meta):  # type: ignore[misc]
+        verbose_name = _("authenticator app")
+        verbose_name_plural = _("authenticator apps")
+
+    @property
+    def bin_key(self) -> bytes:
+        return bytes.fromhex(self.key)
+
+    @property
+    def config_url(self) -> str:
+        """What an authenticator app reads from the QR code."""
+        issuer = settings.OTP_TOTP_ISSUER
+        query = {
+            "secret": base64.b32encode(self.bin_key).decode(),
+            "algorithm": "SHA1",
+            "digits": self.DIGITS,
+            "period": self.STEP_SECONDS,
+            "issuer": issuer,
+        }
+        return f"otpauth://totp/{quote(f'{issuer}:{self.user.get_username()}')}?{urlencode(query)}"
+
+    def get_throttle_factor(self) -> float:
+        return 1
+
+    def verify_token(self, token: str) -> bool:
+        """Whether this is the code of now; each is right once, and wrong ones slow down."""
+        is_allowed, _why = self.verify_is_allowed()
+        if not is_allowed:
+            return False
+        totp = TOTP(self.bin_key, self.STEP_SECONDS, 0, self.DIGITS, self.drift)
+        totp.time = time.time()
+        is_right = token.isdecimal() and totp.verify(int(token), self.TOLERANCE, self.last_t + 1)
+        if is_right:
+            self.last_t, self.drift = totp.t(), totp.drift
+            self.throttle_reset(commit=False)
+            self.set_last_used_timestamp(commit=False)
+            self.save()
+        else:
+            self.throttle_increment(commit=True)
+        return bool(is_right)
 
 
 def _shown(value: Any) -> str:

@@ -1,8 +1,8 @@
 """The second factor: time-based codes (TOTP) of a phone, and backup codes for when it is lost.
 
 A user has a second factor as soon as one TOTP device is confirmed; sign-in asks for it from then
-on.  django-otp keeps the devices, refuses a code that was used already and slows guessing down:
-after the n-th wrong code in a row the next one is looked at after 2^(n-1) seconds at the earliest.
+on.  A code that was used already is refused, and django-otp slows guessing down: after the n-th
+wrong code in a row the next one is looked at after 2^(n-1) seconds at the earliest.
 """
 
 import base64
@@ -15,18 +15,18 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from qrcode.image.svg import SvgPathImage
 
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import TotpDevice
 
 BACKUP_CODES = 10
 _BACKUP_NAME = "backup codes"
 
 
 def is_enabled(user: AbstractBaseUser) -> bool:
-    return bool(TOTPDevice.objects.filter(user=user, confirmed=True).exists())
+    return bool(TotpDevice.objects.filter(user=user, confirmed=True).exists())
 
 
 def backup_codes_left(user: AbstractBaseUser) -> int:
@@ -37,7 +37,7 @@ def begin(user: AbstractBaseUser) -> Any:
     """The not yet confirmed device of ``user``; the same one until it is confirmed."""
     if is_enabled(user):
         raise Conflict(_("Your second factor is switched on already."), code="second_factor_on")
-    device, _new = TOTPDevice.objects.get_or_create(
+    device, _new = TotpDevice.objects.get_or_create(
         user=user, confirmed=False, defaults={"name": "authenticator"}
     )
     return device
@@ -83,7 +83,7 @@ def renew_backup_codes(user: AbstractBaseUser) -> list[str]:
 def switch_off(user: AbstractBaseUser, *, reason: str = "") -> None:
     """Remove all devices of ``user``."""
     with transaction.atomic():
-        TOTPDevice.objects.filter(user=user).delete()
+        TotpDevice.objects.filter(user=user).delete()
         StaticDevice.objects.filter(user=user).delete()
         audit.record("switch second factor off", user, reason=reason)
 
@@ -91,7 +91,7 @@ def switch_off(user: AbstractBaseUser, *, reason: str = "") -> None:
 def verify(user: AbstractBaseUser, *, code: str) -> Any:
     """The device that accepts ``code``; ``InvalidInput`` when none does."""
     code = code.replace(" ", "").lower()
-    model = TOTPDevice if code.isdigit() and len(code) == 6 else StaticDevice
+    model = TotpDevice if code.isdigit() and len(code) == 6 else StaticDevice
     with transaction.atomic():
         devices = list(model.objects.filter(user=user, confirmed=True).select_for_update())
         refusal: InvalidInput | None = None

@@ -28,7 +28,7 @@ from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from beidou.base import audit, second_factor
-from beidou.base.errors import InvalidInput
+from beidou.base.errors import InvalidInput, PermanentError
 from beidou.base.middleware import act_as, client_address
 from beidou.base.models import AuditEntry, User
 
@@ -119,7 +119,7 @@ class SecondFactorView(FormView):  # type: ignore[type-arg]  # has no subscript 
     def form_valid(self, form: CodeForm) -> HttpResponse:
         try:
             device = second_factor.verify(self.user, code=form.cleaned_data["code"])
-        except InvalidInput as error:
+        except (InvalidInput, PermanentError) as error:  # wrong, or its secret cannot be read
             audit.record(
                 "sign in", self.user, outcome=AuditEntry.Outcome.FAILED, reason=error.message
             )

@@ -1,10 +1,9 @@
 """Users, teams and tokens: who may act on those of others, and what the trail says of it."""
 
 import pytest
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from beidou.base import second_factor, tokens
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, TotpDevice
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -22,13 +21,13 @@ def act(client, page: str, action: str, row) -> None:
 
 
 def test_an_auditor_cannot_remove_a_second_factor(auditor, admin, browser):
-    TOTPDevice.objects.create(user=admin, confirmed=True)
+    TotpDevice.objects.create(user=admin, confirmed=True)
     act(browser(auditor), "/base/user/", "remove_second_factor", admin)
     assert second_factor.is_enabled(admin)
 
 
 def test_an_administrator_removes_a_second_factor(operator, admin, browser):
-    TOTPDevice.objects.create(user=operator, confirmed=True)
+    TotpDevice.objects.create(user=operator, confirmed=True)
     act(browser(admin), "/base/user/", "remove_second_factor", operator)
     assert not second_factor.is_enabled(operator)
 

@@ -5,10 +5,9 @@ import time
 import pytest
 from django.test import Client
 from django_otp.oath import totp
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from beidou.base import second_factor
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, TotpDevice
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -22,8 +21,8 @@ def is_signed_in(client: Client) -> bool:
     return "_auth_user_id" in client.session
 
 
-def code_of(device: TOTPDevice, steps_ahead: int = 0) -> str:
-    return f"{totp(device.bin_key, step=device.step, t0=-device.step * steps_ahead):06d}"
+def code_of(device: TotpDevice, steps_ahead: int = 0) -> str:
+    return f"{totp(device.bin_key, t0=-device.STEP_SECONDS * steps_ahead):06d}"
 
 
 @pytest.fixture

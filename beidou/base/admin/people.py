@@ -4,7 +4,6 @@ from typing import Any
 
 # Imported so that they are registered before they are taken out below.
 import django_otp.plugins.otp_static.admin  # noqa: F401
-import django_otp.plugins.otp_totp.admin  # noqa: F401
 import django_q.admin  # noqa: F401
 from axes.utils import reset as unlock
 from django.contrib import admin, messages
@@ -15,7 +14,6 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -24,7 +22,7 @@ from beidou.base import audit, permissions, second_factor, tokens
 from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.models import ApiToken, User
 
-for _model in (Group, TOTPDevice, StaticDevice, OrmQ, Schedule, Success, Failure):
+for _model in (Group, StaticDevice, OrmQ, Schedule, Success, Failure):
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
 
