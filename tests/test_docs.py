@@ -132,7 +132,8 @@ def test_the_test_pods_may_run_where_they_run_unless_told_otherwise():
 
 
 def test_every_refusal_of_a_kubeconfig_is_explained():
-    code = text_of("clusters/drivers/kubeconfig.py")
+    modules = ("kubeconfig", "kubeconfig_checks", "kubeconfig_text")
+    code = "".join(text_of(f"clusters/drivers/{name}.py") for name in modules)
     page = text_of("docs/adopt.md")
     assert [c for c in re.findall(r'"(kubeconfig_\w+)"', code) if f"`{c}`" not in page] == []
 

@@ -17,7 +17,7 @@ from unfold.widgets import (
 from beidou.base import display
 from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import User
-from clusters.drivers.kubeconfig import SIZE_LIMIT
+from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, name_validator
 from clusters.services import adoption, grants
 from clusters.services.adoption import Details

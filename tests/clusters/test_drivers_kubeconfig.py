@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beidou.base.errors import InvalidInput
-from clusters.drivers import kubeconfig
+from clusters.drivers import kubeconfig, kubeconfig_checks, kubeconfig_text
 from tests.fakes.kube_api import admin_certificate, authority, base64_text, make_kubeconfig
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -461,5 +461,6 @@ def test_an_expired_token_is_refused_at_its_field():
     ],
 )
 def test_a_refusal_is_said_in_the_reader_s_language(text: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kubeconfig, "_", lambda sentence: f"翻译：{sentence}")
+    for module in (kubeconfig, kubeconfig_checks, kubeconfig_text):
+        monkeypatch.setattr(module, "_", lambda sentence: f"翻译：{sentence}")
     assert refusal(text).message.startswith("翻译：")
