@@ -2,7 +2,8 @@
 
 A user has a second factor as soon as one TOTP device is confirmed; sign-in asks for it from then
 on.  A code that was used already is refused, and django-otp slows guessing down: after the n-th
-wrong code in a row the next one is looked at after 2^(n-1) seconds at the earliest.
+wrong code in a row the next one is looked at after 2^(n-1) seconds at the earliest.  Of backup
+codes only digests are stored.
 """
 
 import base64
@@ -13,6 +14,7 @@ import qrcode
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from qrcode.image.svg import SvgPathImage
@@ -91,7 +93,10 @@ def switch_off(user: AbstractBaseUser, *, reason: str = "") -> None:
 def verify(user: AbstractBaseUser, *, code: str) -> Any:
     """The device that accepts ``code``; ``InvalidInput`` when none does."""
     code = code.replace(" ", "").lower()
-    model = TotpDevice if code.isdigit() and len(code) == 6 else StaticDevice
+    is_backup = not (code.isdigit() and len(code) == 6)
+    model = StaticDevice if is_backup else TotpDevice
+    if is_backup:
+        code = digest(code)
     with transaction.atomic():
         devices = list(model.objects.filter(user=user, confirmed=True).select_for_update())
         refusal: InvalidInput | None = None
@@ -125,5 +130,13 @@ def _new_backup_codes(user: AbstractBaseUser) -> list[str]:
     StaticDevice.objects.filter(user=user).delete()
     device = StaticDevice.objects.create(user=user, name=_BACKUP_NAME)
     codes = [StaticToken.random_token() for _number in range(BACKUP_CODES)]
-    StaticToken.objects.bulk_create(StaticToken(device=device, token=code) for code in codes)
+    StaticToken.objects.bulk_create(
+        StaticToken(device=device, token=digest(code)) for code in codes
+    )
     return codes
+
+
+def digest(code: str) -> str:
+    """What is stored of a backup code: 80 bits of an HMAC under the secret key, in base 32."""
+    mac = salted_hmac("beidou.base.second_factor", code, algorithm="sha256").digest()
+    return base64.b32encode(mac[:10]).decode().lower()

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.fernet import Fernet
+from django.apps import apps
 from django.db import connection
 from django_otp.oath import totp
+from django_otp.plugins.otp_static.models import StaticToken
 
 from beidou.base import audit, rotation, second_factor
+from beidou.base.errors import InvalidInput
 from beidou.base.models import TotpDevice
 from tests import factories
 
@@ -129,3 +132,28 @@ def test_devices_of_older_versions_go_on_encrypted_and_their_table_goes(li):
 def test_where_there_is_no_older_table_nothing_is_moved(device):
     move()
     assert TotpDevice.objects.count() == 1
+
+
+def test_of_backup_codes_only_digests_are_stored(li, device):
+    codes = second_factor.confirm(li, code=code_of(device))
+    kept = set(StaticToken.objects.values_list("token", flat=True))
+    assert len(kept) == len(codes)
+    assert not kept & set(codes)
+
+
+def test_a_backup_code_is_good_once(li, device):
+    code = second_factor.confirm(li, code=code_of(device))[0]
+    assert second_factor.verify(li, code=code.upper())
+    with pytest.raises(InvalidInput):
+        second_factor.verify(li, code=code)
+    assert second_factor.backup_codes_left(li) == second_factor.BACKUP_CODES - 1
+
+
+def test_backup_codes_of_older_versions_go_on(li, device):
+    second_factor.confirm(li, code=code_of(device))
+    token = StaticToken.objects.first()
+    StaticToken.objects.filter(pk=token.pk).update(token="abcd2345")
+    migration = import_module("beidou.base.migrations.0004_digests_of_backup_codes")
+    StaticToken.objects.exclude(pk=token.pk).delete()
+    migration.replace(apps, SimpleNamespace(connection=connection))
+    assert second_factor.verify(li, code="abcd2345")
