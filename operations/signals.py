@@ -6,8 +6,8 @@ minute shortens what people wait after a crash.
 
 from typing import Any
 
-from django_q.tasks import async_task
+from beidou.base import tasks
 
 
 def worker_spawned(**kwargs: Any) -> None:
-    async_task("operations.tasks.maintain")
+    tasks.enqueue("operations.tasks.maintain", queue=tasks.CLOCK)

@@ -23,6 +23,7 @@ from prometheus_client.registry import REGISTRY, Collector
 
 from beidou.base.middleware import client_address
 from beidou.base.preparation import unapplied_migrations
+from beidou.base.tasks import CLOCK, WORK
 
 QUEUE_AGE_MAX = 300.0  # seconds a due task may wait before the workers are taken for dead
 _MIGRATIONS_CHECKED = "beidou-migrations-applied"
@@ -54,22 +55,32 @@ def _problems() -> Iterator[str]:
             yield f"Migrations are missing: {', '.join(missing[:3])}; run `manage.py migrate`."
             return
         cache.set(_MIGRATIONS_CHECKED, True, 3600)
-    age = queue_age()
-    if age > QUEUE_AGE_MAX:
-        yield f"A task has been waiting for {age:.0f} s: no worker takes from the queue."
+    ages = queue_ages()
+    if ages[CLOCK] > QUEUE_AGE_MAX:
+        yield f"A task of the clock has been waiting for {ages[CLOCK]:.0f} s: no worker runs."
+    elif ages[WORK] > QUEUE_AGE_MAX and not _a_step_runs():
+        yield f"A task has been waiting for {ages[WORK]:.0f} s: no worker takes from the queue."
 
 
-def queue_age() -> float:
-    """Seconds that the oldest due task of the database broker waits; 0 without one.
+def _a_step_runs() -> bool:
+    """Then workers are busy, for hours perhaps, and what waits for them waits rightly."""
+    steps = apps.get_model("operations", "Step")._default_manager
+    return bool(steps.filter(status="running", lease_until__gt=timezone.now()).exists())
+
+
+def queue_ages() -> dict[str, float]:
+    """Seconds that the oldest due task of each queue in the database waits; 0 without one.
 
     A task that a worker holds is not due: its lock lies in the future.
     """
+    ages = {WORK: 0.0, CLOCK: 0.0}
     if settings.Q_CLUSTER.get("orm") is None:
-        return 0.0
-    oldest = OrmQ.objects.filter(lock__lt=timezone.now()).order_by("lock").first()
-    if oldest is None or oldest.lock is None:
-        return 0.0
-    return max(0.0, float((timezone.now() - oldest.lock).total_seconds()))
+        return ages
+    now = timezone.now()
+    due = OrmQ.objects.order_by().filter(key__in=ages, lock__lt=now).values_list("key")
+    for key, oldest in due.annotate(oldest=models.Min("lock")):
+        ages[key] = max(0.0, float((now - oldest).total_seconds()))
+    return ages
 
 
 def _may_read_metrics(request: HttpRequest) -> bool:
@@ -102,12 +113,24 @@ class FleetCollector(Collector):
         yield _counted("machines", "Machine", "state", "Machines by lifecycle state.")
         yield _nodes()
         yield _lag()
-        queue = GaugeMetricFamily("beidou_queue_length", "Tasks in the database queue.")
-        queue.add_metric([], OrmQ.objects.count())
-        yield queue
-        age = GaugeMetricFamily("beidou_queue_age_seconds", "How long the oldest due task waits.")
-        age.add_metric([], queue_age())
+        yield _queue_lengths()
+        age = GaugeMetricFamily(
+            "beidou_queue_age_seconds", "How long the oldest due task waits.", labels=["queue"]
+        )
+        for name, seconds in queue_ages().items():
+            age.add_metric([name], seconds)
         yield age
+
+
+def _queue_lengths() -> Metric:
+    rows = OrmQ.objects.order_by().values_list("key")
+    counts = dict(rows.annotate(count=models.Count("pk")))
+    family = GaugeMetricFamily(
+        "beidou_queue_length", "Tasks in the queues of the database.", labels=["queue"]
+    )
+    for name in (WORK, CLOCK):
+        family.add_metric([name], counts.get(name, 0))
+    return family
 
 
 def _counted(app: str, model: str, field: str, meaning: str) -> Metric:

@@ -2,19 +2,31 @@
 
 The queue is a hint, never the truth (design: a broker may lose or repeat a task): what is enqueued
 is a dotted name and ids, and the function called claims its row by compare-and-set.
+
+There are two queues.  WORK is for what takes its time: steps and visits; each worker does one at a
+time, perhaps for hours.  CLOCK is for what must not wait for them: the schedules, and dispatch.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.db import transaction
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
+WORK: Final[str] = settings.Q_CLUSTER["name"]
+CLOCK: Final[str] = f"{WORK}-clock"
 
-def enqueue_on_commit(function: str, *args: int | str, group: str = "") -> None:
+
+def enqueue(function: str, *args: int | str, group: str = "", queue: str = WORK) -> None:
+    """Queue ``function(*args)`` at once."""
+    async_task(function, *args, group=group or None, cluster=queue)
+
+
+def enqueue_on_commit(function: str, *args: int | str, group: str = "", queue: str = WORK) -> None:
     """Queue ``function(*args)`` when the surrounding transaction commits."""
-    transaction.on_commit(lambda: async_task(function, *args, group=group or None))
+    transaction.on_commit(lambda: enqueue(function, *args, group=group, queue=queue))
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,10 @@ def register(*entries: Periodic) -> None:
     SCHEDULES.extend(entry for entry in entries if entry.name not in known)
 
 
+# The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2.
+_TO_THE_CLOCK: Final = repr({"q_options": {"cluster": CLOCK}})
+
+
 def apply_schedules(**kwargs: Any) -> None:
     """Make the database's schedule equal to the table; called after migrations."""
     for entry in SCHEDULES:
@@ -46,6 +62,7 @@ def apply_schedules(**kwargs: Any) -> None:
                 "schedule_type": Schedule.MINUTES,
                 "minutes": entry.minutes,
                 "repeats": -1,
+                "kwargs": _TO_THE_CLOCK,
             },
         )
     Schedule.objects.exclude(name__in=[entry.name for entry in SCHEDULES]).delete()

@@ -16,7 +16,7 @@ from django_q.models import OrmQ
 
 from beidou.base import audit, context, permissions
 from beidou.base.errors import BeidouError, Conflict, ExternalError
-from beidou.base.tasks import enqueue_on_commit
+from beidou.base.tasks import WORK, enqueue_on_commit
 from machines.drivers import facts as facts_driver
 from machines.drivers import ssh
 from machines.models import Machine, MachineAddress, MachineFacts
@@ -118,7 +118,7 @@ def asked_at_once(fleet: int) -> int:
 def _visits_wait() -> bool:
     """Whether visits are queued that no worker has finished.  A queue in Redis cannot be looked
     into; what is due twice there is visited twice, which costs time and nothing else."""
-    waiting = OrmQ.objects.order_by("-pk")[:QUEUE_LOOKED_AT]
+    waiting = OrmQ.objects.filter(key=WORK).order_by("-pk")[:QUEUE_LOOKED_AT]
     return any(each.func() == GATHER for each in waiting)
 
 

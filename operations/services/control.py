@@ -12,7 +12,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from beidou.base.state import change_status
-from beidou.base.tasks import enqueue_on_commit
+from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
@@ -204,7 +204,7 @@ def _reopen(
     for step in open_steps.distinct():
         change_status(step, to=Step.Status.WAITING, reason=reason or "Done again.")
     change_status(operation, to=Operation.Status.WAITING, reason=reason, fields={"message": ""})
-    enqueue_on_commit("operations.tasks.dispatch")
+    enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 
 
 def _addresses(members: list[OperationMachine]) -> list[str]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from beidou.base import audit
 from beidou.base.errors import Conflict
 from beidou.base.state import change_status
-from beidou.base.tasks import enqueue_on_commit
+from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.kinds import base as kinds
 from operations.kinds.base import Kind
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
@@ -180,7 +180,7 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
         after={"message": message},
         outcome="done" if done else "failed",
     )
-    enqueue_on_commit("operations.tasks.dispatch")
+    enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 
 
 def _release(kind: Kind, member: OperationMachine) -> None:

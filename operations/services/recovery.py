@@ -14,7 +14,7 @@ from django_q.brokers import get_broker
 
 from beidou.base import audit
 from beidou.base.state import change_status
-from beidou.base.tasks import enqueue_on_commit
+from beidou.base.tasks import WORK, enqueue_on_commit
 from operations.drivers import processes
 from operations.kinds import base as kinds
 from operations.models import (
@@ -139,7 +139,7 @@ def wake() -> int:
     nothing is known to be lost, and queuing everything again each minute would only make the queue
     longer.
     """
-    if get_broker().queue_size():
+    if get_broker(WORK).queue_size():
         return 0
     idle = Operation.objects.filter(
         status__in=[Operation.Status.RUNNING, Operation.Status.CANCELING]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
-from beidou.base.tasks import enqueue_on_commit
+from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds import base as kinds
@@ -170,7 +170,7 @@ def start_operation(
                 },
                 reason=reason,
             )
-            enqueue_on_commit("operations.tasks.dispatch")
+            enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
     except IntegrityError as error:
         raise _explain(error, name) from error
     return operation

@@ -9,6 +9,8 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from beidou.base import preparation
+from beidou.base.tasks import CLOCK, WORK
+from operations.models import Operation, Step
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -42,8 +44,17 @@ def test_an_unapplied_migration_is_noticed():
     assert "machines.0001_initial" in preparation.unapplied_migrations()
 
 
-def queue_task(waiting: timedelta) -> None:
-    OrmQ.objects.create(key="beidou", payload="x", lock=timezone.now() - waiting)
+def queue_task(waiting: timedelta, queue: str = WORK) -> None:
+    OrmQ.objects.create(key=queue, payload="x", lock=timezone.now() - waiting)
+
+
+@pytest.fixture
+def running_step(cluster_a) -> Step:
+    operation = Operation.objects.create(name="long", kind="ScaleUp", cluster=cluster_a)
+    lease = timezone.now() + timedelta(seconds=30)
+    return Step.objects.create(
+        operation=operation, position=1, name="scaleUp", status="running", lease_until=lease
+    )
 
 
 def test_a_queue_that_nobody_takes_from_is_not_ready(client):
@@ -51,6 +62,29 @@ def test_a_queue_that_nobody_takes_from_is_not_ready(client):
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "no worker" in answer.json()["problems"][0]
+
+
+def test_a_step_that_waits_for_busy_workers_is_no_problem(client, running_step):
+    queue_task(timedelta(hours=2))
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_clock_that_stands_still_is_not_ready_however_busy_the_workers(client, running_step):
+    queue_task(timedelta(minutes=10), CLOCK)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "of the clock" in answer.json()["problems"][0]
+
+
+def test_metrics_tell_the_queues_apart(client):
+    queue_task(timedelta(seconds=100))
+    queue_task(timedelta(seconds=100))
+    queue_task(timedelta(seconds=40), CLOCK)
+    text = client.get("/metrics").content.decode()
+    assert f'beidou_queue_length{{queue="{WORK}"}} 2.0' in text
+    assert f'beidou_queue_length{{queue="{CLOCK}"}} 1.0' in text
+    assert f'beidou_queue_age_seconds{{queue="{WORK}"}} 10' in text
+    assert f'beidou_queue_age_seconds{{queue="{CLOCK}"}} 4' in text
 
 
 def test_a_task_that_a_worker_holds_does_not_count_as_waiting(client):

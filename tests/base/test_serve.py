@@ -145,6 +145,36 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(portal):
     wait_for(lambda: portal.child("work").pid != worker.pid, "the new worker")
 
 
+def clock_of(worker: psutil.Process) -> psutil.Process:
+    """The child that forks nothing, while django-q2's guard has the workers under it."""
+    children = worker.children()
+    alone = [one for one in children if not one.children()]
+    if len(children) != 2 or len(alone) != 1:
+        raise LookupError("clock")
+    return alone[0]
+
+
+def test_a_killed_clock_is_replaced_and_the_workers_go_on(portal):
+    worker = wait_for(lambda: portal.child("work"), "the worker")
+    clock = wait_for(lambda: clock_of(worker), "the clock")
+    others = {one.pid for one in worker.children(recursive=True)} - {clock.pid}
+    clock.kill()
+    wait_for(lambda: clock_of(worker).pid != clock.pid, "the new clock", 15)
+    assert others < {one.pid for one in worker.children(recursive=True)}
+
+
+def test_the_clock_goes_on_while_every_worker_is_busy(portal, folder):
+    """Reaping included: the step's worker died, and no worker has time to look."""
+    script = (Path(__file__).parent / "busy_workers.py").read_text()
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", script],
+        cwd=ROOT, env=environment(folder / "data", portal.port), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    portal.child("work").kill()  # ends the tasks that keep its workers busy
+
+
 def test_a_killed_web_process_is_replaced(portal):
     web = wait_for(lambda: portal.child("web"), "the web process")
     web.kill()

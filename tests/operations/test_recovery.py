@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from django_q.brokers import get_broker
 from django_q.models import OrmQ
 
+from beidou.base import clock, tasks
 from operations.drivers import processes
-from operations.models import Attempt, MachineStep, Operation, Step
+from operations.models import Attempt, ClusterSettings, MachineStep, Operation, Step
 from operations.services import control as controls
 from operations.services import engine, recovery
 from tests.operations.toy import toy_kind
@@ -56,6 +58,26 @@ def test_a_step_whose_lease_lapsed_is_done_again(toy, begin, work, lose, control
     work()
     operation.refresh_from_db()
     assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_with_every_worker_busy_the_clock_reaps_and_dispatches(
+    toy, begin, work, lose, control, cluster_a, machines
+):
+    """No task of the queue of work is taken here, as if all workers were in long steps."""
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    first = begin(machines=machines[:1])
+    work(limit=1)
+    lose(first.steps.get(name="first"))
+    second = begin(machines=machines[1:2])
+    tasks.enqueue("operations.tasks.maintain", queue=tasks.CLOCK)
+    broker = get_broker(tasks.CLOCK)
+    while control(clock.tick, broker):
+        continue
+    second.refresh_from_db()
+    assert first.steps.get(name="first").status == Step.Status.WAITING
+    assert "slots" in second.waiting_for
+    queued = {(row.key, row.func()) for row in OrmQ.objects.all()}
+    assert queued == {(tasks.WORK, "operations.tasks.run_step")}
 
 
 def test_a_step_that_lives_is_left_alone(toy, begin, work, control):
