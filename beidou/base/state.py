@@ -6,10 +6,12 @@ refuses what the table does not list, and it refuses to overwrite a state that s
 changed meanwhile: the row count of the conditional UPDATE decides, no lock is held.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import connection, models, transaction
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -73,33 +75,13 @@ def change_status(
     """
     name = obj.STATUS_FIELD
     old: str = getattr(obj, name)
-    if to not in obj.TRANSITIONS.get(old, frozenset()):
-        raise Conflict(
-            gettext("%(kind)s %(name)s is %(old)s and cannot become %(new)s.")
-            % {
-                "kind": obj._meta.verbose_name,
-                "name": obj,
-                "old": obj.state_label(old),
-                "new": obj.state_label(to),
-            },
-            code="wrong_state",
-        )
+    if not obj.may_become(to):
+        raise _forbidden(obj, to)
     values = {name: to, **(fields or {})}
     with transaction.atomic():
         changed = type(obj)._base_manager.filter(pk=obj.pk, **{name: old}).update(**values)
         if changed != 1:
-            raise Conflict(
-                gettext(
-                    "%(kind)s %(name)s is no longer %(old)s: "
-                    "somebody else was faster. Load it again."
-                )
-                % {
-                    "kind": obj._meta.verbose_name,
-                    "name": obj,
-                    "old": obj.state_label(old),
-                },
-                code="changed_meanwhile",
-            )
+            raise _overtaken(obj)
         obj.status_changes.create(  # type: ignore[attr-defined]
             old=old,
             new=to,
@@ -107,5 +89,112 @@ def change_status(
             actor=context.current().actor_name,
             **(extra or {}),
         )
-    for field, value in values.items():
-        setattr(obj, field, value)
+    for key, value in values.items():
+        setattr(obj, key, value)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One of many changes of state: the row as it was read, and what ``change_status`` takes."""
+
+    obj: Stateful
+    to: str
+    reason: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+ROWS_AT_ONCE = 200
+
+
+def change_statuses(changes: Iterable[Change]) -> dict[Any, Conflict]:
+    """``change_status`` for many rows of one model in few queries, in one transaction.
+
+    A change that cannot be made keeps no other from being made: what is refused is returned by key
+    instead of raised, and nothing was written for it.
+    """
+    refused: dict[Any, Conflict] = {}
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Change]] = {}
+    for change in changes:
+        if not change.obj.may_become(change.to):
+            refused[change.obj.pk] = _forbidden(change.obj, change.to)
+            continue
+        old = getattr(change.obj, change.obj.STATUS_FIELD)
+        alike.setdefault((old, change.to, tuple(sorted(change.fields))), []).append(change)
+    with transaction.atomic():
+        for group in alike.values():
+            for first in range(0, len(group), ROWS_AT_ONCE):
+                refused |= _change_alike(group[first : first + ROWS_AT_ONCE])
+    return refused
+
+
+def _change_alike(changes: Sequence[Change]) -> dict[Any, Conflict]:
+    """Changes from one state to one other, all with the same names of fields."""
+    model = type(changes[0].obj)
+    name, to = model.STATUS_FIELD, changes[0].to
+    old: str = getattr(changes[0].obj, name)
+    rows = model._base_manager.filter(pk__in=[each.obj.pk for each in changes], **{name: old})
+    # Locked, so that exactly these are changed and logged.
+    found = set(rows.order_by("pk").select_for_update().values_list("pk", flat=True))
+    done = [each for each in changes if each.obj.pk in found]
+    values = {key: _values_of(model, key, done) for key in changes[0].fields} if done else {}
+    model._base_manager.filter(pk__in=found).update(**{name: to, **values})
+    subject: Any = model._meta
+    log = subject.get_field("status_changes").related_model
+    log._base_manager.bulk_create(
+        log(
+            subject=each.obj,
+            old=old,
+            new=to,
+            reason=each.reason[:500],
+            actor=context.current().actor_name,
+            **each.extra,
+        )
+        for each in done
+    )
+    for each in done:
+        for key, value in {name: to, **each.fields}.items():
+            setattr(each.obj, key, value)
+    return {each.obj.pk: _overtaken(each.obj) for each in changes if each.obj.pk not in found}
+
+
+def _values_of(model: type[models.Model], name: str, changes: Sequence[Change]) -> Any:
+    """What ``update`` sets the field to: one value, or one for each row."""
+    first = changes[0].fields[name]
+    if all(each.fields[name] == first for each in changes):
+        return first
+    target: Any = model._meta.get_field(name)
+    cases = []
+    for each in changes:
+        value = each.fields[name]
+        plain = value.pk if isinstance(value, models.Model) else value
+        cases.append(models.When(pk=each.obj.pk, then=models.Value(plain, output_field=target)))
+    chosen = models.Case(*cases, output_field=target)
+    if connection.features.requires_casted_case_in_updates:
+        return Cast(chosen, output_field=target)
+    return chosen
+
+
+def _forbidden(obj: Stateful, to: str) -> Conflict:
+    return Conflict(
+        gettext("%(kind)s %(name)s is %(old)s and cannot become %(new)s.")
+        % {
+            "kind": obj._meta.verbose_name,
+            "name": obj,
+            "old": obj.state_label(getattr(obj, obj.STATUS_FIELD)),
+            "new": obj.state_label(to),
+        },
+        code="wrong_state",
+    )
+
+
+def _overtaken(obj: Stateful) -> Conflict:
+    return Conflict(
+        gettext("%(kind)s %(name)s is no longer %(old)s: somebody else was faster. Load it again.")
+        % {
+            "kind": obj._meta.verbose_name,
+            "name": obj,
+            "old": obj.state_label(getattr(obj, obj.STATUS_FIELD)),
+        },
+        code="changed_meanwhile",
+    )

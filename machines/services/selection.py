@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ _SEPARATORS = re.compile(r"[,;\s]+")
 _RANGE = re.compile(r"^(\d+\.\d+\.\d+\.\d+)-(\d+(?:\.\d+){0,3})$")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Found = tuple[dict[str, list[Machine]], dict[str, list[Machine]]]  # by address, by name
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,40 @@ def parse_machines(text: str, *, user: Any, action: str = permissions.VIEW) -> S
     numbers, asset tags and node names, separated by commas or white space; one query.  What one
     may not see is as unknown as what does not exist.
     """
-    parts, unknown = _parts(text)
-    addresses = {address for part in parts for address in part.addresses}
-    names = {part.text for part in parts if not part.addresses}
-    found = _find(addresses, names, user=user, action=action)
+    return parse_each([text], user=user, action=action)[0]
+
+
+def parse_each(
+    texts: Sequence[str], *, user: Any, action: str = permissions.VIEW
+) -> list[Selection]:
+    """``parse_machines`` for each of many texts, which share the queries."""
+    parsed = [_parts(text) for text in texts]
+    found: Found = ({}, {})
+    for addresses, names in _batches(part for parts, _unknown in parsed for part in parts):
+        by_address, by_name = _find(addresses, names, user=user, action=action)
+        found[0].update(by_address)
+        for name, machines in by_name.items():
+            known = found[1].setdefault(name, [])
+            known += [machine for machine in machines if machine not in known]
+    return [_chosen(parts, unknown, found) for parts, unknown in parsed]
+
+
+def _batches(parts: Iterable[_Part]) -> Iterator[tuple[set[str], set[str]]]:
+    """Addresses and names in sets that one query can ask for."""
+    addresses: set[str] = set()
+    names: set[str] = set()
+    for part in parts:
+        addresses.update(part.addresses)
+        if not part.addresses:
+            names.add(part.text)
+        if len(addresses) + len(names) >= ADDRESSES_MAX:
+            yield addresses, names
+            addresses, names = set(), set()
+    if addresses or names:
+        yield addresses, names
+
+
+def _chosen(parts: Iterable[_Part], unknown: list[Unknown], found: Found) -> Selection:
     chosen: dict[int, Machine] = {}
     for part in parts:
         machines, missing = _match(part, found)
@@ -130,9 +161,6 @@ def _bound(count: int, left: int) -> None:
             _("This means %(count)d addresses; at most %(max)d are looked up at once.")
             % {"count": count, "max": ADDRESSES_MAX}
         )
-
-
-Found = tuple[dict[str, list[Machine]], dict[str, list[Machine]]]
 
 
 def _find(addresses: Iterable[str], names: Iterable[str], *, user: Any, action: str) -> Found:

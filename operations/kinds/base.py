@@ -17,6 +17,7 @@ from beidou.base.errors import InvalidInput
 from beidou.base.permissions import OPERATE
 from clusters.models import Cluster
 from machines.models import Machine
+from operations.kinds.lifecycle import Move
 from operations.models import Operation, OperationMachine
 
 Checks = Sequence[Mapping[str, Any]]
@@ -119,7 +120,11 @@ class Blocker:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of operation; ``name`` is what manifests, API and pages call it."""
+    """One kind of operation; ``name`` is what manifests, API and pages call it.
+
+    ``reserve`` (before the operation begins) and ``release`` (at its end; None: nothing was begun)
+    say what a machine becomes.  The engine does it for all machines at once.
+    """
 
     name: str
     title: Any
@@ -132,8 +137,8 @@ class Kind:
     roles: tuple[str, ...] = ("Compute",)
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
-    reserve: Callable[[Operation, Machine], None] = lambda *_: None
-    release: Callable[[OperationMachine, str | None], None] = lambda *_: None
+    reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
+    release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None
     step_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

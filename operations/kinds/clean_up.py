@@ -98,14 +98,15 @@ def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
             run.succeed(target, message="as delivered", checks=checks)
 
 
-def release(member: OperationMachine, reached: str | None) -> None:
-    if member.machine is None:
-        return
-    if member.state == OperationMachine.State.SUCCEEDED:
-        lifecycle.move(
-            member.machine, Machine.State.AVAILABLE, operation=member.operation,
-            reason=f"{member.operation.name} cleaned it", cluster=None, node=None,
-        )  # fmt: skip
+def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
+    if member.machine is None or member.state != OperationMachine.State.SUCCEEDED:
+        return None
+    return lifecycle.Move(
+        member.machine,
+        Machine.State.AVAILABLE,
+        reason=f"{member.operation.name} cleaned it",
+        fields={"cluster": None, "node": None},
+    )
 
 
 def reserve(operation: Operation, machine: Machine) -> None:

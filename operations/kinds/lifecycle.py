@@ -1,8 +1,14 @@
-"""Moving machines through their lives on behalf of an operation."""
+"""Moving machines through their lives for an operation: one, or very many in few queries."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.utils import timezone
 
-from beidou.base.state import change_status
+from beidou.base.errors import Conflict
+from beidou.base.state import Change, change_status, change_statuses
+from clusters.models import Node
 from machines.models import Machine
 from operations.models import Operation
 
@@ -20,3 +26,52 @@ def move(machine: Machine, to: str, *, operation: Operation, reason: str, **fiel
         fields={"state_since": timezone.now(), **fields},
         extra={"operation": operation.pk},
     )
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a machine shall become.
+
+    ``node`` names the node of the operation's cluster that the machine is from then on, if there is
+    one that no machine is linked to yet.
+    """
+
+    machine: Machine
+    to: str
+    reason: str
+    node: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def move_all(moves: Iterable[Move], *, operation: Operation) -> dict[int, Conflict]:
+    """``move`` for many machines; those that cannot be moved are returned by key."""
+    wanted = list(moves)
+    keys = [each.machine.pk for each in wanted]
+    states = dict(Machine.objects.filter(pk__in=keys).values_list("pk", "state")) if keys else {}
+    nodes = _free_nodes(operation, [each.node for each in wanted if each.node])
+    now = timezone.now()
+    changes = []
+    for each in wanted:
+        if each.machine.pk not in states:
+            continue  # deleted meanwhile
+        each.machine.state = states[each.machine.pk]
+        if each.machine.state == each.to:
+            continue
+        link = {"node": nodes[each.node]} if each.node in nodes else {}
+        changes.append(
+            Change(
+                each.machine,
+                each.to,
+                reason=each.reason,
+                fields={"state_since": now, **each.fields, **link},
+                extra={"operation": operation.pk},
+            )
+        )
+    return change_statuses(changes)
+
+
+def _free_nodes(operation: Operation, names: list[str]) -> dict[str, Node]:
+    if not names:
+        return {}
+    nodes = Node.objects.filter(cluster=operation.cluster_id, name__in=names, machine=None)
+    return {node.name: node for node in nodes}

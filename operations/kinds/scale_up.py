@@ -288,15 +288,17 @@ def _revoke(run: StepRun, client: KubernetesClient, token_id: str) -> None:
 
 def _to_joining(run: StepRun) -> None:
     """From here on the machine is changed; also said again by a retry that begins later."""
-    for target in run.targets:
-        if target.machine is not None:
-            lifecycle.move(
-                target.machine,
-                Machine.State.JOINING,
-                operation=run.operation,
-                reason=f"{run.operation.name}: {run.step_name}",
-                cluster=run.cluster,
-            )
+    targets = {target.machine.pk: target for target in run.targets if target.machine is not None}
+    reason = f"{run.operation.name}: {run.step_name}"
+    moves = [
+        lifecycle.Move(
+            target.machine, Machine.State.JOINING, reason, fields={"cluster": run.cluster}
+        )
+        for target in targets.values()
+        if target.machine is not None
+    ]
+    for key, refused in lifecycle.move_all(moves, operation=run.operation).items():
+        run.fail(targets[key], refused.message)
 
 
 def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
@@ -519,36 +521,29 @@ def confirm_uncordon(run: StepRun, _result: None) -> None:
 # --- the machines' lives ---------------------------------------------------------------------
 
 
-def reserve(operation: Operation, machine: Machine) -> None:
-    lifecycle.move(
-        machine, Machine.State.RESERVED, operation=operation, reason=f"for {operation.name}"
-    )
+def reserve(operation: Operation, machine: Machine) -> lifecycle.Move:
+    return lifecycle.Move(machine, Machine.State.RESERVED, reason=f"for {operation.name}")
 
 
-def release(member: OperationMachine, reached: str | None) -> None:
+def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
     """What the machine is after the operation: in service, as delivered, or faulty half way."""
     machine, operation = member.machine, member.operation
     if machine is None:
-        return
+        return None
     if member.state == OperationMachine.State.SUCCEEDED:
-        node = Node.objects.filter(
-            cluster=operation.cluster, name=_member_node(member), machine=None
-        ).first()
-        link = {"node": node} if node else {}
-        lifecycle.move(
-            machine, Machine.State.IN_SERVICE, operation=operation,
-            reason=f"{operation.name} succeeded", **link,
+        return lifecycle.Move(
+            machine, Machine.State.IN_SERVICE, reason=f"{operation.name} succeeded",
+            node=_member_node(member),
         )  # fmt: skip
-    elif reached in (None, "preCheck"):
-        lifecycle.move(
-            machine, Machine.State.AVAILABLE, operation=operation,
-            reason=f"{operation.name} did not touch it", cluster=None,
+    if reached in (None, "preCheck"):
+        return lifecycle.Move(
+            machine, Machine.State.AVAILABLE, reason=f"{operation.name} did not touch it",
+            fields={"cluster": None},
         )  # fmt: skip
-    else:
-        lifecycle.move(
-            machine, Machine.State.FAULTY, operation=operation,
-            reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
-        )  # fmt: skip
+    return lifecycle.Move(
+        machine, Machine.State.FAULTY,
+        reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
+    )  # fmt: skip
 
 
 SCALE_UP = register(

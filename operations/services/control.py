@@ -16,7 +16,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import finish
+from operations.services import finish, holding
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
@@ -164,11 +164,12 @@ def _refuse_moved_on(
 ) -> None:
     """A machine that has gone on with its life since is not pulled back by an old operation."""
     allowed = kind.startable_states | {Machine.State.FAULTY}
-    for member in members:
-        machine = member.machine
-        if machine is None:
-            continue
-        permissions.require(user, machine, kind.permission)
+    machines = [member.machine for member in members if member.machine is not None]
+    rows = Machine.objects.filter(pk__in=[machine.pk for machine in machines])
+    mine = set(permissions.visible_to(user, rows, kind.permission).values_list("pk", flat=True))
+    for machine in machines:
+        if machine.pk not in mine:
+            permissions.require(user, machine, kind.permission)
         if machine.state not in allowed or machine.cluster_id not in (None, operation.cluster_id):
             raise Conflict(
                 _("%(machine)s is %(state)s by now; this operation is over for it.")
@@ -193,9 +194,8 @@ def _reopen(
             _("Another operation has begun on one of these machines meanwhile."),
             code="machine_is_held",
         ) from error
-    for member in members:
-        assert member.machine is not None  # noqa: S101  checked in _unfinished
-        kind.reserve(operation, member.machine)
+    machines = [member.machine for member in members if member.machine is not None]
+    holding.reserve(operation, kind, machines)
     open_steps = Step.objects.filter(
         operation=operation,
         cells__machine__in=members,

@@ -6,20 +6,16 @@ or the end of the operation, and the release of machines.
 
 from typing import Any
 
-import structlog
 from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from beidou.base import audit
-from beidou.base.errors import Conflict
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.kinds import base as kinds
-from operations.kinds.base import Kind
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-
-logger = structlog.get_logger(__name__)
+from operations.services import holding
 
 _CELL_ENDS = {
     Attempt.Outcome.DONE: (MachineStep.Status.FAILED, "The step ended without a result."),
@@ -162,11 +158,7 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
     operation.machines.filter(
         state__in=[OperationMachine.State.WAITING, OperationMachine.State.RUNNING]
     ).update(state=OperationMachine.State.CANCELED)
-    for member in operation.machines.filter(holds_machine=True).select_related(
-        "machine", "operation__cluster"
-    ):
-        _release(kind, member)
-    operation.machines.filter(holds_machine=True).update(holds_machine=False)
+    holding.release(operation, kind)
     change_status(
         operation,
         to=status,
@@ -181,20 +173,3 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
         outcome="done" if done else "failed",
     )
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
-
-
-def _release(kind: Kind, member: OperationMachine) -> None:
-    """Let the kind say what the machine is now; a person may have moved it elsewhere meanwhile."""
-    try:
-        with transaction.atomic():
-            kind.release(member, reached_step(member))
-    except Conflict as error:
-        logger.warning("machine_not_released", machine=member.machine_id, reason=error.message)
-        OperationMachine.objects.filter(pk=member.pk).update(message=error.message[:1000])
-
-
-def reached_step(member: OperationMachine) -> str | None:
-    """Name of the last step in which something was begun with this machine; None before the
-    first."""
-    begun = member.cells.filter(started_at__isnull=False).order_by("-step__position")
-    return begun.values_list("step__name", flat=True).first()

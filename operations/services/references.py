@@ -54,16 +54,18 @@ def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
     visible = permissions.visible_to(user, Machine.objects.all())
     keys = [item for item in references if isinstance(item, int) and as_key(item) is not None]
     by_key = visible.select_related("cluster", "credential").in_bulk(keys) if keys else {}
+    texts = {
+        index: text for index, item in enumerate(references) if (text := _text(item)) is not None
+    }
+    selections = selection.parse_each(list(texts.values()), user=user)
+    by_text = dict(zip(texts, selections, strict=True))
     for index, item in enumerate(references):
-        role = ""
-        if isinstance(item, Mapping):
-            role = str(item.get("role") or "")
-            item = str(item.get("address", ""))
+        role = str(item.get("role") or "") if isinstance(item, Mapping) else ""
         if isinstance(item, int):
             found = [by_key[item]] if item in by_key else []
             reasons = [] if found else ["No machine you may use has this key."]
         else:
-            selected = selection.parse_machines(item, user=user)
+            selected = by_text[index]
             found = selected.machines
             reasons = [f"{each.text}: {each.reason}" for each in selected.unknown]
             if not found and not reasons:
@@ -78,6 +80,13 @@ def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
         name, sentence = next(iter(unknown.items()))
         raise InvalidInput(f"{name}: {sentence}", code="unknown_machine", fields=unknown)
     return Chosen(list(chosen.values()), roles)
+
+
+def _text(item: Reference) -> str | None:
+    """What is to be looked up; None for a key."""
+    if isinstance(item, Mapping):
+        return str(item.get("address", ""))
+    return None if isinstance(item, int) else item
 
 
 def members_of(operation: Operation, references: Sequence[int | str]) -> list[int]:

@@ -18,7 +18,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import estimates
+from operations.services import estimates, holding
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def start_operation(
             operation.status_changes.create(
                 old="", new=operation.status, actor=acting_user.get_username(), reason=reason[:500]
             )
-            members = [
-                OperationMachine.objects.create(
+            members = OperationMachine.objects.bulk_create(
+                OperationMachine(
                     operation=operation,
                     machine=machine,
                     address=machine.address,
@@ -156,9 +156,8 @@ def start_operation(
                     holds_machine=plan.kind.mutating,
                 )
                 for machine in plan.ready
-            ]
-            for machine in plan.ready:
-                plan.kind.reserve(operation, machine)
+            )
+            holding.reserve(operation, plan.kind, plan.ready)
             _make_steps(operation, plan.kind, members)
             audit.record(
                 f"start {kind}",
