@@ -210,6 +210,8 @@ class OperationMachine(models.Model):
     holds_machine = models.BooleanField(
         default=False, help_text=_("A change is going on: no other may begin on this machine.")
     )
+    # Nothing is done with it until it is retried itself, and how it ended counts against no limit.
+    left_out = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("machine of an operation")

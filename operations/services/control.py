@@ -79,17 +79,25 @@ def retry(
     """Do again what failed or was canceled, each machine from the step at which it stands.
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
-    is taken.
+    is taken.  Those that were deleted meanwhile are left out, and say so.
     """
     with audit.entries_last():
         operation = _locked(operation, acting_user)
         _refuse_unless_ended_badly(operation)
-        members = _unfinished(operation, machines)
+        members, gone = _without_gone(_unfinished(operation, machines))
+        if not members:
+            raise _gone_error(gone)
+        OperationMachine.objects.filter(pk__in=[member.pk for member in gone]).update(
+            message="Left out of the retry: this machine was deleted meanwhile."
+        )
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
         _reopen(operation, members, reason, acting_user)
-        audit.record("retry", operation, reason=reason, after={"machines": _addresses(members)})
+        after = {"machines": _addresses(members)}
+        if gone:
+            after["left_out"] = _addresses(gone)
+        audit.record("retry", operation, reason=reason, after=after)
     return operation
 
 
@@ -105,7 +113,9 @@ def skip(
     with audit.entries_last():
         operation = _locked(operation, acting_user)
         _refuse_unless_ended_badly(operation)
-        members = _unfinished(operation, machines)
+        members, gone = _without_gone(_unfinished(operation, machines))
+        if gone:
+            raise _gone_error(gone)
         cells = MachineStep.objects.filter(machine__in=members, step__name=step, status__in=_OPEN)
         if cells.count() != len(members):
             raise Conflict(
@@ -150,13 +160,25 @@ def _unfinished(operation: Operation, machines: list[int] | None) -> list[Operat
     members = list(rows)
     if not members:
         raise Conflict(_("No machine of this operation is left to work on."), code="wrong_state")
-    gone = [str(member) for member in members if member.machine is None]
-    if gone:
-        raise Conflict(
-            _("These machines were deleted meanwhile: %(names)s.") % {"names": ", ".join(gone)},
-            code="gone",
-        )
     return members
+
+
+def _without_gone(
+    members: list[OperationMachine],
+) -> tuple[list[OperationMachine], list[OperationMachine]]:
+    """Those whose machine is still there, and those whose machine was deleted."""
+    return (
+        [member for member in members if member.machine is not None],
+        [member for member in members if member.machine is None],
+    )
+
+
+def _gone_error(gone: list[OperationMachine]) -> Conflict:
+    return Conflict(
+        _("These machines were deleted meanwhile: %(names)s.")
+        % {"names": ", ".join(str(member) for member in gone)},
+        code="gone",
+    )
 
 
 def _refuse_moved_on(
@@ -186,9 +208,16 @@ def _reopen(
     _refuse_moved_on(operation, kind, members, acting_user)
     try:
         with transaction.atomic():
-            OperationMachine.objects.filter(pk__in=[member.pk for member in members]).update(
-                state=OperationMachine.State.WAITING, message="", holds_machine=kind.mutating
+            chosen = [member.pk for member in members]
+            OperationMachine.objects.filter(pk__in=chosen).update(
+                state=OperationMachine.State.WAITING,
+                message="",
+                holds_machine=kind.mutating,
+                left_out=False,
             )
+            operation.machines.exclude(pk__in=chosen).exclude(
+                state=OperationMachine.State.SUCCEEDED
+            ).update(left_out=True)
     except IntegrityError as error:
         raise Conflict(
             _("Another operation has begun on one of these machines meanwhile."),

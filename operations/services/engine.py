@@ -103,12 +103,15 @@ def claim(step_id: int) -> Attempt | None:
 
 
 def work_of(step: Step) -> Any:
-    """The cells that wait in this step and whose machines have passed every step before it."""
+    """The cells that wait in this step and whose machines have passed every step before it; the
+    last retry must not have left them out."""
     unpassed = MachineStep.objects.filter(
         step__operation=step.operation_id, step__position__lt=step.position
     ).exclude(status__in=MachineStep.PASSED)
     return (
-        MachineStep.objects.filter(step=step, status=MachineStep.Status.WAITING)
+        MachineStep.objects.filter(
+            step=step, status=MachineStep.Status.WAITING, machine__left_out=False
+        )
         .exclude(machine__in=unpassed.values("machine"))
         .select_related("machine__machine__credential", "machine__operation")
         .order_by("machine_id")

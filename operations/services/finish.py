@@ -88,7 +88,8 @@ def go_on(operation: Operation) -> None:
     elif operation.status in (Operation.Status.RUNNING, Operation.Status.PAUSED):
         if operation.status == Operation.Status.PAUSED:
             change_status(operation, to=Operation.Status.RUNNING, reason="Nothing left to pause.")
-        failed, total = _failed(operation)
+        # What failed before a retry and was left out of it does not stop the others again.
+        failed, total = _failed(operation.machines.filter(left_out=False))
         allowed = operation.max_failed_percent
         if following is not None and failed and failed * 100 > allowed * total:
             end(
@@ -99,7 +100,7 @@ def go_on(operation: Operation) -> None:
         elif following is not None:
             enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
         else:
-            _end_by_result(operation, failed, total)
+            _end_by_result(operation, *_failed(operation.machines.all()))
 
 
 def next_step(operation: Operation) -> Step | None:
@@ -113,15 +114,15 @@ def next_step(operation: Operation) -> Step | None:
     ):
         unpassed[machine] = position  # ends with each machine's first step that is not passed
     waiting = MachineStep.objects.filter(
-        step__operation=operation, status=MachineStep.Status.WAITING
+        step__operation=operation, status=MachineStep.Status.WAITING, machine__left_out=False
     ).values_list("machine_id", "step__position")
     due = {position for machine, position in waiting if unpassed.get(machine) == position}
     steps = operation.steps.filter(status=Step.Status.WAITING, position__in=due)
     return steps.order_by("position").first()
 
 
-def _failed(operation: Operation) -> tuple[int, int]:
-    counts = _count(operation.machines.all(), "state")
+def _failed(members: Any) -> tuple[int, int]:
+    counts = _count(members, "state")
     return counts.get("failed", 0) + counts.get("canceled", 0), sum(counts.values())
 
 

@@ -130,6 +130,73 @@ def test_retry_does_again_only_what_failed_from_the_failed_step(
     assert toy.calls == [("second", [machines[2].address])]
 
 
+def test_what_failed_before_a_retry_does_not_stop_it_again(
+    toy, begin, work, control, operator, machines
+):
+    toy.failing = {("first", machine.address) for machine in machines[:2]}
+    operation = begin(max_failed_percent=40)
+    work()
+    toy.failing = {("first", machines[1].address)}
+    chosen = operation.machines.get(machine=machines[0])
+    control(controls.retry, operation, acting_user=operator, machines=[chosen.pk])
+    work()
+    chosen.refresh_from_db()
+    operation.refresh_from_db()
+    assert chosen.state == OperationMachine.State.SUCCEEDED
+    assert operation.status == Operation.Status.PARTIAL
+    assert operation.message == "2 of 3 machines failed."
+
+
+def test_what_fails_in_a_retry_stops_it(toy, begin, work, control, operator, machines):
+    toy.failing = {("first", machine.address) for machine in machines[:2]}
+    operation = begin(max_failed_percent=40)
+    work()
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    assert "2 of 3 machines failed, more than 40 %" in operation.message
+
+
+def test_a_retry_works_on_the_chosen_machines_alone(toy, begin, work, control, operator, machines):
+    """The third one was never begun: it must not be worked on without being held."""
+    toy.failing = {("first", machines[0].address)}
+    operation = begin(max_failed_percent=0)
+    work()
+    toy.failing.clear()
+    toy.calls.clear()
+    chosen = operation.machines.get(machine=machines[0])
+    control(controls.retry, operation, acting_user=operator, machines=[chosen.pk])
+    work()
+    assert toy.calls == [
+        ("first", [machines[0].address]),
+        ("second", [machines[0].address]),
+    ]
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_a_deleted_machine_is_left_out_of_a_retry_and_says_so(
+    toy, begin, work, control, operator, machines
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    operation = begin()
+    work()
+    machines[0].delete()
+    toy.failing.clear()
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    gone = operation.machines.get(machine=None)
+    assert operation.status == Operation.Status.PARTIAL
+    assert operation.message == "1 of 3 machines failed."
+    assert "deleted meanwhile" in gone.message
+    entry = AuditEntry.objects.get(verb="retry")
+    assert entry.after["left_out"] == [gone.address]
+
+
 def test_a_machine_that_failed_first_catches_up_after_a_retry(
     toy, begin, work, control, machines, operator
 ):

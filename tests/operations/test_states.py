@@ -100,6 +100,22 @@ def test_a_retry_of_a_machine_that_is_through_is_refused(toy, begin, work, machi
         controls.retry(operation, acting_user=operator, machines=[through.pk])
 
 
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_nothing_is_left_to_do_when_every_machine_was_deleted(
+    verb, toy, begin, work, machines, operator
+):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    failed = operation.machines.get(machine=machines[0])
+    machines[0].delete()
+    values = {"step": "first", "machines": [failed.pk], "reason": "x"} if verb == "skip" else {}
+    with pytest.raises(Conflict, match="deleted meanwhile"):
+        getattr(controls, verb)(operation, acting_user=operator, **values)
+    failed.refresh_from_db()
+    assert failed.message == "it is broken"
+
+
 def test_a_retry_is_refused_while_another_operation_holds_the_machine(
     toy, begin, work, machines, operator
 ):
