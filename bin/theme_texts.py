@@ -1,7 +1,8 @@
-"""Write the texts of the theme that nobody has translated into locale/theme_texts.py.
+"""Write the texts of the theme that nobody has translated into beidou/theme_texts.py.
 
 unfold comes without translations.  What its templates say is collected here with gettext_noop, so
-that makemessages puts it into our catalogue; what Django's own catalogues know already is left out.
+that makemessages puts it into our catalogue (hence not under locale/, which makemessages passes
+over); what Django's own catalogues know already is left out.
 With --check nothing is written: the exit code says whether the file is what would be written.
 """
 
@@ -20,7 +21,7 @@ from django.conf import settings
 from django.utils import translation
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "locale" / "theme_texts.py"
+TARGET = ROOT / "beidou" / "theme_texts.py"
 LANGUAGE = "zh-hans"
 HEAD = '''"""Texts of the theme, which comes without translations; written by bin/theme_texts.py."""
 
