@@ -12,5 +12,7 @@ urlpatterns = [
     re_path(r"^api(?:/.*)?$", not_found),
     path("", admin.site.urls),
 ]
-handler404 = "beidou.base.api.not_found.page_not_found"
-handler500 = "beidou.base.api.not_found.server_error"
+handler400 = "beidou.base.error_pages.bad_request"
+handler403 = "beidou.base.error_pages.permission_denied"
+handler404 = "beidou.base.error_pages.page_not_found"
+handler500 = "beidou.base.error_pages.server_error"
