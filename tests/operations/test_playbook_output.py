@@ -1,0 +1,44 @@
+"""What a playbook says, as lines of output: all that a person wants to read."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from operations.drivers.ansible import Event
+from operations.kinds.playbook import _Listener
+
+CHECK = "containerd : Validating arguments against arg spec 'main' - Install containerd"
+
+
+class Run:
+    """Of a step's run what the listener uses."""
+
+    def __init__(self):
+        self.targets = [SimpleNamespace(pk=1)]
+        self.lines = []
+
+    def say(self, text, *, target=None, level="info"):
+        self.lines.append((text, target and target.pk, level))
+
+
+def said(*events):
+    run = Run()
+    listener = _Listener(run)
+    for event in events:
+        listener(event)
+    return run.lines
+
+
+def test_a_task_is_told_once_and_then_per_machine():
+    lines = said(Event("task", "", "Load modules", {}), Event("changed", "m1", "Load modules", {}))
+    assert lines == [("— Load modules", None, "info"), ("Load modules: changed", 1, "info")]
+
+
+@pytest.mark.parametrize("event", [Event("task", "", CHECK, {}), Event("ok", "m1", CHECK, {})])
+def test_that_a_roles_arguments_are_in_order_is_not_told(event):
+    assert said(event) == []
+
+
+def test_that_a_roles_arguments_are_wrong_is_told():
+    [line] = said(Event("failed", "m1", CHECK, {"msg": "missing required arguments: version"}))
+    assert line == (f"{CHECK}: missing required arguments: version", 1, "error")
