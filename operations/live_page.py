@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from beidou.base import display, permissions
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-from operations.services import live
+from operations.services import estimates, live
 
 _ICONS = {
     "waiting": "schedule",
@@ -123,6 +123,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],
             "may_operate": may_operate,
+            "late": {"seconds": estimates.LATE_SECONDS, "share": estimates.LATE_SHARE},
             "csrf": get_token(request),
             "urls": {
                 "api": api,

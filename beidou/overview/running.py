@@ -10,13 +10,14 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, Max, Prefetch
 from django.utils import timezone
 
 from beidou.base.permissions import visible_to
 from beidou.overview.links import page
 from operations.kinds.base import KINDS
 from operations.models import Attempt, MachineStep, Operation, Step
+from operations.services import estimates
 
 SHOWN = 6
 SAMPLE = 400  # attempts looked back upon, of all kinds together
@@ -29,7 +30,8 @@ class Running:
     """One running operation.
 
     ``settled`` of ``all_parts`` cells (machine × step) are done with; ``here`` of ``machines`` are
-    in the present step.  ``remaining_seconds`` is None when no earlier run tells.
+    in the present step.  ``remaining_seconds`` is None when no earlier run tells, and 0 when
+    this one takes longer than they did.
     """
 
     operation: Operation
@@ -45,8 +47,13 @@ class Running:
 
     @property
     def is_overdue(self) -> bool:
-        """It takes longer than such operations took."""
+        """It takes longer than such operations took; nothing can be said of how long still."""
         return self.remaining_seconds is not None and self.remaining_seconds <= 0
+
+    @property
+    def is_going_on(self) -> bool:
+        """A paused or canceling one has no remaining time."""
+        return self.operation.status == Operation.Status.RUNNING
 
     @property
     def remaining_minutes(self) -> int:
@@ -60,7 +67,9 @@ def running(user: Any) -> list[Running]:
     operations = list(
         visible_to(user, Operation.objects.filter(status__in=active))
         .select_related("cluster")
-        .prefetch_related("steps")
+        .prefetch_related(
+            Prefetch("steps", Step.objects.annotate(begun=Max("attempts__started_at")))
+        )
         .order_by("-pk")[:SHOWN]
     )
     parts = _parts(operations)
@@ -151,7 +160,12 @@ def _remaining(
         usual = _usual(durations.get((kind, step.name), []), sum(parts[step.pk].values()))
         if usual is None:
             return None
-        if step.status == Step.Status.RUNNING and step.started_at:
-            usual = max(0.0, usual - (now - step.started_at).total_seconds())
+        # Of the newest attempt: the step's own time goes over the pause before a retry too.
+        begun = getattr(step, "begun", None) or step.started_at
+        if step.status == Step.Status.RUNNING and begun:
+            spent = (now - begun).total_seconds()
+            if estimates.is_late(usual, spent):
+                return 0.0
+            usual = max(0.0, usual - spent)
         total += usual
     return total

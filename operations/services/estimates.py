@@ -10,6 +10,14 @@ from statistics import quantiles
 from operations.models import Attempt, Step
 
 _SAMPLE = 30
+# Beyond its usual time by this much a step is late: a few seconds say nothing about a short one.
+LATE_SECONDS = 10
+LATE_SHARE = 0.25
+
+
+def is_late(usual: float, spent: float) -> bool:
+    """Whether a step takes so long that what is left can no longer be told from earlier runs."""
+    return spent - usual > max(LATE_SECONDS, LATE_SHARE * usual)
 
 
 def _seconds(kind: str, step: str, machines: int) -> list[float]:

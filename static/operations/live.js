@@ -82,18 +82,20 @@
     for (const cell of document.querySelectorAll("[data-since]")) setText(cell, spoken(now() - Number(cell.dataset.since)));
   }
 
+  // What is left, or that it takes longer than it ever did; never both, and nothing while nothing goes on.
   function leftText() {
-    if (!isActive() || state.operation.status === "canceling") return "";
+    if (!["waiting", "running"].includes(state.operation.status)) return "";
     if (!state.operation.is_estimated) return texts.no_estimate;
-    let left = 0, isLate = false;
+    let left = 0;
     for (const step of state.steps.values()) {
-      if (step.status === "waiting") left += step.expected_seconds * 1000;
+      const usual = step.expected_seconds * 1000;
+      if (step.status === "waiting") left += usual;
       if (step.status !== "running") continue;
-      const rest = step.expected_seconds * 1000 - (now() - step.started_at);
-      if (rest < 0) isLate = true; else left += rest;
+      const spent = now() - step.started_at;
+      if (spent - usual > Math.max(data.late.seconds * 1000, data.late.share * usual)) return texts.longer;
+      left += Math.max(0, usual - spent);
     }
-    const text = left > 0 ? fill(texts.left, { time: spoken(left) }) : "";
-    return isLate ? [text, texts.longer].filter(Boolean).join(", ") : text;
+    return left > 0 ? fill(texts.left, { time: spoken(left) }) : texts.longer;
   }
 
   // --- steps --------------------------------------------------------------------------------

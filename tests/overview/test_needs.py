@@ -11,6 +11,7 @@ from beidou.overview.running import running
 from clusters.models import Cluster, ClusterCredential
 from machines.models import Drift, Machine
 from operations.models import Step
+from operations.services import estimates
 from tests import factories
 from tests.overview import rows
 
@@ -167,3 +168,45 @@ def test_an_operation_slower_than_any_before_promises_nothing(
     now.steps.filter(status=Step.Status.WAITING).delete()
     (found,) = running(admin)
     assert found.is_overdue
+
+
+def test_a_late_step_makes_no_promise_for_those_to_come(admin: User, cluster_a: Cluster) -> None:
+    earlier = rows.make_operation(cluster_a, status="succeeded")
+    for step in earlier.steps.all():
+        rows.make_attempt(step, seconds=20, machines=2)
+    rows.make_operation(cluster_a, status="running")  # for 60 s in its second step of four
+    (found,) = running(admin)
+    assert found.is_overdue
+
+
+def test_the_time_of_a_step_that_is_repeated_counts_from_its_newest_attempt(
+    admin: User, cluster_a: Cluster
+) -> None:
+    earlier = rows.make_operation(cluster_a, status="succeeded")
+    for step in earlier.steps.all():
+        rows.make_attempt(step, seconds=100, machines=2)
+    now = rows.make_operation(cluster_a, status="running")
+    step = now.steps.get(name="scaleUp")
+    now.steps.filter(pk=step.pk).update(started_at=timezone.now() - timedelta(days=1))
+    step.attempts.create(number=2, holder="test", started_at=timezone.now() - timedelta(seconds=30))
+    (found,) = running(admin)
+    assert found.remaining_seconds == pytest.approx(270, abs=5)
+
+
+@pytest.mark.parametrize(("status", "is_told"), [("running", True), ("paused", False)])
+def test_a_remaining_time_is_told_only_of_what_goes_on(
+    status: str, is_told: bool, admin: User, cluster_a: Cluster
+) -> None:
+    rows.make_operation(cluster_a, status=status)
+    (found,) = running(admin)
+    assert found.is_going_on is is_told
+
+
+@pytest.mark.parametrize(
+    ("usual", "spent", "is_late"),
+    [(2, 11, False), (2, 13, True), (100, 120, False), (100, 126, True)],
+)
+def test_a_step_is_late_when_it_is_well_beyond_its_usual_time(
+    usual: float, spent: float, is_late: bool
+) -> None:
+    assert estimates.is_late(usual, spent) is is_late

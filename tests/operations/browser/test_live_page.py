@@ -1,11 +1,14 @@
 """The live page in a real browser: all of it without a reload."""
 
 import json
+import re
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
-from operations.models import MachineStep, Operation
+from operations.models import Attempt, MachineStep, Operation
 from operations.services import output
 from tests import factories
 from tests.operations.portal import until
@@ -104,6 +107,29 @@ def test_a_viewer_has_no_buttons(worker, toy, begin, viewer, open_page, machines
 def test_for_a_stranger_there_is_no_such_page(begin, toy, stranger, open_page):
     page = open_page(stranger, path(begin()))
     assert page.locator("#op").count() == 0
+
+
+def test_a_late_step_says_so_and_promises_nothing(
+    worker, begin, toy, machines, operator, open_page
+):
+    earlier = begin(machines=machines[:1])
+    hour_ago = timezone.now() - timedelta(hours=1)
+    for step in earlier.steps.all():
+        step.attempts.create(
+            number=1,
+            holder="test",
+            outcome=Attempt.Outcome.DONE,
+            started_at=hour_ago,
+            finished_at=hour_ago + timedelta(minutes=5),
+        )
+    Operation.objects.filter(pk=earlier.pk).update(status=Operation.Status.SUCCEEDED)
+    operation = begin(machines=machines[1:])
+    until(lambda: Attempt.objects.filter(step__operation=operation).exists(), "it runs")
+    page = open_page(operator, path(operation))
+    expect(page.locator("#op-left")).to_have_text(re.compile(r"^about (9|10) m \d+ s left$"))
+    Attempt.objects.filter(step__operation=operation).update(started_at=hour_ago)
+    page.reload()
+    expect(page.locator("#op-left")).to_have_text("longer than usual")
 
 
 def test_pause_and_resume_from_the_page(worker, begin, operator, open_page):
