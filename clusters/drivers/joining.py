@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import secrets
 import string
 from collections.abc import Mapping
@@ -20,14 +21,20 @@ _ALPHABET = string.ascii_lowercase + string.digits
 DEFAULT_CGROUP_DRIVER = "cgroupfs"
 
 
-def new_token(ttl: timedelta) -> BootstrapToken:
-    """A random token that ends after ``ttl``."""
-    token_id = _random(6)
+def new_token(ttl: timedelta, *, token_id: str = "") -> BootstrapToken:
+    """A random token that ends after ``ttl``; its public id may be given."""
+    token_id = token_id or _random(6)
     return BootstrapToken(
         token_id=token_id,
         token=f"{token_id}.{_random(16)}",
         expires_at=(datetime.now(UTC) + ttl).replace(microsecond=0),
     )
+
+
+def token_id_for(name: str) -> str:
+    """The id of the token called ``name``, by which it can be revoked without having been kept."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:6])
 
 
 def _random(length: int) -> str:

@@ -342,9 +342,11 @@ class KubernetesClient:
 
     # --- joining machines -------------------------------------------------------------------------
 
-    def create_bootstrap_token(self, *, ttl: timedelta, description: str) -> BootstrapToken:
+    def create_bootstrap_token(
+        self, *, ttl: timedelta, description: str, token_id: str = ""
+    ) -> BootstrapToken:
         """A new token with which kubeadm may join nodes until it ends or is deleted."""
-        token = joining.new_token(ttl)
+        token = joining.new_token(ttl, token_id=token_id)
         secret = joining.token_secret(token, description)
         self._transport.call(
             "POST",

@@ -40,6 +40,7 @@ class StepRun(Protocol):
     step_name: str
     unit_prefix: str  # names what runs on hosts on its own, the same for every attempt of the step
     mark: str  # names this attempt's processes here
+    number: int  # which attempt of the step this is, from 1
     timeout_seconds: int
 
     @property

@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import timedelta
 from typing import Any
 
 from django.utils.translation import gettext
@@ -31,7 +30,7 @@ from clusters.services import capabilities
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.drivers import artifacts
-from operations.kinds import hosts, lifecycle, playbook, versions
+from operations.kinds import hosts, join_tokens, lifecycle, playbook, versions
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
@@ -44,7 +43,6 @@ _LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
 JOINING_TAINT = "beidou.io/joining"
 NODE_WAIT_SECONDS = 120
 PROBES_AT_ONCE = 8
-TOKEN_MARGIN = timedelta(minutes=10)
 
 
 class ScaleUpParams(BaseModel):
@@ -248,17 +246,13 @@ def scale_up(run: StepRun) -> PlaybookResults:
     with client_for(run.cluster, timeout=15) as client:
         info = client.cluster_info()
         kubeadm = client.kubeadm_config()
-        token = client.create_bootstrap_token(
-            ttl=timedelta(seconds=run.timeout_seconds) + TOKEN_MARGIN,
-            description=f"Beidou operation {run.operation.name}",
-        )
-        try:
+        with join_tokens.token(run, client) as token:
             variables = {
                 **_common(run, settings, info.server),
                 "sandbox_image": versions.pause_image(_version(run), kubeadm.image_repository),
                 "cgroup_driver": client.kubelet_config().cgroup_driver,
                 "ca_cert_hashes": list(info.ca_cert_hashes),
-                "bootstrap_token": token.token,
+                "bootstrap_token": token,
                 "node_labels": run.params.labels,
                 "node_taints": [parse_taint(text) for text in run.params.taints],
                 **settings.overrides,
@@ -271,19 +265,13 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 run.stop_if_asked()
                 if target.pk not in results.failed:
                     _cordon_new_node(run, client, target)
-        finally:
-            _revoke(run, client, token.token_id)
     return results
 
 
-def _revoke(run: StepRun, client: KubernetesClient, token_id: str) -> None:
-    """A join that went well is not lost because its token could not be revoked; it expires
-    anyway."""
-    try:
-        client.delete_bootstrap_token(token_id)
-        run.say("The bootstrap token was revoked.")
-    except ExternalError as error:
-        run.say(f"The bootstrap token could not be revoked: {error.message}", level="warning")
+def stop_joining(run: StepRun) -> None:
+    """End what a step that is over left running on its hosts, then what let it join."""
+    playbook.stop_units(run)
+    join_tokens.revoke_all(run)
 
 
 def _to_joining(run: StepRun) -> None:
@@ -574,7 +562,7 @@ SCALE_UP = register(
                 timeout_seconds=1800,
                 seconds_per_round=900,
                 touches=True,
-                cleanup=playbook.stop_units,
+                cleanup=stop_joining,
             ),
             StepKind(
                 name="postCheck",

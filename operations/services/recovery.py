@@ -74,8 +74,9 @@ def _take_over(step: Step) -> bool:
     kind = kinds.get(step.operation.kind)
     step_kind = kind.step(step.name)
     canceling = step.operation.status == Operation.Status.CANCELING
-    if canceling:
-        # Only what a canceled step left on hosts is ended; a repeated one rejoins it.
+    gives_up = not step_kind.idempotent or step.losses + 1 >= MAX_LOSSES
+    if canceling or gives_up:
+        # Only what a step that is over left behind is ended; a repeated one rejoins it.
         run = EngineRun(attempt=attempt, kind=kind, step_kind=step_kind)
         cells = step.cells.filter(status=MachineStep.Status.RUNNING)
         run.load(list(cells.select_related("machine__machine__credential")))
@@ -84,7 +85,7 @@ def _take_over(step: Step) -> bool:
     if canceling:
         finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message="Canceled.")
         return True
-    if not step_kind.idempotent or step.losses + 1 >= MAX_LOSSES:
+    if gives_up:
         why = (
             f"its worker was lost {step.losses + 1} times"
             if step_kind.idempotent

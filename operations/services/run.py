@@ -45,6 +45,7 @@ class EngineRun:
         self.step_name = step_kind.name
         self.unit_prefix = unit_prefix(self.step)
         self.mark = run_mark(self.step, attempt.number)
+        self.number = attempt.number
         self.timeout_seconds = step_kind.time_limit(attempt.machines, self.operation.forks)
         self.stop_reason = ""
         self.output = OutputWriter(attempt, fence=self._fence)
