@@ -13,6 +13,7 @@ class OperationsConfig(AppConfig):
         from clusters.services import removal
         from machines import timeline
         from machines.services import lifecycle
+        from machines.services import removal as machine_removal
         from operations import signals
         from operations.kinds import clean_up, scale_up  # noqa: F401  register themselves
         from operations.services import neighbours
@@ -20,6 +21,7 @@ class OperationsConfig(AppConfig):
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         timeline.register_buttons("operations", neighbours.buttons)
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
+        machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         removal.register_blocker(neighbours.why_cluster_is_held)
         removal.register_consequence(neighbours.what_goes_with_cluster)
 

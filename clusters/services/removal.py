@@ -1,8 +1,8 @@
 """Un-adopting: every trace of a cluster leaves the portal, and the cluster itself is not touched.
 
-Active operations keep a cluster.  This app knows no app above it: those register in ``BLOCKERS``
-what speaks against it, in ``CONSEQUENCES`` what a person should know before, and in ``FOLLOWERS``
-what they do with rows of their own that outlive the cluster.
+This app knows no app above it: those register in ``BLOCKERS`` what speaks against it, as operations
+that have not ended, in ``CONSEQUENCES`` what a person should know before, and in ``FOLLOWERS`` what
+they do with rows of their own that outlive the cluster.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
 from clusters.models import Cluster
 from clusters.services import grants
-from clusters.services.listing import ACTIVE_OPERATIONS
 
 Blocker = Callable[[Cluster], list[str]]
 Consequence = Callable[[Cluster], list[str]]
@@ -22,7 +21,6 @@ Follower = Callable[[Cluster, str], None]
 BLOCKERS: list[Blocker] = []
 CONSEQUENCES: list[Consequence] = []
 FOLLOWERS: list[Follower] = []
-NAMED_AT_MOST = 3
 
 
 def register_blocker(blocker: Blocker) -> None:
@@ -49,19 +47,7 @@ def consequences_of(cluster: Cluster) -> list[str]:
 
 def blockers_of(cluster: Cluster) -> list[str]:
     """Why the cluster cannot be un-adopted now; empty when it can."""
-    blockers: list[Blocker] = [_active_operations, *BLOCKERS]
-    return [sentence for blocker in blockers for sentence in blocker(cluster)]
-
-
-def _active_operations(cluster: Cluster) -> list[str]:
-    active = cluster.operations.filter(status__in=ACTIVE_OPERATIONS).order_by("pk")
-    names = [str(operation) for operation in active[:NAMED_AT_MOST]]
-    if not names:
-        return []
-    return [
-        _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
-        % {"names": ", ".join(names)}
-    ]
+    return [sentence for blocker in BLOCKERS for sentence in blocker(cluster)]
 
 
 def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:

@@ -4,18 +4,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from beidou.base import permissions
 from beidou.base.admin import ObjectPermissionAdmin, confirm_action
 from beidou.base.errors import BeidouError
+from machines.admin.answers import said_on_page
 from machines.admin.forms import BulkEditForm, ReasonForm
 from machines.files import reading
 from machines.models import Machine
-from machines.services import edits, facts, lifecycle
+from machines.services import edits, facts, lifecycle, removal
 
 SHOWN = 20  # sentences about single machines on one page
 Answer = HttpResponse | None
@@ -43,6 +46,35 @@ class MachineActions(ObjectPermissionAdmin):
             known[key] = ask(request)
         return known[key]
 
+    # --- deleting: refused before anybody is asked to confirm, and once more when it is done ---
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        removal.refuse_needed([each.pk for each in objs])
+        return super().get_deleted_objects(objs, request)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        with said_on_page(request):
+            page: HttpResponse = super().delete_view(request, object_id, extra_context)
+            return page
+        return HttpResponseRedirect(reverse("admin:machines_machine_change", args=[object_id]))
+
+    def response_action(self, request: HttpRequest, queryset: Any, *more: Any) -> Any:
+        with said_on_page(request):
+            return super().response_action(request, queryset, *more)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with transaction.atomic():
+            removal.lock_for_deletion([obj.pk])
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            removal.lock_for_deletion([each.pk for each in queryset])
+            super().delete_queryset(request, queryset)
+
+    # --- the rest -----------------------------------------------------------------------------
     @admin.action(description=gettext_lazy("Make available…"), permissions=["operate"])
     def make_available(self, request: HttpRequest, queryset: QuerySet[Machine]) -> Answer:
         return self._change_state(request, queryset, lifecycle.Action.MAKE_AVAILABLE)

@@ -32,6 +32,7 @@ from machines.services import (
     host_keys,
     lifecycle,
     registration,
+    removal,
 )
 
 HISTORY_AT_MOST = 200
@@ -95,7 +96,9 @@ class MachineViewSet(BaseViewSet):
     def perform_destroy(self, instance: Machine) -> None:
         if not self.request.user.has_perm("machines.delete_machine"):
             raise Forbidden("Deleting needs the permission to delete machines; retire it instead.")
-        super().perform_destroy(instance)
+        with transaction.atomic():
+            removal.lock_for_deletion([instance.pk])
+            super().perform_destroy(instance)
 
     @extend_schema(
         request=serializers.MachineSerializer(many=True),

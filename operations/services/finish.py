@@ -6,7 +6,6 @@ or the end of the operation, and the release of machines.
 
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 

@@ -1,7 +1,7 @@
 """What the apps below ask of operations through their registries: a machine's timeline and buttons,
-why a machine or a cluster must be left alone now, and what goes with a cluster."""
+why a machine or a cluster must be left alone, or kept, now, and what goes with a cluster."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +15,8 @@ from machines.models import Machine
 from machines.timeline import Button, Entry
 from operations.kinds.base import KINDS
 from operations.models import Operation, OperationMachine
+
+NAMED_AT_MOST = 3
 
 
 def timeline_entries(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
@@ -65,6 +67,18 @@ def why_machine_is_held(machine: Machine) -> str | None:
     }
 
 
+def why_machines_stay(keys: Collection[int]) -> list[str]:
+    """Machines of operations that have not ended, also of such as only look at them."""
+    members = OperationMachine.objects.filter(
+        machine__in=keys, operation__status__in=Operation.ACTIVE
+    )
+    return [
+        _("%(machine)s cannot be deleted while operation %(name)s works on it.")
+        % {"machine": member.machine, "name": member.operation.name}
+        for member in members.select_related("machine", "operation").order_by("machine__address")
+    ]
+
+
 def _holding(machine: Machine) -> Operation | None:
     if machine.pk is None:
         return None
@@ -73,9 +87,12 @@ def _holding(machine: Machine) -> Operation | None:
 
 def why_cluster_is_held(cluster: Cluster) -> list[str]:
     active = Operation.objects.filter(cluster=cluster, status__in=Operation.ACTIVE)
+    names = list(active.order_by("pk").values_list("name", flat=True)[:NAMED_AT_MOST])
+    if not names:
+        return []
     return [
-        _("Operation %(name)s has not ended yet.") % {"name": name}
-        for name in active.order_by("pk").values_list("name", flat=True)[:5]
+        _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
+        % {"names": ", ".join(names)}
     ]
 
 

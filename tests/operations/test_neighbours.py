@@ -1,15 +1,19 @@
 """What pages of machines and clusters show and refuse because of operations."""
 
 import pytest
+from django.db import transaction
 from django.urls import reverse
 
 from beidou.base.errors import Conflict
 from beidou.base.models import AuditEntry
 from clusters.services import removal
 from machines import timeline
+from machines.models import Machine
 from machines.services import lifecycle
+from machines.services import removal as machine_removal
 from operations.services import neighbours
 from tests import factories
+from tests.operations.toy import toy_kind
 
 pytestmark = pytest.mark.django_db
 
@@ -56,6 +60,63 @@ def test_a_cluster_with_an_operation_under_way_is_not_un_adopted(toy, begin, clu
     operation = begin()
     with pytest.raises(Conflict, match=operation.name):
         removal.unadopt(cluster=cluster_a, confirmation=cluster_a.name)
+    assert len(removal.blockers_of(cluster_a)) == 1
+
+
+@pytest.fixture
+def held(toy, begin, machines):
+    """The machine of an operation that has not ended, and the operation's name."""
+    return machines[0], begin(machines=machines[:1]).name
+
+
+def test_the_api_refuses_to_delete_a_machine_in_an_operation(held, admin, api):
+    machine, name = held
+    answer = api(admin).delete(f"/api/v1/machines/{machine.pk}/")
+    assert answer.status_code == 409
+    assert name in answer.json()["message"]
+    assert Machine.objects.filter(pk=machine.pk).exists()
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_the_page_refuses_to_delete_a_machine_in_an_operation(method, held, admin, browser):
+    machine, name = held
+    address = reverse("admin:machines_machine_delete", args=[machine.pk])
+    answer = getattr(browser(admin), method)(address, {"post": "yes"}, follow=True)
+    assert f"cannot be deleted while operation {name}" in answer.content.decode()
+    assert Machine.objects.filter(pk=machine.pk).exists()
+
+
+@pytest.mark.parametrize("confirmed", [{}, {"post": "yes"}])
+def test_the_list_refuses_to_delete_chosen_machines_of_which_one_is_in_an_operation(
+    confirmed, held, machines, admin, browser
+):
+    keys = [each.pk for each in machines]
+    answer = browser(admin).post(
+        reverse("admin:machines_machine_changelist"),
+        {"action": "delete_selected", "_selected_action": keys, **confirmed},
+        follow=True,
+    )
+    assert f"cannot be deleted while operation {held[1]}" in answer.content.decode()
+    assert Machine.objects.filter(pk__in=keys).count() == 3
+
+
+def test_an_operation_that_begins_during_the_question_still_keeps_its_machine(held):
+    with pytest.raises(Conflict, match=held[1]), transaction.atomic():
+        machine_removal.lock_for_deletion([held[0].pk])
+
+
+def test_a_check_that_only_looks_keeps_its_machines_too(begin, machines):
+    with toy_kind(mutating=False):
+        begin(machines=machines[:1])
+        assert len(machine_removal.blockers_of([machines[0].pk])) == 1
+
+
+def test_a_machine_whose_operation_has_ended_is_deleted(held, work, admin, api, browser, machines):
+    work()
+    assert api(admin).delete(f"/api/v1/machines/{held[0].pk}/").status_code == 204
+    address = reverse("admin:machines_machine_delete", args=[machines[1].pk])
+    browser(admin).post(address, {"post": "yes"})
+    assert Machine.objects.filter(pk__in=[each.pk for each in machines]).count() == 1
 
 
 def test_an_ended_operation_does_not_keep_the_cluster(toy, begin, work, cluster_a):
