@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from beidou.base import permissions
+from beidou.base import audit, permissions
 from beidou.base.admin import ObjectPermissionAdmin, confirm_action
 from beidou.base.errors import BeidouError
 from machines.admin.answers import said_on_page
@@ -65,12 +64,12 @@ class MachineActions(ObjectPermissionAdmin):
         return HttpResponseRedirect(request.get_full_path())
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             removal.lock_for_deletion([obj.pk])
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
+        with audit.entries_last():
             removal.lock_for_deletion([each.pk for each in queryset])
             super().delete_queryset(request, queryset)
 

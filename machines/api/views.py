@@ -96,7 +96,7 @@ class MachineViewSet(BaseViewSet):
     def perform_destroy(self, instance: Machine) -> None:
         if not self.request.user.has_perm("machines.delete_machine"):
             raise Forbidden("Deleting needs the permission to delete machines; retire it instead.")
-        with transaction.atomic():
+        with audit.entries_last():
             removal.lock_for_deletion([instance.pk])
             super().perform_destroy(instance)
 
