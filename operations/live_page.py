@@ -1,7 +1,9 @@
 """What the live page needs besides the snapshot: words for its script, marks and addresses."""
 
 from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
@@ -62,7 +64,9 @@ def texts() -> dict[str, str]:
         "live": _("Live"),
         "reconnecting": _("Reconnecting …"),
         "ended": _("Ended"),
-        "forbidden": _("You may no longer see this operation."),
+        "forbidden": _("This operation is gone, or you may no longer see it."),
+        "signed_out": _("You have been signed out."),
+        "sign_in": _("Sign in again"),
         "not_reached": _("Not reached"),
         "retry": _("Retry"),
         "skip": _("Skip …"),
@@ -75,6 +79,7 @@ def texts() -> dict[str, str]:
         "in_step": _("in {step}"),
         "no_checks": _("See the output for details."),
         "more_rows": _("Show {count} more"),
+        "more_failed": _("{count} more failed: see the list of machines below."),
         "no_rows": _("No machine matches."),
         "shown": _("{shown} of {total} shown"),
         "new_lines": _("{count} new lines"),
@@ -89,9 +94,9 @@ def texts() -> dict[str, str]:
             "Machines stay as far as they got; you can retry or clean them up afterwards."
         ),
         "cancel_button": _("Cancel the operation"),
-        "retry_title": _("Retry what failed?"),
+        "retry_title": _("Retry what did not succeed?"),
         "retry_text": _(
-            "{count} machines continue at the step where each of them stands. "
+            "Machines that continue, each at the step where it stands: {count}. "
             "What has succeeded is not done again."
         ),
         "retry_one_text": _("{machine} continues at the step {step}."),
@@ -125,12 +130,14 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "may_operate": may_operate,
             "late": {"seconds": estimates.LATE_SECONDS, "share": estimates.LATE_SHARE},
             "csrf": get_token(request),
+            "csrf_cookie": settings.CSRF_COOKIE_NAME,
             "urls": {
                 "api": api,
                 "events": f"{api}events/",
                 "output": f"{api}output/",
                 "download": f"{api}output/download/",
                 "live": f"{api}live/",
+                "login": f"{reverse('admin:login')}?{urlencode({'next': request.path})}",
                 "evidence": reverse("operations:evidence", args=[operation.pk]),
                 "audit": reverse("operations:audit", args=[operation.pk]),
                 "clean_up": f"{start}?kind=CleanUp&cluster={operation.cluster_id}",

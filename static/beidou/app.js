@@ -47,6 +47,17 @@
     }
   });
 
+  // A second press of a button while the first is on its way would do the thing twice.  Only for a
+  // moment: an answer that is a file leaves the page as it is, and the form in use.
+  const sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (sent.has(form)) { event.preventDefault(); return; }
+    sent.add(form);
+    setTimeout(() => sent.delete(form), 3000);
+  });
+
   // The first thing the palette finds is chosen, so that Enter alone leads there.
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.id !== "command-results") return;

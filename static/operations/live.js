@@ -49,7 +49,7 @@
     }
     const bar = $("op-bar");
     bar.value = operation.settled_percent;
-    bar.className = operation.failed ? "op-bar-failed" : "";
+    bar.className = operation.failed ? "op-bar-failed" : operation.status === "canceled" ? "op-bar-canceled" : "";
     const count = fill(texts.machines_done, { done: operation.succeeded, total: operation.total });
     setText($("op-count"), operation.failed ? `${count}, ${fill(texts.failed_machines, { count: operation.failed })}` : count);
     const message = operation.status === "waiting" && operation.waiting_for ? fill(texts.waits_for, { what: operation.waiting_for }) : operation.message;
@@ -228,7 +228,7 @@
     box.hidden = !failed.length;
     $("op-trouble-list").replaceChildren(...failed.slice(0, TROUBLES).map(trouble));
     $("op-trouble-more").hidden = failed.length <= TROUBLES;
-    $("op-trouble-more").textContent = fill(texts.more_rows, { count: failed.length - TROUBLES });
+    $("op-trouble-more").textContent = fill(texts.more_failed, { count: failed.length - TROUBLES });
   }
 
   function trouble(machine) {
@@ -322,7 +322,8 @@
     if (document.hidden) { later(lookAgain, IDLE_MS); return; }
     try {
       const answer = await fetch(urls.live, { headers: { Accept: "application/json" } });
-      if ([401, 403, 404].includes(answer.status)) { said("forbidden"); return; }
+      if (answer.status === 401) { said("signed_out"); return; }
+      if ([403, 404].includes(answer.status)) { said("forbidden"); return; }
       if (answer.ok) {
         take(await answer.json(), true);
         if (isActive()) { connect(); return; }
@@ -337,18 +338,22 @@
     if (target.dataset.state === what) return;
     target.dataset.state = what;
     target.textContent = texts[what];
+    if (what === "signed_out") target.append(" ", Object.assign(element("a", "op-link", texts.sign_in), { href: urls.login }));
   }
 
   // --- verbs --------------------------------------------------------------------------------
   const dialog = $("op-dialog");
   let pending = null;
+  // The cookie's: whoever signs in again in another tab has a new one.
+  const csrf = () => document.cookie.split("; ").find((part) => part.startsWith(`${data.csrf_cookie}=`))?.split("=")[1] ?? data.csrf;
   async function post(verb, body) {
     const answer = await fetch(`${urls.api}${verb}/`, {
       method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": data.csrf },
+      headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": csrf() },
       body: JSON.stringify(body),
     });
     if (answer.ok) return "";
+    if (answer.status === 401) { said("signed_out"); return texts.signed_out; }
     const problem = await answer.json().catch(() => ({}));
     return problem.message || texts.failed_request;
   }
@@ -413,12 +418,14 @@
     panel.setAttribute("aria-busy", "true");
     try {
       const answer = await fetch(url);
+      if (answer.redirected) { said("signed_out"); panel.replaceChildren(element("p", "bd-subtle", texts.signed_out)); return; }
       if (!answer.ok) throw new Error(String(answer.status));
       panel.innerHTML = await answer.text(); // our own template, escaped there
     } catch {
       panel.replaceChildren(element("p", "bd-subtle", texts.failed_request));
+    } finally {
+      panel.setAttribute("aria-busy", "false");
     }
-    panel.setAttribute("aria-busy", "false");
   }
   for (const tab of tabs) {
     tab.addEventListener("click", () => choose(tab.dataset.tab));

@@ -111,6 +111,7 @@ class OperationOutput {
       time.textContent = this.clock.format(at);
       const who = document.createElement("b");
       who.textContent = machine ? this.page.nameOf(machine) : "";
+      who.title = who.textContent; // long names are cut
       const what = document.createElement("span");
       what.textContent = text;
       row.append(time, who, what);

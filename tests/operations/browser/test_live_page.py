@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -202,7 +203,7 @@ def test_a_retry_by_somebody_else_is_seen_on_an_ended_page(
     expect(watching.locator("#op-stream")).to_have_text("Ended")
     toy.failing = set()
     acting = open_page(operator, path(operation))
-    acting.get_by_role("button", name="Retry what failed").click()
+    acting.locator("[data-verb=retry]").click()
     acting.locator("#op-dialog-go").click()
     expect(status(acting)).to_contain_text("Succeeded")
     expect(status(watching)).to_contain_text("Succeeded", timeout=25_000)
@@ -270,6 +271,35 @@ def test_a_hundred_machines_and_a_hundred_thousand_lines_stay_usable(
     assert page.evaluate("document.querySelectorAll('#op-log .op-line').length") <= 2000
     worker.let_go("first")
     worker.let_go("second")
+
+
+def test_whoever_was_signed_out_is_told_so_with_a_way_back(worker, begin, operator, open_page):
+    operation = begin()
+    page = open_page(operator, path(operation))
+    expect(status(page)).to_contain_text("Running")
+    Session.objects.all().delete()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#op-dialog-go").click()
+    expect(page.locator("#op-dialog-error")).to_have_text("You have been signed out.")
+    page.locator("#op-dialog-close").click()
+    page.locator("#op-tab-evidence").click()
+    expect(page.locator("#op-evidence")).to_have_text("You have been signed out.")
+    page.get_by_role("link", name="Sign in again").click()
+    page.locator("input[name=username]").fill("operator")
+    page.locator("input[name=password]").fill("pw")
+    page.get_by_role("button", name="Log in").click()
+    expect(status(page)).to_contain_text("Running")
+
+
+def test_a_button_pressed_twice_starts_one_operation(
+    worker, operator, open_page, cluster_a, machines
+):
+    page = open_page(operator, f"/operations/start/?kind=Toy&cluster={cluster_a.pk}")
+    page.locator("textarea[name=machines]").fill("10.5.0.1")
+    page.locator("button[name=step][value=plan]").click()
+    page.locator("button[value=start]").evaluate("button => { button.click(); button.click(); }")
+    expect(status(page)).to_contain_text("Running")
+    assert Operation.objects.count() == 1
 
 
 def test_tabs_work_by_keyboard(worker, begin, operator, open_page):
