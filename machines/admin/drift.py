@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from beidou.base import display, permissions
 from beidou.base.admin import ReadOnlyAdmin, confirm_action
@@ -17,11 +17,31 @@ from machines.models import Drift
 from machines.services import drift
 
 
+class FieldFilter(admin.SimpleListFilter):
+    """By the names that people know, not those of columns."""
+
+    title = gettext_lazy("field")
+    parameter_name = "field"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, drift.label_of(name)) for name in Drift.FIELDS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(field=self.value()) if self.value() else queryset
+
+
 @admin.register(Drift)
 class DriftAdmin(ReadOnlyAdmin):
-    list_display = ("machine", "field", "intended", "observed", "verdict_shown", "first_seen_shown")
+    list_display = (
+        "machine",
+        "field_shown",
+        "intended",
+        "observed",
+        "verdict_shown",
+        "first_seen_shown",
+    )
     list_display_links = None
-    list_filter = ("verdict", "field")
+    list_filter = ("verdict", FieldFilter)
     list_select_related = ("machine",)
     ordering = ("-first_seen", "pk")
     search_fields = ("machine__address",)
@@ -40,6 +60,10 @@ class DriftAdmin(ReadOnlyAdmin):
 
     def has_judge_permission(self, request: HttpRequest) -> bool:
         return permissions.may_anywhere(request.user, Drift, permissions.CHANGE)
+
+    @admin.display(description=gettext_lazy("Field"), ordering="field")
+    def field_shown(self, obj: Drift) -> str:
+        return drift.label_of(obj.field)
 
     @admin.display(description=gettext_lazy("Verdict"), ordering="verdict")
     def verdict_shown(self, obj: Drift) -> SafeString:
@@ -65,9 +89,17 @@ class DriftAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if is_confirmed else None)
         is_accept = verdict == "accept"
         if not (is_confirmed and form.is_valid()):
-            plan = _("The observed value becomes the intended one in %(count)d places.")
+            plan = ngettext(
+                "The observed value becomes the intended one in %(count)d place.",
+                "The observed value becomes the intended one in %(count)d places.",
+                len(rows),
+            )
             if not is_accept:
-                plan = _("%(count)d differences stay, marked as faults of the machine.")
+                plan = ngettext(
+                    "%(count)d difference stays, marked as a fault of the machine.",
+                    "%(count)d differences stay, marked as faults of the machine.",
+                    len(rows),
+                )
             return confirm_action(
                 self,
                 request,
@@ -90,10 +122,13 @@ class DriftAdmin(ReadOnlyAdmin):
                 )
             except BeidouError as error:  # one machine's refusal stops no other; each is said
                 messages.warning(request, error.message)
-        messages.success(request, _("%(count)d differences judged.") % {"count": done})
+        judged = ngettext("%(count)d difference judged.", "%(count)d differences judged.", done)
+        messages.success(request, judged % {"count": done})
         if left_out:
-            messages.warning(
-                request,
-                _("%(count)d are left out: your roles do not include this.") % {"count": left_out},
+            text = ngettext(
+                "%(count)d is left out: your roles do not include this.",
+                "%(count)d are left out: your roles do not include this.",
+                left_out,
             )
+            messages.warning(request, text % {"count": left_out})
         return None

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from django.core.exceptions import ValidationError
+import structlog
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -20,12 +21,23 @@ from machines.drivers.facts import Facts
 from machines.models import Drift, Machine, MachineFacts
 from machines.services import observed
 
+logger = structlog.get_logger(__name__)
 NUMBERS = frozenset({"cpus", "memory_mib"})
 
 
 def facts_of(row: MachineFacts) -> Facts | None:
-    """The stored facts; None when no visit succeeded yet."""
-    return msgspec.convert(row.facts, Facts) if row.facts else None
+    """The stored facts; None when no visit succeeded yet.
+
+    Facts that an earlier version stored in another shape are as good as none: the next visit, at
+    the latest that of the day, brings new ones.
+    """
+    if not row.facts:
+        return None
+    try:
+        return msgspec.convert(row.facts, Facts)
+    except msgspec.ValidationError as error:
+        logger.warning("facts_unreadable", machine=row.machine_id, error=str(error))
+        return None
 
 
 def refresh(machines: Sequence[Machine]) -> None:
@@ -126,7 +138,7 @@ def _accept_on(key: int, chosen: list[Drift], reason: str, acting_user: Any) -> 
         if now is None or now.observed != row.observed:
             raise Conflict(
                 _("%(field)s of %(machine)s has changed meanwhile; look again.")
-                % {"field": _name(row.field), "machine": machine},
+                % {"field": label_of(row.field), "machine": machine},
                 code="changed_meanwhile",
             )
         before[row.field] = getattr(machine, row.field)
@@ -166,7 +178,7 @@ def mark_wrong(*, rows: Iterable[Drift], reason: str, acting_user: Any) -> int:
             if not changed:
                 raise Conflict(
                     _("%(field)s of %(machine)s has changed meanwhile; look again.")
-                    % {"field": _name(row.field), "machine": row.machine},
+                    % {"field": label_of(row.field), "machine": row.machine},
                     code="changed_meanwhile",
                 )
             audit.record(
@@ -180,5 +192,9 @@ def mark_wrong(*, rows: Iterable[Drift], reason: str, acting_user: Any) -> int:
     return count
 
 
-def _name(field: str) -> str:
-    return str(Machine._meta.get_field(field).verbose_name)  # type: ignore[union-attr]
+def label_of(field: str) -> str:
+    """What people call a field that can drift; its own name where machines have it no more."""
+    try:
+        return str(Machine._meta.get_field(field).verbose_name)  # type: ignore[union-attr]
+    except FieldDoesNotExist:
+        return field

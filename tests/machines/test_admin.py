@@ -320,6 +320,16 @@ def test_a_difference_that_changed_meanwhile_is_not_accepted(admin, browser):
     assert machine.cpus == 32
 
 
+def test_the_list_of_drift_names_fields_as_people_do(admin, browser):
+    machine = factories.make_machine()
+    machine.drift.create(field="memory_mib", intended="262144", observed="196608")
+    machine.drift.create(field="kernel", intended="5.10", observed="6.1")
+    page = browser(admin).get("/machines/drift/?field=memory_mib").content.decode()
+    assert "memory, MiB" in page
+    assert "262144" in page
+    assert "5.10" not in page
+
+
 def test_many_differences_are_accepted_at_once(admin, browser):
     for _ in range(3):
         facts.store(factories.make_machine(cpus=32, hostname=""), make_facts())

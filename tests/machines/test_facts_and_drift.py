@@ -73,6 +73,16 @@ def drifts(machine):
     return {row.field: (row.intended, row.observed) for row in machine.drift.all()}
 
 
+def test_facts_that_an_earlier_version_stored_in_another_shape_count_as_none(admin, browser):
+    machine = factories.make_machine()
+    MachineFacts.objects.create(
+        machine=machine, facts={"hostname": "a", "system": {}}, gathered_at=timezone.now()
+    )
+    assert drift.facts_of(machine.facts) is None
+    answer = browser(admin).get(f"/machines/machine/{machine.pk}/change/")
+    assert answer.status_code == 200
+
+
 # --- words ----------------------------------------------------------------------------------
 def test_facts_are_put_in_the_words_of_intended_values():
     seen = observed.from_facts(make_facts())
