@@ -246,6 +246,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
             {
                 "title": _("Replace the credential of %(name)s") % {"name": cluster.name},
                 "cluster": cluster,
+                "original": cluster,
                 "source_form": source_form,
                 "check_url": reverse(
                     "admin:clusters_cluster_credential_check", args=[cluster.pk, "STEP"]
@@ -320,6 +321,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
             "opts": self.opts,
             "media": self.media,
             "cluster": cluster,
+            "original": cluster,
             "form": form,
             "blockers": removal.blockers_of(cluster),
             "consequences": removal.consequences_of(cluster),

@@ -312,7 +312,9 @@ def test_unadopting_needs_the_typed_name(root, adopted):
 def test_what_hinders_unadopting_is_shown(root, adopted, monkeypatch):
     monkeypatch.setattr(removal, "BLOCKERS", [lambda cluster: ["Operation 7 is running."]])
     url = f"{LIST}{adopted.pk}/delete/"
-    assert "Operation 7 is running." in root.get(url).content.decode()
+    page = root.get(url).content.decode()
+    assert "Operation 7 is running." in page
+    assert 'name="confirm"' not in page
     assert "Operation 7 is running." in root.post(url, {"confirm": "adopted"}).content.decode()
     assert Cluster.objects.exists()
 
