@@ -90,7 +90,7 @@ class OperationAdmin(ReadOnlyAdmin):
         "duration",
         "waiting_for",
     ]
-    list_display_links = None
+    list_display_links = ["named"]
     list_filter = [
         StatusFilter,
         KindFilter,
@@ -151,9 +151,8 @@ class OperationAdmin(ReadOnlyAdmin):
         return permissions.may_anywhere(request.user, Cluster, permissions.OPERATE)
 
     @admin.display(description=_("name"), ordering="id")
-    def named(self, operation: Operation) -> SafeString:
-        url = reverse("admin:operations_operation_change", args=[operation.pk])
-        return format_html('<a href="{}" class="op-name">{}</a>', url, operation.name)
+    def named(self, operation: Operation) -> str:
+        return operation.name
 
     @admin.display(description=_("status"), ordering="status")
     def state(self, operation: Operation) -> SafeString:

@@ -57,7 +57,7 @@ class ClusterSettingsForm(_ModelForm):
 
     acting_user: ClassVar[Any] = None
     change_reason = forms.CharField(
-        label=_("reason"),
+        label=_("Reason"),
         required=False,
         max_length=500,
         widget=UnfoldAdminTextInputWidget,
@@ -111,7 +111,10 @@ class StartForm(forms.Form):
 
     kind = forms.ChoiceField(label=_("Operation"), widget=UnfoldAdminSelectWidget)
     cluster = forms.ModelChoiceField(
-        label=_("Cluster"), queryset=Cluster.objects.none(), widget=UnfoldAdminSelectWidget
+        label=_("Cluster"),
+        queryset=Cluster.objects.none(),
+        empty_label=_("Choose a cluster"),
+        widget=UnfoldAdminSelectWidget,
     )
     machines = forms.CharField(
         label=_("Machines"),
@@ -122,7 +125,7 @@ class StartForm(forms.Form):
         ),
     )
     max_failed_percent = forms.IntegerField(
-        label=_("Stop when more than this share of the machines failed, %"),
+        label=_("Failed machines allowed, %"),
         min_value=0,
         max_value=100,
         initial=100,

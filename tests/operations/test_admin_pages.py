@@ -52,6 +52,20 @@ def test_the_list_shows_state_machines_and_what_is_waited_for(toy, begin, browse
     assert "a free slot on cluster-a" in text
 
 
+def test_on_a_phone_each_cell_of_the_list_has_its_own_label(toy, begin, browser, viewer):
+    begin()
+    text = browser(viewer).get(LIST).content.decode()
+    assert 'data-label="name"' in text
+    assert 'data-label="Select record"' not in text
+
+
+def test_a_clusters_page_calls_kinds_as_people_do(toy, begin, browser, viewer, cluster_a):
+    Operation.objects.filter(pk=begin().pk).update(kind="ScaleUp")
+    url = reverse("admin:clusters_cluster_change", args=[cluster_a.pk])
+    text = browser(viewer).get(url).content.decode()
+    assert "<td>Scale up</td>" in text
+
+
 def test_an_empty_list_says_what_to_do_first(browser, admin):
     text = browser(admin).get(LIST).content.decode()
     assert "No operation yet" in text

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from beidou.base import display
 from beidou.overview import links
 from beidou.overview.figures import Counted
+from operations.kinds.base import KINDS
 
 register = template.Library()
 
@@ -42,6 +43,13 @@ def state_word(model: str, state: str, label: str) -> SafeString:
 def number(value: int) -> str:
     """Grouped by thousands as the language does it."""
     return number_format(value, force_grouping=True)
+
+
+@register.filter
+def kind_title(name: str) -> str:
+    """What people call the kind of an operation; its own name where the kind is gone."""
+    kind = KINDS.get(name)
+    return str(kind.title) if kind else name
 
 
 @register.filter
