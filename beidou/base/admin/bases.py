@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
 from beidou.base import audit, display, permissions
+from beidou.base.admin import meanwhile
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import CHANGE, VIEW
 
@@ -61,6 +62,19 @@ class ObjectPermissionAdmin(_Base):
     list_filter_submit = True
     list_fullwidth = True
     show_full_result_count = False
+    change_form_before_template = "admin/seen.html"
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return meanwhile.guarded(form, request, obj)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        context["seen"] = meanwhile.as_text(request)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return permissions.visible_to(request.user, super().get_queryset(request))
