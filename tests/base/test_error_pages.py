@@ -4,10 +4,18 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.test import Client
+from django.utils import translation
 
 from beidou.base import context, error_pages
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def english():
+    """What a request of one test has set must not be the language of the next."""
+    with translation.override("en"):
+        yield
 
 
 def test_an_unknown_page_keeps_the_menu_and_leads_home(operator, browser):

@@ -1,6 +1,7 @@
 """What a playbook says, as lines of output: all that a person wants to read."""
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -23,7 +24,7 @@ class Run:
 
 def said(*events):
     run = Run()
-    listener = _Listener(run)
+    listener = _Listener(cast("Any", run))
     for event in events:
         listener(event)
     return run.lines

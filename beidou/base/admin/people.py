@@ -64,7 +64,7 @@ class RelationAudit(ObjectPermissionAdmin):
 
 
 @admin.register(User)
-class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[type-arg]
+class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = SetPasswordForm
