@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from clusters.drivers import errors, health, joining, kubeconfig, pods, tls
+from clusters.drivers import errors, health, joining, kubeconfig, listing, pods, tls
 from clusters.drivers.answers import (
     Access,
     AccessAnswer,
@@ -35,16 +35,14 @@ from clusters.drivers.connection import Connection
 from clusters.drivers.objects import (
     NODES,
     PODS,
-    InfoT,
     ListMetadata,
     NodeInfo,
     PodInfo,
-    Resource,
     Taint,
 )
 from clusters.drivers.transport import JSON, MERGE_PATCH, Transport
+from clusters.drivers.workloads import Workloads
 
-PAGE = 500
 CONFLICT_ATTEMPTS = 5
 PARALLEL_REVIEWS = 4
 
@@ -130,6 +128,7 @@ class KubernetesClient:
         self.cluster_name = cluster_name
         self.timeout = timeout
         self._transport = Transport(connection, cluster_name=cluster_name, timeout=timeout)
+        self.workloads = Workloads(self._transport)
 
     def __enter__(self) -> Self:
         return self
@@ -227,17 +226,17 @@ class KubernetesClient:
     # --- inventory --------------------------------------------------------------------------------
 
     def list_nodes(self) -> list[NodeInfo]:
-        return list(self._iterate(NODES, page=PAGE))
+        return list(listing.iterate(self._transport, NODES))
 
     def get_node(self, name: str) -> NodeInfo:
         """One node; NotFound when there is none of that name."""
         data = self._transport.call("GET", _node_path(name), action=f"read node {name}")
         return self._transport.decode(NODES.decode_object, data, action=f"read node {name}")
 
-    def iter_pods(self, page: int = PAGE, *, node_name: str = "") -> Iterator[PodInfo]:
+    def iter_pods(self, page: int = listing.PAGE, *, node_name: str = "") -> Iterator[PodInfo]:
         """All pods (of one node), page by page; Gone when reading them takes many minutes."""
         query = {"fieldSelector": f"spec.nodeName={node_name}"} if node_name else {}
-        return self._iterate(PODS, page=page, query=query)
+        return listing.iterate(self._transport, PODS, page=page, query=query)
 
     def component_health(self) -> list[ComponentHealth]:
         """API server, control plane, DNS, proxy, network; unknown where rights do not suffice."""
@@ -259,26 +258,6 @@ class KubernetesClient:
             path, _CountPage, action=action, query={"limit": 1}, accept=METADATA_ONLY
         )
         return len(page.items or ()) + (page.metadata.remaining_item_count or 0)
-
-    def _iterate(
-        self,
-        resource: Resource[InfoT],
-        *,
-        page: int,
-        query: Mapping[str, str] | None = None,
-    ) -> Iterator[InfoT]:
-        action = f"list the {resource.title}"
-        position = ""
-        while True:
-            asked: dict[str, str | int] = {**(query or {}), "limit": page}
-            if position:
-                asked["continue"] = position
-            data = self._transport.call("GET", resource.path, action=action, query=asked)
-            items, metadata = self._transport.decode(resource.decode_page, data, action=action)
-            yield from items
-            position = metadata.continue_
-            if not position:
-                return
 
     # --- nodes ------------------------------------------------------------------------------------
 

@@ -50,6 +50,16 @@ def effective_resources(spec: RawPodSpec) -> PodResources:
     )
 
 
+def effective_requests(spec: RawPodSpec) -> dict[str, int]:
+    """All that the whole pod asks for, devices too: cpu in millicores, others in their unit."""
+    tables = [item.resources for item in (*(spec.containers or ()), *(spec.init_containers or ()))]
+    names = {name for table in (*tables, spec.resources) for name in _table(table, is_limit=False)}
+    return {
+        name: _effective(spec, name, is_limit=False)
+        for name in sorted({*names, *(spec.overhead or {})})
+    }
+
+
 def _effective(spec: RawPodSpec, resource: str, *, is_limit: bool) -> int:
     """The rules of Kubernetes' ``PodRequests`` and ``PodLimits`` for one resource."""
     running = sum(_value(item.resources, resource, is_limit) for item in spec.containers or ())
