@@ -33,11 +33,37 @@ _LABELS = {
     "labels": _("Labels"),
     "taints": _("Taints"),
     "probe_namespace": _("Namespace of the test pods"),
+    "delete_bare_pods": _("Delete pods that nothing makes anew"),
+    "delete_local_data": _("Give up data that pods keep on the node"),
+    "allow_single_copy": _("Interrupt workloads with a single copy"),
+    "allow_pending": _("Go on although pods fit nowhere else"),
+    "on_blocked": _("When a disruption budget blocks a pod"),
+    "raise_owner": _("Give blocked workloads one more copy for a while"),
+    "delete_blocked": _("Delete blocked pods past their budget"),
+    "force_delete": _("Delete pods by force that do not end"),
+    "force_unreachable": _("Go on without hosts that are not reached"),
+    "pods_at_once": _("Pods at once"),
+    "limit_minutes": _("Time limit of the drain, minutes"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
     "labels": _("One key=value per line, in addition to those of the role."),
     "taints": _("One key=value:Effect or key:Effect per line."),
+    "delete_bare_pods": _("Pods without a controller are lost."),
+    "delete_local_data": _("emptyDir volumes are lost, hostPath data stays behind on the host."),
+    "allow_single_copy": _("They are away until the new copy is ready."),
+    "allow_pending": _("These pods wait until there is room."),
+    "on_blocked": _("A budget that can never be met is not waited for."),
+    "raise_owner": _("The copy is taken away again at the end of the drain."),
+    "delete_blocked": _("An approval that holds for this retry alone."),
+    "force_delete": _("After their grace period and 30 seconds."),
+    "force_unreachable": _("The node is deleted, the host is not reset and becomes Faulty."),
+    "pods_at_once": _("How many may be on their way at the same time."),
+    "limit_minutes": _("What is left then is named, and can be retried."),
+}
+_CHOICES = {
+    "stop": _("stop"),
+    "wait": _("wait until the time limit"),
 }
 # What an empty field of the settings could hold.
 _EXAMPLES = {
@@ -171,6 +197,8 @@ class ParamsForm(forms.Form):
         super().__init__(*args, **kwargs)
         schema = kind.params.model_json_schema()
         for name, part in schema.get("properties", {}).items():
+            if name in kind.approvals:
+                continue  # nobody chooses it for an operation of their own
             required = name in schema.get("required", [])
             self.fields[name] = _field(name, _resolved(part, schema), required=required)
 
@@ -198,8 +226,8 @@ def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     }
     kind = part.get("type")
     if "enum" in part:
-        choices = [(value, str(value)) for value in part["enum"]]
-        if not required:
+        choices = [(value, _CHOICES.get(value, str(value))) for value in part["enum"]]
+        if not required and part.get("default") is None:
             choices = [("", display.NOTHING), *choices]
         return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget, **common)
     if kind == "boolean":
@@ -267,6 +295,17 @@ class PairsField(LinesField):
                 )
             pairs[key.strip()] = text.strip()
         return pairs
+
+
+def answer_fields(kind: Kind) -> dict[str, forms.Field]:
+    """Fields of the parameters that a retry may change, approvals last."""
+    schema = kind.params.model_json_schema()
+    names = [name for name in schema.get("properties", {}) if name in kind.answers]
+    names.sort(key=lambda name: name in kind.approvals)
+    return {
+        name: _field(name, _resolved(schema["properties"][name], schema), required=False)
+        for name in names
+    }
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

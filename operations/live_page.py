@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from beidou.base import display, permissions
+from operations.forms import answer_fields
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services import estimates, live
@@ -87,6 +88,7 @@ def texts() -> dict[str, str]:
         "no_output": _("No output yet."),
         "no_output_here": _("No output of these machines."),
         "older": _("Loading older lines …"),
+        "answers": _("Go on with other choices"),
         "failed_request": _("The portal did not answer. Try again."),
         "cancel_title": _("Cancel this operation?"),
         "cancel_text": _(
@@ -129,6 +131,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],
             "may_operate": may_operate,
             "late": {"seconds": estimates.LATE_SECONDS, "share": estimates.LATE_SHARE},
+            "answers": _answers(request, operation, kind) if kind and may_operate else [],
             "csrf": get_token(request),
             "csrf_cookie": settings.CSRF_COOKIE_NAME,
             "urls": {
@@ -144,3 +147,34 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             },
         },
     }
+
+
+def _answers(request: HttpRequest, operation: Operation, kind: kinds.Kind) -> list[dict[str, Any]]:
+    """What the dialog of *Retry* lets a person choose, as it is chosen now.
+
+    Approvals are offered to whoever may give them, and are never chosen beforehand.
+    """
+    may_approve = operation.requested_by_id != request.user.pk and permissions.may(
+        request.user, operation, permissions.APPROVE
+    )
+    now = {**operation.params, **operation.answers}
+    shown = []
+    for name, field in answer_fields(kind).items():
+        is_approval = name in kind.approvals
+        if is_approval and not may_approve:
+            continue
+        choices = getattr(field, "choices", [])
+        value = False if is_approval else now.get(name, field.initial)
+        shown.append(
+            {
+                "name": name,
+                "label": str(field.label),
+                "help": str(field.help_text),
+                "value": value,
+                "approval": is_approval,
+                "choices": [[str(key), str(label)] for key, label in choices],
+                "min": getattr(field, "min_value", None),
+                "max": getattr(field, "max_value", None),
+            }
+        )
+    return shown

@@ -122,6 +122,12 @@ class Operation(Stateful):
         Cluster, on_delete=models.CASCADE, related_name="operations", verbose_name=_("cluster")
     )
     params = models.JSONField(_("parameters"), default=dict, blank=True)
+    answers = models.JSONField(
+        _("answers"),
+        default=dict,
+        blank=True,
+        help_text=_("Parameters that were chosen otherwise with a retry."),
+    )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

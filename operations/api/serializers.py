@@ -204,6 +204,7 @@ class OperationDetailSerializer(OperationSerializer):
         fields = [
             *OperationSerializer.Meta.fields,
             "params",
+            "answers",
             "steps",
             "machines",
             "attempts",
@@ -286,6 +287,11 @@ class RetrySerializer(ReasonSerializer):
         allow_empty=False,
         help_text="Keys within the operation or addresses; left out: all that are not through.",
     )
+    answers = serializers.DictField(
+        required=False,
+        default=dict,
+        help_text="Parameters to change, of those that the kind names in `answers`.",
+    )
 
 
 class SkipSerializer(serializers.Serializer[Any]):
@@ -323,6 +329,13 @@ class KindSerializer(serializers.Serializer[Any]):
     startable_states = serializers.ListField(child=serializers.CharField())
     steps = PlanStepSerializer(many=True)
     params = serializers.DictField()
+    answers = serializers.ListField(
+        child=serializers.CharField(), help_text="Parameters that a retry may change."
+    )
+    approvals = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Answers that only somebody else than who asked, with `approve`, may give.",
+    )
 
 
 class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):

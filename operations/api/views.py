@@ -164,6 +164,7 @@ class OperationViewSet(ReadOnlyViewSet):
                 acting_user=_user(request),
                 machines=machines,
                 reason=wish.validated_data["reason"],
+                answers=wish.validated_data["answers"],
             )
         )
 

@@ -125,6 +125,9 @@ class Kind:
 
     ``reserve`` (before the operation begins) and ``release`` (at its end; None: nothing was begun)
     say what a machine becomes.  The engine does it for all machines at once.
+
+    ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
+    choose for an operation of their own: somebody else with the right to approve does, each time.
     """
 
     name: str
@@ -137,6 +140,8 @@ class Kind:
     mutating: bool = True
     roles: tuple[str, ...] = ("Compute",)
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
+    answers: frozenset[str] = frozenset()
+    approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None

@@ -4,19 +4,22 @@ Each is refused with a sentence when the state does not allow it, and leaves sta
 audit entry.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
-from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import finish, holding
+from operations.services import finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
@@ -75,11 +78,13 @@ def retry(
     acting_user: User,
     machines: list[int] | None = None,
     reason: str = "",
+    answers: Mapping[str, Any] | None = None,
 ) -> Operation:
     """Do again what failed or was canceled, each machine from the step at which it stands.
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
-    is taken.  Those that were deleted meanwhile are left out, and say so.
+    is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes those
+    parameters that the kind lets a retry change.
     """
     with audit.entries_last():
         operation = _locked(operation, acting_user)
@@ -90,15 +95,51 @@ def retry(
         OperationMachine.objects.filter(pk__in=[member.pk for member in gone]).update(
             message="Left out of the retry: this machine was deleted meanwhile."
         )
+        before = operation.answers
+        _answer(operation, answers or {}, acting_user)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
         _reopen(operation, members, reason, acting_user)
-        after = {"machines": _addresses(members)}
+        after: dict[str, Any] = {"machines": _addresses(members)}
         if gone:
             after["left_out"] = _addresses(gone)
-        audit.record("retry", operation, reason=reason, after=after)
+        changed = operation.answers != before
+        if changed:
+            after["answers"] = operation.answers
+        audit.record(
+            "retry",
+            operation,
+            reason=reason,
+            before={"answers": before} if changed else None,
+            after=after,
+        )
     return operation
+
+
+def _answer(operation: Operation, answers: Mapping[str, Any], user: User) -> None:
+    """Keep what was answered, apart from what was asked for; an approval holds for one retry."""
+    kind = kinds.get(operation.kind)
+    if unknown := sorted(set(answers) - kind.answers):
+        sentence = _("A retry cannot change this.")
+        raise InvalidInput(
+            _("A retry of %(kind)s cannot change %(names)s.")
+            % {"kind": kind.name, "names": ", ".join(unknown)},
+            code="unknown_answer",
+            fields={f"answers.{name}": sentence for name in unknown},
+        )
+    kept = {name: value for name, value in operation.answers.items() if name not in kind.approvals}
+    merged = {**kept, **answers}
+    start.parse_params(kind, {**operation.params, **merged})
+    if any(answers.get(name) for name in kind.approvals):
+        permissions.require(user, operation, permissions.APPROVE)
+        if operation.requested_by_id == user.pk:
+            raise Forbidden(
+                _("You asked for this operation; somebody else has to approve it."),
+                code="own_operation",
+            )
+    operation.answers = merged
+    Operation.objects.filter(pk=operation.pk).update(answers=merged)
 
 
 def skip(

@@ -50,4 +50,6 @@ def kind_as_dict(kind: Kind) -> dict[str, Any]:
         "startable_states": sorted(kind.startable_states),
         "steps": steps_of(kind),
         "params": kind.params.model_json_schema(),
+        "answers": sorted(kind.answers),
+        "approvals": sorted(kind.approvals),
     }

@@ -41,7 +41,9 @@ class EngineRun:
         self.cluster = self.operation.cluster
         self.kind = kind
         self.step_kind = step_kind
-        self.params = kind.params.model_validate(self.operation.params)
+        self.params = kind.params.model_validate(
+            {**self.operation.params, **self.operation.answers}
+        )
         self.step_name = step_kind.name
         self.unit_prefix = unit_prefix(self.step)
         self.mark = run_mark(self.step, attempt.number)

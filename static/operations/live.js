@@ -358,6 +358,39 @@
     return problem.message || texts.failed_request;
   }
 
+  // What a retry may choose otherwise; only what was changed is sent.
+  const answers = $("op-dialog-answers");
+  function offerAnswers(verb) {
+    answers.hidden = verb !== "retry" || !data.answers.length;
+    answers.open = !answers.hidden;
+    answers.firstElementChild.textContent = texts.answers;
+    answers.lastElementChild.replaceChildren(...(answers.hidden ? [] : data.answers.map(answerField)));
+  }
+  function answerField(each) {
+    const label = element("label", "op-answer");
+    const input = element(each.choices.length ? "select" : "input");
+    input.name = each.name;
+    for (const [value, text] of each.choices) input.append(Object.assign(element("option", "", text), { value }));
+    if (typeof each.value === "boolean") Object.assign(input, { type: "checkbox", checked: each.value });
+    else if (!each.choices.length) Object.assign(input, { type: "number", min: each.min, max: each.max, required: true });
+    if (typeof each.value !== "boolean") input.value = each.value;
+    const title = element("span", "", each.label);
+    if (typeof each.value === "boolean") label.append(input, title);
+    else { label.classList.add("op-answer-wide"); label.append(title, input); }
+    label.append(element("span", "bd-subtle", each.help));
+    return label;
+  }
+  function answered() {
+    const chosen = {};
+    for (const each of data.answers) {
+      const input = answers.querySelector(`[name="${each.name}"]`);
+      if (!input) continue;
+      const value = input.type === "checkbox" ? input.checked : input.type === "number" ? Number(input.value) : input.value;
+      if (value !== each.value) chosen[each.name] = value;
+    }
+    return chosen;
+  }
+
   function ask(verb, machine) {
     const step = machine?.failed_step;
     const values = { machine: machine?.address, step, count: [...state.machines.values()].filter((row) => row.state !== "succeeded").length };
@@ -371,6 +404,7 @@
     $("op-dialog-go").textContent = texts[`${verb}_button`];
     $("op-dialog-go").className = `op-button ${verb === "cancel" ? "op-danger" : "op-primary"}`;
     $("op-dialog-error").hidden = true;
+    offerAnswers(verb);
     dialog.showModal();
     reason.focus();
   }
@@ -379,8 +413,12 @@
     event.preventDefault();
     const go = $("op-dialog-go");
     go.disabled = true;
-    const problem = await post(pending.verb, { ...pending.body, reason: $("op-dialog-reason").value }).catch(() => texts.failed_request);
+    const chosen = pending.verb === "retry" ? answered() : {};
+    const body = { ...pending.body, reason: $("op-dialog-reason").value };
+    if (Object.keys(chosen).length) body.answers = chosen;
+    const problem = await post(pending.verb, body).catch(() => texts.failed_request);
     go.disabled = false;
+    if (!problem) for (const each of data.answers) if (each.name in chosen && !each.approval) each.value = chosen[each.name];
     $("op-dialog-error").hidden = !problem;
     $("op-dialog-error").textContent = problem;
     if (problem) return;

@@ -41,7 +41,13 @@ class Script:
 
 
 @contextmanager
-def toy_kind(*, idempotent: bool = True, mutating: bool = True) -> Iterator[Script]:
+def toy_kind(
+    *,
+    idempotent: bool = True,
+    mutating: bool = True,
+    answers: frozenset[str] = frozenset(),
+    approvals: frozenset[str] = frozenset(),
+) -> Iterator[Script]:
     script = Script()
     step: dict[str, Any] = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
     kind = Kind(
@@ -60,6 +66,8 @@ def toy_kind(*, idempotent: bool = True, mutating: bool = True) -> Iterator[Scri
             ),
         ),
         mutating=mutating,
+        answers=answers,
+        approvals=approvals,
         reserve=lambda operation, machine: script.reserved.append(machine.address),
         release=lambda member, reached: script.released.append((member.address, reached)),
     )
