@@ -47,6 +47,7 @@ class Capability:
     kubeadm: bool = field(default=False)
 
 
+_OWNERS = ("deployments", "statefulsets", "replicasets")
 _WORKLOADS = ("deployments", "statefulsets", "daemonsets", "replicasets")
 
 CAPABILITIES = (
@@ -90,6 +91,29 @@ CAPABILITIES = (
             *_allow("create", "pods", subresource="eviction"),
             *_allow("list", "poddisruptionbudgets", group="policy"),
             *_allow("patch", "nodes"),
+        ),
+    ),
+    Capability(
+        "scale_down",
+        gettext_lazy("Take machines out (ScaleDown)"),
+        (
+            *_allow("get list patch delete", "nodes"),
+            *_allow("list", "pods"),
+            *_allow("create", "pods", subresource="eviction"),
+            *_allow("list", "poddisruptionbudgets", group="policy"),
+            *(access for kind in _OWNERS for access in _allow("get list", kind, group="apps")),
+            *_allow("get list", "replicationcontrollers"),
+            *_allow("get", "configmaps", namespace="kube-system"),
+            *_allow("get", "configmaps", namespace="kube-public"),
+        ),
+        kubeadm=True,
+    ),
+    Capability(
+        "past_budgets",
+        gettext_lazy("Get past disruption budgets: another copy, or deletion"),
+        (
+            *(access for kind in _OWNERS for access in _allow("patch", kind, group="apps")),
+            *_allow("delete", "pods"),
         ),
     ),
     Capability("delete_nodes", gettext_lazy("Remove nodes"), _allow("delete", "nodes")),

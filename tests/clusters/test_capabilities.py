@@ -38,7 +38,7 @@ def test_a_missing_right_names_the_features_that_need_it(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
     rows = rows_of(client)
     broken = {key for key, row in rows.items() if not row["ok"]}
-    assert broken == {"cordon", "scale_up", "drain"}
+    assert broken == {"cordon", "scale_up", "drain", "scale_down"}
     assert capabilities.why(rows["cordon"]) == "The credential may not patch nodes."
 
 
@@ -87,7 +87,14 @@ def test_a_cluster_that_kubeadm_did_not_make_cannot_be_scaled(kube, client):
     assert row["rbac"] == ""
 
 
+def test_scaling_down_works_without_the_rights_to_get_past_budgets(kube, client):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "pods"), ("patch", "deployments")))
+    rows = rows_of(client)
+    assert rows["scale_down"]["ok"]
+    assert "delete pods" in capabilities.why(rows["past_budgets"])
+
+
 def test_the_summary_counts_and_names(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
     text = capabilities.summary(capabilities.report(client, ADMIN))
-    assert text == "8 of 9 features will work; not: Remove nodes."
+    assert text == "9 of 11 features will work; not: Take machines out (ScaleDown), Remove nodes."
