@@ -1,5 +1,6 @@
 """The pages of operations: the list, the live page, and the settings per cluster."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +19,8 @@ from unfold.decorators import action
 
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
-from clusters.models import Cluster
+from clusters.admin.node import NodeAdmin
+from clusters.models import Cluster, Node
 from machines.admin.machine import MachineAdmin
 from machines.models import Machine
 from operations import live_page
@@ -237,20 +239,57 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
 CHOSEN_MAX = 500
 
 
-@admin.action(description=_("Scale up…"), permissions=["operate"])
-def scale_up_chosen(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
-) -> HttpResponse | None:
-    """To the start form with the chosen machines filled in; nothing is done here."""
-    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+def _to_start(request: HttpRequest, kind: str, machines: Sequence[Machine]) -> HttpResponse | None:
+    """To the start form with these machines filled in; nothing is done here."""
     if len(machines) > CHOSEN_MAX:
         messages.error(
             request, _("Choose at most %(max)d machines for one operation.") % {"max": CHOSEN_MAX}
         )
         return None
-    query = {"kind": "ScaleUp", "machines": ",".join(str(each.address) for each in machines)}
+    query = {"kind": kind, "machines": ",".join(str(each.address) for each in machines)}
+    clusters = {each.cluster_id for each in machines}
+    if len(clusters) == 1 and (cluster := clusters.pop()) is not None:
+        query["cluster"] = str(cluster)
     return HttpResponseRedirect(f"{reverse('operations:start')}?{urlencode(query)}")
 
 
-# The list of machines belongs to the app below, which does not know this one.
-MachineAdmin.actions = (scale_up_chosen, *MachineAdmin.actions)  # type: ignore[assignment]
+@admin.action(description=_("Scale up…"), permissions=["operate"])
+def scale_up_chosen(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
+) -> HttpResponse | None:
+    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+    return _to_start(request, "ScaleUp", machines)
+
+
+@admin.action(description=_("Scale down…"), permissions=["operate"])
+def scale_down_chosen(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
+) -> HttpResponse | None:
+    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+    return _to_start(request, "ScaleDown", machines)
+
+
+@admin.action(description=_("Scale down…"), permissions=["operate"])
+def scale_down_nodes(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Node]
+) -> HttpResponse | None:
+    """By the machines that are these nodes."""
+    nodes, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+    machines = list(Machine.objects.filter(node__in=[node.pk for node in nodes]).order_by("pk"))
+    if len(machines) < len(nodes):
+        messages.error(
+            request,
+            _("%(count)d of the chosen nodes are registered as no machine; register them first.")
+            % {"count": len(nodes) - len(machines)},
+        )
+        return None
+    return _to_start(request, "ScaleDown", machines)
+
+
+# The lists of machines and nodes belong to the apps below, which do not know this one.
+MachineAdmin.actions = (  # type: ignore[assignment]
+    scale_up_chosen,
+    scale_down_chosen,
+    *MachineAdmin.actions,
+)
+NodeAdmin.actions = (*NodeAdmin.actions, scale_down_nodes)  # type: ignore[assignment]

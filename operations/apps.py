@@ -15,7 +15,7 @@ class OperationsConfig(AppConfig):
         from machines.services import lifecycle
         from machines.services import removal as machine_removal
         from operations import signals
-        from operations.kinds import clean_up, scale_up  # noqa: F401  register themselves
+        from operations.kinds import clean_up, scale_down, scale_up  # noqa: F401  register themselves
         from operations.services import neighbours
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

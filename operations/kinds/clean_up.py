@@ -45,11 +45,20 @@ def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker
     return found
 
 
-def clean_up(run: StepRun) -> PlaybookResults:
+def reset_variables(run: StepRun, client: KubernetesClient) -> dict[str, Any]:
+    """What the role ``reset_node`` must know of the cluster; the site's overrides win."""
     settings = hosts.settings_of(run.cluster.pk)
+    networks = client.kubeadm_config().pod_subnet
+    return {
+        "ca_cert_hashes": list(client.cluster_info().ca_cert_hashes),
+        "pod_networks": [net for net in networks.split(",") if net],
+        **(settings.overrides if settings else {}),
+    }
+
+
+def clean_up(run: StepRun) -> PlaybookResults:
     with client_for(run.cluster, timeout=15) as client:
-        hashes = list(client.cluster_info().ca_cert_hashes)
-        networks = client.kubeadm_config().pod_subnet
+        variables = reset_variables(run, client)
         for target in list(run.targets):
             run.stop_if_asked()
             try:
@@ -59,11 +68,6 @@ def clean_up(run: StepRun) -> PlaybookResults:
     per_machine = {
         target.pk: {"node_name": (target.hostname or target.address).lower()}
         for target in run.targets
-    }
-    variables = {
-        "ca_cert_hashes": hashes,
-        "pod_networks": [net for net in networks.split(",") if net],
-        **(settings.overrides if settings else {}),
     }
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
 
@@ -101,6 +105,7 @@ def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
     if member.machine is None or member.state != OperationMachine.State.SUCCEEDED:
         return None
+    lifecycle.forget_residue(member.machine)
     return lifecycle.Move(
         member.machine,
         Machine.State.AVAILABLE,

@@ -75,3 +75,27 @@ def _free_nodes(operation: Operation, names: list[str]) -> dict[str, Node]:
         return {}
     nodes = Node.objects.filter(cluster=operation.cluster_id, name__in=names, machine=None)
     return {node.name: node for node in nodes}
+
+
+RESIDUE = "beidou.io/residue"
+
+
+def remember_residue(machine: Machine, *, operation: Operation) -> None:
+    """The machine left its cluster without being reset: a label says so until it is cleaned."""
+    machine.refresh_from_db(fields=["labels"])
+    machine.labels = {**machine.labels, RESIDUE: f"operation-{operation.pk}"}
+    _save_labels(machine, f"{operation.name} could not reset it")
+
+
+def forget_residue(machine: Machine) -> None:
+    if RESIDUE not in machine.labels:
+        return  # without a query, since nearly all machines have none
+    machine.refresh_from_db(fields=["labels"])
+    if RESIDUE in machine.labels:
+        machine.labels = {key: text for key, text in machine.labels.items() if key != RESIDUE}
+        _save_labels(machine, "it was reset")
+
+
+def _save_labels(machine: Machine, reason: str) -> None:
+    machine._change_reason = reason  # type: ignore[attr-defined]  # of its history
+    machine.save(update_fields=["labels"])

@@ -5,7 +5,7 @@ Only the machines concerned are in the inventory, so the cost grows with them an
 cluster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +44,9 @@ class PlaybookResults:
 class _Listener:
     """Turns events into output lines and results."""
 
-    def __init__(self, run: StepRun) -> None:
+    def __init__(self, run: StepRun, members: Sequence[OperationMachine]) -> None:
         self.run = run
-        self.members = {f"m{member.pk}": member for member in run.targets}
+        self.members = {f"m{member.pk}": member for member in members}
         self.results = PlaybookResults()
 
     def __call__(self, event: ansible.Event) -> None:
@@ -82,12 +82,17 @@ def run_playbook(
     *,
     variables: Mapping[str, Any],
     per_machine: Mapping[int, Mapping[str, Any]] | None = None,
+    members: Sequence[OperationMachine] | None = None,
 ) -> PlaybookResults:
-    """Run ``playbook`` on the step's machines; raises ``Stopped`` when it was ended half way."""
+    """Run ``playbook`` on the step's machines, or on ``members`` of them alone.
+
+    Raises ``Stopped`` when it was ended half way.
+    """
+    chosen = list(run.targets if members is None else members)
     cluster_settings = hosts.settings_of(run.cluster.pk)
-    listener = _Listener(run)
+    listener = _Listener(run, chosen)
     entries = []
-    for member in list(run.targets):
+    for member in chosen:
         try:
             own = (per_machine or {}).get(member.pk, {})
             entries.append(hosts.ansible_host(member, cluster_settings, own))

@@ -83,8 +83,8 @@ def retry(
     """Do again what failed or was canceled, each machine from the step at which it stands.
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
-    is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes those
-    parameters that the kind lets a retry change.
+    is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes
+    those parameters that the kind lets a retry change.
     """
     with audit.entries_last():
         operation = _locked(operation, acting_user)

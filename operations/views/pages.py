@@ -7,10 +7,12 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
 from beidou.base.models import AuditEntry
+from operations.kinds.draining.plan import What
 from operations.models import Operation
 from operations.services import manifests, story
 
@@ -33,12 +35,39 @@ def evidence(request: HttpRequest, pk: int) -> HttpResponse:
     if chosen is not None:
         cells = list(chosen.cells.select_related("step").order_by("step__position"))
     for cell in cells:
-        cell.proofs = [(name, *_shown(value)) for name, value in cell.evidence.items()]
+        cell.pods = _fates(cell.evidence.get("pods"))
+        cell.proofs = [
+            (name, *_shown(value))
+            for name, value in cell.evidence.items()
+            if name != "pods" or not cell.pods
+        ]
     return render(
         request,
         "operations/evidence.html",
         {"operation": operation, "members": members, "chosen": chosen, "cells": cells},
     )
+
+
+_FATES = {
+    What.MOVED: gettext_lazy("moves"),
+    What.AGAIN: gettext_lazy("is begun again by its Job"),
+    What.PERHAPS: gettext_lazy("goes; its controller decides whether it is made anew"),
+    What.LOST: gettext_lazy("is lost"),
+    What.DAEMON_SET: gettext_lazy("stays until the node is gone (DaemonSet)"),
+    What.STATIC: gettext_lazy("stays until the node is gone (static)"),
+    What.ENDED: gettext_lazy("has ended already"),
+    What.ENDING: gettext_lazy("is ending already"),
+}
+
+
+def _fates(pods: Any) -> list[dict[str, Any]]:
+    """The pods of a node that is emptied, those with problems first."""
+    if not isinstance(pods, list) or not all(
+        isinstance(pod, dict) and "what" in pod for pod in pods
+    ):
+        return []
+    rows = [{**pod, "fate": _FATES.get(pod["what"], pod["what"])} for pod in pods]
+    return sorted(rows, key=lambda row: not row.get("problems"))
 
 
 def _shown(value: Any) -> tuple[str, bool]:

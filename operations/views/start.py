@@ -123,7 +123,7 @@ class StartView(LoginRequiredMixin, View):
             "plan": plan,
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
-            "candidates": _candidates(request, page.kind),
+            "candidates": _candidates(request, page),
             "candidates_max": CANDIDATES_MAX,
             "kinds": list(KINDS.values()),
         }
@@ -140,9 +140,14 @@ def _machines_text(values: QueryDict) -> str:
     return "\n".join(part for part in values.getlist("machines") if part)
 
 
-def _candidates(request: HttpRequest, kind: Kind) -> list[Machine]:
-    """Machines that could take part, to pick from."""
+def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
+    """Machines that could take part, to pick from; of the chosen cluster, if they must be in
+    one."""
+    kind = page.kind
     rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
+    cluster = str(page.form["cluster"].value() or "")
+    if kind.startable_states <= Machine.IN_CLUSTER and cluster.isdecimal():
+        rows = rows.filter(cluster=int(cluster))
     visible = permissions.visible_to(request.user, rows, kind.permission)
     return list(visible[:CANDIDATES_MAX])
 

@@ -5,5 +5,6 @@
 ``plan``      the fate of every pod, and what a person has to answer first.
 ``checks``    the plan as checks: found, wanted, what to do.
 ``drainer``   evictions in bounded numbers, with replacements waited for.
+``owners``    whether the owners of what moved have their copies again.
 ``raising``   one more copy for a while, so that a budget has one to spare.
 """

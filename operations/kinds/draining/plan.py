@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 from clusters.drivers.objects import NodeInfo
@@ -160,6 +161,7 @@ class Situation:
             found = above
         return found
 
+    @cached_property
     def copies(self) -> Counter[str]:
         """Ready pods per topmost owner (by uid)."""
         counted: Counter[str] = Counter()
@@ -209,7 +211,7 @@ def _hardest_first(pod: PlacedPod) -> tuple[int, int, int, str]:
 class _Judge:
     def __init__(self, situation: Situation, leaving: set[str]) -> None:
         self.situation = situation
-        self.copies = situation.copies()
+        self.copies = situation.copies
         self.room = Room(
             [node for node in situation.nodes if node.name not in leaving],
             [pod for pod in situation.pods if pod.node_name not in leaving],
@@ -319,7 +321,7 @@ def _groups(node: NodeInfo) -> list[str]:
 
 def owners_of(situation: Situation, plan: NodePlan) -> Mapping[str, dict[str, int]]:
     """Workloads that lose pods, with what they have now: ``{key: {wanted, ready}}``."""
-    copies = situation.copies()
+    copies = situation.copies
     found: dict[str, dict[str, int]] = {}
     for fate in plan.evicted:
         workload = situation.workload_of(fate.pod)

@@ -1,0 +1,630 @@
+"""ScaleDown: take machines out of a cluster without losing what runs there.
+
+preCheck    reads the cluster and changes nothing: each pod and what will happen to it.  What has to
+            be decided first fails the machine here, and a retry may bring the answer.
+drain       cordons and evicts, honours budgets, waits for replacements.
+scaleDown   resets the host with the role that CleanUp uses, then deletes the Node object.
+postCheck   nothing is left on the host, the node is gone, the workloads are whole again.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from pydantic import BaseModel, ConfigDict, Field
+
+from beidou.base.errors import BeidouError, ExternalError
+from clusters.drivers import errors as kube_errors
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.drivers.workloads import WORKLOAD_KINDS
+from clusters.models import Cluster, Node
+from clusters.services import capabilities
+from clusters.services.connections import client_for
+from machines.drivers import ssh
+from machines.models import Machine
+from operations.kinds import hosts, lifecycle, playbook
+from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.clean_up import reset_variables
+from operations.kinds.draining.checks import check, make_checks
+from operations.kinds.draining.drainer import Drainer, Leaving
+from operations.kinds.draining.owners import Owners
+from operations.kinds.draining.plan import (
+    CONTROL_PLANE,
+    NodePlan,
+    Situation,
+    make_plan,
+    owners_of,
+)
+from operations.kinds.draining.raising import put_back
+from operations.kinds.playbook import PlaybookResults
+from operations.kinds.scale_up import describe
+from operations.models import MachineStep, Operation, OperationMachine
+
+State = Machine.State
+LIMIT_MINUTES = 220  # a step may last four hours
+WHOLE_SECONDS = 300
+REACH_SECONDS = 10
+
+
+class ScaleDownParams(BaseModel):
+    """Answers to what would stop it, and limits of the drain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delete_bare_pods: bool = False
+    delete_local_data: bool = False
+    allow_single_copy: bool = False
+    allow_pending: bool = False
+    on_blocked: Literal["stop", "wait"] = "stop"
+    raise_owner: bool = False
+    delete_blocked: bool = Field(
+        default=False, description="Only on a retry, by somebody else with the right to approve."
+    )
+    force_delete: bool = False
+    force_unreachable: bool = False
+    pods_at_once: int = Field(default=30, ge=1, le=200)
+    limit_minutes: int = Field(default=30, ge=1, le=LIMIT_MINUTES)
+
+
+ANSWERS = frozenset(ScaleDownParams.model_fields)
+APPROVALS = frozenset({"delete_blocked"})
+
+
+# --- planning --------------------------------------------------------------------------------
+
+
+def blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
+) -> list[Blocker]:
+    """What is known to be in the way before anything is contacted."""
+    found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
+    settings = hosts.settings_of(cluster.pk)
+    nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
+    for machine in machines:
+        node = nodes.get(machine.node_id or 0)
+        if machine.cluster_id != cluster.pk:
+            found.append(Blocker(machine, gettext("it is not in this cluster")))
+        elif node is None:
+            found.append(Blocker(machine, gettext("no node of the cluster is linked to it")))
+        elif any(role in CONTROL_PLANE for role in node.roles):
+            found.append(
+                Blocker(machine, gettext("it is a control plane; only workers can be scaled down"))
+            )
+        elif not params.force_unreachable and (reason := hosts.why_unreachable(machine, settings)):
+            found.append(Blocker(machine, reason))
+    return found
+
+
+def _whole_blockers(cluster: Cluster, params: ScaleDownParams) -> list[str]:
+    reasons = []
+    if cluster.health == Cluster.Health.UNREACHABLE:
+        reasons.append(
+            gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
+        )
+    for row in cluster.capabilities:
+        if row.get("key") == "scale_down" and not row.get("ok"):
+            reasons.append(
+                gettext("our credential does not suffice: %(why)s") % {"why": capabilities.why(row)}
+            )
+    if params.delete_blocked:
+        reasons.append(
+            gettext(
+                "delete_blocked is approved by somebody else, with a retry, "
+                "once it is known which pods a budget blocks"
+            )
+        )
+    return reasons
+
+
+# --- what steps share ------------------------------------------------------------------------
+
+
+def _evidence(target: OperationMachine, step: str) -> Mapping[str, Any]:
+    """What an earlier step of this machine found; empty when it was skipped."""
+    cell = MachineStep.objects.filter(machine=target, step__name=step).first()
+    return cell.evidence if cell else {}
+
+
+def _node_name(target: OperationMachine) -> str:
+    """As preCheck found it: the machine's own link goes with the Node object."""
+    if name := _evidence(target, "preCheck").get("node"):
+        return str(name)
+    if target.machine is not None and target.machine.node is not None:
+        return target.machine.node.name
+    return (target.hostname or target.address).lower()
+
+
+def _owners_before(target: OperationMachine) -> dict[str, int]:
+    owners = _evidence(target, "preCheck").get("owners", {})
+    return {key: int(counts["ready"]) for key, counts in owners.items()}
+
+
+def _why_not_reached(run: StepRun) -> dict[int, str]:
+    """Key of the member → why we could not sign in; empty when we could."""
+    settings = hosts.settings_of(run.cluster.pk)
+    reasons: dict[int, str] = {}
+    targets: dict[ssh.Target, OperationMachine] = {}
+    for member in run.targets:
+        machine = member.machine
+        if machine is None:
+            reasons[member.pk] = "the machine was deleted meanwhile"
+        elif reason := hosts.why_unreachable(machine, settings):
+            reasons[member.pk] = reason
+        else:
+            try:
+                targets[hosts.ssh_target(machine, settings)] = member
+            except BeidouError as error:
+                reasons[member.pk] = error.message
+    answers = ssh.run_many(
+        list(targets), "true", timeout=REACH_SECONDS, connect_timeout=REACH_SECONDS
+    )
+    for target, result in answers:
+        reasons[targets[target].pk] = str(result) if isinstance(result, Exception) else ""
+    return reasons
+
+
+# --- preCheck --------------------------------------------------------------------------------
+
+
+@dataclass
+class Found:
+    """What preCheck read: plans by node, and why hosts could not be reached."""
+
+    situation: Situation
+    plans: dict[str, NodePlan]
+    reasons: dict[int, str]
+
+
+def pre_check(run: StepRun) -> Found:
+    names = [_node_name(target) for target in run.targets]
+    reasons = _why_not_reached(run)
+    run.stop_if_asked()
+    with client_for(run.cluster, timeout=30) as client:
+        situation = _read_situation(run, client)
+    return Found(situation, make_plan(situation, names), reasons)
+
+
+def _read_situation(run: StepRun, client: KubernetesClient) -> Situation:
+    workloads = client.workloads
+    pods = []
+    for pod in workloads.pods():
+        run.stop_if_asked()
+        pods.append(pod)
+    try:
+        volumes = workloads.volumes()
+    except kube_errors.Forbidden as error:
+        volumes = []
+        run.say(f"Volumes are not looked at. {error.message}", level="warning")
+    return Situation(
+        nodes=client.list_nodes(),
+        pods=pods,
+        workloads=[item for kind in WORKLOAD_KINDS for item in workloads.all(kind)],
+        budgets=workloads.budgets(),
+        volumes=volumes,
+    )
+
+
+def confirm_pre_check(run: StepRun, found: Found) -> None:
+    for target in list(run.targets):
+        run.stop_if_asked()
+        name = _node_name(target)
+        plan = found.plans.get(name)
+        host = _host_check(run, found.reasons.get(target.pk, ""))
+        if plan is None:
+            run.fail(target, f"There is no node {name} in the cluster.", checks=[host])
+            continue
+        for fate in plan.fates:
+            owner = f" ({fate.owner})" if fate.owner else ""
+            run.say(f"{fate.pod.key}{owner}: {fate.what}", target=target)
+        checks = [host, *make_checks(plan, run.params)]
+        evidence = {
+            "node": name,
+            "uid": plan.node.uid,
+            "moves": len(plan.evicted),
+            "pods": [fate.as_dict() for fate in plan.fates],
+            "owners": dict(owners_of(found.situation, plan)),
+        }
+        _settle(run, target, checks, evidence, f"{len(plan.evicted)} pods will move")
+
+
+def _host_check(run: StepRun, reason: str) -> dict[str, Any]:
+    is_forced = run.params.force_unreachable
+    return check(
+        "host",
+        not reason,
+        reason or "reached over SSH",
+        "reached over SSH, so that it can be reset",
+        "goes on, because force_unreachable was chosen: the host is not reset"
+        if is_forced
+        else "mend the connection; or, if the host is lost, retry with force_unreachable",
+        "warning" if is_forced else "error",
+    )
+
+
+def _settle(
+    run: StepRun,
+    target: OperationMachine,
+    checks: Sequence[Mapping[str, Any]],
+    evidence: Mapping[str, Any],
+    message: str,
+) -> None:
+    """Through unless a check that is no warning failed; the first is the message."""
+    bad = [item for item in checks if not item["ok"] and item.get("severity") != "warning"]
+    for item in bad:
+        run.say(describe(dict(item)), target=target, level="error")
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        run.fail(target, f"{describe(dict(bad[0]))}{more}", checks=checks, evidence=evidence)
+        return
+    warnings = sum(not item["ok"] for item in checks)
+    run.succeed(target, message=f"{message}; {warnings} warnings", checks=checks, evidence=evidence)
+
+
+# --- drain -----------------------------------------------------------------------------------
+
+
+def drain(run: StepRun) -> list[Leaving]:
+    leaving = [
+        Leaving(
+            target,
+            _node_name(target),
+            total=int(_evidence(target, "preCheck").get("moves", 0)),
+            before=_owners_before(target),
+        )
+        for target in run.targets
+    ]
+    _move(run, run.targets, State.DRAINING)
+    # A cancel must be seen within seconds, also while the API server hangs.
+    with client_for(run.cluster, timeout=5) as client:
+        Drainer(run, client, leaving).drain()
+        _put_back(run, client)
+    return leaving
+
+
+def _put_back(run: StepRun, client: KubernetesClient) -> None:
+    if run.params.raise_owner:
+        put_back(client.workloads, operation=str(run.operation.pk), say=run.say)
+
+
+def after_drain(run: StepRun) -> None:
+    """After a cancel or a failure of the whole step: what stays as it is, and what does not."""
+    for target in run.targets:
+        run.say(
+            f"Node {_node_name(target)} stays cordoned; pods that have moved stay where they are.",
+            target=target,
+            level="warning",
+        )
+    try:
+        with client_for(run.cluster, timeout=5) as client:
+            _put_back(run, client)
+    except ExternalError as error:
+        run.say(f"Additional copies were not taken away: {error.message}", level="warning")
+
+
+def confirm_drain(run: StepRun, leaving: Sequence[Leaving]) -> None:
+    """Empty means: cordoned, and nothing there but what stays until the node is gone."""
+    by_target = {each.target.pk: each for each in leaving}
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            run.stop_if_asked()
+            each = by_target[target.pk]
+            try:
+                node = client.get_node(each.node)
+            except kube_errors.NotFound:
+                run.succeed(target, message="the node is gone", evidence=each.evidence)
+                continue
+            except ExternalError as error:
+                run.fail(target, error.message)
+                continue
+            if not node.unschedulable:
+                run.fail(target, f"Somebody uncordoned node {each.node} meanwhile.")
+            else:
+                run.succeed(target, message=f"{each.total} pods have moved", evidence=each.evidence)
+
+
+# --- scaleDown -------------------------------------------------------------------------------
+
+
+@dataclass
+class Reset:
+    results: PlaybookResults
+    unreached: dict[int, str]
+
+
+def scale_down(run: StepRun) -> Reset:
+    reasons = _why_not_reached(run)
+    unreached = {key: reason for key, reason in reasons.items() if reason}
+    for target in list(run.targets):
+        if target.pk in unreached and not run.params.force_unreachable:
+            why = unreached[target.pk].rstrip(".")
+            run.fail(
+                target,
+                f"The host was not reached: {why}. Mend the connection; or, if the host is lost, "
+                "retry with force_unreachable.",
+            )
+    _move(run, run.targets, State.LEAVING)
+    reached = [target for target in run.targets if target.pk not in unreached]
+    with client_for(run.cluster, timeout=15) as client:
+        variables = reset_variables(run, client) if reached else {}
+        results = playbook.run_playbook(
+            run,
+            "clean_up",
+            variables=variables,
+            per_machine={target.pk: {"node_name": _node_name(target)} for target in reached},
+            members=reached,
+        )
+        # The host first: a kubelet that still ran would register its node again.
+        for target in list(run.targets):
+            run.stop_if_asked()
+            if target.pk not in results.failed:
+                _delete_node(run, client, target)
+    return Reset(results, unreached)
+
+
+def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
+    name = _node_name(target)
+    try:
+        node = client.get_node(name)
+        uid = _evidence(target, "preCheck").get("uid")
+        is_own = node.uid == uid or target.address in [text for _kind, text in node.addresses]
+        if not is_own:
+            run.fail(target, f"Node {name} is another machine by now; it is left alone.")
+            return
+        client.delete_node(name)
+        run.say(f"Node {name} was deleted.", target=target)
+    except kube_errors.NotFound:
+        return
+    except ExternalError as error:
+        run.fail(target, error.message)
+
+
+def confirm_scale_down(run: StepRun, reset: Reset) -> None:
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            run.stop_if_asked()
+            name = _node_name(target)
+            checks = reset.results.find(target, "checks") or []
+            if target.pk in reset.results.failed:
+                run.fail(target, reset.results.failed[target.pk], checks=checks)
+            elif (why := _why_node_is_there(client, name)) is not None:
+                run.fail(target, why, checks=checks)
+            elif target.pk in reset.unreached:
+                run.succeed(
+                    target,
+                    message=f"node {name} deleted; the host was not reset",
+                    evidence={"node": name, "unreached": reset.unreached[target.pk]},
+                )
+            else:
+                run.succeed(
+                    target,
+                    message=f"reset, node {name} deleted",
+                    checks=checks,
+                    evidence={"node": name, "done": reset.results.find(target, "done") or []},
+                )
+
+
+def _why_node_is_there(client: KubernetesClient, name: str) -> str | None:
+    try:
+        client.get_node(name)
+    except kube_errors.NotFound:
+        return None
+    except ExternalError as error:
+        return error.message
+    return f"Node {name} is still in the cluster."
+
+
+# --- postCheck -------------------------------------------------------------------------------
+
+
+def post_check(run: StepRun) -> Reset:
+    _move(run, run.targets, State.LEAVING)
+    unreached = {
+        target.pk: str(reason)
+        for target in run.targets
+        if (reason := _evidence(target, "scaleDown").get("unreached"))
+    }
+    reached = [target for target in run.targets if target.pk not in unreached]
+    results = playbook.run_playbook(run, "leftovers", variables={}, members=reached)
+    return Reset(results, unreached)
+
+
+def confirm_post_check(run: StepRun, reset: Reset) -> None:
+    for target in list(run.targets):
+        if target.pk in reset.results.failed:
+            run.fail(target, reset.results.failed[target.pk])
+    before = {target.pk: _owners_before(target) for target in run.targets}
+    with client_for(run.cluster, timeout=15) as client:
+        missing = _wait_until_whole(run, client, before.values())
+        for target in list(run.targets):
+            run.stop_if_asked()
+            name = _node_name(target)
+            why = _why_node_is_there(client, name)
+            checks = [
+                *(reset.results.find(target, "checks") or _no_host_checks(reset, target)),
+                check(
+                    "node",
+                    why is None,
+                    why or "gone",
+                    f"no node {name} in the cluster",
+                    "see what registers it again, then retry",
+                ),
+                *_workload_checks(before[target.pk], missing),
+            ]
+            evidence = {"node": name, "workloads": sorted(before[target.pk])}
+            _settle(run, target, checks, evidence, "the cluster is whole without it")
+
+
+def _no_host_checks(reset: Reset, target: OperationMachine) -> list[dict[str, Any]]:
+    reason = reset.unreached.get(target.pk, "")
+    return [
+        check(
+            "leftovers",
+            False,
+            f"not looked at: {reason}" if reason else "the checks gave no result",
+            "nothing left on the host",
+            "clean the machine up when it is back",
+            "warning" if reason else "error",
+        )
+    ]
+
+
+def _wait_until_whole(
+    run: StepRun, client: KubernetesClient, before: Iterable[Mapping[str, int]]
+) -> dict[str, str]:
+    """Workload → what it lacks, after as long as pods may need to start."""
+    wanted = {key: count for counts in before for key, count in counts.items()}
+    owners = Owners(client.workloads, wanted, allow_pending=run.params.allow_pending)
+    owners.expect_all(wanted)
+    deadline = time.monotonic() + WHOLE_SECONDS
+    while True:
+        run.stop_if_asked()
+        owners.look()
+        if not owners.awaited or time.monotonic() > deadline:
+            break
+        for target in run.targets:
+            run.note(target, f"waiting for {', '.join(sorted(owners.awaited))[:300]}")
+        time.sleep(1)
+    return {
+        key: f"{awaited.ready} of {awaited.target} ready {awaited.nowhere}".strip()
+        for key, awaited in owners.awaited.items()
+    }
+
+
+def _workload_checks(before: Mapping[str, int], missing: Mapping[str, str]) -> list[dict[str, Any]]:
+    lacking = [f"{key}: {missing[key]}" for key in sorted(before) if key in missing]
+    return [
+        check(
+            "workloads",
+            not lacking,
+            "; ".join(lacking) or f"{len(before)} whole",
+            "as many ready copies as before",
+            "see why their pods are not ready, then retry",
+        )
+    ]
+
+
+# --- the machines' lives ---------------------------------------------------------------------
+
+
+def _move(run: StepRun, targets: Sequence[OperationMachine], to: str) -> None:
+    """To *Draining* or *Leaving*, by the states between; also said again by a retry."""
+    for target in targets:
+        machine = target.machine
+        if machine is None:
+            continue
+        machine.refresh_from_db(fields=["state"])
+        reason = f"{run.operation.name}: {run.step_name}"
+        if to == State.LEAVING and machine.state in (State.IN_SERVICE, State.CORDONED):
+            lifecycle.move(machine, State.DRAINING, operation=run.operation, reason=reason)
+        lifecycle.move(machine, to, operation=run.operation, reason=reason)
+
+
+def reserve(operation: Operation, machine: Machine) -> None:
+    """The machine stays what it is until it is drained; one that failed half way is a node
+    again."""
+    if machine.state == State.FAULTY:
+        lifecycle.move(
+            machine, State.CORDONED, operation=operation, reason=f"{operation.name} goes on"
+        )
+
+
+def release(member: OperationMachine, reached: str | None) -> None:
+    """Free, still a node, or faulty half way."""
+    machine, operation = member.machine, member.operation
+    if machine is None:
+        return
+    machine.refresh_from_db(fields=["state"])
+    if member.state == OperationMachine.State.SUCCEEDED:
+        _release_gone(machine, member)
+    elif machine.state == State.DRAINING:
+        lifecycle.move(
+            machine, State.CORDONED, operation=operation,
+            reason=f"{operation.name} left it cordoned: {member.message}"[:500],
+        )  # fmt: skip
+    elif machine.state == State.LEAVING or reached in ("scaleDown", "postCheck"):
+        lifecycle.move(
+            machine, State.FAULTY, operation=operation,
+            reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
+        )  # fmt: skip
+
+
+def _release_gone(machine: Machine, member: OperationMachine) -> None:
+    operation = member.operation
+    unreached = _evidence(member, "scaleDown").get("unreached")
+    if unreached:
+        lifecycle.move(
+            machine, State.FAULTY, operation=operation, node=None,
+            reason=(
+                f"{operation.name} deleted its node without reaching it ({unreached}); "
+                "what it was as a node is still on it: clean it up when it is back"
+            )[:500],
+        )  # fmt: skip
+        lifecycle.remember_residue(machine, operation=operation)
+        return
+    if machine.state != State.LEAVING:  # scaleDown and postCheck were skipped
+        lifecycle.move(
+            machine, State.FAULTY, operation=operation,
+            reason=f"{operation.name} ended, but did not see it leave",
+        )  # fmt: skip
+        return
+    lifecycle.move(
+        machine, State.AVAILABLE, operation=operation,
+        reason=f"{operation.name} took it out of the cluster", cluster=None, node=None,
+    )  # fmt: skip
+    lifecycle.forget_residue(machine)
+
+
+SCALE_DOWN = register(
+    Kind(
+        name="ScaleDown",
+        title=_("Scale down"),
+        description=_("Take machines out of the cluster without losing what runs there."),
+        icon="do_not_disturb_on",
+        params=ScaleDownParams,
+        answers=ANSWERS,
+        approvals=APPROVALS,
+        startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
+        blockers=blockers,
+        reserve=reserve,
+        release=release,
+        steps=(
+            StepKind(
+                name="preCheck",
+                title=_("See what will happen to each pod"),
+                act=pre_check,
+                confirm=confirm_pre_check,
+                timeout_seconds=300,
+                seconds_per_round=60,
+            ),
+            StepKind(
+                name="drain",
+                title=_("Move the pods away"),
+                act=drain,
+                confirm=confirm_drain,
+                timeout_seconds=(LIMIT_MINUTES + 10) * 60,
+                cleanup=after_drain,
+            ),
+            StepKind(
+                name="scaleDown",
+                title=_("Reset the machines, delete the nodes"),
+                act=scale_down,
+                confirm=confirm_scale_down,
+                timeout_seconds=600,
+                seconds_per_round=300,
+                touches=True,
+                cleanup=playbook.stop_units,
+            ),
+            StepKind(
+                name="postCheck",
+                title=_("Prove that nothing is left"),
+                act=post_check,
+                confirm=confirm_post_check,
+                timeout_seconds=WHOLE_SECONDS + 300,
+                seconds_per_round=120,
+            ),
+        ),
+    )
+)
