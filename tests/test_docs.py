@@ -159,6 +159,11 @@ def test_every_key_of_the_policy_is_explained():
     assert [name for name in default_policy() if f"| `{name}` |" not in page] == []
 
 
+def test_every_answer_to_a_scale_down_is_explained():
+    page = text_of("docs/scale-down.md")
+    assert [name for name in KINDS["ScaleDown"].answers if f"| `{name}` |" not in page] == []
+
+
 def test_every_playbook_variable_exists():
     table = text_of("docs/scale-up.md").partition("## Playbook variables")[2]
     named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in
