@@ -196,4 +196,4 @@ class Portal:
             if not page["lines"]:
                 return lines
             lines += [line["text"] for line in page["lines"]]
-            after = page["next"]
+            after = page["after"]
