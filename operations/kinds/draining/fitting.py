@@ -13,6 +13,7 @@ from clusters.drivers.objects import NodeInfo, Taint
 from clusters.drivers.placed_pods import NodeTerm, PlacedPod, PodTerm, Toleration
 
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
+ENOUGH = 50
 _HARD = ("NoSchedule", "NoExecute")
 Volumes = Mapping[tuple[str, str], Sequence[NodeTerm]]
 
@@ -42,31 +43,42 @@ class Room:
         volumes: Volumes | None = None,
     ) -> None:
         self._places = {node.name: _Place(node, _allocatable(node)) for node in nodes}
+        self._order = list(self._places.values())
+        self._begin = 0
         self._volumes = volumes or {}
-        self._pods: list[tuple[PlacedPod, _Place]] = []
-        self._keeping_off: list[tuple[PlacedPod, _Place]] = []
+        # Copies of one workload have the same labels and terms, so each is looked at once.
+        self._groups: dict[tuple[str, frozenset[tuple[str, str]]], list[_Place]] = defaultdict(list)
+        self._keeping_off: dict[PodTerm, set[str]] = defaultdict(set)
         for pod in pods:
             if not pod.is_finished and pod.node_name in self._places:
                 self._put(pod, self._places[pod.node_name])
 
     def _put(self, pod: PlacedPod, place: _Place) -> None:
         place.take(pod)
-        self._pods.append((pod, place))
-        if pod.anti_affinity:
-            self._keeping_off.append((pod, place))
+        self._groups[pod.namespace, frozenset(pod.labels.items())].append(place)
+        for term in pod.anti_affinity:
+            if term.topology_key in place.node.labels:
+                self._keeping_off[term].add(place.node.labels[term.topology_key])
 
     def place(self, pod: PlacedPod) -> str:
-        """Put the pod where most is free; the sentence says why it fits nowhere, empty if it
+        """Put the pod where much is free; the sentence says why it fits nowhere, empty if it
         does."""
         rules = _Rules(self, pod)
         obstacles: Counter[str] = Counter()
         shortest: dict[str, int] = defaultdict(int)
         best: _Place | None = None
-        for place in self._places.values():
+        good = 0
+        # As the scheduler does it: the best of enough nodes, beginning behind the last ones.
+        places = self._order[self._begin :] + self._order[: self._begin]
+        for number, place in enumerate(places):
             obstacle = rules.obstacle(place)
             if not obstacle:
+                good += 1
                 if best is None or _freedom(place) > _freedom(best):
                     best = place
+                if good >= ENOUGH:
+                    self._begin = (self._begin + number + 1) % len(places)
+                    break
                 continue
             obstacles[obstacle] += 1
             if obstacle in pod.requests or obstacle == "pods":
@@ -86,17 +98,19 @@ class Room:
         """Where pods are that the term means, as values of its topology key."""
         return {
             place.node.labels[term.topology_key]
-            for pod, place in self._pods
-            if term.topology_key in place.node.labels and term.means(pod.namespace, pod.labels)
+            for (namespace, labels), places in self._groups.items()
+            if term.means(namespace, dict(labels))
+            for place in places
+            if term.topology_key in place.node.labels
         }
 
     def kept_off(self, pod: PlacedPod) -> list[tuple[str, str]]:
         """(topology key, value) from which pods that run there keep ``pod`` away."""
         return [
-            (term.topology_key, place.node.labels[term.topology_key])
-            for other, place in self._keeping_off
-            for term in other.anti_affinity
-            if term.topology_key in place.node.labels and term.means(pod.namespace, pod.labels)
+            (term.topology_key, value)
+            for term, values in self._keeping_off.items()
+            if term.means(pod.namespace, pod.labels)
+            for value in values
         ]
 
     def volume_terms(self, pod: PlacedPod) -> list[Sequence[NodeTerm]]:
