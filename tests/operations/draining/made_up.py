@@ -27,6 +27,7 @@ def node(name="n1", *, cpu=4000, memory=16 * GIB, pods=110, labels=None, taints=
         resource_version="1",
         created_at=None,
         labels={"kubernetes.io/hostname": name, **(labels or {})},
+        annotations={},
         roles=tuple(roles),
         taints=tuple(taints),
         addresses=(),
