@@ -389,11 +389,13 @@ class ClusterGrant(models.Model):
                 fields=["team", "role", "cluster"],
                 condition=models.Q(cluster__isnull=False),
                 name="one_grant_per_team_role_and_cluster",
+                violation_error_message=_("This team has this role there already."),
             ),
             models.UniqueConstraint(
                 fields=["team", "role", "label"],
                 condition=models.Q(cluster__isnull=True),
                 name="one_grant_per_team_role_and_label",
+                violation_error_message=_("This team has this role there already."),
             ),
         ]
 

@@ -31,6 +31,18 @@ _LABEL_KEY = re.compile(
 _LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
 
 
+# RFC 1123, section 2.1, as Kubernetes asks of names of nodes, in any case of letters.
+_HOSTNAME = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def valid_hostname(value: str) -> None:
+    """``ValidationError`` unless a host can be called so."""
+    if not _HOSTNAME.fullmatch(value):
+        raise ValidationError(_("A hostname has letters, digits, dots and inner hyphens only."))
+
+
 def validate_labels(value: Any) -> None:
     """Labels are an object of texts, with keys and values as Kubernetes allows them."""
     if not isinstance(value, dict):
@@ -202,7 +214,9 @@ class Machine(Stateful):
 
     # identity
     address = models.GenericIPAddressField(_("management address"), unique=True, unpack_ipv4=True)
-    hostname = models.CharField(_("hostname"), max_length=253, blank=True, db_index=True)
+    hostname = models.CharField(
+        _("hostname"), max_length=253, blank=True, db_index=True, validators=[valid_hostname]
+    )
     serial = models.CharField(_("serial number"), max_length=100, blank=True, db_index=True)
     asset_tag = models.CharField(_("asset tag"), max_length=100, blank=True, db_index=True)
     system_uuid = models.CharField(_("system UUID"), max_length=64, blank=True, db_index=True)

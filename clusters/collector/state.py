@@ -32,11 +32,14 @@ from clusters.services.inventory import Usage, UsageKey
 NODES_PER_BATCH = 1000
 SUMS_EVERY = timedelta(seconds=10)
 CONFIRM_EVERY = timedelta(seconds=15)
+JOINING = timedelta(minutes=3)
+"""How long a new node may take to become Ready before the cluster counts as degraded."""
 
 
 class NodeBrief(NamedTuple):
     fingerprint: int
     is_ready: bool
+    created_at: datetime | None
     cpu: int
     memory: int
     pods: int
@@ -308,7 +311,11 @@ class ClusterState:
             return verdict.unreachable(lost.since, lost.error.message)
         if not self.nodes_stream.is_listed:
             return None
-        not_ready = sorted(name for name, node in self._nodes.items() if not node.is_ready)
+        not_ready = sorted(
+            name
+            for name, node in self._nodes.items()
+            if not node.is_ready and not _is_joining(node, now)
+        )
         troubles = [self.component_trouble] if self.component_trouble else []
         if self.pods_stream.lost is not None:
             troubles.append(self.pods_stream.lost.error.message)
@@ -319,6 +326,11 @@ class ClusterState:
             components=self.components,
             troubles=troubles,
         )
+
+
+def _is_joining(node: NodeBrief, now: datetime) -> bool:
+    """A node that has just registered is not ready yet, and nobody need worry."""
+    return node.created_at is not None and now - node.created_at < JOINING
 
 
 def _add(usage: Usage, pod: PodBrief) -> None:
@@ -336,6 +348,7 @@ def _node_brief(info: NodeInfo) -> NodeBrief:
     return NodeBrief(
         fingerprint=hash(msgspec.json.encode(shown)),
         is_ready=info.is_ready is True,
+        created_at=info.created_at,
         cpu=info.allocatable.cpu_millicores,
         memory=info.allocatable.memory_bytes,
         pods=info.allocatable.pods,

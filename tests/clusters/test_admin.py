@@ -402,6 +402,13 @@ def test_a_grant_is_made_on_its_page_and_gives_rights(root, cluster_a):
     assert "blue" in root.get(GRANTS).content.decode()
 
 
+def test_granting_a_role_twice_is_refused_in_words(root, cluster_a):
+    wish = {"team": factories.make_team().pk, "role": "operator", "cluster": cluster_a.pk}
+    root.post(f"{GRANTS}add/", wish)
+    answer = root.post(f"{GRANTS}add/", wish)
+    assert "This team has this role there already." in answer.content.decode()
+
+
 def test_a_grant_without_target_is_refused_at_its_fields(root):
     team = factories.make_team()
     answer = root.post(f"{GRANTS}add/", {"team": team.pk, "role": "viewer"})

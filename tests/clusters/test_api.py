@@ -50,6 +50,11 @@ def test_a_dry_run_shows_every_step_and_writes_nothing(root, kube):
     assert not Cluster.objects.exists()
 
 
+def test_a_body_that_is_too_large_is_no_mistake_of_the_portal(root):
+    answer = root.post(CLUSTERS, {"name": "prod-1", "kubeconfig": "a" * 3 * 2**20})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
 def test_a_dry_run_tells_what_is_wrong(root, kube):
     text = kube.kubeconfig(user={"exec": {"command": "id"}})
     body = root.post(CLUSTERS, {"kubeconfig": text, "dry_run": True}).json()

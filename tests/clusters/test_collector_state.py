@@ -178,6 +178,15 @@ def test_a_node_that_is_not_ready_degrades_and_is_named(state):
     assert health(state) == ("degraded", "1 of 2 nodes not ready: n2.")
 
 
+def test_a_node_that_has_just_joined_may_take_three_minutes_to_be_ready(state):
+    raw = kube_api.node("n3", ready="False")
+    raw["metadata"]["creationTimestamp"] = "2026-05-04T11:58:00Z"
+    state.on_nodes(Added(NODES.decode_object(msgspec.json.encode(raw))), NOW)
+    assert health(state) == ("healthy", "")
+    later = NOW + timedelta(minutes=2)
+    assert health(state, later) == ("degraded", "1 of 3 nodes not ready: n3.")
+
+
 def test_a_component_that_is_down_degrades_and_an_unknown_one_does_not(state):
     unknown = ComponentHealth(name="network", is_healthy=None, message="Unknown: no rights.")
     down = ComponentHealth(name="coredns", is_healthy=False, message="0 of 2 ready.")

@@ -24,7 +24,7 @@ class Run:
 
 def said(*events):
     run = Run()
-    listener = _Listener(cast("Any", run), run.targets)
+    listener = _Listener(cast("Any", run), cast("Any", run.targets))
     for event in events:
         listener(event)
     return run.lines

@@ -7,7 +7,7 @@ What one may not see is 404, what one may see but not do is 403, a wrong state i
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404
 from rest_framework import exceptions
@@ -34,6 +34,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(status, error.code, error.message, getattr(error, "fields", {}))
     if isinstance(error, Http404):
         return _answer(404, "not_found", "There is no such object, or you may not see it.")
+    if isinstance(error, RequestDataTooBig):
+        return _answer(413, "too_large", "The body of the request is too large.")
     if isinstance(error, PermissionDenied):
         return _answer(403, "forbidden", str(error) or ObjectPermissions.message)
     if isinstance(error, ValidationError):
