@@ -1,4 +1,6 @@
-"""Run all measures, or those named: ``python -m bench [output latency lists inventory scale_up]``.
+"""Run all measures, or those named.
+
+``python -m bench [output latency lists inventory scale_up drain]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -13,7 +15,14 @@ from bench.report import Measure
 
 
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
-    from bench import inventory, latency, lists, output, scale_up  # noqa: PLC0415  need Django set up
+    from bench import (  # noqa: PLC0415  need Django set up
+        drain,
+        inventory,
+        latency,
+        lists,
+        output,
+        scale_up,
+    )
 
     return {
         "output": output.run,
@@ -21,6 +30,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "lists": lists.run,
         "inventory": inventory.run,
         "scale_up": scale_up.run,
+        "drain": drain.run,
     }
 
 
