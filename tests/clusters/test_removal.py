@@ -52,7 +52,8 @@ def test_the_name_must_be_typed(adopted, typed):
 
 def test_a_running_operation_keeps_the_cluster_and_an_ended_one_does_not(adopted):
     operation = make_row(Operation, adopted)
-    sentence = f"Operation {operation.name} has not ended yet: let it end, or cancel it."
+    named = f"Operations are active on the cluster: {operation.name}."
+    sentence = f"{named} Let them end, or cancel them."
     assert removal.blockers_of(adopted) == [sentence]
     with pytest.raises(Conflict, match=operation.name):
         removal.unadopt(cluster=adopted, confirmation="adopted")

@@ -386,7 +386,9 @@ def test_a_machine_that_was_cleaned_carries_no_residue_any_more(cluster, machine
     lifecycle.remember_residue(machine, operation=operation)
     Machine.objects.filter(pk=machine.pk).update(state=State.FAULTY)
     member = operation.machines.create(machine=machine, address="10.0.0.1", state="succeeded")
-    clean_up.release(member, "cleanUp")
+    move = clean_up.release(member, "cleanUp")
+    assert move is not None
+    lifecycle.move_all([move], operation=operation)
     machine.refresh_from_db()
     assert (machine.state, machine.labels) == (State.AVAILABLE, {})
 
