@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from beidou.base import display, permissions
+from machines.models import Machine
 from operations.forms import answer_fields
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
@@ -47,6 +48,11 @@ def states() -> dict[str, dict[str, str]]:
     }
 
 
+def machine_words() -> dict[str, str]:
+    """State of a machine -> word."""
+    return {state: str(word) for state, word in Machine.State.choices}
+
+
 def texts() -> dict[str, str]:
     """Everything the script says; ``{…}`` is filled in by it."""
     return {
@@ -59,6 +65,7 @@ def texts() -> dict[str, str]:
         "waits_for": _("Waits for {what}"),
         "machines_done": _("{done} of {total} machines"),
         "failed_machines": _("{count} failed"),
+        "machines_now": _("The machines are now: {states}."),
         "s": _("{s} s"),
         "m": _("{m} m {s} s"),
         "h": _("{h} h {m} m"),
@@ -126,6 +133,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
         "page_data": {
             "snapshot": taken.as_dict() if taken else None,
             "states": states(),
+            "machine_states": machine_words(),
             "texts": texts(),
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],

@@ -38,7 +38,8 @@ def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
     with audit.entries_last():
         operation = _locked(operation, acting_user)
         if operation.status == Operation.Status.WAITING:
-            finish.end(operation, Operation.Status.CANCELED, reason or "Canceled before it began.")
+            said = finish.canceled_by(acting_user.get_username(), reason)
+            finish.end(operation, Operation.Status.CANCELED, said)
         else:
             change_status(operation, to=Operation.Status.CANCELING, reason=reason)
             if not operation.steps.filter(status=Step.Status.RUNNING).exists():

@@ -81,7 +81,7 @@ def go_on(operation: Operation) -> None:
     """
     following = next_step(operation)
     if operation.status == Operation.Status.CANCELING:
-        end(operation, Operation.Status.CANCELED, "Canceled by request.")
+        end(operation, Operation.Status.CANCELED, _who_canceled(operation))
     elif operation.status == Operation.Status.PAUSED and following is not None:
         return
     elif operation.status in (Operation.Status.RUNNING, Operation.Status.PAUSED):
@@ -100,6 +100,16 @@ def go_on(operation: Operation) -> None:
             enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
         else:
             _end_by_result(operation, *_failed(operation.machines.all()))
+
+
+def _who_canceled(operation: Operation) -> str:
+    """Whoever ends it now is a worker; who asked for it stands in the status change."""
+    asked = operation.status_changes.filter(new=Operation.Status.CANCELING).last()
+    return canceled_by(asked.actor, asked.reason) if asked else "Canceled by request."
+
+
+def canceled_by(who: str, reason: str) -> str:
+    return f"Canceled by {who}: {reason}" if reason else f"Canceled by {who}."
 
 
 def next_step(operation: Operation) -> Step | None:

@@ -22,7 +22,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     Operation.Status.RUNNING: ("pause", "cancel"),
     Operation.Status.PAUSED: ("resume", "cancel"),
     Operation.Status.CANCELING: (),
-    Operation.Status.CANCELED: ("retry", "skip"),
+    Operation.Status.CANCELED: ("retry", "skip", "clean_up"),
     Operation.Status.PARTIAL: ("retry", "skip", "clean_up"),
     Operation.Status.FAILED: ("retry", "skip", "clean_up"),
     Operation.Status.SUCCEEDED: (),
@@ -73,7 +73,7 @@ def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | 
     cells = _cells(operation_id)
     machines = {
         member.pk: _machine(member, steps, cells.get(member.pk, {}))
-        for member in operation.machines.order_by("pk")
+        for member in operation.machines.select_related("machine").order_by("pk")
     }
     _add_failed_checks(operation_id, machines)
     out = {key for key, row in machines.items() if row["state"] in _OUT}
@@ -165,6 +165,7 @@ def _machine(member: OperationMachine, steps: list[Step], cells: dict[int, list[
         "hostname": member.hostname,
         "role": member.role,
         "state": member.state,
+        "machine_state": member.machine.state if member.machine else "",
         "message": message,
         "url": _machine_url(member),
         "cells": [cell[:3] for cell in row],
@@ -217,12 +218,15 @@ def _operation(
 
 
 def _settled_percent(machines: dict[int, Row]) -> int:
-    """Share of the matrix that will not change any more unless somebody retries."""
+    """Share of the matrix that will not change any more unless somebody retries.
+
+    Of a canceled machine only what was done counts: nobody saw the rest through.
+    """
     all_cells = settled = 0
     for row in machines.values():
         states = [cell[0] for cell in row["cells"]]
         all_cells += len(states)
-        if row["state"] in _OUT:
+        if row["state"] == OperationMachine.State.FAILED:
             settled += len(states)
         else:
             settled += sum(state in MachineStep.PASSED for state in states)

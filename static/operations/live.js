@@ -55,14 +55,25 @@
     const message = operation.status === "waiting" && operation.waiting_for ? fill(texts.waits_for, { what: operation.waiting_for }) : operation.message;
     $("op-message").hidden = !message;
     setText($("op-message"), message);
+    const became = operation.status === "canceled" ? becameText() : "";
+    $("op-became").hidden = !became;
+    setText($("op-became"), became);
     for (const button of document.querySelectorAll("[data-verb]")) button.hidden = !operation.actions.includes(button.dataset.verb);
-    const failed = [...state.machines.values()].filter((machine) => machine.state === "failed" && wasTouched(machine));
+    const failed = [...state.machines.values()].filter((machine) => wasTouched(machine) && (machine.state === "failed" || (machine.state === "canceled" && machine.machine_state === "faulty")));
     const cleanUp = $("op-clean-up");
     if (cleanUp) {
       cleanUp.hidden = !operation.actions.includes("clean_up") || !failed.length;
       cleanUp.href = `${urls.clean_up}&machines=${encodeURIComponent(failed.slice(0, 200).map((machine) => machine.address).join(","))}`;
     }
     drawTimes();
+  }
+
+  // What a cancel has left: it ends in mid-step, and some machines are as they were and some are Faulty.
+  function becameText() {
+    const counts = new Map();
+    for (const { machine_state: name } of state.machines.values()) if (name) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const parts = [...counts].map(([name, count]) => `${count} × ${data.machine_states[name] ?? name}`);
+    return parts.length ? fill(texts.machines_now, { states: parts.join(", ") }) : "";
   }
 
   // Whether a step that changes machines was begun: one that failed in a check is as it was delivered.

@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from beidou.base import context
+from machines.models import Machine
 from operations.models import Attempt, MachineStep, Operation, Step
 from operations.services import control as controls
 from operations.services import live
@@ -142,3 +144,39 @@ def test_while_a_step_runs_its_own_note_is_shown_not_what_an_earlier_one_said(
     MachineStep.objects.filter(step__name="second").update(message="joining")
     (row,) = taken(operation).machines.values()
     assert row["message"] == "joining"
+
+
+@pytest.fixture
+def canceled(toy, begin, work, control, operator):
+    """Three machines through the first step, canceled before the second."""
+    operation = begin()
+    work(limit=2)
+    with context.acting(actor_id=operator.pk, actor_name=str(operator)):
+        control(controls.cancel, operation, acting_user=operator, reason="wrong rack")
+    work()
+    return operation
+
+
+def test_a_canceled_operation_says_who_canceled_it_and_why(canceled, operator):
+    said = taken(canceled).operation["message"]
+    assert said == f"Canceled by {operator.username}: wrong rack"
+
+
+def test_one_canceled_before_it_began_says_who_canceled_it_too(toy, begin, control, operator):
+    operation = begin()
+    control(controls.cancel, operation, acting_user=operator)
+    assert taken(operation).operation["message"] == f"Canceled by {operator.username}."
+
+
+def test_what_a_canceled_machine_never_reached_does_not_count_as_settled(canceled):
+    assert taken(canceled).operation["settled_percent"] == 50
+
+
+def test_a_canceled_operation_offers_to_clean_up_and_tells_what_its_machines_are(
+    canceled, machines
+):
+    Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.FAULTY)
+    found = taken(canceled)
+    assert "clean_up" in found.operation["actions"]
+    states = [row["machine_state"] for row in found.machines.values()]
+    assert states == ["faulty", "available", "available"]
