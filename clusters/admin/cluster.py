@@ -23,6 +23,7 @@ from beidou.base.models import User
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ClusterForm, DetailsForm, SourceForm, UnadoptForm
+from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster
 from clusters.services import adoption, capabilities, listing, removal
 from clusters.services.checking import STEP_KEYS, STEPS, Check, Findings, Source
@@ -263,6 +264,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
             "opts": self.opts,
             "media": self.media,
             "steps": steps,
+            "size_limit": SIZE_LIMIT,
             **values,
         }
         return TemplateResponse(request, template, context)
@@ -277,7 +279,9 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         cluster = None if pk is None else self._find(request, pk, permissions.CHANGE)
         form = SourceForm(request.POST, request.FILES)
         if request.method != "POST" or step not in STEP_KEYS or not form.is_valid():
-            return JsonResponse({"detail": _("There is nothing to check.")}, status=400)
+            sentences = [str(each[0]) for each in form.errors.values()]
+            detail = sentences[0] if sentences else _("There is nothing to check.")
+            return JsonResponse({"detail": detail}, status=400)
         return JsonResponse(_one_step(form.to_source(), step, cluster))
 
     def capabilities_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -25,8 +25,16 @@
     const data = new FormData(form);
     data.delete("do");
     const answer = await fetch(list.dataset.url.replace("STEP", step), { method: "POST", body: data });
-    return answer.json();
+    const isJson = (answer.headers.get("Content-Type") ?? "").startsWith("application/json");
+    if (isJson && !answer.redirected) return answer.json();
+    // A body that is too large is refused before anybody reads it, with a page or by a proxy.
+    const tooLarge = [400, 413].includes(answer.status);
+    const detail = tooLarge ? button.dataset.large : button.dataset.refused.replace("{status}", answer.status);
+    return { status: "failed", detail };
   };
+
+  // Asked before sending: megabytes take seconds, and what is refused unread is refused without a reason.
+  const isTooLarge = () => [...new FormData(form).values()].some((value) => (value instanceof File ? value : new Blob([value])).size > Number(button.dataset.limit));
 
   const showReport = (rows) => {
     report.replaceChildren(...rows.map((row) => {
@@ -49,7 +57,7 @@
       }
       show(item, "running", "");
       try {
-        const found = await ask(item.dataset.step);
+        const found = isTooLarge() ? { status: "failed", detail: button.dataset.large } : await ask(item.dataset.step);
         show(item, found.status || "failed", found.detail, found.url);
         passed = found.status === "ok" || found.status === "warning";
         if (found.capabilities?.length) showReport(found.capabilities);
@@ -65,7 +73,7 @@
   };
 
   form.addEventListener("submit", (event) => {
-    if (event.submitter !== button) return;
+    if (event.submitter !== button && !isTooLarge()) return;
     event.preventDefault();
     button.disabled = true;
     check().finally(() => { button.disabled = false; });

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
+from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, HealthChange, NamespaceUsage
 from clusters.services import adoption, grants, removal
 from clusters.services.checking import STEP_KEYS
@@ -237,6 +238,19 @@ def test_a_step_whose_kubeconfig_is_refused_fails_with_its_sentence(root):
 @pytest.mark.parametrize("step", ["nonsense", "PARSE"])
 def test_an_unknown_step_is_refused(root, step):
     assert root.post(f"{ADD}check/{step}/", {"kubeconfig": "x"}).status_code in {400, 404}
+
+
+def test_the_script_knows_the_size_that_is_too_large(root):
+    shown = root.get(ADD).content.decode()
+    assert f'data-limit="{SIZE_LIMIT}"' in shown
+    assert "larger than 1 MiB" in shown
+
+
+def test_an_upload_that_is_too_large_is_told_to_the_script(root):
+    file = SimpleUploadedFile("config", b"x" * (SIZE_LIMIT + 1))
+    answer = root.post(f"{ADD}check/parse/", {"kubeconfig_file": file})
+    assert answer.status_code == 400
+    assert "larger than 1 MiB" in answer.json()["detail"]
 
 
 def test_an_upload_is_as_good_as_pasted_text(root, kube):
