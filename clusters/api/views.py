@@ -88,7 +88,7 @@ class ClusterViewSet(BaseViewSet):
         ]
     )
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Un-adopt: every trace of the cluster leaves the portal; its audit entries stay."""
+        """Un-adopt: the cluster leaves the portal; its audit entries stay."""
         cluster = self.get_object()
         if not request.user.has_perm("clusters.delete_cluster"):
             raise Forbidden("Un-adopting needs the permission to delete clusters.")

@@ -1,4 +1,4 @@
-"""Un-adopting: every trace of a cluster leaves the portal, and the cluster itself is not touched.
+"""Un-adopting: a cluster leaves the portal but for its audit trail; it is not touched itself.
 
 This app knows no app above it: those register in ``BLOCKERS`` what speaks against it, as operations
 that have not ended, in ``CONSEQUENCES`` what a person should know before, and in ``FOLLOWERS`` what
