@@ -116,7 +116,11 @@ class OperationAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         visible = permissions.visible_to(request.user, Operation.objects.all())
-        extra = {"has_no_operations": not visible.exists(), **(extra_context or {})}
+        extra = {
+            "has_no_operations": not visible.exists(),
+            "may_start": self.has_start_permission(request),
+            **(extra_context or {}),
+        }
         answer: HttpResponse = super().changelist_view(request, extra)
         return answer
 

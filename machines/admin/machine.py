@@ -133,6 +133,7 @@ class MachineAdmin(MachineActions):
                 for key, label in tabs
             ],
             "may_import": self._may_import(request),
+            "may_add": self.has_add_permission(request),
             "query_string": request.GET.urlencode(),
         }
         return super().changelist_view(request, {**extra, **(extra_context or {})})

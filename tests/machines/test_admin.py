@@ -86,6 +86,21 @@ def test_a_viewer_sees_the_machines_of_their_cluster_alone(viewer, browser, flee
     assert listed(browser(viewer).get(LIST)) == {"10.1.0.1"}
 
 
+def test_an_empty_list_offers_what_one_may_do_alone(viewer, admin, browser):
+    offer = "register the nodes of an adopted cluster"
+    assert offer in browser(admin).get(LIST).content.decode()
+    shown = browser(viewer).get(LIST).content.decode()
+    assert offer not in shown
+    assert "You see the machines of your teams" in shown
+    assert "Reset filters" not in shown
+
+
+def test_a_search_without_result_says_so_and_can_be_taken_back(admin, browser):
+    shown = browser(admin).get(LIST, {"q": "no-such"}).content.decode()
+    assert "Nothing matches the filters and the search." in shown
+    assert "Reset filters" in shown
+
+
 def test_a_stranger_has_no_list(stranger, browser, fleet):
     assert browser(stranger).get(LIST).status_code == 403
 

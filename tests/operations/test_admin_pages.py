@@ -72,6 +72,12 @@ def test_an_empty_list_says_what_to_do_first(browser, admin):
     assert START in text
 
 
+def test_an_empty_list_offers_no_start_to_whom_may_not_start(browser, viewer):
+    shown = browser(viewer).get(LIST).content.decode()
+    assert "No operation yet" in shown
+    assert "Start an operation" not in shown
+
+
 def test_a_stranger_sees_neither_list_nor_page(toy, begin, browser, stranger):
     operation = begin()
     client = browser(stranger)
