@@ -1,6 +1,7 @@
 """Users, teams and tokens: who may act on those of others, and what the trail says of it."""
 
 import pytest
+from django.contrib.auth.models import Group
 
 from beidou.base import second_factor, tokens
 from beidou.base.models import AuditEntry, TotpDevice
@@ -73,3 +74,25 @@ def test_changing_the_teams_of_a_user_on_the_page_is_audited_once(admin, operato
     client.post(page, {**values, "groups": [team.pk], "user_permissions": [], "last_login": ""})
     entry = AuditEntry.objects.get(verb="change")
     assert (entry.before, entry.after) == ({"groups": ["operators"]}, {"groups": ["storage"]})
+
+
+def test_a_teams_page_is_called_so_and_shows_its_members_and_roles(
+    admin, viewer, viewers, cluster_a, browser
+):
+    shown = browser(admin).get(f"/auth/group/{viewers.pk}/change/").content.decode()
+    assert f'href="/base/user/{viewer.pk}/change/"' in shown
+    assert f"Viewer · {cluster_a}" in shown
+    assert "Teams" in shown
+    assert "Delete group" not in shown
+
+
+def test_a_team_is_made_without_asking_for_what_it_cannot_have_yet(admin, browser):
+    client = browser(admin)
+    assert "Roles on clusters" not in client.get("/auth/group/add/").content.decode()
+    client.post("/auth/group/add/", {"name": "storage"})
+    assert Group.objects.get().name == "storage"
+
+
+def test_a_users_page_calls_teams_teams(admin, viewer, browser):
+    shown = browser(admin).get(f"/base/user/{viewer.pk}/change/").content.decode()
+    assert "Groups" not in shown

@@ -11,6 +11,9 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, Permission
 from django.db import models, transaction
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -20,11 +23,17 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from beidou.base import audit, permissions, second_factor, tokens
 from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.display import NOTHING
 from beidou.base.models import ApiToken, User
 
 for _model in (Group, StaticDevice, OrmQ, Schedule, Success, Failure):
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
+
+# Everywhere else these are teams; Django asks migrations for none of these names.
+Group._meta.verbose_name = gettext_lazy("team")
+Group._meta.verbose_name_plural = gettext_lazy("teams")
+User._meta.get_field("groups").verbose_name = gettext_lazy("teams")
 
 
 def grantable() -> models.QuerySet[Permission]:
@@ -108,6 +117,8 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
             kwargs["queryset"] = grantable()
+        if db_field.name == "groups":
+            kwargs["help_text"] = _("What a team may do on clusters is granted on the page Grants.")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @display(description=gettext_lazy("name"), ordering="last_name")
@@ -173,8 +184,13 @@ class TeamAdmin(GroupAdmin, RelationAudit):
     audited_relations = ("permissions",)
     list_display = ("name", "members")
     search_fields = ("name",)
-    fieldsets = ((None, {"fields": ("name", "permissions")}),)
+    fieldsets = ((None, {"fields": ("name", "member_names", "roles", "permissions")}),)
+    add_fieldsets = ((None, {"fields": ("name", "permissions")}),)
+    readonly_fields = ("member_names", "roles")
     filter_horizontal = ("permissions",)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(members_count=models.Count("user"))
@@ -191,6 +207,22 @@ class TeamAdmin(GroupAdmin, RelationAudit):
     @display(description=gettext_lazy("members"), ordering="members_count")
     def members(self, obj: Any) -> int:
         return int(obj.members_count)
+
+    @display(description=gettext_lazy("members"))
+    def member_names(self, obj: Any) -> SafeString | str:
+        """Each leads to the page on which the person's teams are chosen."""
+        people = [
+            (reverse("admin:base_user_change", args=[user.pk]), str(user))
+            for user in obj.user_set.order_by("username")
+        ]
+        return format_html_join(", ", '<a href="{}">{}</a>', people) or NOTHING
+
+    @display(description=gettext_lazy("roles on clusters"))
+    def roles(self, obj: Any) -> str:
+        """By the name of the relation: the app of the grants is above this one."""
+        grants = obj.cluster_grants.select_related("cluster")
+        each = (f"{row.get_role_display()} · {row.cluster or row.label}" for row in grants)
+        return ", ".join(each) or NOTHING
 
 
 @admin.register(ApiToken)
