@@ -72,6 +72,13 @@
     if (passed) next.scrollIntoView({ behavior: "smooth", block: "nearest" });
   };
 
+  // What was refused may stand far below the first screen.
+  const wrong = form.querySelector(".errors :is(input, select, textarea)");
+  if (wrong) {
+    wrong.scrollIntoView({ block: "center" });
+    wrong.focus({ preventScroll: true });
+  }
+
   form.addEventListener("submit", (event) => {
     if (event.submitter !== button && !isTooLarge()) return;
     event.preventDefault();

@@ -266,6 +266,14 @@ def test_a_refusal_is_shown_at_the_field_and_stores_nothing(root, kube):
     assert not Cluster.objects.exists()
 
 
+def test_a_label_that_is_none_is_told_on_top_and_at_its_field(root, kube):
+    values = {"kubeconfig": kube.kubeconfig(), "do": "adopt", "name": "prod-1"}
+    shown = root.post(ADD, {**values, "labels": "tier gold"}).content.decode()
+    assert "Nothing was stored." in shown
+    assert "“tier gold” is not key=value." in shown
+    assert not Cluster.objects.exists()
+
+
 def test_the_same_cluster_is_refused_with_a_link(root, kube):
     values = {"kubeconfig": kube.kubeconfig(), "do": "adopt"}
     root.post(ADD, {**values, "name": "first"})
