@@ -70,6 +70,8 @@ def _dry_run(request: HttpRequest, name: str, content: bytes, reason: str) -> di
     resource = MachineResource(user=request.user, change_reason=reason, file_name=name)
     result = resource.import_data(dataset, dry_run=True)
     mistakes = report.mistakes_of(result, dataset.headers)
+    if result.base_errors:
+        return {"mistakes": mistakes}
     changes = report.changes_of(result)
     return {
         "mistakes": mistakes,

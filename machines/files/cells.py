@@ -1,6 +1,7 @@
 """How single cells are read and written: trimmed, with sentences for what cannot be right."""
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import models
@@ -97,6 +98,11 @@ class DateWidget(widgets.DateWidget):  # type: ignore[misc]
             raise ValueError(
                 _("“%(text)s” is no date; write it as 2027-12-31.") % {"text": value}
             ) from None
+
+
+def is_filled(row: Iterable[Any]) -> bool:
+    """Whether any cell says something: spreadsheets leave empty rows behind."""
+    return any(TextWidget().clean(value) for value in row)
 
 
 def text_of(row: dict[str, Any], name: str) -> str:

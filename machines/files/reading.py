@@ -48,7 +48,7 @@ def read(name: str, content: bytes) -> tablib.Dataset:
         _refuse(_("The file is not in UTF-8; save it as “CSV UTF-8”."))
     except (TablibException, BadZipFile, InvalidFileException, KeyError, ValueError, OSError):
         _refuse(_("The file cannot be read as %(kind)s.") % {"kind": kind.upper()})
-    if not dataset.headers or not len(dataset):
+    if not dataset.headers or not any(map(cells.is_filled, dataset)):
         _refuse(_("The file has no rows below its heading."))
     return dataset
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from import_export.results import Result, RowResult
 from openpyxl.utils import get_column_letter
 
 from beidou.base.errors import BeidouError
 from machines.models import Machine
+
+HEADING: Final = "heading"  # what an error is about that stands in line 1
 
 
 class Difference:
@@ -48,7 +50,11 @@ class Mistake:
 def mistakes_of(result: Result, headers: Iterable[str]) -> list[Mistake]:
     """Every mistake of a dry run in the order of the lines."""
     letters = {name: get_column_letter(n) for n, name in enumerate(headers, start=1)}
-    found = [Mistake(None, "", "", _sentence(each.error)) for each in result.base_errors]
+    found = [
+        Mistake(_line_of(each.error), "", "", _sentence(each.error)) for each in result.base_errors
+    ]
+    if found:
+        return found  # under a heading that is wrong the rows say nothing
     for invalid in result.invalid_rows:
         for name, sentences in invalid.error_dict.items():
             column = name if name in letters else ""
@@ -59,6 +65,10 @@ def mistakes_of(result: Result, headers: Iterable[str]) -> list[Mistake]:
     for row in result.error_rows:
         found += [Mistake(row.number + 1, "", "", _sentence(each.error)) for each in row.errors]
     return sorted(found, key=lambda each: (each.line or 0, each.letter))
+
+
+def _line_of(error: Exception) -> int | None:
+    return 1 if HEADING in getattr(error, "fields", {}) else None
 
 
 def _sentence(error: Exception) -> str:

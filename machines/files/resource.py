@@ -30,10 +30,11 @@ from machines.files.cells import (
     NamedWidget,
     TextWidget,
     address_in,
+    is_filled,
     text_of,
 )
 from machines.files.loader import CHUNK, MachineLoader, chunks
-from machines.files.report import Difference
+from machines.files.report import HEADING, Difference
 from machines.models import Machine
 from machines.services import belonging, drift, lifecycle
 
@@ -51,6 +52,10 @@ STATES: Final = {
     **{value.casefold(): value for value in Machine.State.values},
     **{str(label).casefold(): value for value, label in Machine.State.choices},
 }
+
+
+def _wrong_heading(sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={HEADING: sentence})
 
 
 def _stays(field: Field, instance: Machine, row: dict[str, Any]) -> bool:
@@ -144,17 +149,17 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         headers = [str(name or "").strip() for name in dataset.headers or []]
         unknown = [name for name in headers if name not in (*COLUMNS, *READ_ONLY)]
         if unknown:
-            raise InvalidInput(
+            raise _wrong_heading(
                 _("Line 1 names columns that are not known: %(names)s. Known are: %(known)s.")
                 % {"names": ", ".join(name or "–" for name in unknown), "known": ", ".join(COLUMNS)}
             )
         double = sorted({name for name in headers if headers.count(name) > 1})
         if double:
-            raise InvalidInput(
+            raise _wrong_heading(
                 _("Line 1 names columns twice: %(names)s.") % {"names": ", ".join(double)}
             )
         if "address" not in headers and "serial" not in headers:
-            raise InvalidInput(_("Line 1 must name the column address or serial."))
+            raise _wrong_heading(_("Line 1 must name the column address or serial."))
         if len(dataset) > ROWS_MAX:
             raise InvalidInput(
                 _("The file has %(rows)d rows; at most %(max)d are read at once.")
@@ -164,6 +169,15 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
 
     def _check_import_id_fields(self, headers: list[str]) -> None:
         """A row names its machine by either of two columns, which ``before_import`` checked."""
+
+    def import_row(
+        self, row: dict[str, Any], instance_loader: MachineLoader, **kwargs: Any
+    ) -> RowResult:
+        """A row without anything in it is passed over and counts nowhere; the others keep their
+        lines."""
+        if not is_filled(row.values()):
+            return self.get_row_result_class()()
+        return super().import_row(row, instance_loader, **kwargs)
 
     def get_or_init_instance(
         self, instance_loader: MachineLoader, row: dict[str, Any]

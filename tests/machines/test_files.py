@@ -367,3 +367,20 @@ def test_each_cluster_has_its_own_audit_entry_with_addresses_and_fields(
         cluster_a.pk: {"10.8.3.11": ["hostname", "rack"]},
         cluster_b.pk: {"10.8.3.12": ["rack"]},
     }
+
+
+def test_an_empty_row_is_passed_over_and_the_others_keep_their_lines(admin):
+    text = "address,rack\n10.8.3.1,r1\n,\n \t,\n10.8.3.2,r2\nnonsense,r3\n"
+    assert [line for line, _letter, _text in mistakes(admin, text)] == [6]
+    result, wrong = run(admin, text.replace("nonsense,r3\n", ""))
+    assert (wrong, counts(result)) == ([], {"new": 2, "update": 0, "skip": 0, "invalid": 0})
+
+
+def test_a_file_of_empty_rows_has_no_rows():
+    with pytest.raises(InvalidInput, match="no rows below its heading"):
+        reading.read("fleet.csv", b"address,rack\n,\n,\n")
+
+
+@pytest.mark.parametrize("heading", ["address,colour", "address,address", "rack,room"])
+def test_a_mistake_in_the_heading_stands_in_line_1(admin, heading):
+    assert [line for line, _letter, _text in mistakes(admin, f"{heading}\n10.8.3.1,x\n")] == [1]
