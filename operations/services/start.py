@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from pydantic import ValidationError
 
 from beidou.base import audit, permissions
@@ -197,7 +198,11 @@ def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
         fields = {str(b.machine.address): b.reason for b in plan.blockers if b.machine}
         first, sentence = next(iter(fields.items()))
         raise InvalidInput(
-            _("%(count)s machines are blocked; %(first)s: %(reason)s.")
+            ngettext(
+                "%(count)s machine is blocked; %(first)s: %(reason)s.",
+                "%(count)s machines are blocked; %(first)s: %(reason)s.",
+                len(fields),
+            )
             % {"count": len(fields), "first": first, "reason": sentence},
             code="blocked",
             fields=fields,

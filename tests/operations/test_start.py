@@ -28,7 +28,7 @@ def test_a_plan_says_what_is_ready_and_what_is_blocked(toy, cluster_a, machines,
 def test_a_blocked_machine_refuses_the_whole(toy, begin, cluster_a, machines, operator):
     Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.RETIRED)
     machines[0].refresh_from_db()
-    with pytest.raises(InvalidInput, match="1 machines are blocked") as caught:
+    with pytest.raises(InvalidInput, match="1 machine is blocked") as caught:
         begin(machines=machines)
     assert machines[0].address in caught.value.fields
     assert not Operation.objects.exists()

@@ -66,6 +66,12 @@ def test_figures_count_only_what_one_may_see(
         assert (numbers(mine, name), numbers(all_of_it, name)) == (seen, whole)
 
 
+def test_one_cluster_is_not_called_clusters(viewer: User, cluster_a: Cluster, browser) -> None:
+    page = home(browser(viewer))
+    assert '<span class="bd-figure-label">cluster</span>' in page
+    assert '<span class="bd-figure-label">nodes</span>' in page
+
+
 @pytest.mark.parametrize("who", ["admin", "operator"])
 def test_the_number_of_queries_does_not_grow_with_the_fleet(
     who: str, cast: dict[str, User], operators: Group, cluster_a: Cluster, browser
