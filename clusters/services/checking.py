@@ -38,13 +38,17 @@ class Source:
 
     def connection(self) -> Connection:
         """InvalidInput says what cannot be used, and why."""
+        parts = self.server.strip() or self.token.strip() or self.ca_pem.strip()
+        if self.kubeconfig.strip() and parts:
+            text = _("Give a kubeconfig or server, CA and token, not both: it must be clear which.")
+            raise InvalidInput(text, code="both_given", fields={"kubeconfig": text})
         if self.kubeconfig.strip():
             return kubeconfig.parse(
                 self.kubeconfig,
                 self.context or None,
                 allow_insecure=settings.ALLOW_INSECURE_TLS,
             )
-        if self.server.strip() or self.token.strip() or self.ca_pem.strip():
+        if parts:
             return kubeconfig.from_parts(self.server, self.ca_pem, self.token)
         text = _("Give a kubeconfig, or the server's address with its CA certificate and a token.")
         raise InvalidInput(text, code="nothing_given", fields={"kubeconfig": text})
@@ -150,7 +154,9 @@ class Check:
         expires = kubeconfig.credential_expiry(connection)
         self.findings.credential_expires_at = expires
         what = _("client certificate") if connection.client_certificate_pem else _("token")
-        if expires is None:
+        if expires is None and connection.token and not kubeconfig.subject(connection):
+            until = _("whose end cannot be told from it")
+        elif expires is None:
             until = _("without an end")
         else:
             until = _("until %(day)s") % {"day": f"{expires:%Y-%m-%d %H:%M} UTC"}

@@ -156,6 +156,17 @@ def test_a_label_grant_reaches_a_cluster_adopted_later(kube, admin):
 # --- refusals ------------------------------------------------------------------------------------
 
 
+def test_a_kubeconfig_and_a_token_together_are_refused(kube):
+    key, error = failed_step(Source(kubeconfig=kube.kubeconfig(), token="other-token"))
+    assert (key, error.code) == ("parse", "both_given")
+
+
+def test_nothing_is_said_of_the_end_of_a_token_that_cannot_be_read(kube):
+    source = Source(server=kube.server, ca_pem=kube.connection().ca_pem or "", token="abc")
+    step = next(Check(source, accept_uid=lambda uid: None).run(only="parse"))
+    assert "whose end cannot be told" in step.detail
+
+
 def test_nothing_given_is_refused():
     key, error = failed_step(Source())
     assert (key, error.code) == ("parse", "nothing_given")
