@@ -213,6 +213,8 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
             "admin/clusters/cluster/adopt.html",
             {
                 "title": _("Adopt a cluster"),
+                # The head shows this title; of ``opts`` it would make the name of the list.
+                "opts": None,
                 "source_form": source_form,
                 "details_form": details_form,
                 "findings": findings,

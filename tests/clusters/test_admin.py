@@ -1,5 +1,7 @@
 """The pages of clusters, nodes and grants."""
 
+import re
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
@@ -264,6 +266,12 @@ def test_a_refusal_is_shown_at_the_field_and_stores_nothing(root, kube):
     answer = root.post(ADD, {"kubeconfig": text, "do": "adopt", "name": "prod-1"})
     assert "exec plugin" in answer.content.decode()
     assert not Cluster.objects.exists()
+
+
+def test_the_page_is_called_by_what_it_does(root):
+    head = re.search(r"<h1.*?</h1>", root.get(ADD).content.decode(), re.DOTALL)
+    assert head is not None
+    assert "Adopt a cluster" in head[0]
 
 
 def test_a_label_that_is_none_is_told_on_top_and_at_its_field(root, kube):
