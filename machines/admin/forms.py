@@ -38,10 +38,42 @@ class ReasonForm(forms.Form):
     )
 
 
+class LabelsField(forms.CharField):
+    """``key=value`` per line or comma, or JSON as before; a mapping comes out."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return edits.write_labels(value).replace(", ", "\n") if isinstance(value, dict) else value
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return value
+        text = str(value or "").strip()
+        if text.startswith(("{", "[")):
+            return forms.JSONField(required=False).clean(text) or {}
+        try:
+            return edits.parse_labels(text)
+        except InvalidInput as error:
+            raise forms.ValidationError(error.message) from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool((initial or {}) != self.to_python(data))
+        except forms.ValidationError:
+            return True
+
+
 class MachineForm(_MachineForm):
     """A machine's intended values, with the reason of the change for history and audit."""
 
     user: ClassVar[Any]
+    labels = LabelsField(
+        label=_("Labels"),
+        required=False,
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 3, "placeholder": "tier=gold\nzone=a", "spellcheck": "false"}
+        ),
+        help_text=_("key=value, one per line."),
+    )
     change_reason = forms.CharField(
         label=_("Reason of the change"),
         max_length=500,
@@ -53,8 +85,6 @@ class MachineForm(_MachineForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _limit_choices(self, self.user, present=self.instance)
-        if "labels" in self.fields:
-            self.fields["labels"].widget.attrs["placeholder"] = '{"tier": "gold", "zone": "a"}'
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

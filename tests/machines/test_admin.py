@@ -385,6 +385,29 @@ def test_a_machine_without_labels_has_an_empty_mapping(labels, admin, browser):
     assert Machine.objects.get().labels == {}
 
 
+@pytest.mark.parametrize(
+    "labels", ["zone=a\ntier=gold", "tier=gold, zone=a", '{"zone": "a", "tier": "gold"}']
+)
+def test_labels_are_written_by_lines(labels, admin, browser):
+    values = {"address": "10.7.0.1", "role": "Compute", "labels": labels}
+    client = browser(admin)
+    assert client.post(f"{LIST}add/", values).status_code == 302
+    machine = Machine.objects.get()
+    assert machine.labels == {"zone": "a", "tier": "gold"}
+    form = client.get(page(machine)).context["adminform"].form
+    assert form["labels"].value() == "tier=gold\nzone=a"
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"), [("tier gold", "write key=value"), ("{nonsense", "valid JSON")]
+)
+def test_a_label_that_is_none_is_told_at_its_field(labels, sentence, admin, browser):
+    values = {"address": "10.7.0.1", "role": "Compute", "labels": labels}
+    form = browser(admin).post(f"{LIST}add/", values).context["adminform"].form
+    assert sentence in form.errors["labels"][0]
+    assert not Machine.objects.exists()
+
+
 def test_leaving_the_labels_empty_changes_nothing(admin, browser):
     machine = factories.make_machine(address="10.7.0.1", hostname="", role="Compute")
     client = browser(admin)
