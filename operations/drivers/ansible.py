@@ -173,7 +173,7 @@ def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
         entries[host.key] = entry
     _write(folder / "known_hosts", "\n".join(known) + "\n")
     inventory = folder / "inventory.yml"
-    _write(inventory, as_plain_yaml({"all": {"hosts": entries}}))
+    _write(inventory, as_inventory(entries))
     return inventory
 
 
@@ -230,20 +230,33 @@ _PlainDumper.add_representer(
 
 
 def as_plain_yaml(value: Any) -> str:
-    """``value`` as YAML in which no text is ever a template.
+    """``value`` as YAML in which no text is ever a template, be it a value or a key.
 
     Parameters, hostnames and what nodes report about themselves reach playbooks as variables.
     Ansible evaluates ``{{ … }}`` in variables on the portal's machine; a label like ``{{
-    lookup('pipe', …) }}`` would run a command there.
+    lookup('pipe', …) }}`` would run a command there.  Keys count too: ``dict2items`` makes values
+    of them.
     """
-    return yaml.dump(_plain(value), Dumper=_PlainDumper, allow_unicode=True, width=1 << 20)
+    return _dump(_plain(value))
+
+
+def as_inventory(hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Hosts and their variables as an inventory, as plain as ``as_plain_yaml``.
+
+    Only the words of the inventory's own structure are bare.
+    """
+    return _dump({"all": {"hosts": _plain(hosts)}})
+
+
+def _dump(value: Any) -> str:
+    return yaml.dump(value, Dumper=_PlainDumper, allow_unicode=True, width=1 << 20)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return _Plain(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_Plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value

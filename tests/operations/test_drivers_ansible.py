@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,27 +22,59 @@ PLAY = """
       ansible.builtin.debug:
         msg: "{{ label }} {{ nested.deep[0] }} {{ node_name }}"
 """
+LOOPS = """
+- name: Loop
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Show the keys as values
+      ansible.builtin.debug:
+        msg: "{{ item.key }} has {{ item.value | string }}"
+      loop: "{{ mirrors | dict2items + own | dict2items + mirrors.inner | dict2items }}"
+      loop_control:
+        label: "{{ item.key }}"
+"""
 
 
-def test_no_value_is_ever_taken_for_a_template(tmp_path: Path) -> None:
-    values = {"label": TRAP, "nested": {"deep": [TRAP]}}
-    host = {"ansible_connection": "local", "node_name": TRAP}
-    (tmp_path / "variables.yml").write_text(ansible.as_plain_yaml(values))
-    inventory = ansible.as_plain_yaml({"all": {"hosts": {"h": host}}})
-    (tmp_path / "hosts.yml").write_text(inventory)
-    (tmp_path / "play.yml").write_text(PLAY)
+def play(folder: Path, text: str, values: dict[str, Any], host: dict[str, Any]) -> str:
+    """What ansible-playbook prints for the play, with files as the driver writes them."""
+    (folder / "variables.yml").write_text(ansible.as_plain_yaml(values))
+    (folder / "hosts.yml").write_text(ansible.as_inventory({"h": host}))
+    (folder / "play.yml").write_text(text)
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "ansible-playbook"),
             *("-i", "hosts.yml", "-e", "@variables.yml", "play.yml"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.count("lookup('pipe'") == 3
-    assert "broken into\n" not in done.stdout
+    return done.stdout
+
+
+def test_no_value_is_ever_taken_for_a_template(tmp_path: Path) -> None:
+    values = {"label": TRAP, "nested": {"deep": [TRAP]}}
+    printed = play(tmp_path, PLAY, values, {"ansible_connection": "local", "node_name": TRAP})
+    assert printed.count("lookup('pipe'") == 3
+    assert "broken into\n" not in printed
+
+
+def test_no_key_is_ever_taken_for_a_template_even_where_it_becomes_a_value(tmp_path: Path) -> None:
+    proof = tmp_path / "broken-into"
+    trap = f"{{{{ lookup('pipe', 'touch {proof}') }}}}"
+    values = {"mirrors": {trap: ["https://x"], "inner": {trap: {trap: 1}}}}
+    host = {"ansible_connection": "local", "own": {trap: [{trap: 1}]}}
+    printed = play(tmp_path, LOOPS, values, host)
+    assert printed.count(f"touch {proof}") > 3
+    assert not proof.exists()
+
+
+def test_the_keys_of_an_inventory_still_say_how_to_reach_a_host(tmp_path: Path) -> None:
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    text = "- hosts: h\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
+    assert "ok=1" in play(tmp_path, text, {}, host)
 
 
 @pytest.mark.parametrize("labels", [{"a": TRAP}, {TRAP: "a"}, {"a b": "c"}, {"a": "b c"}])
