@@ -1,6 +1,7 @@
 """What operations need to know about a cluster: read, checked and stored."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ ENGINE_VARIABLES = frozenset(
 )
 """Defaults of roles that decide what is touched: the engine's alone."""
 FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
+_TEMPLATE = re.compile(r"\{[{%#]")
+_REGISTRY = re.compile(r"_default|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _POLICY = Path(__file__).resolve().parent.parent / "ansible" / "policies" / "default.yml"
 
 
@@ -121,7 +124,36 @@ def _overrides_problem(value: Any) -> str:
             f"{unknown[0]!r} is no variable that a site may set; those are "
             f"{', '.join(sorted(overridable()))}."
         )
+    for name, wanted in value.items():
+        model = _role_defaults().get(name)
+        if isinstance(model, dict | list) and not isinstance(wanted, type(model)):
+            return f"{name} must be a {'mapping' if isinstance(model, dict) else 'list'}."
+    # They become names of folders on the hosts.
+    for registry in value.get("containerd_registry_mirrors", {}):
+        if not _REGISTRY.fullmatch(str(registry)):
+            return f"containerd_registry_mirrors: {registry!r} is no registry; write host[:port]."
+    return _template_problem(value)
+
+
+def _template_problem(value: Any) -> str:
+    """The drivers make every text plain; nobody who writes a template here means plain text."""
+    for text in _texts(value):
+        if _TEMPLATE.search(text):
+            return f"{text[:100]!r} looks like a template; only plain values are taken."
     return ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in ``value``, keys among them, however deep."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, str):
+            yield one
 
 
 @cache
@@ -132,10 +164,15 @@ def overridable() -> frozenset[str]:
     ``ansible_connection`` or ``ansible_ssh_common_args`` among them would run commands on the
     portal's machine.
     """
-    names = set(SITE_VARIABLES)
+    return (SITE_VARIABLES | frozenset(_role_defaults())) - ENGINE_VARIABLES
+
+
+@cache
+def _role_defaults() -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
     for path in sorted(ansible.ROOT.glob("roles/*/defaults/main.yml")):
-        names |= set(yaml.safe_load(path.read_text()) or {})
-    return frozenset(names - ENGINE_VARIABLES)
+        defaults |= yaml.safe_load(path.read_text()) or {}
+    return defaults
 
 
 def _policy_problem(value: Any) -> str:
@@ -153,7 +190,7 @@ def _policy_problem(value: Any) -> str:
             fits = isinstance(wanted, int | float) and not isinstance(wanted, bool)
         if not fits:
             return f"{name} must be a value like {model!r}."
-    return ""
+    return _template_problem(value)
 
 
 def _limit_problem(value: Any) -> str:

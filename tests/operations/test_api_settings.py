@@ -64,6 +64,13 @@ def test_the_same_again_leaves_no_trace(api, owner, cluster_a):
         ({"policy": {"swap_allowed": 1}}, "policy"),
         ({"overrides": {"not a name": 1}}, "overrides"),
         ({"overrides": ["list"]}, "overrides"),
+        ({"overrides": {"node_ip": "{{ secret }}"}}, "overrides"),
+        ({"overrides": {"prepare_os_kernel_settings": {"{% raw %}": 1}}}, "overrides"),
+        ({"overrides": {"prepare_os_kernel_settings": [1]}}, "overrides"),
+        ({"overrides": {"containerd_registry_mirrors": {"../../x": []}}}, "overrides"),
+        ({"overrides": {"containerd_registry_mirrors": {"a": [{"url": "{# x"}]}}}, "overrides"),
+        ({"policy": {"disks_gib": {"{{ x }}": 1}}}, "policy"),
+        ({"policy": {"commands": ["{{ x }}"]}}, "policy"),
         ({"credential": 999_999}, "credential"),
     ],
 )
@@ -72,6 +79,15 @@ def test_a_wrong_value_is_400_and_names_the_field(change, field, api, owner, clu
     assert answer.status_code == 400
     assert field in answer.json()["fields"]
     assert not ClusterSettings.objects.exists()
+
+
+@pytest.mark.parametrize("registry", ["docker.io", "localhost:5000", "10.0.0.1:5000", "_default"])
+def test_a_registry_may_have_mirrors(registry, api, owner, cluster_a):
+    mirrors = {registry: [{"url": "https://mirror.example"}]}
+    answer = api(owner).patch(
+        url(cluster_a), {"overrides": {"containerd_registry_mirrors": mirrors}}
+    )
+    assert answer.status_code == 200
 
 
 def test_a_credential_of_another_team_cannot_be_borrowed(api, owner, cluster_a):
