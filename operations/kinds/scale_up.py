@@ -63,10 +63,9 @@ class ScaleUpParams(BaseModel):
         if not value:
             return value
         try:
-            versions.parse(value)
+            return versions.canonical(value)
         except InvalidInput as error:
             raise ValueError(error.message) from error
-        return value if value.startswith("v") else f"v{value}"
 
     @field_validator("labels")
     @classmethod
@@ -154,7 +153,8 @@ def _settings(run: StepRun) -> ClusterSettings:
 
 
 def _version(run: StepRun) -> str:
-    return run.params.kubernetes_version or run.cluster.version
+    """Checked here too: without a wish it is what the cluster's API server says."""
+    return versions.canonical(run.params.kubernetes_version or run.cluster.version)
 
 
 def _member_node(member: OperationMachine) -> str:

@@ -12,12 +12,15 @@ from beidou.base.errors import InvalidInput
 OLDER_KUBELETS = 3
 SUPPORTED_MINORS = range(33, 38)
 PAUSE = {33: "3.10", 34: "3.10.1", 35: "3.10.1", 36: "3.10.2", 37: "3.10.2"}
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
+# Versions become parts of paths and addresses: nothing that leads elsewhere is one.
+_VERSION = re.compile(
+    r"v?([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?!.*\.\.)(?:[-+][0-9A-Za-z.+-]{1,60})?"
+)
 
 
 def parse(version: str) -> tuple[int, int, int]:
     """``v1.36.3`` as numbers; ``InvalidInput`` when it is none."""
-    match = _VERSION.fullmatch(version.strip())
+    match = _VERSION.fullmatch(version)
     if match is None:
         raise InvalidInput(
             f"{version!r} is no Kubernetes version; write it like v1.36.3.",
@@ -25,6 +28,12 @@ def parse(version: str) -> tuple[int, int, int]:
             fields={"kubernetes_version": "Write it like v1.36.3."},
         )
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def canonical(version: str) -> str:
+    """The one spelling, with its ``v``; ``InvalidInput`` like ``parse``."""
+    parse(version)
+    return version if version.startswith("v") else f"v{version}"
 
 
 def why_not_join(kubelet: str, server: str) -> str:
