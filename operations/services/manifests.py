@@ -93,11 +93,14 @@ class Applied:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only; references are refused, because a few of them can mean gigabytes."""
+    """Plain values only: references can mean gigabytes, and a tag forces text into what it is
+    not."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references (*name) are not allowed")
+        if getattr(self.peek_event(), "tag", None):
+            raise yaml.YAMLError("tags (!name) are not allowed")
         return super().compose_node(parent, index)
 
 

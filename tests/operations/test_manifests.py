@@ -224,6 +224,11 @@ def test_kinds_to_come_are_refused_with_those_there_are(api, admin):
         ("---\n---\n", "empty"),
         ("a: &x [1]\nb: *x\n", "not_yaml"),
         ("!!python/object/apply:os.getcwd []", "not_yaml"),
+        ("a: !!bool foo", "not_yaml"),
+        ("a: !!timestamp foo", "not_yaml"),
+        ("a: !!int ''", "not_yaml"),
+        ("a: !!float ''", "not_yaml"),
+        ("a: !!map [1]", "not_yaml"),
     ],
 )
 def test_what_is_no_manifest_is_400(text, code, api, admin):
