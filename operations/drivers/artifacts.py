@@ -40,11 +40,7 @@ class Artifact:
 
 def check_source(source: str) -> None:
     """``InvalidInput`` unless ``source`` is an http(s) address or an absolute folder path."""
-    url = urlsplit(source)
-    plain = not (url.query or url.fragment or url.username or url.password)
-    if url.scheme in ("http", "https") and url.hostname and plain:
-        return
-    if not url.scheme and source.startswith("/"):
+    if _is_web_address(source) or source.startswith("/"):
         return
     raise InvalidInput(
         "This is no artifact source: give an http(s) address without user, query and fragment, or "
@@ -52,6 +48,16 @@ def check_source(source: str) -> None:
         code="bad_artifact_source",
         fields={"artifact_source": "An http(s) address, or a folder that begins with /."},
     )
+
+
+def _is_web_address(source: str) -> bool:
+    try:
+        url = urlsplit(source)
+        port_is_right = url.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
+    plain = not (url.query or url.fragment or url.username or url.password)
+    return url.scheme in ("http", "https") and bool(url.hostname) and plain and port_is_right
 
 
 def for_worker(source: str, *, version: str, arch: str = "amd64") -> list[Artifact]:

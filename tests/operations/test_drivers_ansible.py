@@ -106,8 +106,10 @@ def test_a_site_may_set_the_variables_of_our_roles(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["ftp://x/y", "http://u:p@x/y", "http://x/y?z=", "relative/folder", "http://x/#a"]
-)
+    "source",
+    ["ftp://x/y", "http://u:p@x/y", "http://x/y?z=", "relative/folder", "http://x/#a",
+     "http://[::1", "http://x:port/y"],
+)  # fmt: skip
 def test_an_address_that_is_no_artifact_source_is_refused_without_repeating_it(source: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         artifacts.check_source(source)
