@@ -122,12 +122,17 @@ class HostKeySerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=500)
 
 
+class KeyField(serializers.IntegerField):
+    """The key of a row: what a database's column of keys can hold."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=2**63 - 1, **kwargs)
+
+
 class MachinesSerializer(serializers.Serializer[Any]):
     """Which machines; at most a thousand at once."""
 
-    machines = serializers.ListField(
-        child=serializers.IntegerField(), allow_empty=False, max_length=1000
-    )
+    machines = serializers.ListField(child=KeyField(), allow_empty=False, max_length=1000)
 
 
 class RefusedSerializer(serializers.Serializer[Any]):
@@ -191,12 +196,12 @@ class ImportedSerializer(serializers.Serializer[Any]):
 class RegisterSerializer(serializers.Serializer[Any]):
     """Make machines of the nodes of a cluster that are none yet (all, or the named ones)."""
 
-    cluster = serializers.IntegerField()
+    cluster = KeyField()
     nodes = serializers.ListField(
         child=serializers.CharField(), required=False, help_text="Names; all without it."
     )
-    owner_team = serializers.IntegerField(required=False, allow_null=True)
-    credential = serializers.IntegerField(required=False, allow_null=True)
+    owner_team = KeyField(required=False, allow_null=True)
+    credential = KeyField(required=False, allow_null=True)
 
 
 class RegisteredSerializer(serializers.Serializer[Any]):
@@ -239,7 +244,7 @@ class CredentialSerializer(serializers.ModelSerializer[SshCredential]):
     forget = serializers.MultipleChoiceField(
         choices=[(name, name) for name in credentials.SECRETS], write_only=True, required=False
     )
-    test_machine = serializers.IntegerField(
+    test_machine = KeyField(
         write_only=True, required=False, help_text="Try it on this machine when it is saved."
     )
     has = serializers.SerializerMethodField(help_text="Which secrets are stored.")
@@ -295,7 +300,7 @@ class CredentialSerializer(serializers.ModelSerializer[SshCredential]):
 
 class TestOnSerializer(serializers.Serializer[Any]):
     __test__ = False
-    machine = serializers.IntegerField()
+    machine = KeyField()
 
 
 class TestStepSerializer(serializers.Serializer[Any]):

@@ -148,6 +148,13 @@ def test_facts_are_shown_and_missing_ones_are_404(admin, api):
     assert client.get(of(machine, "facts/")).data["facts"]["cpu"]["threads"] == 64
 
 
+@pytest.mark.parametrize("key", [10**30, 0, -1])
+def test_a_key_that_no_row_can_have_is_refused_at_its_field(key, api, operator):
+    answer = api(operator).post(f"{URL}gather-facts/", {"machines": [key]})
+    assert answer.status_code == 400
+    assert any(name.startswith("machines") for name in answer.json()["fields"])
+
+
 def test_asking_for_facts_answers_202_with_who_is_refused(operator, api, cluster_a, cluster_b):
     good = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
     bad = factories.make_machine(cluster=cluster_a)
