@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, TextField
-from django.db.models.fields.json import KeyTextTransform
+from django.db.models import Count, F, Func, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast
 
 from clusters.models import Cluster, Node
@@ -48,10 +47,28 @@ def slim_nodes(rows: QuerySet[Node]) -> QuerySet[Node]:
     )
 
 
+class _LabelText(Func):
+    """The text under a key; Django's own transform takes a key of digits for a place in a list."""
+
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        labels, key = self.get_source_expressions()
+        path = Func(labels, Value(f'$."{key.value}"'), function="JSON_EXTRACT")
+        return compiler.compile(path)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="(%(expressions)s::text)", arg_joiner=" ->> "
+        )
+
+
 def with_label(queryset: QuerySet[Any], label: str) -> QuerySet[Any]:
     """Rows whose ``labels`` hold ``key=value``, or ``key`` with any value."""
     key, equals, value = label.partition("=")
-    rows = queryset.annotate(_label=Cast(KeyTextTransform(key, "labels"), TextField()))
+    if not key or any(sign in key for sign in '"\\\0'):
+        return queryset.none()  # no label has them, and SQLite's paths cannot say them
+    rows = queryset.annotate(_label=_LabelText(F("labels"), Value(key)))
     narrowed: QuerySet[Any] = (
         rows.filter(_label=value) if equals else rows.filter(_label__isnull=False)
     )

@@ -158,6 +158,22 @@ def test_a_credential_of_another_cluster_is_refused(root, kube, adopted):
     assert (answer.status_code, answer.json()["code"]) == (409, "another_cluster")
 
 
+def test_a_label_may_be_called_by_a_number(root):
+    factories.make_cluster("a", labels={"1": "x", "-1": "y", "a.b/c": "z"})
+    for label in ("1", "1=x", "-1=y", "a.b/c=z"):
+        answer = root.get(CLUSTERS, {"label": label})
+        assert [row["name"] for row in answer.json()["results"]] == ["a"], label
+
+
+@pytest.mark.parametrize("label", ["-1", "0", "=", "=x", '"', "$", "[0]", "#-1", "a\\", "é=1"])
+def test_a_label_that_nothing_has_finds_nothing(label, root):
+    factories.make_cluster("a", labels={"tier": "gold"})
+    for url in (CLUSTERS, "/api/v1/nodes/"):
+        answer = root.get(url, {"label": label})
+        assert answer.status_code == 200
+        assert answer.json()["results"] == []
+
+
 def test_clusters_are_filtered_by_label_and_health(root):
     factories.make_cluster("a", labels={"tier": "gold"}, health="healthy")
     factories.make_cluster("b", labels={"tier": "iron"}, health="unreachable")
