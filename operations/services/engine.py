@@ -23,6 +23,11 @@ from operations.services.run import CANCELED, LOST, TIMED_OUT, EngineRun, lease_
 
 logger = structlog.get_logger(__name__)
 
+UNREADABLE = (
+    "This version of the portal cannot read the step or its stored parameters; "
+    "start a new operation."
+)
+
 
 def run_step(step_id: int) -> None:
     """The task: run this step if nobody else does and its operation wants it."""
@@ -39,8 +44,10 @@ def run_step(step_id: int) -> None:
         ),
         structlog.contextvars.bound_contextvars(operation=operation.pk, step=attempt.step.name),
     ):
-        kind = kinds.get(operation.kind)
-        run = EngineRun(attempt=attempt, kind=kind, step_kind=kind.step(attempt.step.name))
+        run = run_of(attempt)
+        if run is None:
+            finish.end_attempt(attempt, outcome=Attempt.Outcome.ERRORED, message=UNREADABLE)
+            return
         with run:
             outcome, message = _execute(run)
             if outcome not in (Attempt.Outcome.DONE, Attempt.Outcome.LOST):
@@ -50,6 +57,20 @@ def run_step(step_id: int) -> None:
             return
         finish.end_attempt(attempt, outcome=outcome, message=message)
         output.pack(attempt)
+
+
+def run_of(attempt: Attempt) -> EngineRun | None:
+    """What the step sees; None where this version knows the step or its parameters no more.
+
+    The attempt can still be ended then, and its machines let go.
+    """
+    kind = kinds.get(attempt.step.operation.kind)
+    try:
+        step_kind = kind.step(attempt.step.name)
+        return EngineRun(attempt=attempt, kind=kind, step_kind=step_kind)
+    except Exception:
+        logger.exception("step_unreadable", step=attempt.step_id)
+        return None
 
 
 def claim(step_id: int) -> Attempt | None:

@@ -27,7 +27,7 @@ from operations.models import (
 )
 from operations.services import engine, finish, output
 from operations.services.dispatch import dispatch
-from operations.services.run import EngineRun, run_mark
+from operations.services.run import run_mark
 
 logger = structlog.get_logger(__name__)
 
@@ -72,15 +72,17 @@ def _take_over(step: Step) -> bool:
     processes.end_marked(mark)
     shutil.rmtree(settings.DATA_DIR / "runs" / mark, ignore_errors=True)
     kind = kinds.get(step.operation.kind)
-    step_kind = kind.step(step.name)
+    step_kind = next((each for each in kind.steps if each.name == step.name), None)
+    is_idempotent = step_kind is not None and step_kind.idempotent
     canceling = step.operation.status == Operation.Status.CANCELING
-    gives_up = not step_kind.idempotent or step.losses + 1 >= MAX_LOSSES
+    gives_up = not is_idempotent or step.losses + 1 >= MAX_LOSSES
     if canceling or gives_up:
         # Only what a step that is over left behind is ended; a repeated one rejoins it.
-        run = EngineRun(attempt=attempt, kind=kind, step_kind=step_kind)
-        cells = step.cells.filter(status=MachineStep.Status.RUNNING)
-        run.load(list(cells.select_related("machine__machine__credential")))
-        engine.clean_up(run)
+        run = engine.run_of(attempt)
+        if run is not None:
+            cells = step.cells.filter(status=MachineStep.Status.RUNNING)
+            run.load(list(cells.select_related("machine__machine__credential")))
+            engine.clean_up(run)
     logger.warning("worker_lost", step=step.pk, attempt=step.attempt, holder=step.holder)
     if canceling:
         finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message="Canceled.")
@@ -88,7 +90,7 @@ def _take_over(step: Step) -> bool:
     if gives_up:
         why = (
             f"its worker was lost {step.losses + 1} times"
-            if step_kind.idempotent
+            if is_idempotent
             else "its worker was lost and it must not be repeated unasked"
         )
         finish.end_attempt(

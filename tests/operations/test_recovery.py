@@ -232,6 +232,45 @@ def test_one_step_that_cannot_be_taken_over_keeps_no_other_waiting(
     assert "step_not_taken_over" in caplog.text
 
 
+UNREADABLE = [{"params": {"removed": 1}}, {"step_name": "removed"}]
+
+
+def outdate(step, *, params=None, step_name=""):
+    """Leave a step as an upgrade does that knows one of its parameters or itself no more."""
+    if params is not None:
+        Operation.objects.filter(pk=step.operation_id).update(params=params)
+    if step_name:
+        Step.objects.filter(pk=step.pk).update(name=step_name)
+
+
+@pytest.mark.parametrize("change", UNREADABLE)
+def test_a_step_that_this_version_cannot_read_ends(change, toy, begin, work):
+    operation = begin()
+    work(limit=1)
+    outdate(operation.steps.get(name="first"), **change)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    assert "cannot read" in operation.steps.get(position=1).message
+    assert not operation.machines.filter(holds_machine=True).exists()
+
+
+@pytest.mark.parametrize("change", UNREADABLE)
+def test_a_canceled_step_that_this_version_cannot_read_ends_when_its_worker_died(
+    change, toy, begin, work, lose, control, operator
+):
+    operation = begin()
+    work(limit=1)
+    step = operation.steps.get(name="first")
+    lose(step)
+    control(controls.cancel, operation, acting_user=operator)
+    outdate(step, **change)
+    control(recovery.maintain)
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.CANCELED
+    assert not operation.machines.filter(holds_machine=True).exists()
+
+
 def test_nothing_is_queued_again_while_the_queue_is_busy(toy, begin, work, control):
     begin()
     work(limit=1)
