@@ -27,6 +27,9 @@ _CELL_ENDS = {
 def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> None:
     """Settle what the attempt left open, end the step, and go on or end the operation."""
     with audit.entries_last():
+        # The operation first, as ``claim`` does: a late delivery and this must not wait for each
+        # other.
+        operation = Operation.objects.select_for_update().get(pk=attempt.step.operation_id)
         step = (
             Step.objects.select_for_update(of=("self",))  # not the cluster: the collector writes it
             .select_related("operation__cluster")
@@ -57,7 +60,6 @@ def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> 
                 "message": message[:1000],
             },
         )
-        operation = Operation.objects.select_for_update().get(pk=step.operation_id)
         go_on(operation)
 
 

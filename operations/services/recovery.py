@@ -105,6 +105,8 @@ def _take_over(step: Step) -> bool:
 def _put_back(step: Step, attempt: Attempt) -> bool:
     now = timezone.now()
     with audit.entries_last():
+        # The operation first, in everybody's order: ``end_attempt`` below wants it too.
+        Operation.objects.select_for_update().get(pk=step.operation_id)
         held = Step.objects.filter(
             pk=step.pk, attempt=step.attempt, status=Step.Status.RUNNING
         ).select_for_update()

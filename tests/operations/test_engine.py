@@ -1,6 +1,8 @@
 """Steps are claimed once, confirmed, and lead to the next; failures stay with their machine."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
 from beidou.base.models import AuditEntry
@@ -13,7 +15,7 @@ from operations.models import (
     Step,
 )
 from operations.services import control as controls
-from operations.services import engine
+from operations.services import engine, finish
 from operations.services.run import EngineRun
 
 pytestmark = pytest.mark.django_db
@@ -309,3 +311,18 @@ def test_every_operation_leaves_audit_entries_for_start_and_end(toy, begin, work
     verbs = list(AuditEntry.objects.order_by("id").values_list("verb", flat=True))
     assert verbs == ["start Toy", "operation succeeded"]
     assert not OrmQ.objects.exists()
+
+
+def test_a_step_is_ended_with_the_operation_locked_first(toy, begin, work, control):
+    """In the order of ``claim``: otherwise PostgreSQL ends one of the two as a deadlock."""
+    operation = begin()
+    work(limit=1)
+    attempt = engine.claim(operation.steps.get(name="first").pk)
+    with CaptureQueriesContext(connection) as queries:
+        control(finish.end_attempt, attempt, outcome=Attempt.Outcome.DONE, message="")
+    read = [row["sql"] for row in queries if row["sql"].startswith("SELECT")]
+    first = [
+        next(index for index, sql in enumerate(read) if f'FROM "{table}"' in sql)
+        for table in ("operations_operation", "operations_step")
+    ]
+    assert first == sorted(first)
