@@ -99,7 +99,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references (*name) are not allowed")
-        if getattr(self.peek_event(), "tag", None):
+        if getattr(self.peek_event(), "tag", None):  # type: ignore[no-untyped-call]
             raise yaml.YAMLError("tags (!name) are not allowed")
         return super().compose_node(parent, index)
 
