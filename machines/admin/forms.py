@@ -102,6 +102,9 @@ class MachineForm(_MachineForm):
         except InvalidInput as error:
             for name, sentence in error.fields.items():
                 self.add_error(name, sentence)
+        refused = lifecycle.edit_refusal(stored, self.changed_data) if stored else None
+        if refused:
+            self.add_error(None, refused)
         return values
 
 

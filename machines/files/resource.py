@@ -120,6 +120,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         self._transitions: dict[int, tuple[Machine, str, str]] = {}
         self._seen: dict[str, dict[str, int]] = {"address": {}, "serial": {}}
         self._changed: set[str] = set()
+        self._moved: dict[int, set[str]] = {}  # machines that no operation may hold meanwhile
         self._loader: MachineLoader | None = None
         self._default_team = belonging.default_team(user)
 
@@ -275,7 +276,14 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
     def after_import_row(self, row: dict[str, Any], row_result: RowResult, **kwargs: Any) -> None:
         """Two lines about one machine contradict each other, whichever came first."""
         if row_result.import_type == RowResult.IMPORT_TYPE_UPDATE:
-            self._changed |= {name for name, _before, _after in row_result.diff} - {"state"}
+            changed = {name for name, _before, _after in row_result.diff} - {"state"}
+            instance = row_result.original
+            if refused := lifecycle.edit_refusal(instance, changed):
+                place = min(changed & lifecycle.FIXED_WHILE_HELD)
+                raise ValidationError({place: refused})
+            if changed & lifecycle.FIXED_WHILE_HELD:
+                self._moved[instance.pk] = changed
+            self._changed |= changed
         line = kwargs["row_number"] + 1
         for name, seen in self._seen.items():
             text = text_of(row, name)
@@ -352,6 +360,9 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
                 _("Somebody removed one of these machines meanwhile; start the import again."),
                 code="changed_meanwhile",
             )
+        for chunk in chunks(list(self._moved)):
+            for machine in Machine.objects.select_for_update().filter(pk__in=chunk).order_by("pk"):
+                lifecycle.require_editable(machine, self._moved[machine.pk])
         if self._changed:
             Machine.objects.bulk_create(
                 machines,

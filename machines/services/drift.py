@@ -19,7 +19,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict
 from machines.drivers.facts import Facts
 from machines.models import Drift, Machine, MachineFacts
-from machines.services import observed
+from machines.services import lifecycle, observed
 
 logger = structlog.get_logger(__name__)
 NUMBERS = frozenset({"cpus", "memory_mib"})
@@ -152,6 +152,7 @@ def _accept_on(key: int, chosen: list[Drift], reason: str, acting_user: Any) -> 
             % {"machine": machine, "why": " ".join(error.messages)},
             code="cannot_accept",
         ) from error
+    lifecycle.require_editable(machine, after)
     why = reason.strip() or _("observed value accepted")
     machine._change_reason = why[:500]  # type: ignore[attr-defined]
     machine.save(update_fields=list(after))

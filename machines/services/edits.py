@@ -8,9 +8,9 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
-from beidou.base.errors import InvalidInput
+from beidou.base.errors import Conflict, InvalidInput
 from machines.models import Machine
-from machines.services import belonging, drift
+from machines.services import belonging, drift, lifecycle
 
 IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
 
@@ -49,6 +49,7 @@ def change(*, machine: Machine, fields: Collection[str], reason: str, acting_use
         _clean(machine)
         old, new = audit.difference(audit.snapshot(stored), audit.snapshot(machine))
         if new:
+            lifecycle.require_editable(stored, new)
             machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
             machine.save(update_fields=list(new))
             audit.record("change", machine, before=old, after=new, reason=reason)
@@ -110,7 +111,7 @@ def edit_many(
             continue
         try:
             change(machine=machine, fields=wanted, reason=reason, acting_user=acting_user)
-        except InvalidInput as error:
+        except (Conflict, InvalidInput) as error:
             result.refused[machine.pk] = error.message
         else:
             result.changed.append(machine)

@@ -5,7 +5,7 @@ machine is free, aside, back or gone; everything between *Reserved* and *Leaving
 operation does at the moment and is left to operations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,6 +53,12 @@ BY_HAND: Final[dict[str, frozenset[str]]] = {
     State.RETIRED: frozenset(),
 }
 
+FIXED_WHILE_HELD: Final = frozenset(
+    {"address", "hostname", "credential", "owner_team", "system_uuid"}
+)
+"""What an operation reaches a machine by, and knows it by: the same from its first step to its
+last."""
+
 Blocker = Callable[[Machine], str | None]
 _blockers: dict[str, Blocker] = {}
 
@@ -65,6 +71,25 @@ def register_blocker(name: str, blocker: Blocker) -> None:
 def held_by(machine: Machine) -> str | None:
     """Why no person may change this machine's state now, or None."""
     return next((reason for block in _blockers.values() if (reason := block(machine))), None)
+
+
+def edit_refusal(machine: Machine, fields: Collection[str]) -> str | None:
+    """Why no person may change these fields of ``machine`` now, as a sentence, or None."""
+    fixed = sorted(FIXED_WHILE_HELD & set(fields))
+    why = held_by(machine) if fixed else None
+    if why is None:
+        return None
+    names = [str(Machine._meta.get_field(name).verbose_name) for name in fixed]  # type: ignore[union-attr]
+    return _("%(why)s Until it has ended these stay as they are: %(fields)s.") % {
+        "why": why,
+        "fields": ", ".join(names),
+    }
+
+
+def require_editable(machine: Machine, fields: Collection[str]) -> None:
+    """Raises ``Conflict`` with the sentence of ``edit_refusal``."""
+    if refused := edit_refusal(machine, fields):
+        raise Conflict(refused, code="machine_held")
 
 
 def transition(

@@ -2,14 +2,19 @@
 
 import pytest
 from django.db import transaction
+from django.forms import modelform_factory
 from django.urls import reverse
+from django.utils import timezone
 
 from beidou.base.errors import Conflict
 from beidou.base.models import AuditEntry
 from clusters.services import removal
 from machines import timeline
-from machines.models import Machine
-from machines.services import lifecycle
+from machines.admin.forms import MachineForm
+from machines.files import reading, report
+from machines.files.resource import MachineResource
+from machines.models import Drift, Machine
+from machines.services import drift, edits, lifecycle
 from machines.services import removal as machine_removal
 from operations.services import neighbours
 from tests import factories
@@ -98,6 +103,104 @@ def test_the_list_refuses_to_delete_chosen_machines_of_which_one_is_in_an_operat
     )
     assert f"cannot be deleted while operation {held[1]}" in answer.content.decode()
     assert Machine.objects.filter(pk__in=keys).count() == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "203.0.113.66"},
+        {"hostname": "elsewhere"},
+        {"credential": None},
+        {"owner_team": None},
+        {"system_uuid": "4c4c4544-0000-0000-0000-000000000000"},
+        {"rack": "r9", "address": "203.0.113.66"},
+    ],
+)
+def test_what_an_operation_reaches_its_machine_by_cannot_be_edited(change, held, admin, api):
+    machine, name = held
+    Machine.objects.filter(pk=machine.pk).update(credential=factories.make_credential())
+    before = Machine.objects.get(pk=machine.pk)
+    answer = api(admin).patch(f"/api/v1/machines/{machine.pk}/", change)
+    assert (answer.status_code, answer.json()["code"]) == (409, "machine_held")
+    assert name in answer.json()["message"]
+    after = Machine.objects.get(pk=machine.pk)
+    assert [getattr(after, field) for field in change] == [
+        getattr(before, field) for field in change
+    ]
+
+
+def test_other_fields_of_a_machine_in_an_operation_can_be_edited(held, admin, api):
+    machine, _name = held
+    answer = api(admin).patch(
+        f"/api/v1/machines/{machine.pk}/", {"rack": "r9", "address": machine.address}
+    )
+    assert answer.status_code == 200
+
+
+def test_the_form_says_that_an_operation_works_on_the_machine(held, admin):
+    machine, name = held
+    own = type("Form", (MachineForm,), {"user": admin})
+    form = modelform_factory(Machine, form=own, fields=["address", "owner_team"])(
+        {"address": "203.0.113.66", "owner_team": machine.owner_team_id}, instance=machine
+    )
+    assert name in str(form.non_field_errors())
+
+
+def test_a_bulk_edit_leaves_out_machines_in_an_operation(held, machines, admin):
+    credential = factories.make_credential()
+    result = edits.edit_many(
+        machines=machines[:2],
+        values={"credential": credential},
+        add_labels={},
+        reason="",
+        acting_user=admin,
+    )
+    assert [machine.pk for machine in result.changed] == [machines[1].pk]
+    assert held[1] in result.refused[machines[0].pk]
+
+
+def test_an_import_names_the_machine_that_an_operation_works_on(held, admin):
+    machine, name = held
+    text = f"address,hostname\n{machine.address},elsewhere\n"
+    dataset = reading.read("fleet.csv", text.encode())
+    result = MachineResource(user=admin).import_data(dataset)
+    (mistake,) = report.mistakes_of(result, dataset.headers)
+    assert (mistake.column, name in mistake.message) == ("hostname", True)
+    assert Machine.objects.get(pk=machine.pk).hostname == machine.hostname
+
+
+def test_an_operation_that_begins_while_a_file_is_read_keeps_its_machine(
+    toy, begin, machines, admin, monkeypatch
+):
+    machine = machines[0]
+    text = f"address,hostname\n{machine.address},elsewhere\n"
+    dataset = reading.read("fleet.csv", text.encode())
+    resource = MachineResource(user=admin)
+    write = resource._write
+
+    def begin_before(result):
+        begin(machines=[machine])
+        write(result)
+
+    monkeypatch.setattr(resource, "_write", begin_before)
+    with pytest.raises(Conflict, match="is working on"):
+        resource.import_data(dataset)
+    assert Machine.objects.get(pk=machine.pk).hostname == machine.hostname
+
+
+def test_an_observed_hostname_is_not_accepted_during_an_operation(held, admin):
+    machine, name = held
+    row = Drift.objects.create(
+        machine=machine,
+        field="hostname",
+        intended=machine.hostname,
+        observed="elsewhere",
+        first_seen=timezone.now(),
+        last_seen=timezone.now(),
+    )
+    with pytest.raises(Conflict, match=name):
+        drift.accept(rows=[row], reason="", acting_user=admin)
+    assert Machine.objects.get(pk=machine.pk).hostname == machine.hostname
 
 
 def test_an_operation_that_begins_during_the_question_still_keeps_its_machine(held):
