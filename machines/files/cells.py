@@ -11,7 +11,8 @@ from import_export import widgets
 from beidou.base.errors import InvalidInput
 from machines.services import edits
 
-_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would calculate instead of show
+# What a spreadsheet would calculate instead of show; some skip a tab or a return before it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def without_formula(value: Any) -> Any:

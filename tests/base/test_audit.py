@@ -328,6 +328,12 @@ def test_the_export_disarms_formulas(admin, browser):
     assert rows[0]["object_name"] == "'=HYPERLINK(1)"
 
 
+def test_the_export_leaves_empty_cells_empty(admin, browser):
+    audit.record("change", name="", reason="")
+    rows = exported(browser(admin).get("/base/auditentry/export/?verb=change"))
+    assert (rows[0]["object_name"], rows[0]["reason"], rows[0]["object_type"]) == ("", "", "")
+
+
 def test_an_operator_cannot_export(operator, browser):
     assert browser(operator).get("/base/auditentry/export/").status_code == 403
 

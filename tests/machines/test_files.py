@@ -1,6 +1,7 @@
 """Import and export: every difference and mistake first, then all or nothing."""
 
-from io import BytesIO
+import csv
+from io import BytesIO, StringIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
@@ -302,6 +303,14 @@ def test_formulas_are_made_harmless_in_exports(admin):
     assert b",=1+1" not in content
     MachineResource(user=admin).import_data(reading.read("fleet.csv", content))
     assert Machine.objects.get().notes == "=1+1"
+
+
+@pytest.mark.parametrize("before", ["\t", "\r"])
+def test_a_formula_behind_white_space_is_made_harmless_too(admin, before):
+    factories.make_machine("10.8.3.1", notes=f"{before}=1+1")
+    content = reading.write(Machine.objects.all(), kind="csv", user=admin).decode("utf-8-sig")
+    [row] = csv.DictReader(StringIO(content, newline=""))
+    assert row["notes"] == f"'{before}=1+1"
 
 
 def test_no_secret_is_exported(admin):

@@ -225,7 +225,8 @@ def _cell(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
     # A spreadsheet would run what begins like a formula.
-    return f"'{text}" if text[:1] in "=+-@\t\r" and not text.lstrip("-").isdigit() else text
+    is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{text}" if is_formula and not text.lstrip("-").isdigit() else text
 
 
 async def in_thread(lines: Iterator[str]) -> AsyncIterator[str]:
