@@ -1,10 +1,12 @@
 """An uploaded file as a table, or a sentence why it is none; and a table as a file."""
 
+import csv
 from collections.abc import Iterable
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any, Final, NoReturn
 from zipfile import BadZipFile, ZipFile
 
+import openpyxl
 import tablib
 from django.core.files.base import File
 from django.utils.translation import gettext as _
@@ -14,11 +16,18 @@ from tablib.exceptions import TablibException
 
 from beidou.base.errors import InvalidInput
 from machines.files import cells
-from machines.files.resource import MachineResource
+from machines.files.resource import COLUMNS, READ_ONLY, MachineResource
 from machines.models import Machine
 
 FILE_BYTES_MAX: Final = 20 * 1024 * 1024
+ROWS_MAX: Final = 20_000
+# One more than there are names for: the heading shows then that something is unknown or double.
+_COLUMNS_MAX: Final = len(COLUMNS) + len(READ_ONLY) + 1
 UNPACKED_BYTES_MAX: Final = 100 * 1024 * 1024  # 20,000 full rows take about 30
+_UNREADABLE: Final = (
+    TablibException, BadZipFile, InvalidFileException, csv.Error, AttributeError, KeyError,
+    ValueError, OSError,
+)  # fmt: skip
 FORMATS: Final = {"csv": base_formats.CSV, "xlsx": base_formats.XLSX}
 
 
@@ -46,7 +55,7 @@ def read(name: str, content: bytes) -> tablib.Dataset:
         dataset = _csv(content) if kind == "csv" else _xlsx(content)
     except UnicodeDecodeError:
         _refuse(_("The file is not in UTF-8; save it as “CSV UTF-8”."))
-    except (TablibException, BadZipFile, InvalidFileException, KeyError, ValueError, OSError):
+    except _UNREADABLE:
         _refuse(_("The file cannot be read as %(kind)s.") % {"kind": kind.upper()})
     if not dataset.headers or not any(map(cells.is_filled, dataset)):
         _refuse(_("The file has no rows below its heading."))
@@ -62,7 +71,7 @@ def _csv(content: bytes) -> tablib.Dataset:
     text = content.decode("utf-8-sig")
     heading = text.partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
-    return tablib.Dataset().load(text, format="csv", delimiter=delimiter)
+    return _table(row for row in csv.reader(StringIO(text, newline=""), delimiter=delimiter) if row)
 
 
 def _xlsx(content: bytes) -> tablib.Dataset:
@@ -74,7 +83,33 @@ def _xlsx(content: bytes) -> tablib.Dataset:
             _("The file is larger than %(max)d MiB when unpacked.")
             % {"max": UNPACKED_BYTES_MAX // 1024**2}
         )
-    return FORMATS["xlsx"]().create_dataset(content)
+    book = openpyxl.load_workbook(BytesIO(content), read_only=True, data_only=True)
+    sheet = book.active
+    # A sheet says itself how large it is, and a lie there would be filled up with empty cells.
+    sheet.reset_dimensions()
+    bounds = {"max_row": ROWS_MAX + 2, "max_col": _COLUMNS_MAX}
+    return _table(_without_end(row) for row in sheet.iter_rows(values_only=True, **bounds))
+
+
+def _without_end(row: Iterable[Any]) -> list[Any]:
+    """The cells up to the last one that holds something."""
+    cells = list(row)
+    while cells and cells[-1] is None:
+        cells.pop()
+    return cells
+
+
+def _table(rows: Iterable[list[Any]]) -> tablib.Dataset:
+    """Refuses while it reads: what is too much is never in memory."""
+    dataset = tablib.Dataset()
+    for number, row in enumerate(rows):
+        if number == 0:
+            dataset.headers = row
+            continue
+        if number > ROWS_MAX:
+            _refuse(_("The file has more than %(max)d rows.") % {"max": ROWS_MAX})
+        dataset.append(row + [""] * (len(dataset.headers or []) - len(row)))
+    return dataset
 
 
 def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:

@@ -38,8 +38,6 @@ from machines.files.report import HEADING, Difference
 from machines.models import Machine
 from machines.services import belonging, drift, lifecycle
 
-ROWS_MAX: Final = 20_000
-
 COLUMNS: Final = (
     "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
     "owner_team", "role", "labels", "notes", "warranty_until", "vendor", "model", "cpus",
@@ -161,11 +159,6 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             )
         if "address" not in headers and "serial" not in headers:
             raise _wrong_heading(_("Line 1 must name the column address or serial."))
-        if len(dataset) > ROWS_MAX:
-            raise InvalidInput(
-                _("The file has %(rows)d rows; at most %(max)d are read at once.")
-                % {"rows": len(dataset), "max": ROWS_MAX}
-            )
         dataset.headers = headers
 
     def _check_import_id_fields(self, headers: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Import and export: every difference and mistake first, then all or nothing."""
 
 import csv
+import re
+import tracemalloc
 from io import BytesIO, StringIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -336,6 +338,63 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(admin, monkeypatch):
         archive.writestr("xl/bomb.xml", b" " * 1024**2)
     with pytest.raises(InvalidInput, match="larger than 1 MiB when unpacked"):
         reading.read("fleet.xlsx", packed.getvalue())
+
+
+def rewritten(content: bytes, name: str, change) -> bytes:
+    """The archive with one of its files changed."""
+    with ZipFile(BytesIO(content)) as old, ZipFile(made := BytesIO(), "w", ZIP_DEFLATED) as new:
+        for entry in old.namelist():
+            text = old.read(entry).decode()
+            new.writestr(entry, change(text) if entry == name else text)
+    return made.getvalue()
+
+
+def test_a_sheet_that_lies_about_its_size_is_read_up_to_the_limit(admin):
+    """Filled up as it says, it would take gigabytes."""
+    sheet = tablib.Dataset(["10.8.3.1", "r1"], headers=["address", "rack"])
+
+    def lie(text: str) -> str:
+        last = '<row r="1048576"><c r="A1048576" t="n"><v>1</v></c></row></sheetData>'
+        text = re.sub(r'<dimension ref="[^"]*"', '<dimension ref="A1:XFD1048576"', text)
+        return text.replace("</sheetData>", last)
+
+    content = rewritten(sheet.export("xlsx"), "xl/worksheets/sheet1.xml", lie)
+    tracemalloc.start()
+    with pytest.raises(InvalidInput, match="more than 20000 rows"):
+        reading.read("fleet.xlsx", content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024**2
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_as_many_rows_as_are_allowed_are_read_and_no_more(kind, monkeypatch):
+    monkeypatch.setattr(reading, "ROWS_MAX", 3)
+    sheet = tablib.Dataset(*[[f"10.8.3.{n}"] for n in range(3)], headers=["address"])
+    data = sheet.export(kind)
+    assert len(reading.read(f"fleet.{kind}", data.encode() if kind == "csv" else data)) == 3
+    sheet.append(["10.8.3.9"])
+    data = sheet.export(kind)
+    with pytest.raises(InvalidInput, match="more than 3 rows"):
+        reading.read(f"fleet.{kind}", data.encode() if kind == "csv" else data)
+
+
+def test_a_huge_csv_file_is_refused_without_reading_all_of_it():
+    rows = b"address\n" + b"x\n" * 2_000_000
+    tracemalloc.start()
+    with pytest.raises(InvalidInput, match="more than 20000 rows"):
+        reading.read("fleet.csv", rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024**2
+
+
+def test_a_spreadsheet_with_too_many_columns_is_refused(admin):
+    sheet = tablib.Dataset(["10.8.3.1"] * 60, headers=["address"] * 60)
+    dataset = reading.read("fleet.xlsx", sheet.export("xlsx"))
+    result = MachineResource(user=admin).import_data(dataset)
+    [mistake] = report.mistakes_of(result, dataset.headers)
+    assert "names columns twice: address" in mistake.message
 
 
 def test_an_own_export_with_foreign_team_and_credential_is_imported_again(cluster_a):
