@@ -105,6 +105,10 @@ class MachineForm(_MachineForm):
         refused = lifecycle.edit_refusal(stored, self.changed_data) if stored else None
         if refused:
             self.add_error(None, refused)
+        if stored is not None and values.get("address", stored.address) != stored.address:
+            problem = belonging.new_address_problem(self.user, credential)
+            if problem:
+                self.add_error("address", problem)
         return values
 
 

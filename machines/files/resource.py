@@ -36,7 +36,7 @@ from machines.files.cells import (
 from machines.files.loader import CHUNK, MachineLoader, chunks
 from machines.files.report import HEADING, Difference
 from machines.models import Machine
-from machines.services import belonging, drift, lifecycle
+from machines.services import belonging, drift, host_keys, lifecycle
 
 COLUMNS: Final = (
     "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
@@ -119,6 +119,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         self._seen: dict[str, dict[str, int]] = {"address": {}, "serial": {}}
         self._changed: set[str] = set()
         self._moved: dict[int, set[str]] = {}  # machines that no operation may hold meanwhile
+        self._old_addresses: dict[int, str] = {}
         self._loader: MachineLoader | None = None
         self._default_team = belonging.default_team(user)
 
@@ -192,6 +193,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         return Machine(owner_team=self._default_team), True
 
     def import_instance(self, instance: Machine, row: dict[str, Any], **kwargs: Any) -> None:
+        if instance.pk:
+            self._old_addresses[instance.pk] = str(instance.address)
         super().import_instance(instance, self._without_blanks_that_keep(instance, row), **kwargs)
 
     def _without_blanks_that_keep(self, instance: Machine, row: dict[str, Any]) -> dict[str, Any]:
@@ -243,10 +246,18 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             errors.setdefault("owner_team", []).append(
                 ValidationError(_("Choose one of your teams as the owner."))
             )
+        if self._has_moved(instance):
+            problem = belonging.new_address_problem(self.user, instance.credential)
+            if problem:
+                errors.setdefault("address", []).append(ValidationError(problem))
         for name, sentence in self._taken(instance):
             errors.setdefault(name, []).append(ValidationError(sentence))
         if errors:
             raise ValidationError(errors)
+
+    def _has_moved(self, instance: Machine) -> bool:
+        old = self._old_addresses.get(instance.pk)
+        return old is not None and old != str(instance.address)
 
     def _taken(self, instance: Machine) -> Iterator[tuple[str, str]]:
         loader = self._loader
@@ -337,6 +348,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         if self.update_instances:
             self._update(self.update_instances)
             Machine.history.bulk_history_create(self.update_instances, update=True, **known)
+            for machine in filter(self._has_moved, self.update_instances):
+                host_keys.forget(machine=machine, reason=self.reason)
 
     def _update(self, machines: list[Machine]) -> None:
         """Write the columns that the file changes, and no other.

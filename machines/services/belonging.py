@@ -34,6 +34,19 @@ def require_use(user: Any, credential: SshCredential) -> None:
         )
 
 
+def new_address_problem(user: Any, credential: SshCredential | None) -> str | None:
+    """Why ``user`` may not lead ``credential`` to another address, as a sentence.
+
+    Whoever could, without being allowed to use it, would have it sent to a host of their own.
+    """
+    if credential is None or credentials_of(user).filter(pk=credential.pk).exists():
+        return None
+    return _(
+        "The portal would sign in there with the credential %(name)s, which belongs to none of "
+        "your teams; choose one of yours, or none, together with the address."
+    ) % {"name": credential}
+
+
 def default_team(user: Any) -> Group | None:
     """The owner of what a person adds without naming a team: their only team."""
     teams = list(user.groups.all()[:2])

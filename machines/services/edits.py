@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from machines.models import Machine
-from machines.services import belonging, drift, lifecycle
+from machines.services import belonging, drift, host_keys, lifecycle
 
 IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
 
@@ -53,6 +53,8 @@ def change(*, machine: Machine, fields: Collection[str], reason: str, acting_use
             machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
             machine.save(update_fields=list(new))
             audit.record("change", machine, before=old, after=new, reason=reason)
+        if "address" in new:
+            host_keys.forget(machine=machine, reason=reason)
         drift.refresh([machine])
     return machine
 
@@ -64,6 +66,10 @@ def check_belonging_of_change(stored: Machine, wanted: Machine, acting_user: Any
         owner_team=wanted.owner_team if wanted.owner_team_id != stored.owner_team_id else None,
         credential=wanted.credential if wanted.credential_id != stored.credential_id else None,
     )
+    if wanted.address != stored.address:
+        problem = belonging.new_address_problem(acting_user, wanted.credential)
+        if problem:
+            raise InvalidInput(problem, fields={"address": problem})
 
 
 def _clean(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from machines.drivers import ssh
 from machines.models import Machine
-from machines.services import lifecycle
+from machines.services import belonging, lifecycle
 
 
 def fingerprint(key: str) -> str:
@@ -72,7 +72,13 @@ def offer(*, machine: Machine, key: ssh.HostKey) -> None:
 
 
 def accept(*, machine: Machine, shown: str, reason: str, acting_user: Any) -> None:
-    """A person trusts the new key, whose fingerprint they were shown as ``shown``."""
+    """A person trusts the new key, whose fingerprint they were shown as ``shown``.
+
+    The portal will send the machine's secrets to whoever has this key, so the right to use them is
+    needed.
+    """
+    if machine.credential is not None:
+        belonging.require_use(acting_user, machine.credential)
     with transaction.atomic():
         current = _decided(machine, shown, reason, acting_user)
         before = fingerprint(current.host_key)
@@ -107,6 +113,26 @@ def reject(*, machine: Machine, shown: str, reason: str, acting_user: Any) -> No
                 reason=_("host key rejected: %(reason)s") % {"reason": reason},
             )
     machine.offered_host_key, machine.state = "", current.state
+
+
+def forget(*, machine: Machine, reason: str) -> None:
+    """The machine has another address: its keys were those of the old one, and the next contact is
+    the first."""
+    with transaction.atomic():
+        current = Machine.objects.select_for_update().get(pk=machine.pk)
+        before = fingerprint(current.host_key), fingerprint(current.offered_host_key)
+        if any(before):
+            current.host_key, current.host_key_at, current.offered_host_key = "", None, ""
+            fields = ["host_key", "host_key_at", "offered_host_key"]
+            _save(current, fields, reason=_("the address has changed"))
+            audit.record(
+                "forget host key",
+                current,
+                before={"fingerprint": before[0], "offered": before[1]},
+                after={},
+                reason=reason,
+            )
+    machine.host_key, machine.host_key_at, machine.offered_host_key = "", None, ""
 
 
 def _decided(machine: Machine, shown: str, reason: str, acting_user: Any) -> Machine:

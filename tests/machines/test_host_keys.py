@@ -5,8 +5,10 @@ import pytest
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from machines.drivers import ssh
+from machines.files import reading, report
+from machines.files.resource import MachineResource
 from machines.models import Machine
-from machines.services import credentials, facts, host_keys
+from machines.services import credentials, edits, facts, host_keys
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -120,3 +122,92 @@ def test_a_viewer_may_not_accept(changed, viewer, cluster_a):
             reason="x",
             acting_user=viewer,
         )
+
+
+@pytest.fixture
+def owner(cluster_a):
+    """May edit and operate every machine of cluster A and is in no team that has a credential."""
+    team = factories.make_team("owners")
+    factories.grant(team, cluster_a, "owner")
+    return factories.make_user("owner", teams=(team,))
+
+
+def moved(machine, user, **values):
+    machine.address = "203.0.113.66"
+    for name, value in values.items():
+        setattr(machine, name, value)
+    edits.change(machine=machine, fields=["address", *values], reason="moved", acting_user=user)
+
+
+def test_a_credential_one_may_not_use_is_not_led_to_another_address(cluster_a, owner):
+    machine = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    with pytest.raises(InvalidInput, match="none of your teams") as caught:
+        moved(machine, owner)
+    assert set(caught.value.fields) == {"address"}
+    assert reloaded(machine).address != "203.0.113.66"
+
+
+def test_the_address_may_change_together_with_a_credential_of_ones_own(cluster_a, owner):
+    machine = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    own = factories.make_credential(team=owner.groups.get())
+    moved(machine, owner, credential=own)
+    assert (reloaded(machine).address, reloaded(machine).credential) == ("203.0.113.66", own)
+
+
+def test_the_page_says_it_at_the_address(cluster_a, owner, browser):
+    machine = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    page = f"/machines/machine/{machine.pk}/change/"
+    client = browser(owner)
+    form = client.get(page).context["adminform"].form
+    values = {name: form[name].value() for name in form.fields}
+    values = {name: "" if value is None else value for name, value in values.items()}
+    values |= {"address": "203.0.113.66", "labels": "{}"}
+    answer = client.post(page, values)
+    assert "none of your teams" in answer.context["adminform"].form.errors["address"][0]
+
+
+def test_a_file_does_not_lead_a_foreign_credential_to_another_address(cluster_a, owner):
+    machine = factories.make_machine(
+        cluster=cluster_a, serial="SN1", credential=factories.make_credential()
+    )
+    dataset = reading.read("fleet.csv", b"serial,address\nSN1,203.0.113.66\n")
+    result = MachineResource(user=owner).import_data(dataset)
+    [mistake] = report.mistakes_of(result, dataset.headers)
+    assert (mistake.column, mistake.line) == ("address", 2)
+    assert reloaded(machine).address == machine.address
+
+
+def test_a_new_address_is_met_as_if_for_the_first_time(ssh_server, admin):
+    key = ssh_server.host_key
+    machine = factories.make_machine(host_key=key, offered_host_key=key)
+    moved(machine, admin)
+    assert (reloaded(machine).host_key, reloaded(machine).offered_host_key) == ("", "")
+    entry = AuditEntry.objects.get(verb="forget host key")
+    assert entry.before == {"fingerprint": ssh.fingerprint(key), "offered": ssh.fingerprint(key)}
+
+
+def test_an_address_from_a_file_is_met_as_if_for_the_first_time(ssh_server, admin):
+    machine = factories.make_machine(serial="SN1", host_key=ssh_server.host_key)
+    dataset = reading.read("fleet.csv", b"serial,address\nSN1,203.0.113.66\n")
+    MachineResource(user=admin).import_data(dataset)
+    assert (reloaded(machine).address, reloaded(machine).host_key) == ("203.0.113.66", "")
+    assert AuditEntry.objects.filter(verb="forget host key").count() == 1
+
+
+def test_an_edit_of_something_else_keeps_the_pinned_key(ssh_server, admin):
+    machine = factories.make_machine(host_key=ssh_server.host_key)
+    machine.rack = "r2"
+    edits.change(machine=machine, fields=["rack"], reason="", acting_user=admin)
+    assert reloaded(machine).host_key == ssh_server.host_key
+
+
+def test_who_may_not_use_the_credential_trusts_no_key_for_it(ssh_server, cluster_a, owner):
+    machine = factories.make_machine(
+        cluster=cluster_a,
+        credential=factories.make_credential(),
+        offered_host_key=ssh_server.host_key,
+    )
+    shown = ssh.fingerprint(ssh_server.host_key)
+    with pytest.raises(Forbidden, match="may not use the credential"):
+        host_keys.accept(machine=machine, shown=shown, reason="trust me", acting_user=owner)
+    assert reloaded(machine).host_key == ""
