@@ -172,7 +172,9 @@ class OperationAdmin(ReadOnlyAdmin):
     @admin.display(description=_("cluster"), ordering="cluster__name")
     def cluster_link(self, operation: Operation) -> SafeString:
         url = reverse("admin:clusters_cluster_change", args=[operation.cluster_id])
-        return format_html('<a href="{}" class="op-link">{}</a>', url, operation.cluster.name)
+        mark = display.insecure_badge() if operation.cluster.insecure_tls else ""
+        name = operation.cluster.name
+        return format_html('<a href="{}" class="op-link">{}</a> {}', url, name, mark)
 
     @admin.display(description=_("machines"))
     def progress(self, operation: Any) -> SafeString:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -132,11 +133,18 @@ class ClusterSettingsForm(_ModelForm):
         return cleaned
 
 
+class _ClusterField(forms.ModelChoiceField):
+    """Names the clusters whose certificate is not verified: an operation trusts what they say."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj} – {gettext('TLS not verified')}" if obj.insecure_tls else str(obj)
+
+
 class StartForm(forms.Form):
     """What, where, with which machines, and the general options."""
 
     kind = forms.ChoiceField(label=_("Operation"), widget=UnfoldAdminSelectWidget)
-    cluster = forms.ModelChoiceField(
+    cluster = _ClusterField(
         label=_("Cluster"),
         queryset=Cluster.objects.none(),
         empty_label=_("Choose a cluster"),

@@ -79,9 +79,13 @@ def _objects(rows: QuerySet[Any], kind: str, icon: str) -> Iterable[SearchResult
     page = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
     for row in rows[:PER_KIND]:
         cluster = getattr(row, "cluster", None)
+        description = f"{kind} · {cluster}" if cluster else kind
+        is_insecure = getattr(cluster or row, "insecure_tls", False)
+        if is_insecure:
+            description = f"{description} · {_('TLS not verified')}"
         yield SearchResult(
             title=str(row),
-            description=f"{kind} · {cluster}" if cluster else kind,
+            description=description,
             link=reverse(page, args=[row.pk]),
-            icon=icon,
+            icon="no_encryption" if is_insecure else icon,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -123,6 +123,7 @@ class StartView(LoginRequiredMixin, View):
             "plan": plan,
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
+            "is_insecure": _is_insecure(page),
             "candidates": _candidates(request, page),
             "candidates_max": CANDIDATES_MAX,
             "kinds": list(KINDS.values()),
@@ -138,6 +139,15 @@ def _kind(values: QueryDict) -> Kind:
 def _machines_text(values: QueryDict) -> str:
     """``machines`` may come once with many or many times with one."""
     return "\n".join(part for part in values.getlist("machines") if part)
+
+
+def _is_insecure(page: _Page) -> bool:
+    """Whether the certificate of the chosen cluster is not verified."""
+    cluster = page.form["cluster"].value()
+    try:
+        return bool(cluster and page.form.fields["cluster"].clean(cluster).insecure_tls)
+    except ValidationError:
+        return False
 
 
 def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:

@@ -5,6 +5,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from beidou.base.models import AuditEntry
+from clusters.models import Cluster
 from machines import timeline
 from machines.drivers import ssh
 from machines.models import Drift, Machine, SshCredential
@@ -242,6 +243,13 @@ def test_the_page_shows_three_columns_and_the_timeline(admin, browser, cluster_a
         "2×960G",
     ):
         assert part in text
+
+
+def test_a_cluster_whose_certificate_is_not_verified_is_marked(admin, browser, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    assert b"TLS not verified" not in browser(admin).get(page(machine)).content
+    Cluster.objects.filter(pk=cluster_a.pk).update(insecure_tls=True)
+    assert b"TLS not verified" in browser(admin).get(page(machine)).content
 
 
 def test_the_timeline_shows_fields_before_and_after_with_who_and_why(admin, browser):

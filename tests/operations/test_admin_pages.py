@@ -6,6 +6,7 @@ import pytest
 from django.urls import reverse
 
 from beidou.base.models import AuditEntry
+from clusters.models import Cluster
 from operations.forms import ParamsForm
 from operations.kinds.base import KINDS
 from operations.models import ClusterSettings, Operation
@@ -50,6 +51,21 @@ def test_the_list_shows_state_machines_and_what_is_waited_for(toy, begin, browse
     assert operation.name in text
     assert "0 / 3" in text
     assert "a free slot on cluster-a" in text
+
+
+def test_a_cluster_whose_certificate_is_not_verified_is_marked_wherever_it_is_named(
+    toy, begin, browser, operator, cluster_a, machines
+):
+    operation = begin()
+    client = browser(operator)
+    chosen = f"{START}?kind=Toy&cluster={cluster_a.pk}"
+    pages = (LIST, page(operation), START, chosen)
+    assert not [each for each in pages if b"TLS not verified" in client.get(each).content]
+    Cluster.objects.filter(pk=cluster_a.pk).update(insecure_tls=True)
+    assert not [each for each in pages if b"TLS not verified" not in client.get(each).content]
+    assert b"no_encryption" in client.get(chosen).content
+    plan = client.post(START, wish(cluster_a, machines)).content.decode()
+    assert "TLS not verified" in plan[plan.index('id="op-plan"') :]
 
 
 def test_on_a_phone_each_cell_of_the_list_has_its_own_label(toy, begin, browser, viewer):

@@ -60,6 +60,17 @@ def test_the_palette_finds_objects_of_every_kind(admin: User, cluster_a: Cluster
         assert "href=" in search(client, text), text
 
 
+@pytest.mark.parametrize("text", ["cluster-a", "node-of-a", "spring-cl"])
+def test_the_palette_marks_clusters_whose_certificate_is_not_verified(
+    text: str, admin: User, cluster_a: Cluster, browser
+) -> None:
+    factories.make_node(cluster_a, "node-of-a")
+    rows.make_operation(cluster_a, status="succeeded", name="spring-cleaning")
+    assert "TLS not verified" not in search(browser(admin), text)
+    Cluster.objects.filter(pk=cluster_a.pk).update(insecure_tls=True)
+    assert "TLS not verified" in search(browser(admin), text)
+
+
 def test_the_palette_shows_nothing_one_may_not_see(
     viewer: User, cluster_a: Cluster, cluster_b: Cluster, browser
 ) -> None:

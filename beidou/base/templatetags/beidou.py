@@ -12,6 +12,7 @@ from beidou.base import display
 register = template.Library()
 
 register.simple_tag(display.badge, name="badge")
+register.simple_tag(display.insecure_badge, name="insecure_badge")
 register.simple_tag(display.state_badge, name="state_badge")
 register.simple_tag(display.usage_bar, name="usage_bar")
 register.simple_tag(display.yes_no, name="yes_no")
