@@ -133,7 +133,7 @@ class ClusterSettingsForm(_ModelForm):
         return cleaned
 
 
-class _ClusterField(forms.ModelChoiceField):
+class _ClusterField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Names the clusters whose certificate is not verified: an operation trusts what they say."""
 
     def label_from_instance(self, obj: Any) -> str:

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from beidou.base.api.rights import ObjectPermissions
 from beidou.base.permissions import ACTIONS
-from tests import rows
+from tests import factories, rows
 from tests.api_cases import ROUTES, UNSAFE, VERBS
 
 pytestmark = pytest.mark.django_db
@@ -150,3 +150,68 @@ def test_a_list_needs_few_queries_however_many_rows(route, admin, api, cluster_a
     for _number in range(8):
         row_of(route, cluster_a)
     assert queries() <= few, "a query per row"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "machines/?cluster=", "machines/?cluster__in=", "machines/?owner_team=",
+        "machines/?credential=", "nodes/?cluster=", "drift/?machine=", "drift/?machine__cluster=",
+        "grants/?cluster=", "grants/?team=", "clusters/?team=", "credentials/?team=",
+    ],
+)  # fmt: skip
+def test_a_filter_does_not_tell_which_keys_exist(query, api, viewer, cluster_b):
+    team = factories.make_team()
+    credential = factories.make_credential(team=team)
+    machine = factories.make_machine(cluster=cluster_b, owner_team=team, credential=credential)
+    keys = {
+        "cluster": cluster_b.pk, "owner_team": team.pk, "team": team.pk,
+        "credential": credential.pk, "machine": machine.pk,
+    }  # fmt: skip
+    name = query.split("?")[1].rstrip("=").removesuffix("__in").split("__")[-1]
+    hidden, unknown = (api(viewer).get(f"/api/v1/{query}{key}") for key in (keys[name], 999_999))
+    assert (hidden.status_code, hidden.json()["results"]) == (200, [])
+    assert (unknown.status_code, unknown.json()) == (200, hidden.json())
+
+
+@pytest.mark.parametrize("key", ["0", "-1", "x", str(2**63), "9" * 40])
+def test_what_is_no_key_is_refused_at_its_field(key, api, viewer):
+    answer = api(viewer).get(f"/api/v1/machines/?cluster={key}")
+    assert (answer.status_code, set(answer.json()["fields"])) == (400, {"cluster"})
+
+
+def test_filters_by_key_still_narrow(api, admin, cluster_a, cluster_b):
+    own, other = (factories.make_machine(cluster=each) for each in (cluster_a, cluster_b))
+    alone = factories.make_machine()
+
+    def listed(query):
+        found = api(admin).get(f"/api/v1/machines/?{query}").json()["results"]
+        return {row["id"] for row in found}
+
+    assert listed(f"cluster={cluster_a.pk}") == {own.pk}
+    assert listed(f"cluster__in={cluster_a.pk},{cluster_b.pk}") == {own.pk, other.pk}
+    assert listed("cluster__isnull=true") == {alone.pk}
+
+
+@pytest.mark.parametrize("field", ["owner_team", "credential"])
+def test_an_edit_does_not_tell_which_keys_exist(field, api, operator, cluster_a):
+    factories.grant(operator.groups.get(), cluster_a, "owner")
+    machine = factories.make_machine(cluster=cluster_a)
+    foreign = {"owner_team": factories.make_team(), "credential": factories.make_credential()}
+    page = f"/api/v1/machines/{machine.pk}/"
+    answers = []
+    for key in (foreign[field].pk, 999_999):
+        answer = api(operator).patch(page, {field: key})
+        answers.append((answer.status_code, answer.content.decode().replace(str(key), "KEY", 2)))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 400
+
+
+def test_a_foreign_team_and_credential_that_a_machine_has_may_be_sent_back(
+    api, operator, cluster_a
+):
+    factories.grant(operator.groups.get(), cluster_a, "owner")
+    team, credential = factories.make_team(), factories.make_credential()
+    machine = factories.make_machine(cluster=cluster_a, owner_team=team, credential=credential)
+    wish = {"owner_team": team.pk, "credential": credential.pk}
+    assert api(operator).patch(f"/api/v1/machines/{machine.pk}/", wish).status_code == 200

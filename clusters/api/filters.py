@@ -3,11 +3,12 @@
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
+from beidou.base.api.filters import FilterSet
 from clusters.models import Cluster, ClusterGrant, Node
 from clusters.services.listing import with_label, with_role
 
 
-class ClusterFilter(filters.FilterSet):
+class ClusterFilter(FilterSet):
     label = filters.CharFilter(method="filter_label", label="`key=value`, or `key` with any value.")
 
     class Meta:
@@ -27,7 +28,7 @@ class ClusterFilter(filters.FilterSet):
         return with_label(queryset, value)
 
 
-class NodeFilter(filters.FilterSet):
+class NodeFilter(FilterSet):
     label = filters.CharFilter(method="filter_label", label="`key=value`, or `key` with any value.")
     role = filters.CharFilter(
         method="filter_role", label="A role such as `control-plane`; `none` for plain workers."
@@ -56,7 +57,7 @@ class NodeFilter(filters.FilterSet):
         return queryset.filter(internal_ip=value)
 
 
-class GrantFilter(filters.FilterSet):
+class GrantFilter(FilterSet):
     class Meta:
         model = ClusterGrant
         fields = {

@@ -3,8 +3,11 @@
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from rest_framework import serializers
 
+from beidou.base import permissions
+from beidou.base.api.choices import ChosenField
 from clusters.models import Cluster, ClusterGrant, Node
 from clusters.services import capabilities
 from clusters.services.adoption import Details
@@ -270,13 +273,17 @@ class ReasonSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=500)
 
 
+def _visible_clusters(user: Any) -> QuerySet[Cluster]:
+    return permissions.visible_to(user, Cluster.objects.all())
+
+
 class GrantSerializer(serializers.ModelSerializer[ClusterGrant]):
     """A role of a team on a cluster, or on every cluster with a label ``key=value``."""
 
     team = serializers.PrimaryKeyRelatedField(queryset=Group.objects.all())
     team_name = serializers.CharField(source="team.name", read_only=True)
-    cluster = serializers.PrimaryKeyRelatedField(
-        queryset=Cluster.objects.all(), required=False, allow_null=True
+    cluster = ChosenField(
+        queryset=Cluster.objects.all(), among=_visible_clusters, required=False, allow_null=True
     )
     cluster_name = serializers.CharField(source="cluster.name", read_only=True, allow_null=True)
 

@@ -196,11 +196,9 @@ class GrantViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, ReadOnlyVi
     rights: ClassVar[dict[str, str]] = {"create": permissions.VIEW, "destroy": permissions.VIEW}
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        given = serializer.validated_data
-        cluster = given.get("cluster")
-        if cluster is not None and not permissions.may(self.request.user, cluster):
-            raise Forbidden("There is no such cluster, or you may not see it.")
-        serializer.instance = grants.create_grant(user=self.request.user, **given)
+        serializer.instance = grants.create_grant(
+            user=self.request.user, **serializer.validated_data
+        )
 
     def perform_destroy(self, instance: ClusterGrant) -> None:
         grants.delete_grant(grant=instance, user=self.request.user)

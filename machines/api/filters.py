@@ -8,6 +8,7 @@ from django_filters import rest_framework as filters
 from rest_framework.filters import SearchFilter
 from rest_framework.request import Request
 
+from beidou.base.api.filters import FilterSet
 from machines.models import Drift, Machine
 
 
@@ -33,7 +34,7 @@ class AddressesFilter(filters.BaseInFilter, AddressFilter):
     """Several addresses with commas between them."""
 
 
-class MachineFilter(filters.FilterSet):
+class MachineFilter(FilterSet):
     address = AddressFilter(unpack_ipv4=True)
     address__in = AddressesFilter(field_name="address", lookup_expr="in")
     free = filters.BooleanFilter(method="only_free", label="Discovered or available.")
@@ -74,7 +75,7 @@ def _narrowed(queryset: QuerySet[Machine], value: bool, **condition: Any) -> Que
     return queryset.filter(**condition) if value else queryset.exclude(**condition)
 
 
-class DriftFilter(filters.FilterSet):
+class DriftFilter(FilterSet):
     class Meta:
         model = Drift
         fields = {

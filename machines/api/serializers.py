@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from django.contrib.auth.models import Group
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from beidou.base.api.choices import ChosenField
 from machines.models import Drift, Machine, MachineFacts, MachineStatusChange, SshCredential
-from machines.services import credentials, host_keys, lifecycle
+from machines.services import belonging, credentials, host_keys, lifecycle
 
 
 class LabelsField(serializers.DictField):
@@ -19,6 +21,15 @@ class MachineSerializer(serializers.ModelSerializer[Machine]):
     """A machine: intended values can be written, the rest is what happened to it."""
 
     labels = LabelsField(required=False)
+    owner_team = ChosenField(
+        queryset=Group.objects.all(), among=belonging.teams_of, required=False, allow_null=True
+    )
+    credential = ChosenField(
+        queryset=SshCredential.objects.all(),
+        among=belonging.credentials_of,
+        required=False,
+        allow_null=True,
+    )
     change_reason = serializers.CharField(
         write_only=True, required=False, allow_blank=True, max_length=500, default=""
     )

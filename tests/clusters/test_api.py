@@ -284,7 +284,15 @@ def test_an_operator_grants_nothing(api, operator, cluster_a):
 
 def test_nobody_learns_of_a_cluster_by_granting(api, operator, cluster_b):
     wish = {"team": factories.make_team().pk, "role": "viewer", "cluster": cluster_b.pk}
-    assert api(operator).post(GRANTS, wish).status_code == 403
+    hidden = api(operator).post(GRANTS, wish)
+    unknown = api(operator).post(GRANTS, {**wish, "cluster": cluster_b.pk + 1})
+    assert (hidden.status_code, unknown.status_code) == (400, 400)
+    assert told(hidden, cluster_b.pk) == told(unknown, cluster_b.pk + 1)
+
+
+def told(answer, key):
+    """What was answered, without the key that was asked about."""
+    return answer.content.decode().replace(str(key), "KEY")
 
 
 def test_an_unknown_role_is_refused_at_its_field(root, cluster_a):
