@@ -17,6 +17,7 @@ from simple_history.models import HistoricalRecords
 
 from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import ROLE_LABELS, Access
+from beidou.base.sentence_fields import SentenceField, SentencesField
 from beidou.base.state import Stateful, StatusChange
 
 # Providers build long ones; what is cut off is their build, never the numbers.
@@ -112,14 +113,14 @@ class Cluster(Stateful):
     service_cidr = models.CharField(
         _("service network"), max_length=200, blank=True, editable=False
     )
-    capabilities = models.JSONField(_("capabilities"), default=list, blank=True, editable=False)
+    capabilities = SentencesField(_("capabilities"), default=list, blank=True, editable=False)
     created_at = models.DateTimeField(_("adopted"), auto_now_add=True)
 
     # Observed: written by the collector only, never through save().
     health = models.CharField(
         _("health"), max_length=12, choices=Health.choices, default=Health.UNKNOWN, editable=False
     )
-    health_reason = models.CharField(_("reason"), max_length=500, blank=True, editable=False)
+    health_reason = SentenceField(_("reason"), limit=500, blank=True, editable=False)
     health_since = models.DateTimeField(_("health since"), null=True, editable=False)
     checked_at = models.DateTimeField(_("checked"), null=True, editable=False)
     observed_at = models.DateTimeField(
@@ -142,8 +143,8 @@ class Cluster(Stateful):
     )
     pods_allocatable = models.BigIntegerField(_("pods allocatable"), default=0, editable=False)
     pods_count = models.BigIntegerField(_("pods"), default=0, editable=False)
-    workloads = models.JSONField(_("workloads"), default=dict, editable=False)
-    components = models.JSONField(_("components"), default=list, editable=False)
+    workloads = SentencesField(_("workloads"), default=dict, editable=False)
+    components = SentencesField(_("components"), default=list, editable=False)
     server_certificate_expires_at = models.DateTimeField(
         _("API server certificate expires"), null=True, editable=False
     )
@@ -266,7 +267,7 @@ class Node(models.Model):
     taints = models.JSONField(_("taints"), default=list)
     conditions = models.JSONField(_("conditions"), default=list)
     is_ready = models.BooleanField(_("ready"), default=False, db_index=True)
-    not_ready_reason = models.CharField(_("reason"), max_length=300, blank=True)
+    not_ready_reason = SentenceField(_("reason"), limit=300, blank=True)
     unschedulable = models.BooleanField(_("cordoned"), default=False, db_index=True)
     cpu_capacity = models.BigIntegerField(_("CPU, millicores"), default=0)
     cpu_allocatable = models.BigIntegerField(_("CPU allocatable, millicores"), default=0)

@@ -19,6 +19,7 @@ from simple_history.models import HistoricalRecords
 
 from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import Access
+from beidou.base.sentence_fields import SentenceField
 from beidou.base.state import Stateful, StatusChange
 from clusters.models import Cluster, Node
 from machines.prefix import Prefix
@@ -86,9 +87,7 @@ class SshCredential(models.Model):
     )
     become_password = EncryptedTextField(_("password for sudo"))
     tested_at = models.DateTimeField(_("last tested"), null=True, editable=False)
-    test_result = models.CharField(
-        _("result of the test"), max_length=500, blank=True, editable=False
-    )
+    test_result = SentenceField(_("result of the test"), limit=500, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -297,7 +296,7 @@ class Machine(Stateful):
     objects = MachineQuerySet.as_manager()
     history = HistoricalRecords(
         excluded_fields=["state", "state_since", "cluster", "node"],
-        history_change_reason_field=models.CharField(max_length=500, null=True),
+        history_change_reason_field=SentenceField(limit=500, null=True),  # type: ignore[misc]
     )
 
     class Meta:
@@ -345,7 +344,7 @@ class MachineFacts(models.Model):
         db_index=True,
         help_text=_("What a kubelet reports as system UUID where the firmware has none."),
     )
-    error = models.CharField(_("error"), max_length=500, blank=True)
+    error = SentenceField(_("error"), limit=500, blank=True)
     failed_at = models.DateTimeField(_("failed"), null=True)
 
     class Meta:

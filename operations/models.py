@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from beidou.base.permissions import Access
+from beidou.base.sentence_fields import SentenceField, SentencesField
 from beidou.base.state import Stateful, StatusChange
 from clusters.models import Cluster
 from machines.models import Machine, SshCredential
@@ -150,8 +151,8 @@ class Operation(Stateful):
     status = models.CharField(
         _("status"), max_length=10, choices=Status.choices, default=Status.WAITING, db_index=True
     )
-    message = models.CharField(_("message"), max_length=500, blank=True)
-    waiting_for = models.CharField(_("waits for"), max_length=300, blank=True)
+    message = SentenceField(_("message"), limit=500, blank=True)
+    waiting_for = SentenceField(_("waits for"), limit=300, blank=True)
     slot = models.PositiveSmallIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(_("asked"), default=timezone.now, db_index=True)
     started_at = models.DateTimeField(_("started"), null=True)
@@ -212,7 +213,7 @@ class OperationMachine(models.Model):
     state = models.CharField(
         _("state"), max_length=10, choices=State.choices, default=State.WAITING
     )
-    message = models.CharField(_("message"), max_length=1000, blank=True)
+    message = SentenceField(_("message"), blank=True)
     holds_machine = models.BooleanField(
         default=False, help_text=_("A change is going on: no other may begin on this machine.")
     )
@@ -278,7 +279,7 @@ class Step(Stateful):
     status = models.CharField(
         _("status"), max_length=10, choices=Status.choices, default=Status.WAITING
     )
-    message = models.CharField(_("message"), max_length=1000, blank=True)
+    message = SentenceField(_("message"), blank=True)
     attempt = models.PositiveIntegerField(
         _("attempt"), default=0, help_text=_("Number of the newest attempt; the fencing token.")
     )
@@ -339,8 +340,8 @@ class MachineStep(models.Model):
     status = models.CharField(
         _("status"), max_length=10, choices=Status.choices, default=Status.WAITING
     )
-    message = models.CharField(_("message"), max_length=1000, blank=True)
-    checks = models.JSONField(
+    message = SentenceField(_("message"), blank=True)
+    checks = SentencesField(
         _("checks"), default=list, help_text=_("check, ok, found, wanted, advice, severity")
     )
     evidence = models.JSONField(_("evidence"), default=dict)
@@ -382,7 +383,7 @@ class Attempt(models.Model):
     outcome = models.CharField(
         _("outcome"), max_length=10, choices=Outcome.choices, default=Outcome.RUNNING
     )
-    message = models.CharField(_("message"), max_length=1000, blank=True)
+    message = SentenceField(_("message"), blank=True)
     started_at = models.DateTimeField(_("started"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished"), null=True)
 

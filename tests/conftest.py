@@ -1,9 +1,12 @@
 """The cast of the tests: ``admin``; ``operator`` (may operate cluster A); ``viewer`` (may see it);
 ``stranger`` (signed in, nothing granted)."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
+from django.utils import translation
 from rest_framework.test import APIClient
 
 from beidou.base.models import User
@@ -11,6 +14,13 @@ from clusters.models import Cluster
 from tests import factories
 
 pytest_plugins = ["tests.lab_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _english_again() -> Iterator[None]:
+    """The language of a request stays with its thread; the next test must not read in it."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

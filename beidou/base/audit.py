@@ -23,7 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from beidou.base import context
+from beidou.base import context, sentences
 from beidou.base.fields import EncryptedTextField
 from beidou.base.models import AuditEntry, AuditHead
 
@@ -89,7 +89,7 @@ def record(
         cluster_id=cluster_id_of(obj),
         before=_plain(before),
         after=_plain(after),
-        reason=reason[:500],
+        reason=sentences.in_english(reason)[:500],
         outcome=outcome,
     )
     connection = connections[DEFAULT_DB_ALIAS]
@@ -154,7 +154,9 @@ def _write(entries: Sequence[AuditEntry]) -> None:
 
 def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """As JSON gives it back, so that the digest of the stored row equals that of the new one."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(values or {}), default=str))
+    plain: dict[str, Any] = json.loads(
+        json.dumps(sentences.in_english(dict(values or {})), default=str)
+    )
     return plain
 
 

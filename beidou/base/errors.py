@@ -8,11 +8,15 @@ Messages are whole sentences that name the system and the action; they never con
 
 from collections.abc import Mapping
 
+from beidou.base.sentences import Sentence
+
 MESSAGE_LIMIT = 500
 
 
 def shorten(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Cut foreign text so that neither a log line nor a page drowns in it."""
+    if isinstance(text, Sentence):
+        return text.each(lambda put_in: shorten(put_in, limit))
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import models
 
 from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence
 
 if TYPE_CHECKING:
     _TextField = models.TextField[str, str]
@@ -43,8 +44,10 @@ def decrypt(stored: str) -> str:
         return cipher().decrypt(stored.encode()).decode()
     except InvalidToken as error:
         raise PermanentError(
-            "A stored secret cannot be read with the keys in BEIDOU_ENCRYPTION_KEYS; "
-            "add the key it was written with.",
+            Sentence(
+                "A stored secret cannot be read with the keys in BEIDOU_ENCRYPTION_KEYS; "
+                "add the key it was written with."
+            ),
             code="wrong_encryption_key",
         ) from error
 

@@ -1,11 +1,23 @@
 """Structured logs: one line per event with the request's, operation's and user's ids."""
 
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
+from beidou.base.sentences import Sentence
+
+
+def _in_english(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Whoever reads the log is not who asked: sentences in one language, to be searched for."""
+    return {
+        key: value.english if isinstance(value, Sentence) else value for key, value in event.items()
+    }
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
+    _in_english,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 from django.db import connection, models, transaction
 from django.db.models.functions import Cast
 from django.utils import timezone
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from beidou.base import context
 from beidou.base.errors import Conflict
+from beidou.base.sentence_fields import SentenceField
+from beidou.base.sentences import Sentence, untranslated
 
 
 class Stateful(models.Model):
@@ -34,9 +35,16 @@ class Stateful(models.Model):
 
     def state_label(self, state: str) -> str:
         """The word a person reads for ``state``."""
+        return str(self._label(state))
+
+    def state_sentence(self, state: str) -> Sentence:
+        """The same for sentences that are stored."""
+        return untranslated(self._label(state))
+
+    def _label(self, state: str) -> Any:
         field = self._meta.get_field(self.STATUS_FIELD)
         choices: dict[str, Any] = dict(field.flatchoices)  # type: ignore[union-attr]
-        return str(choices.get(state, state))
+        return choices.get(state, state)
 
 
 class StatusChange(models.Model):
@@ -47,7 +55,7 @@ class StatusChange(models.Model):
 
     old = models.CharField(_("from"), max_length=32)
     new = models.CharField(_("to"), max_length=32)
-    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    reason = SentenceField(_("reason"), limit=500, blank=True)
     actor = models.CharField(_("by"), max_length=150, blank=True)
     at = models.DateTimeField(_("at"), default=timezone.now)
 
@@ -85,7 +93,7 @@ def change_status(
         obj.status_changes.create(  # type: ignore[attr-defined]
             old=old,
             new=to,
-            reason=reason[:500],
+            reason=reason,
             actor=context.current().actor_name,
             **(extra or {}),
         )
@@ -146,7 +154,7 @@ def _change_alike(changes: Sequence[Change]) -> dict[Any, Conflict]:
             subject=each.obj,
             old=old,
             new=to,
-            reason=each.reason[:500],
+            reason=each.reason,
             actor=context.current().actor_name,
             **each.extra,
         )
@@ -177,24 +185,24 @@ def _values_of(model: type[models.Model], name: str, changes: Sequence[Change]) 
 
 def _forbidden(obj: Stateful, to: str) -> Conflict:
     return Conflict(
-        gettext("%(kind)s %(name)s is %(old)s and cannot become %(new)s.")
-        % {
-            "kind": obj._meta.verbose_name,
-            "name": obj,
-            "old": obj.state_label(getattr(obj, obj.STATUS_FIELD)),
-            "new": obj.state_label(to),
-        },
+        Sentence(
+            "%(kind)s %(name)s is %(old)s and cannot become %(new)s.",
+            kind=untranslated(obj._meta.verbose_name or ""),
+            name=obj,
+            old=obj.state_sentence(getattr(obj, obj.STATUS_FIELD)),
+            new=obj.state_sentence(to),
+        ),
         code="wrong_state",
     )
 
 
 def _overtaken(obj: Stateful) -> Conflict:
     return Conflict(
-        gettext("%(kind)s %(name)s is no longer %(old)s: somebody else was faster. Load it again.")
-        % {
-            "kind": obj._meta.verbose_name,
-            "name": obj,
-            "old": obj.state_label(getattr(obj, obj.STATUS_FIELD)),
-        },
+        Sentence(
+            "%(kind)s %(name)s is no longer %(old)s: somebody else was faster. Load it again.",
+            kind=untranslated(obj._meta.verbose_name or ""),
+            name=obj,
+            old=obj.state_sentence(getattr(obj, obj.STATUS_FIELD)),
+        ),
         code="changed_meanwhile",
     )
