@@ -2,9 +2,11 @@
 
 from typing import Any, ClassVar, cast
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpResponseBase, StreamingHttpResponse
+from django.utils.translation import get_language
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status, viewsets
@@ -294,6 +296,7 @@ class OperationViewSet(ReadOnlyViewSet):
                     auth=request.auth,
                     operation_id=operation.pk,
                 ),
+                language=get_language() or settings.LANGUAGE_CODE,
             ),
             content_type="text/event-stream; charset=utf-8",
         )

@@ -21,6 +21,7 @@ from ansible_runner.config.runner import RunnerConfig
 from ansible_runner.runner import Runner
 
 from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence, joined, spoken
 from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
@@ -142,7 +143,11 @@ def _run(
     status, _code = runner.run()
     if status == "error" or (status == "failed" and not collector.saw_host):
         raise PermanentError(
-            f"The playbook {playbook} could not start: {collector.last_text or 'no output'}",
+            Sentence(
+                "The playbook %(playbook)s could not start: %(why)s",
+                playbook=playbook,
+                why=collector.last_text or Sentence("no output"),
+            ),
             code="playbook_broken",
         )
     return Outcome(status=status, failed=collector.failed)
@@ -302,14 +307,17 @@ class _Collector:
             if data.get("ignore_errors"):
                 kind = "ok"
             else:
-                self.failed.setdefault(host, f"{task}: {message_of(result)}")
+                self.failed.setdefault(host, joined([task, message_of(result)], ": "))
         self.on_event(Event(kind, host, task, result))
 
 
 def message_of(result: Mapping[str, Any]) -> str:
-    """The most telling words of a failed result."""
+    """The most telling words of a failed result; our own modules send a sentence."""
+    sentence = spoken(result.get("sentence"))
+    if isinstance(sentence, Sentence):
+        return sentence
     for name in ("msg", "stderr", "module_stderr", "stdout", "module_stdout", "reason"):
         text = str(result.get(name) or "").strip()
         if text and text != "non-zero return code":
             return text
-    return "no message"
+    return Sentence("no message")

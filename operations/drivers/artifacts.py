@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
+from beidou.base.sentences import Sentence
 
 REQUIRED = ("kubelet", "kubeadm", "kubectl")
 FOR_WORKERS = (*REQUIRED, "images.tar", "containerd.tar.gz", "cni-plugins.tgz", "runc")
@@ -43,10 +44,12 @@ def check_source(source: str) -> None:
     if _is_web_address(source) or source.startswith("/"):
         return
     raise InvalidInput(
-        "This is no artifact source: give an http(s) address without user, query and fragment, or "
-        "an absolute folder.",
+        Sentence(
+            "This is no artifact source: give an http(s) address without user, query and fragment, "
+            "or an absolute folder."
+        ),
         code="bad_artifact_source",
-        fields={"artifact_source": "An http(s) address, or a folder that begins with /."},
+        fields={"artifact_source": Sentence("An http(s) address, or a folder that begins with /.")},
     )
 
 
@@ -70,7 +73,11 @@ def for_worker(source: str, *, version: str, arch: str = "amd64") -> list[Artifa
     missing = [name for name in REQUIRED if name not in sums]
     if missing:
         raise PermanentError(
-            f"The artifact source {base} lacks {', '.join(missing)} in its SHA256SUMS.",
+            Sentence(
+                "The artifact source %(source)s lacks %(names)s in its SHA256SUMS.",
+                source=base,
+                names=", ".join(missing),
+            ),
             code="artifacts_missing",
         )
     return [
@@ -94,7 +101,10 @@ def parse_sums(text: str) -> dict[str, str]:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise PermanentError(
-                f"Line {number} of SHA256SUMS of the artifact source is no checksum and name.",
+                Sentence(
+                    "Line %(number)s of SHA256SUMS of the artifact source is no checksum and name.",
+                    number=number,
+                ),
                 code="bad_checksums",
             )
         sums[match[2]] = match[1]
@@ -107,11 +117,17 @@ def _fetch(url: str, timeout: float = 15) -> str:
             body: bytes = answer.read(SUMS_LIMIT)
     except urllib.error.HTTPError as error:
         raise PermanentError(
-            f"The artifact source answered {error.code} for {url}.", code="artifacts_missing"
+            Sentence(
+                "The artifact source answered %(status)s for %(url)s.", status=error.code, url=url
+            ),
+            code="artifacts_missing",
         ) from error
     except (OSError, ValueError) as error:
         raise TemporaryError(
-            f"The artifact source did not answer: {url} ({error}).", code="artifacts_unreachable"
+            Sentence(
+                "The artifact source did not answer: %(url)s (%(why)s).", url=url, why=str(error)
+            ),
+            code="artifacts_unreachable",
         ) from error
     return body.decode("utf-8", "replace")
 
@@ -121,6 +137,10 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError as error:
         raise PermanentError(
-            f"The artifact source has no readable {path}: {error.strerror}.",
+            Sentence(
+                "The artifact source has no readable %(path)s: %(why)s.",
+                path=path,
+                why=error.strerror,
+            ),
             code="artifacts_missing",
         ) from error

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict
 
 from beidou.base.errors import ExternalError
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
@@ -96,10 +97,12 @@ def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
             run.fail(target, results.failed[target.pk], checks=checks)
         elif bad or not checks:
             run.fail(
-                target, describe(bad[0]) if bad else "The checks gave no result.", checks=checks
+                target,
+                describe(bad[0]) if bad else Sentence("The checks gave no result."),
+                checks=checks,
             )
         else:
-            run.succeed(target, message="as delivered", checks=checks)
+            run.succeed(target, message=Sentence("as delivered"), checks=checks)
 
 
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
@@ -109,7 +112,7 @@ def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | N
     return lifecycle.Move(
         member.machine,
         Machine.State.AVAILABLE,
-        reason=f"{member.operation.name} cleaned it",
+        reason=Sentence("%(operation)s cleaned it", operation=member.operation.name),
         fields={"cluster": None, "node": None},
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
 from operations.drivers.ansible import Host
@@ -17,7 +18,10 @@ def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCred
     credential = machine.credential or (settings.credential if settings else None)
     if credential is None:
         raise PermanentError(
-            f"No SSH credential is set for {machine}, nor for the cluster's machines.",
+            Sentence(
+                "No SSH credential is set for %(machine)s, nor for the cluster's machines.",
+                machine=machine,
+            ),
             code="no_credential",
         )
     return credential
@@ -55,7 +59,9 @@ def ansible_host(
     """The inventory entry of one machine; its key there is ``m<OperationMachine key>``."""
     machine = member.machine
     if machine is None:
-        raise PermanentError(f"Machine {member} was deleted meanwhile.", code="gone")
+        raise PermanentError(
+            Sentence("Machine %(machine)s was deleted meanwhile.", machine=member), code="gone"
+        )
     credential = credential_of(machine, settings)
     key = credential.private_key
     if key:

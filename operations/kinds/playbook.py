@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from beidou.base import sentences
 from beidou.base.errors import BeidouError
 from machines.drivers import ssh
 from operations.drivers import ansible
@@ -34,10 +35,12 @@ class PlaybookResults:
     failed: dict[int, str] = field(default_factory=dict)
 
     def find(self, target: OperationMachine, key: str) -> Any:
-        """The newest task result of ``target`` that contains ``key``; None without one."""
+        """The newest task result of ``target`` that contains ``key``; None without one.
+
+        Our modules send sentences as JSON; here they become some."""
         for result in reversed(list(self.tasks.get(target.pk, {}).values())):
             if key in result:
-                return result[key]
+                return sentences.spoken(result[key])
         return None
 
 
@@ -65,8 +68,9 @@ class _Listener:
             return
         if event.kind in ("failed", "unreachable"):
             message = ansible.message_of(event.result)
-            self.run.say(f"{event.task}: {message}", target=member, level="error")
-            self.results.failed.setdefault(member.pk, f"{event.task}: {message}")
+            sentence = sentences.joined([event.task, message], ": ")
+            self.run.say(sentence, target=member, level="error")
+            self.results.failed.setdefault(member.pk, sentence)
             return
         self.results.tasks.setdefault(member.pk, {})[event.task] = event.result
         self.run.say(f"{event.task}: {event.kind}", target=member)

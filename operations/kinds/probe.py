@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beidou.base.errors import TemporaryError
+from beidou.base.sentences import Sentence
 from clusters.drivers.kubernetes import KubernetesClient
 
 IMAGE = "registry.k8s.io/beidou/probe:1"
@@ -158,7 +159,12 @@ def _start(
         last = "; ".join(pod.waiting) or pod.message or pod.phase
         time.sleep(0.5)
     raise TemporaryError(
-        f"A test pod on {node} was not ready within {probe.wait_seconds} s: {last}.",
+        Sentence(
+            "A test pod on %(node)s was not ready within %(limit)s s: %(last)s.",
+            node=node,
+            limit=probe.wait_seconds,
+            last=last,
+        ),
         code="probe_not_ready",
     )
 
@@ -182,20 +188,33 @@ def _ask(
             said = pod.said.split()
             if "peer=ok" not in said:
                 raise TemporaryError(
-                    f"A pod on {node} does not reach the pod at {peer}: check the pod network's "
-                    "routes and firewalls between the nodes.",
+                    Sentence(
+                        "A pod on %(node)s does not reach the pod at %(peer)s: check the pod "
+                        "network's routes and firewalls between the nodes.",
+                        node=node,
+                        peer=peer,
+                    ),
                     code="probe_no_route",
                 )
             if chosen.dns_name and "dns=ok" not in said:
                 raise TemporaryError(
-                    f"A pod on {node} cannot resolve {chosen.dns_name}: check kube-proxy on it "
-                    "and the cluster's DNS.",
+                    Sentence(
+                        "A pod on %(node)s cannot resolve %(name)s: check kube-proxy on it and "
+                        "the cluster's DNS.",
+                        node=node,
+                        name=chosen.dns_name,
+                    ),
                     code="probe_no_dns",
                 )
             return True
         time.sleep(0.5)
     raise TemporaryError(
-        f"A test pod on {node} did not end within {probe.wait_seconds} s.", code="probe_not_ended"
+        Sentence(
+            "A test pod on %(node)s did not end within %(limit)s s.",
+            node=node,
+            limit=probe.wait_seconds,
+        ),
+        code="probe_not_ended",
     )
 
 

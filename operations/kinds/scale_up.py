@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from beidou.base.errors import ExternalError, InvalidInput, PermanentError
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
@@ -147,7 +148,8 @@ def _settings(run: StepRun) -> ClusterSettings:
     settings = hosts.settings_of(run.cluster.pk)
     if settings is None:
         raise PermanentError(
-            f"Cluster {run.cluster} has no operation settings.", code="no_settings"
+            Sentence("Cluster %(cluster)s has no operation settings.", cluster=run.cluster),
+            code="no_settings",
         )
     return settings
 
@@ -214,19 +216,27 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
     for target in list(run.targets):
         checks = results.find(target, "checks")
         if not checks:
-            run.fail(target, "The checks gave no result.")
+            run.fail(target, Sentence("The checks gave no result."))
             continue
         bad = [c for c in checks if not c["ok"] and c.get("severity") != "warning"]
         for check in bad:
             run.say(describe(check), target=target, level="error")
         if bad:
-            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-            run.fail(target, f"{describe(bad[0])}{more}", checks=checks)
+            message = describe(bad[0])
+            if len(bad) > 1:
+                message = Sentence(
+                    "%(check)s (and %(more)s more)", check=message, more=len(bad) - 1
+                )
+            run.fail(target, message, checks=checks)
         else:
             warnings = sum(not check["ok"] for check in checks)
             run.succeed(
                 target,
-                message=f"{len(checks)} checks, {warnings} warnings",
+                message=Sentence(
+                    "%(checks)s checks, %(warnings)s warnings",
+                    checks=len(checks),
+                    warnings=warnings,
+                ),
                 checks=checks,
                 evidence={"facts": results.find(target, "facts") or {}},
             )
@@ -234,7 +244,10 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
 
 def describe(check: dict[str, Any]) -> str:
     """One check as a sentence: found, wanted, what to do."""
-    return f"{check['check']}: {check['found']}, wanted {check['wanted']} → {check['advice']}"
+    return Sentence(
+        "%(check)s: %(found)s, wanted %(wanted)s → %(advice)s",
+        **{name: check[name] for name in ("check", "found", "wanted", "advice")},
+    )
 
 
 # --- scaleUp ---------------------------------------------------------------------------------
@@ -341,11 +354,14 @@ def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
                 run.fail(target, error.message)
                 continue
             if not node.unschedulable:
-                run.fail(target, f"Node {node.name} joined, but is not cordoned.")
+                run.fail(
+                    target,
+                    Sentence("Node %(node)s joined, but is not cordoned.", node=node.name),
+                )
             else:
                 run.succeed(
                     target,
-                    message=f"joined as {node.name}, cordoned",
+                    message=Sentence("joined as %(node)s, cordoned", node=node.name),
                     evidence={"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version},
                 )
 
@@ -373,11 +389,13 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
         if bad or not checks:
             run.fail(
-                target, describe(bad[0]) if bad else "The checks gave no result.", checks=checks
+                target,
+                describe(bad[0]) if bad else Sentence("The checks gave no result."),
+                checks=checks,
             )
     targets = list(run.targets)
     for target in targets:
-        run.note(target, "waiting for Ready, then testing pods and network")
+        run.note(target, Sentence("waiting for Ready, then testing pods and network"))
     with (
         client_for(run.cluster, timeout=15) as client,
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
@@ -395,7 +413,9 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
                 continue
             run.succeed(
                 target,
-                message=f"Ready; pod {evidence['pod_address']} reaches and is reached",
+                message=Sentence(
+                    "Ready; pod %(pod)s reaches and is reached", pod=evidence["pod_address"]
+                ),
                 evidence=evidence,
                 checks=checks,
             )
@@ -409,7 +429,12 @@ def _prove(
     node = _wait_until_ready(run, client, name)
     if node.kubelet_version != _version(run):
         raise PermanentError(
-            f"Node {name} runs kubelet {node.kubelet_version}, wanted {_version(run)}.",
+            Sentence(
+                "Node %(node)s runs kubelet %(found)s, wanted %(wanted)s.",
+                node=name,
+                found=node.kubelet_version,
+                wanted=_version(run),
+            ),
             code="wrong_version",
         )
     proof = check_node(
@@ -432,9 +457,15 @@ def _wait_until_ready(run: StepRun, client: KubernetesClient, name: str) -> Node
         if node.is_ready:
             return node
         if time.monotonic() > deadline:
-            why = next((c.message for c in node.conditions if c.type == "Ready"), "no condition")
+            said = [c.message for c in node.conditions if c.type == "Ready"]
             raise PermanentError(
-                f"Node {name} was not Ready within {NODE_WAIT_SECONDS} s: {why}", code="not_ready"
+                Sentence(
+                    "Node %(node)s was not Ready within %(limit)s s: %(why)s",
+                    node=name,
+                    limit=NODE_WAIT_SECONDS,
+                    why=said[0] if said else Sentence("no condition"),
+                ),
+                code="not_ready",
             )
         time.sleep(0.5)
 
@@ -444,7 +475,8 @@ def _peer(client: KubernetesClient, name: str) -> str:
     others = [node for node in client.list_nodes() if node.is_ready and node.name != name]
     if not others:
         raise PermanentError(
-            f"There is no other Ready node to test {name} against.", code="no_peer"
+            Sentence("There is no other Ready node to test %(node)s against.", node=name),
+            code="no_peer",
         )
     others.sort(key=lambda node: ("control-plane" in node.roles, node.unschedulable, node.name))
     return others[0].name
@@ -497,11 +529,14 @@ def confirm_uncordon(run: StepRun, _result: None) -> None:
                 run.fail(target, error.message)
                 continue
             if node.unschedulable or not node.is_ready:
-                run.fail(target, f"Node {node.name} is not Ready and schedulable.")
+                run.fail(
+                    target,
+                    Sentence("Node %(node)s is not Ready and schedulable.", node=node.name),
+                )
                 continue
             run.succeed(
                 target,
-                message="in service",
+                message=Sentence("in service"),
                 evidence={"node": node.name, "schedulable": True, "ready": True},
             )
 
@@ -510,7 +545,8 @@ def confirm_uncordon(run: StepRun, _result: None) -> None:
 
 
 def reserve(operation: Operation, machine: Machine) -> lifecycle.Move:
-    return lifecycle.Move(machine, Machine.State.RESERVED, reason=f"for {operation.name}")
+    reason = Sentence("for %(operation)s", operation=operation.name)
+    return lifecycle.Move(machine, Machine.State.RESERVED, reason=reason)
 
 
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
@@ -520,17 +556,22 @@ def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | N
         return None
     if member.state == OperationMachine.State.SUCCEEDED:
         return lifecycle.Move(
-            machine, Machine.State.IN_SERVICE, reason=f"{operation.name} succeeded",
+            machine, Machine.State.IN_SERVICE,
+            reason=Sentence("%(operation)s succeeded", operation=operation.name),
             node=_member_node(member),
         )  # fmt: skip
     if reached in (None, "preCheck"):
         return lifecycle.Move(
-            machine, Machine.State.AVAILABLE, reason=f"{operation.name} did not touch it",
+            machine, Machine.State.AVAILABLE,
+            reason=Sentence("%(operation)s did not touch it", operation=operation.name),
             fields={"cluster": None},
         )  # fmt: skip
     return lifecycle.Move(
         machine, Machine.State.FAULTY,
-        reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
+        reason=Sentence(
+            "%(operation)s got as far as %(step)s: %(message)s",
+            operation=operation.name, step=reached, message=member.message,
+        ),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ of kubeadm.
 import re
 
 from beidou.base.errors import InvalidInput
+from beidou.base.sentences import Sentence
 
 OLDER_KUBELETS = 3
 SUPPORTED_MINORS = range(33, 38)
@@ -23,9 +24,11 @@ def parse(version: str) -> tuple[int, int, int]:
     match = _VERSION.fullmatch(version)
     if match is None:
         raise InvalidInput(
-            f"{version!r} is no Kubernetes version; write it like v1.36.3.",
+            Sentence(
+                "“%(version)s” is no Kubernetes version; write it like v1.36.3.", version=version
+            ),
             code="bad_version",
-            fields={"kubernetes_version": "Write it like v1.36.3."},
+            fields={"kubernetes_version": Sentence("Write it like v1.36.3.")},
         )
     return int(match[1]), int(match[2]), int(match[3])
 
@@ -40,9 +43,18 @@ def why_not_join(kubelet: str, server: str) -> str:
     """Why a kubelet of this version may not join; empty when it may."""
     ours, theirs = parse(kubelet), parse(server)
     if ours[:2] > theirs[:2]:
-        return f"kubelet {kubelet} must not be newer than the API server {server}"
+        return Sentence(
+            "kubelet %(kubelet)s must not be newer than the API server %(server)s",
+            kubelet=kubelet,
+            server=server,
+        )
     if ours[0] != theirs[0] or theirs[1] - ours[1] > OLDER_KUBELETS:
-        return f"kubelet {kubelet} is over {OLDER_KUBELETS} minors older than {server}"
+        return Sentence(
+            "kubelet %(kubelet)s is over %(minors)s minors older than %(server)s",
+            kubelet=kubelet,
+            minors=OLDER_KUBELETS,
+            server=server,
+        )
     return ""
 
 
@@ -52,8 +64,11 @@ def pause_image(version: str, repository: str) -> str:
     tag = PAUSE.get(minor)
     if tag is None:
         raise InvalidInput(
-            f"The pause image of Kubernetes {version} is not known here; set `sandbox_image` in "
-            "the cluster's playbook variables.",
+            Sentence(
+                "The pause image of Kubernetes %(version)s is not known here; set "
+                "`sandbox_image` in the cluster's playbook variables.",
+                version=version,
+            ),
             code="unknown_version",
         )
     return f"{repository or 'registry.k8s.io'}/pause:{tag}"

@@ -1,4 +1,5 @@
-"""Live streams of operations: one reader per operation and process, fanned out to its watchers.
+"""Live streams of operations: one reader per operation, language and process, fanned out to its
+watchers.
 
 Runs in the event loop of the web process.  The reader looks at the database in a thread, makes each
 message once, and hands the same text to every watcher.  A watcher begins with a whole snapshot and
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 from django.db import DatabaseError, connections
+from django.utils import translation
 
 from operations.models import Operation
 from operations.services import lines, live
@@ -95,10 +97,11 @@ class Watcher:
 
 
 class Channel:
-    """The reader of one operation and its watchers."""
+    """The reader of one operation in one language, and its watchers."""
 
-    def __init__(self, operation_id: int) -> None:
+    def __init__(self, operation_id: int, language: str) -> None:
         self.operation_id = operation_id
+        self.language = language
         self.watchers: set[Watcher] = set()
         self.snapshot: live.Snapshot | None = None
         self.line = 0
@@ -167,7 +170,8 @@ class Channel:
             if operation is None:
                 return None, [], 0
             self._expected = live.expected_seconds(operation, operation.machines.count())
-        new = live.snapshot(self.operation_id, expected=self._expected)
+        with translation.override(self.language):
+            new = live.snapshot(self.operation_id, expected=self._expected)
         if self.snapshot is None or new is None:
             return new, [], last_line(self.operation_id)
         piece = lines.forwards(
@@ -184,12 +188,13 @@ class Hub:
     """The channels of one event loop; a channel lives as long as somebody watches."""
 
     def __init__(self) -> None:
-        self.channels: dict[int, Channel] = {}
+        self.channels: dict[tuple[int, str], Channel] = {}
 
-    async def join(self, operation_id: int) -> tuple[Channel, Watcher]:
-        channel = self.channels.get(operation_id)
+    async def join(self, operation_id: int, language: str) -> tuple[Channel, Watcher]:
+        key = operation_id, language
+        channel = self.channels.get(key)
         if channel is None or channel.is_over:
-            channel = self.channels[operation_id] = Channel(operation_id)
+            channel = self.channels[key] = Channel(operation_id, language)
         watcher = Watcher()
         channel.watchers.add(watcher)
         try:
@@ -203,8 +208,9 @@ class Hub:
         channel.watchers.discard(watcher)
         if not channel.watchers:
             channel.task.cancel()
-            if self.channels.get(channel.operation_id) is channel:
-                del self.channels[channel.operation_id]
+            key = channel.operation_id, channel.language
+            if self.channels.get(key) is channel:
+                del self.channels[key]
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
@@ -224,14 +230,15 @@ async def stream(
     after: int | None,
     tail: int,
     may_still_see: Callable[[], bool],
+    language: str,
 ) -> AsyncIterator[str]:
-    """The event stream of one watcher.
+    """The event stream of one watcher, in its ``language``.
 
     ``after``: the last line it has (None: begin with the newest ``tail`` lines).  ``may_still_see``
     is asked again and again (in a thread); as soon as it says no the stream ends.
     """
     centre = hub()
-    channel, watcher = await centre.join(operation_id)
+    channel, watcher = await centre.join(operation_id, language)
     try:
         if channel.snapshot is None:
             return

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
+from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
@@ -94,7 +95,7 @@ def retry(
         if not members:
             raise _gone_error(gone)
         OperationMachine.objects.filter(pk__in=[member.pk for member in gone]).update(
-            message="Left out of the retry: this machine was deleted meanwhile."
+            message=Sentence("Left out of the retry: this machine was deleted meanwhile.")
         )
         before = operation.answers
         _answer(operation, answers or {}, acting_user)
@@ -166,12 +167,14 @@ def skip(
             )
         cells.update(
             status=MachineStep.Status.SKIPPED,
-            message=f"Skipped by {acting_user.get_username()}: {reason}"[:1000],
+            message=Sentence(
+                "Skipped by %(user)s: %(reason)s", user=acting_user.get_username(), reason=reason
+            ),
             finished_at=timezone.now(),
         )
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
-                change_status(row, to=result, reason=f"Skipped: {reason}")
+                change_status(row, to=result, reason=Sentence("Skipped: %(reason)s", reason=reason))
         _reopen(operation, members, reason, acting_user)
         audit.record(
             f"skip {step}", operation, reason=reason, after={"machines": _addresses(members)}
@@ -273,7 +276,7 @@ def _reopen(
         cells__status=MachineStep.Status.WAITING,
     ).exclude(status=Step.Status.WAITING)
     for step in open_steps.distinct():
-        change_status(step, to=Step.Status.WAITING, reason=reason or "Done again.")
+        change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
     change_status(operation, to=Operation.Status.WAITING, reason=reason, fields={"message": ""})
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 

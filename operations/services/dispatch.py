@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from beidou.base import audit
 from beidou.base.errors import Conflict
+from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
@@ -86,4 +87,6 @@ def _say_what_they_wait_for(cluster: int, limit: int) -> None:
     """Which operations hold the slots changes all the time, so only the rule is written down."""
     Operation.objects.filter(
         cluster=cluster, status=Operation.Status.WAITING, waiting_for=""
-    ).update(waiting_for=f"one of the {limit} slots for changes on its cluster")
+    ).update(
+        waiting_for=Sentence("one of the %(limit)s slots for changes on its cluster", limit=limit)
+    )

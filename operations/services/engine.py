@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from beidou.base import context
 from beidou.base.errors import BeidouError, Conflict, shorten
+from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.drivers import processes
 from operations.kinds import base as kinds
@@ -160,7 +161,10 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
         return _spoken(run, Attempt.Outcome.FAILED, error.message)
     except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
         logger.exception("step_errored")
-        sentence = f"The portal made a mistake in this step ({type(error).__name__}); see its log."
+        sentence = Sentence(
+            "The portal made a mistake in this step (%(error)s); see its log.",
+            error=type(error).__name__,
+        )
         return _spoken(run, Attempt.Outcome.ERRORED, sentence)
 
 
@@ -182,10 +186,12 @@ def _stopped(run: EngineRun) -> tuple[Attempt.Outcome, str]:
     if run.stop_reason == LOST:
         return Attempt.Outcome.LOST, ""
     if run.stop_reason == CANCELED:
-        return _spoken(run, Attempt.Outcome.CANCELED, "Canceled.")
+        return _spoken(run, Attempt.Outcome.CANCELED, Sentence("Canceled."))
     assert run.stop_reason == TIMED_OUT  # noqa: S101
     return _spoken(
-        run, Attempt.Outcome.FAILED, f"Not done within {run.timeout_seconds} seconds; it was ended."
+        run,
+        Attempt.Outcome.FAILED,
+        Sentence("Not done within %(limit)s seconds; it was ended.", limit=run.timeout_seconds),
     )
 
 

@@ -10,6 +10,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from beidou.base import audit
+from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.kinds import base as kinds
@@ -17,10 +18,13 @@ from operations.models import Attempt, MachineStep, Operation, OperationMachine,
 from operations.services import holding
 
 _CELL_ENDS = {
-    Attempt.Outcome.DONE: (MachineStep.Status.FAILED, "The step ended without a result."),
+    Attempt.Outcome.DONE: (MachineStep.Status.FAILED, Sentence("The step ended without a result.")),
     Attempt.Outcome.FAILED: (MachineStep.Status.FAILED, ""),
     Attempt.Outcome.ERRORED: (MachineStep.Status.FAILED, ""),
-    Attempt.Outcome.CANCELED: (MachineStep.Status.CANCELED, "Canceled while this was going on."),
+    Attempt.Outcome.CANCELED: (
+        MachineStep.Status.CANCELED,
+        Sentence("Canceled while this was going on."),
+    ),
 }
 
 
@@ -41,23 +45,23 @@ def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> 
         status, sentence = _CELL_ENDS[outcome]
         open_cells = step.cells.filter(status=MachineStep.Status.RUNNING)
         machines = list(open_cells.values_list("machine_id", flat=True))
-        open_cells.update(status=status, message=(message or sentence)[:1000], finished_at=now)
+        open_cells.update(status=status, message=message or sentence, finished_at=now)
         OperationMachine.objects.filter(pk__in=machines).update(
-            state=status, message=(message or sentence)[:1000]
+            state=status, message=message or sentence
         )
         Attempt.objects.filter(pk=attempt.pk).update(
-            outcome=outcome, message=message[:1000], finished_at=now
+            outcome=outcome, message=message, finished_at=now
         )
         change_status(
             step,
             to=step_result(step, canceled=outcome == Attempt.Outcome.CANCELED),
-            reason=message[:500],
+            reason=message,
             fields={
                 "finished_at": now,
                 "lease_until": None,
                 "holder": "",
                 "losses": 0,
-                "message": message[:1000],
+                "message": message,
             },
         )
         go_on(operation)
@@ -88,7 +92,9 @@ def go_on(operation: Operation) -> None:
         return
     elif operation.status in (Operation.Status.RUNNING, Operation.Status.PAUSED):
         if operation.status == Operation.Status.PAUSED:
-            change_status(operation, to=Operation.Status.RUNNING, reason="Nothing left to pause.")
+            change_status(
+                operation, to=Operation.Status.RUNNING, reason=Sentence("Nothing left to pause.")
+            )
         # What failed before a retry and was left out of it does not stop the others again.
         failed, total = _failed(operation.machines.filter(left_out=False))
         allowed = operation.max_failed_percent
@@ -96,7 +102,13 @@ def go_on(operation: Operation) -> None:
             end(
                 operation,
                 Operation.Status.FAILED,
-                f"Stopped: {failed} of {total} machines failed, more than {allowed} % allowed.",
+                Sentence(
+                    "Stopped: %(failed)s of %(total)s machines failed, more than %(allowed)s %% "
+                    "allowed.",
+                    failed=failed,
+                    total=total,
+                    allowed=allowed,
+                ),
             )
         elif following is not None:
             enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
@@ -107,11 +119,13 @@ def go_on(operation: Operation) -> None:
 def _who_canceled(operation: Operation) -> str:
     """Whoever ends it now is a worker; who asked for it stands in the status change."""
     asked = operation.status_changes.filter(new=Operation.Status.CANCELING).last()
-    return canceled_by(asked.actor, asked.reason) if asked else "Canceled by request."
+    return canceled_by(asked.actor, asked.reason) if asked else Sentence("Canceled by request.")
 
 
 def canceled_by(who: str, reason: str) -> str:
-    return f"Canceled by {who}: {reason}" if reason else f"Canceled by {who}."
+    if not reason:
+        return Sentence("Canceled by %(who)s.", who=who)
+    return Sentence("Canceled by %(who)s: %(reason)s", who=who, reason=reason)
 
 
 def next_step(operation: Operation) -> Step | None:
@@ -145,12 +159,16 @@ def _end_by_result(operation: Operation, failed: int, total: int) -> None:
     if not failed:
         end(operation, Operation.Status.SUCCEEDED, "")
     elif failed < total:
-        end(operation, Operation.Status.PARTIAL, f"{failed} of {total} machines failed.")
+        end(
+            operation,
+            Operation.Status.PARTIAL,
+            Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total),
+        )
     else:
         end(
             operation,
             Operation.Status.FAILED,
-            "" if total == 1 else f"All {total} machines failed.",
+            "" if total == 1 else Sentence("All %(total)s machines failed.", total=total),
         )
 
 
@@ -175,7 +193,7 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
         operation,
         to=status,
         reason=message,
-        fields={"finished_at": timezone.now(), "slot": None, "message": message[:500]},
+        fields={"finished_at": timezone.now(), "slot": None, "message": message},
     )
     done = status == Operation.Status.SUCCEEDED
     audit.record(

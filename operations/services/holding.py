@@ -48,7 +48,7 @@ def release(operation: Operation, kind: Kind) -> None:
         refused[by_machine[machine][0]] = why
     for key, why in refused.items():
         logger.warning("machine_not_released", member=key, reason=why.message)
-        OperationMachine.objects.filter(pk=key).update(message=why.message[:1000])
+        OperationMachine.objects.filter(pk=key).update(message=why.message)
     operation.machines.filter(holds_machine=True).update(holds_machine=False)
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_q.brokers import get_broker
 
 from beidou.base import audit
+from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import WORK, enqueue_on_commit
 from operations.drivers import processes
@@ -85,18 +86,21 @@ def _take_over(step: Step) -> bool:
             engine.clean_up(run)
     logger.warning("worker_lost", step=step.pk, attempt=step.attempt, holder=step.holder)
     if canceling:
-        finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message="Canceled.")
+        finish.end_attempt(attempt, outcome=Attempt.Outcome.CANCELED, message=Sentence("Canceled."))
         return True
     if gives_up:
         why = (
-            f"its worker was lost {step.losses + 1} times"
+            Sentence("its worker was lost %(count)s times", count=step.losses + 1)
             if is_idempotent
-            else "its worker was lost and it must not be repeated unasked"
+            else Sentence("its worker was lost and it must not be repeated unasked")
         )
         finish.end_attempt(
             attempt,
             outcome=Attempt.Outcome.FAILED,
-            message=f"The step was ended, because {why}. Look at the machines, then retry or skip.",
+            message=Sentence(
+                "The step was ended, because %(why)s. Look at the machines, then retry or skip.",
+                why=why,
+            ),
         )
         return True
     return _put_back(step, attempt)
@@ -115,13 +119,14 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
         open_cells = step.cells.filter(status=MachineStep.Status.RUNNING)
         machines = list(open_cells.values_list("machine_id", flat=True))
         open_cells.update(
-            status=MachineStep.Status.WAITING, message="Done again: the worker was lost."
+            status=MachineStep.Status.WAITING,
+            message=Sentence("Done again: the worker was lost."),
         )
         OperationMachine.objects.filter(pk__in=machines).update(
             state=OperationMachine.State.WAITING
         )
         Attempt.objects.filter(pk=attempt.pk).update(
-            outcome=Attempt.Outcome.LOST, finished_at=now, message="The worker was lost."
+            outcome=Attempt.Outcome.LOST, finished_at=now, message=Sentence("The worker was lost.")
         )
         if not machines:
             # Every machine was settled before the worker died: only the end is missing.
@@ -130,7 +135,7 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
         change_status(
             step,
             to=Step.Status.WAITING,
-            reason="The worker was lost; the step is done again.",
+            reason=Sentence("The worker was lost; the step is done again."),
             fields={"lease_until": None, "holder": "", "losses": step.losses + 1},
         )
         enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations")

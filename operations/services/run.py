@@ -131,7 +131,7 @@ class EngineRun:
             self._fence()
             MachineStep.objects.filter(
                 pk=self._cells[target.pk].pk, attempt=self.attempt.number
-            ).update(message=message[:1000])
+            ).update(message=message)
 
     def succeed(
         self,
@@ -170,14 +170,14 @@ class EngineRun:
                 pk=self._cells[target.pk].pk, attempt=self.attempt.number
             ).update(
                 status=status,
-                message=message[:1000],
+                message=message,
                 evidence=dict(evidence or {}),
                 checks=[dict(check) for check in checks],
                 finished_at=now,
             )
             if failed:
                 OperationMachine.objects.filter(pk=target.pk).update(
-                    state=OperationMachine.State.FAILED, message=message[:1000]
+                    state=OperationMachine.State.FAILED, message=message
                 )
         self._settled.add(target.pk)
 

@@ -217,11 +217,11 @@ def test_one_reader_serves_all_watchers_and_ends_with_the_last(toy, begin, quick
 
     async def watch():
         centre = broadcast.hub()
-        channel, first = await centre.join(operation.pk)
-        other, second = await centre.join(operation.pk)
+        channel, first = await centre.join(operation.pk, "en")
+        other, second = await centre.join(operation.pk, "en")
         is_shared = channel is other
         centre.leave(channel, first)
-        is_kept = operation.pk in centre.channels
+        is_kept = (operation.pk, "en") in centre.channels
         centre.leave(channel, second)
         return is_shared, is_kept, dict(centre.channels)
 
@@ -230,7 +230,9 @@ def test_one_reader_serves_all_watchers_and_ends_with_the_last(toy, begin, quick
 
 def test_an_operation_that_is_gone_ends_the_stream_at_once(db):
     async def read():
-        parts = broadcast.stream(404, after=None, tail=10, may_still_see=lambda: True)
+        parts = broadcast.stream(
+            404, after=None, tail=10, may_still_see=lambda: True, language="en"
+        )
         return [part async for part in parts]
 
     assert asyncio.run(read()) == []
