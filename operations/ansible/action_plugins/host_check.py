@@ -14,6 +14,11 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 
+def Sentence(text: str, **params: object) -> dict[str, object]:  # noqa: N802  as on the host
+    """As ``module_utils`` sends it, which cannot be imported on this side."""
+    return {"text": text, "params": params}
+
+
 def clock_bounds(*, before: float, after: float, began: float, ended: float) -> tuple[float, float]:
     """Smallest and greatest possible offset of the host's clock in seconds (positive: ahead)."""
     return ended - after, began - before
@@ -25,9 +30,11 @@ def clock_check(low: float, high: float, limit: float) -> dict[str, Any]:
     return {
         "check": "clock",
         "ok": certain <= limit,
-        "found": f"between {low:+.1f} s and {high:+.1f} s off",
-        "wanted": f"at most {limit:g} s off",
-        "advice": "synchronise the host's clock (chrony, systemd-timesyncd)",
+        "found": Sentence(
+            "between %(low)s s and %(high)s s off", low=f"{low:+.1f}", high=f"{high:+.1f}"
+        ),
+        "wanted": Sentence("at most %(limit)s s off", limit=f"{limit:g}"),
+        "advice": Sentence("synchronise the host's clock (chrony, systemd-timesyncd)"),
         "severity": "error",
     }
 
@@ -36,9 +43,9 @@ def privilege_check(reason: str) -> dict[str, Any]:
     return {
         "check": "privilege",
         "ok": False,
-        "found": f"the SSH user cannot become root: {reason}",
-        "wanted": "root (user id 0)",
-        "advice": "allow sudo for the SSH user, give its password, or sign in as root",
+        "found": Sentence("the SSH user cannot become root: %(why)s", why=reason),
+        "wanted": Sentence("root (user id 0)"),
+        "advice": Sentence("allow sudo for the SSH user, give its password, or sign in as root"),
         "severity": "error",
     }
 

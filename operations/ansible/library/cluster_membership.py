@@ -9,6 +9,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.membership import OTHER, read_membership
+from ansible.module_utils.beidou.sentences import failure
 from ansible.module_utils.beidou.transient_unit import LIVE_STATES, unit_state
 
 DOCUMENTATION = r"""
@@ -66,7 +67,7 @@ def main() -> None:
     found = read_membership(HostFiles(), wanted["ca_cert_hashes"], wanted["node_name"])
     answer = dataclasses.asdict(found)
     if found.state == OTHER:
-        module.fail_json(msg=found.reason, **answer)
+        module.fail_json(**failure(found.reason), **answer)
     module.exit_json(changed=False, **answer)
 
 

@@ -12,6 +12,7 @@ from ansible.module_utils.beidou.host_facts import (
     has_capability,
 )
 from ansible.module_utils.beidou.host_files import HostFiles
+from ansible.module_utils.beidou.sentences import Sentence, failure
 from ansible.module_utils.beidou.versions import is_at_least
 
 DOCUMENTATION = r"""
@@ -50,9 +51,19 @@ def main() -> None:
     )
     version, minimum = containerd_version(), module.params["minimum"]
     if not version:
-        module.fail_json(msg="containerd is not installed, nor is it among the artifacts.")
+        module.fail_json(
+            **failure(Sentence("containerd is not installed, nor is it among the artifacts."))
+        )
     if not is_at_least(version, minimum):
-        module.fail_json(msg=f"containerd {version} is too old: {minimum} or later is needed.")
+        module.fail_json(
+            **failure(
+                Sentence(
+                    "containerd %(version)s is too old: %(minimum)s or later is needed.",
+                    version=version,
+                    minimum=minimum,
+                )
+            )
+        )
     module.exit_json(
         changed=False,
         version=version,

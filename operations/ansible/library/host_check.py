@@ -18,6 +18,7 @@ from ansible.module_utils.beidou.host_facts import HostFacts, gather, search_pat
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.leftovers import find_leftovers
 from ansible.module_utils.beidou.processes import list_processes, listening_ports, owner_of_socket
+from ansible.module_utils.beidou.sentences import Sentence, failure, joined
 
 DOCUMENTATION = r"""
 module: host_check
@@ -111,7 +112,7 @@ def look_at_kernel(host: HostFiles, policy: Mapping[str, Any]) -> Iterator[Check
 def look_at_ports(host: HostFiles, ports: list[int]) -> list[Check]:
     taken = {port: inode for port, inode in listening_ports(host).items() if port in ports}
     owners = {
-        port: owner_of_socket(host, inode) or "a process that cannot be seen"
+        port: owner_of_socket(host, inode) or Sentence("a process that cannot be seen")
         for port, inode in taken.items()
     }
     return requirements.check_ports(owners, ports)
@@ -155,7 +156,9 @@ def main() -> None:
     values, host = module.params, HostFiles()
     problems = requirements.policy_problems(values["policy"]) if values["scope"] == "all" else []
     if problems:
-        module.fail_json(msg=f"The policy is not usable: {' '.join(problems)}")
+        module.fail_json(
+            **failure(Sentence("The policy is not usable: %(why)s", why=joined(problems, " ")))
+        )
     facts = gather(host)
     if values["scope"] == "all":
         warn_only = values["policy"]["warn_only"]
@@ -170,7 +173,7 @@ def main() -> None:
     }
     problem = blocking_sentence(checks)
     if values["fail"] and problem:
-        module.fail_json(msg=problem, **answer)
+        module.fail_json(**failure(problem), **answer)
     module.exit_json(**answer)
 
 

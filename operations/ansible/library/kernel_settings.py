@@ -14,6 +14,7 @@ from ansible.module_utils.beidou.kernel import (
     setting_path,
 )
 from ansible.module_utils.beidou.records import Records, make_parents, write_atomically
+from ansible.module_utils.beidou.sentences import Sentence, failure
 
 DOCUMENTATION = r"""
 module: kernel_settings
@@ -80,7 +81,9 @@ def main() -> None:
     current = {name: read_setting(host, name) for name in names}
     absent = [name for name, value in current.items() if value is None]
     if absent and not module.check_mode:
-        module.fail_json(msg=f"The kernel has no setting {', '.join(absent)}.")
+        module.fail_json(
+            **failure(Sentence("The kernel has no setting %(names)s.", names=", ".join(absent)))
+        )
     known = {name: value or "" for name, value in current.items()}
     wanted = wanted_settings(known, values["settings"], values["minimums"])
     changes = {n: {"from": known[n], "to": v} for n, v in wanted.items() if known[n] != v}
@@ -98,7 +101,13 @@ def main() -> None:
                 write_atomically(path, contents[path].encode(), 0o644)
         except OSError as error:
             module.fail_json(
-                msg=f"{error.filename or 'A file'} cannot be written: {error.strerror}."
+                **failure(
+                    Sentence(
+                        "%(path)s cannot be written: %(why)s.",
+                        path=error.filename or Sentence("A file"),
+                        why=error.strerror,
+                    )
+                )
             )
     module.exit_json(
         changed=bool(missing or changes or written), loaded=missing, set=changes, written=written
@@ -109,7 +118,13 @@ def load(module: AnsibleModule, names: list[str]) -> None:
     for name in names:
         problem = load_module(name)
         if problem:
-            module.fail_json(msg=f"Kernel module {name} cannot be loaded: {problem}.")
+            module.fail_json(
+                **failure(
+                    Sentence(
+                        "Kernel module %(name)s cannot be loaded: %(why)s.", name=name, why=problem
+                    )
+                )
+            )
 
 
 def apply(records: Records, host: HostFiles, changes: Mapping[str, Mapping[str, str]]) -> None:

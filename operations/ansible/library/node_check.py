@@ -13,6 +13,7 @@ from ansible.module_utils.beidou.checks import Check, blocking_sentence
 from ansible.module_utils.beidou.host_facts import output_of
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.processes import list_processes
+from ansible.module_utils.beidou.sentences import failure
 
 DOCUMENTATION = r"""
 module: node_check
@@ -118,7 +119,7 @@ def main() -> None:
     }
     problem = blocking_sentence(checks)
     if values["fail"] and problem:
-        module.fail_json(msg=problem, **answer)
+        module.fail_json(**failure(problem), **answer)
     module.exit_json(**answer)
 
 

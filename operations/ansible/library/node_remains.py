@@ -17,6 +17,7 @@ from ansible.module_utils.beidou.removal import (
     kubeadm_reset,
     remove_everything,
 )
+from ansible.module_utils.beidou.sentences import Sentence, failure
 from ansible.module_utils.beidou.transient_unit import UnitProblem, enter_scope
 
 DOCUMENTATION = r"""
@@ -57,10 +58,12 @@ def refusal(host: HostFiles, values: Mapping[str, Any]) -> str:
         if found.state == OTHER:
             return found.reason
     if is_control_plane(host) and not values["control_plane"]:
-        return "The machine is a control plane of its cluster."
+        return Sentence("The machine is a control plane of its cluster.")
     foreign = foreign_containers(host)
     if foreign:
-        return f"The host runs containers that are not Kubernetes': {listed(foreign)}."
+        return Sentence(
+            "The host runs containers that are not Kubernetes': %(names)s.", names=listed(foreign)
+        )
     return ""
 
 
@@ -78,12 +81,12 @@ def main() -> None:
     values = module.params
     reason = refusal(HostFiles(), values)
     if reason:
-        module.fail_json(msg=f"Nothing was removed. {reason}", done=[])
+        module.fail_json(**failure(Sentence("Nothing was removed. %(why)s", why=reason)), done=[])
     try:
         enter_scope(f"{values['prefix']}-remains")
         done = kubeadm_reset(values["prefix"], values["timeout_seconds"])
     except UnitProblem as problem:
-        module.fail_json(msg=str(problem), done=[])
+        module.fail_json(**failure(problem.message), done=[])
     done += remove_everything(Records(), values["pod_networks"])
     module.exit_json(changed=bool(done), done=done)
 

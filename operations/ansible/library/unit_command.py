@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.beidou.sentences import failure
 from ansible.module_utils.beidou.transient_unit import Command, UnitProblem, run
 
 DOCUMENTATION = r"""
@@ -102,7 +103,7 @@ def main() -> None:
     try:
         outcome = run(unit, command, values["timeout_seconds"], values["call"])
     except UnitProblem as problem:
-        module.fail_json(msg=str(problem), unit=unit)
+        module.fail_json(**failure(problem.message), unit=unit)
     answer = {
         "changed": True,
         "unit": unit,
@@ -116,7 +117,7 @@ def main() -> None:
     }
     if outcome.ok:
         module.exit_json(**answer)
-    module.fail_json(msg=outcome.sentence(unit), **answer)
+    module.fail_json(**failure(outcome.sentence(unit)), **answer)
 
 
 if __name__ == "__main__":

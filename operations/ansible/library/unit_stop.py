@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.beidou.sentences import Sentence, failure
 from ansible.module_utils.beidou.transient_unit import UNIT_NAME, list_units, stop_units
 
 DOCUMENTATION = r"""
@@ -29,11 +30,18 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"prefix": {"type": "str", "required": True}})
     prefix = module.params["prefix"]
     if not UNIT_NAME.fullmatch(prefix):
-        module.fail_json(msg=f"{prefix!r} is not a unit prefix of the form beidou-….")
+        module.fail_json(
+            **failure(
+                Sentence("“%(prefix)s” is not a unit prefix of the form beidou-….", prefix=prefix)
+            )
+        )
     stopped = stop_units(prefix)
     left = list_units(prefix)
     if left:
-        module.fail_json(msg=f"Still running: {', '.join(left)}.", stopped=stopped)
+        module.fail_json(
+            **failure(Sentence("Still running: %(units)s.", units=", ".join(left))),
+            stopped=stopped,
+        )
     module.exit_json(changed=bool(stopped), stopped=stopped)
 
 

@@ -7,6 +7,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.beidou.records import Records, make_parents, write_atomically
+from ansible.module_utils.beidou.sentences import Sentence, failure
 
 DOCUMENTATION = r"""
 module: write_files
@@ -79,7 +80,12 @@ def main() -> None:
                 records.note(path)
             write_atomically(path, content, mode)
         except OSError as error:
-            module.fail_json(msg=f"{path} cannot be written: {error.strerror}.", written=written)
+            module.fail_json(
+                **failure(
+                    Sentence("%(path)s cannot be written: %(why)s.", path=path, why=error.strerror)
+                ),
+                written=written,
+            )
     module.exit_json(changed=bool(written), written=written)
 
 

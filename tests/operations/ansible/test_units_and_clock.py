@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beidou.base import sentences
 from tests.operations.ansible.host_code import load_file, transient_unit
 
 clock = load_file("action_plugins/host_check.py")
@@ -84,7 +85,7 @@ def test_the_true_offset_of_a_clock_is_always_within_the_bounds(offset, there, i
 def test_a_clock_is_wrong_only_when_no_possible_offset_is_within_the_limit(low, high, ok):
     check = clock.clock_check(low, high, 2)
     assert check["ok"] is ok
-    assert check["found"] == f"between {low:+.1f} s and {high:+.1f} s off"
+    assert sentences.spoken(check["found"]) == f"between {low:+.1f} s and {high:+.1f} s off"
 
 
 def test_a_check_of_the_caller_has_the_shape_of_those_of_the_host():

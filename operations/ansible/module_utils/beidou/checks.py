@@ -10,13 +10,18 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+from ansible.module_utils.beidou.sentences import Sentence, as_data, joined
+
 ERROR = "error"
 WARNING = "warning"
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """``check`` is a stable name such as ``disk:/var/lib/kubelet``; a warning never blocks."""
+    """``check`` is a stable name such as ``disk:/var/lib/kubelet``; a warning never blocks.
+
+    ``found``, ``wanted`` and ``advice`` are sentences, or names and numbers as they are.
+    """
 
     check: str
     ok: bool
@@ -30,7 +35,8 @@ class Check:
         return not self.ok and self.severity == ERROR
 
     def as_dict(self) -> dict[str, object]:
-        return dataclasses.asdict(self)
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: as_data(getattr(self, name)) for name in names}
 
 
 def with_warnings_only(checks: Iterable[Check], patterns: Sequence[str]) -> list[Check]:
@@ -49,13 +55,24 @@ def blocking_sentence(checks: Iterable[Check]) -> str:
     blocking = [check for check in checks if check.blocks]
     if not blocking:
         return ""
-    parts = "; ".join(f"{c.check}: found {c.found}, wanted {c.wanted}" for c in blocking)
-    count = "1 check does" if len(blocking) == 1 else f"{len(blocking)} checks do"
-    return f"{count} not hold: {parts}."
+    parts = [
+        Sentence(
+            "%(check)s: found %(found)s, wanted %(wanted)s",
+            check=each.check,
+            found=each.found,
+            wanted=each.wanted,
+        )
+        for each in blocking
+    ]
+    if len(parts) == 1:
+        return Sentence("1 check does not hold: %(checks)s.", checks=parts[0])
+    return Sentence(
+        "%(count)d checks do not hold: %(checks)s.", count=len(parts), checks=joined(parts, "; ")
+    )
 
 
 def listed(names: Sequence[str], limit: int = 4) -> str:
     """Join names for a sentence; more than ``limit`` become a count."""
-    shown = ", ".join(names[:limit])
+    shown = joined(names[:limit], ", ")
     rest = len(names) - limit
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return Sentence("%(shown)s and %(rest)d more", shown=shown, rest=rest) if rest > 0 else shown

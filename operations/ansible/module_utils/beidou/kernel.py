@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ansible.module_utils.beidou.checks import Check
 from ansible.module_utils.beidou.host_facts import search_path
 from ansible.module_utils.beidou.host_files import HostFiles
+from ansible.module_utils.beidou.sentences import Sentence
 
 PROVIDED_BY = {"net.bridge.": "br_netfilter"}
 """Settings that appear only with a module: prefix -> module."""
@@ -47,11 +48,11 @@ def load_module(module: str) -> str:
 def _modprobe(*arguments: str) -> str:
     program = shutil.which("modprobe", path=search_path())
     if program is None:
-        return "modprobe is not installed"
+        return Sentence("modprobe is not installed")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
-    return done.stderr.strip() or f"modprobe ended with {done.returncode}"
+    return done.stderr.strip() or Sentence("modprobe ended with %(code)d", code=done.returncode)
 
 
 def setting_path(name: str) -> str:
@@ -69,9 +70,9 @@ def check_modules(available: Mapping[str, bool]) -> list[Check]:
         Check(
             f"kernel-module:{module}",
             ok,
-            "there" if ok else "neither loaded, built in nor loadable",
-            "loaded, built in or loadable",
-            "install the kernel's module package",
+            Sentence("there") if ok else Sentence("neither loaded, built in nor loadable"),
+            Sentence("loaded, built in or loadable"),
+            Sentence("install the kernel's module package"),
         )
         for module, ok in available.items()
     ]
@@ -88,9 +89,13 @@ def _check_setting(host: HostFiles, name: str, available_modules: Mapping[str, b
     module = next((m for prefix, m in PROVIDED_BY.items() if name.startswith(prefix)), None)
     if host.exists(path):
         ok = host.is_writable(path)
-        found = "can be set" if ok else "is read-only"
+        found = Sentence("can be set") if ok else Sentence("is read-only")
     else:
         ok = module is not None and available_modules.get(module, False)
-        found = f"comes with module {module}" if ok else "the kernel has no such setting"
-    advice = "use a kernel with this setting, and make sure /proc/sys is writable"
-    return Check(f"kernel-setting:{name}", ok, found, "can be set", advice)
+        found = (
+            Sentence("comes with module %(module)s", module=module)
+            if ok
+            else Sentence("the kernel has no such setting")
+        )
+    advice = Sentence("use a kernel with this setting, and make sure /proc/sys is writable")
+    return Check(f"kernel-setting:{name}", ok, found, Sentence("can be set"), advice)

@@ -15,6 +15,7 @@ from ansible.module_utils.beidou import netfilter
 from ansible.module_utils.beidou.checks import Check, listed
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.processes import Process, list_processes
+from ansible.module_utils.beidou.sentences import Sentence
 
 PROGRAM_FOLDERS = (
     "/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/bin",
@@ -54,7 +55,7 @@ CONTAINERD_IMAGES = (
     "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256",
     "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots",
 )
-CLEAN_UP = "clean the machine up, or set it up anew"
+CLEAN_UP = Sentence("clean the machine up, or set it up anew")
 
 
 def find_leftovers(
@@ -79,7 +80,8 @@ def find_leftovers(
 
 def leftover(kind: str, found: list[str]) -> Check:
     name = f"leftover:{kind}"
-    return Check(name, not found, listed(found) if found else "nothing", "nothing", CLEAN_UP)
+    nothing = Sentence("nothing")
+    return Check(name, not found, listed(found) if found else nothing, nothing, CLEAN_UP)
 
 
 def find_programs(host: HostFiles) -> list[str]:
@@ -120,7 +122,11 @@ def find_containers(host: HostFiles) -> list[str]:
 
 def find_images(host: HostFiles) -> list[str]:
     counts = [(folder, len(host.names(folder))) for folder in CONTAINERD_IMAGES]
-    return [f"{count} entries in {folder}" for folder, count in counts if count]
+    return [
+        Sentence("%(count)d entries in %(folder)s", count=count, folder=folder)
+        for folder, count in counts
+        if count
+    ]
 
 
 def expand(host: HostFiles, pattern: str) -> list[str]:
@@ -132,16 +138,16 @@ def expand(host: HostFiles, pattern: str) -> list[str]:
 
 
 def check_rules(read: Callable[[], netfilter.Rules]) -> Check:
-    wanted = "no packet rules of Kubernetes"
-    advice = f"{CLEAN_UP}; a restart removes them too"
+    wanted = Sentence("no packet rules of Kubernetes")
+    advice = Sentence("clean the machine up, or set it up anew; a restart removes them too")
     try:
         rules = read()
     except OSError as error:
         # Without the right to read them (the privilege check tells so) nothing can be said.
-        found = f"cannot be read: {error.strerror}"
+        found = Sentence("cannot be read: %(why)s", why=error.strerror)
         return Check("leftover:packet-rules", True, found, wanted)
     found_rules = netfilter.of_kubernetes(rules)
-    found = listed(found_rules) if found_rules else "none"
+    found = listed(found_rules) if found_rules else Sentence("none")
     return Check("leftover:packet-rules", not found_rules, found, wanted, advice)
 
 

@@ -14,6 +14,7 @@ from ansible.module_utils.beidou.certificates import (
     public_key_pin,
 )
 from ansible.module_utils.beidou.host_files import HostFiles
+from ansible.module_utils.beidou.sentences import Sentence
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 TRACES_OF_A_JOIN = ("/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/pki/ca.crt")
@@ -49,15 +50,18 @@ def read_membership(host: HostFiles, ca_cert_hashes: list[str], node_name: str) 
 
 def _difference(found: Membership, ca_cert_hashes: list[str], node_name: str) -> str:
     if found.authority not in ca_cert_hashes:
-        return (
-            f"The machine is already a node of another cluster: API server {found.server},"
-            f" authority {found.authority or 'unreadable'}, node name"
-            f" {found.node_name or 'unknown'}. Remove it there first."
+        return Sentence(
+            "The machine is already a node of another cluster: API server %(server)s, authority"
+            " %(authority)s, node name %(node)s. Remove it there first.",
+            server=found.server,
+            authority=found.authority or Sentence("unreadable"),
+            node=found.node_name or Sentence("unknown"),
         )
     if found.node_name != node_name:
-        return (
-            f"The machine is already in this cluster under the node name"
-            f" {found.node_name or 'unknown'}, not {node_name}."
+        return Sentence(
+            "The machine is already in this cluster under the node name %(found)s, not %(wanted)s.",
+            found=found.node_name or Sentence("unknown"),
+            wanted=node_name,
         )
     return ""
 

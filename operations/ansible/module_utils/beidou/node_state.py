@@ -8,14 +8,19 @@ from collections.abc import Sequence
 
 from ansible.module_utils.beidou.checks import WARNING, Check
 from ansible.module_utils.beidou.host_facts import output_of
+from ansible.module_utils.beidou.sentences import Sentence
 
 KLOG_ERROR = re.compile(r"\b[EF]\d{4} \d\d:\d\d:\d\d")
 """klog marks errors in the text; to the journal all lines of the kubelet have one priority."""
 
 
 def check_service(name: str, state: str) -> Check:
-    advice = f"see journalctl -u {name}"
-    return Check(f"service:{name}", state == "active", state or "unknown", "active", advice)
+    found = state or Sentence("unknown")
+    return Check(f"service:{name}", state == "active", found, "active", see_log_of(name))
+
+
+def see_log_of(unit: str) -> Sentence:
+    return Sentence("see journalctl -u %(unit)s", unit=unit)
 
 
 def service_state(name: str) -> str:
@@ -31,17 +36,20 @@ def check_kubelet_health(host: str, port: int, timeout: float) -> Check:
         response = connection.getresponse()
         body = response.read(200).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        found = f"no answer from {host}:{port}: {error}"
-        return Check(name, False, found, wanted, "see journalctl -u kubelet")
+        found = Sentence(
+            "no answer from %(place)s: %(why)s", place=f"{host}:{port}", why=str(error)
+        )
+        return Check(name, False, found, wanted, see_log_of("kubelet"))
     finally:
         connection.close()
     found = body if response.status == 200 else f"HTTP {response.status}: {body}"
-    return Check(name, found == "ok", found, wanted, "see journalctl -u kubelet")
+    return Check(name, found == "ok", found, wanted, see_log_of("kubelet"))
 
 
 def check_kubelet_version(found: str, wanted: str) -> Check:
-    advice = "run the step again: it installs the wanted version"
-    return Check("kubelet-version", found == wanted, found or "unknown", wanted, advice)
+    advice = Sentence("run the step again: it installs the wanted version")
+    shown = found or Sentence("unknown")
+    return Check("kubelet-version", found == wanted, shown, wanted, advice)
 
 
 def kubelet_version(program: str) -> str:
@@ -55,9 +63,9 @@ def check_runtime(answer: str) -> Check:
     return Check(
         "containerd-answers",
         found is not None,
-        f"version {found.group(1)}" if found else "no answer",
-        "an answer on its socket",
-        "see journalctl -u containerd",
+        Sentence("version %(version)s", version=found.group(1)) if found else Sentence("no answer"),
+        Sentence("an answer on its socket"),
+        see_log_of("containerd"),
     )
 
 
@@ -66,9 +74,9 @@ def check_processes(running: Sequence[str], wanted: Sequence[str]) -> list[Check
         Check(
             f"process:{name}",
             name in running,
-            "runs" if name in running else "does not run",
-            "runs",
-            "see the pods of kube-system on this node",
+            Sentence("runs") if name in running else Sentence("does not run"),
+            Sentence("runs"),
+            Sentence("see the pods of kube-system on this node"),
         )
         for name in wanted
     ]
@@ -100,8 +108,10 @@ def check_log(errors: Sequence[str], looked_back: float) -> Check:
     return Check(
         "kubelet-log",
         not errors,
-        f"{len(errors)} errors, last: {errors[-1][:300]}" if errors else "no errors",
-        f"no errors within {looked_back:.0f} s",
-        "see journalctl -u kubelet",
+        Sentence("%(count)d errors, last: %(last)s", count=len(errors), last=errors[-1][:300])
+        if errors
+        else Sentence("no errors"),
+        Sentence("no errors within %(seconds)d s", seconds=round(looked_back)),
+        see_log_of("kubelet"),
         WARNING,
     )

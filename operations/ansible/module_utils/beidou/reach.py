@@ -9,6 +9,7 @@ import time
 import urllib.parse
 
 from ansible.module_utils.beidou.checks import Check
+from ansible.module_utils.beidou.sentences import Sentence
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
@@ -25,35 +26,40 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 
 def check_tcp(name: str, endpoint: str, timeout: float) -> Check:
     """Open a TCP connection and close it."""
-    wanted = f"a TCP connection to {endpoint}"
+    wanted = Sentence("a TCP connection to %(endpoint)s", endpoint=endpoint)
     try:
         host, port = split_endpoint(endpoint)
-    except ValueError as error:
-        return Check(name, False, str(error), wanted, "correct the address of the API server")
+    except ValueError:
+        found = Sentence("'%(endpoint)s' is not host:port", endpoint=endpoint)
+        return Check(name, False, found, wanted, Sentence("correct the address of the API server"))
     start = time.monotonic()
     try:
         with socket.create_connection((host, port), timeout):
             took = time.monotonic() - start
     except OSError as error:
-        return Check(name, False, describe(error, timeout), wanted, "check routes and firewalls")
-    return Check(name, True, f"connected in {took * 1000:.0f} ms", wanted)
+        advice = Sentence("check routes and firewalls")
+        return Check(name, False, describe(error, timeout), wanted, advice)
+    return Check(name, True, Sentence("connected in %(ms)d ms", ms=round(took * 1000)), wanted)
 
 
 def check_url(url: str, timeout: float) -> Check:
     """Ask for the head of an http(s) URL; certificates are verified."""
-    name, wanted = f"artifact:{url}", "an HTTP answer below 400"
+    name, wanted = f"artifact:{url}", Sentence("an HTTP answer below 400")
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
-        return Check(name, False, "not an http(s) URL", wanted, "correct the artifact source")
+        found = Sentence("not an http(s) URL")
+        return Check(name, False, found, wanted, Sentence("correct the artifact source"))
     try:
         status = _head(parts, timeout)
     except ssl.SSLCertVerificationError as error:
-        found = f"certificate not trusted: {error.verify_message}"
-        return Check(name, False, found, wanted, "install the authority's certificate on the host")
+        found = Sentence("certificate not trusted: %(why)s", why=error.verify_message)
+        advice = Sentence("install the authority's certificate on the host")
+        return Check(name, False, found, wanted, advice)
     except (OSError, http.client.HTTPException) as error:
         found = describe(error, timeout)
-        return Check(name, False, found, wanted, "check the source, routes and firewalls")
-    return Check(name, status < 400, f"HTTP {status}", wanted, "check that the source has the file")
+        return Check(name, False, found, wanted, Sentence("check the source, routes and firewalls"))
+    advice = Sentence("check that the source has the file")
+    return Check(name, status < 400, f"HTTP {status}", wanted, advice)
 
 
 def _head(parts: urllib.parse.SplitResult, timeout: float) -> int:
@@ -73,9 +79,9 @@ def _head(parts: urllib.parse.SplitResult, timeout: float) -> int:
 
 def describe(error: Exception, timeout: float) -> str:
     if isinstance(error, (TimeoutError, socket.timeout)):
-        return f"no answer within {timeout:g} s"
+        return Sentence("no answer within %(limit)s s", limit=f"{timeout:g}")
     if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
+        return Sentence("connection refused")
     if isinstance(error, socket.gaierror):
-        return f"name cannot be resolved: {error.strerror}"
+        return Sentence("name cannot be resolved: %(why)s", why=error.strerror)
     return f"{error.strerror if isinstance(error, OSError) and error.strerror else error}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.module_utils.beidou.checks import WARNING, Check, listed
 from ansible.module_utils.beidou.host_facts import HostFacts
+from ansible.module_utils.beidou.sentences import Sentence
 from ansible.module_utils.beidou.versions import is_at_least
 
 Policy = Mapping[str, Any]
@@ -39,19 +40,38 @@ POLICY_TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 def policy_problems(policy: Policy) -> list[str]:
     """Sentences about keys that are missing, unknown or of the wrong kind; empty for a good one."""
-    problems = [f"{name} is missing." for name in POLICY_TYPES if name not in policy]
-    problems += [f"{name} is not a key of a policy." for name in policy if name not in POLICY_TYPES]
+    problems: list[str] = [
+        Sentence("%(name)s is missing.", name=name) for name in POLICY_TYPES if name not in policy
+    ]
+    problems += [
+        Sentence("%(name)s is not a key of a policy.", name=name)
+        for name in policy
+        if name not in POLICY_TYPES
+    ]
     for name, kind in POLICY_TYPES.items():
         value = policy.get(name)
         is_right = isinstance(value, kind) and not (kind is Sequence and isinstance(value, str))
         if name in policy and not is_right:
-            problems.append(f"{name} must be {_kind_name(kind)}, not {value!r}.")
+            problems.append(
+                Sentence(
+                    "%(name)s must be %(kind)s, not %(value)s.",
+                    name=name,
+                    kind=_kind_name(kind),
+                    value=repr(value),
+                )
+            )
     return problems
 
 
 def _kind_name(kind: type | tuple[type, ...]) -> str:
-    names = {Mapping: "a mapping", Sequence: "a list", str: "a text", int: "a whole number"}
-    return {**names, bool: "true or false"}.get(kind, "a number")
+    names: Mapping[object, str] = {
+        Mapping: Sentence("a mapping"),
+        Sequence: Sentence("a list"),
+        str: Sentence("a text"),
+        int: Sentence("a whole number"),
+        bool: Sentence("true or false"),
+    }
+    return names.get(kind, Sentence("a number"))
 
 
 def judge(facts: HostFacts, policy: Policy) -> list[Check]:
@@ -72,9 +92,9 @@ def check_privilege(facts: HostFacts) -> Check:
     return Check(
         "privilege",
         facts.effective_uid == 0,
-        f"user id {facts.effective_uid}",
-        "root (user id 0)",
-        "let the SSH user become root, or sign in as root",
+        Sentence("user id %(uid)d", uid=facts.effective_uid),
+        Sentence("root (user id 0)"),
+        Sentence("let the SSH user become root, or sign in as root"),
     )
 
 
@@ -82,16 +102,25 @@ def check_os(facts: HostFacts, policy: Policy) -> Check:
     minimums: Mapping[str, str] = policy["min_os_versions"]
     minimum = minimums.get(facts.os_id)
     choice = minimums if minimum is None else {facts.os_id: minimum}
-    wanted = " or ".join(f"{name} >= {version}" for name, version in sorted(choice.items()))
+    wanted = any_of([f"{name} >= {version}" for name, version in sorted(choice.items())])
     ok = minimum is not None and is_at_least(facts.os_version, minimum)
-    found = facts.os_name or f"{facts.os_id} {facts.os_version}".strip() or "unknown"
-    return Check("os", ok, found, wanted, "install a supported system or extend the policy")
+    found = facts.os_name or f"{facts.os_id} {facts.os_version}".strip() or Sentence("unknown")
+    advice = Sentence("install a supported system or extend the policy")
+    return Check("os", ok, found, wanted, advice)
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Join alternatives for a sentence."""
+    if len(names) < 2:
+        return "".join(names)
+    return Sentence("%(some)s or %(last)s", some=any_of(names[:-1]), last=names[-1])
 
 
 def check_kernel(facts: HostFacts, policy: Policy) -> Check:
     minimum = policy["min_kernel"]
     ok = is_at_least(facts.kernel, minimum)
-    return Check("kernel", ok, facts.kernel, f">= {minimum}", "update the kernel and restart")
+    advice = Sentence("update the kernel and restart")
+    return Check("kernel", ok, facts.kernel, f">= {minimum}", advice)
 
 
 def check_architecture(facts: HostFacts, policy: Policy) -> Check:
@@ -100,14 +129,14 @@ def check_architecture(facts: HostFacts, policy: Policy) -> Check:
         "architecture",
         facts.architecture in allowed,
         facts.architecture,
-        " or ".join(allowed),
-        "use a machine of this architecture; the artifacts run on no other",
+        any_of(allowed),
+        Sentence("use a machine of this architecture; the artifacts run on no other"),
     )
 
 
 def check_cpus(facts: HostFacts, policy: Policy) -> Check:
     minimum = int(policy["min_cpus"])
-    advice = "use a larger machine or change the policy"
+    advice = Sentence("use a larger machine or change the policy")
     return Check("cpus", facts.cpus >= minimum, str(facts.cpus), f">= {minimum}", advice)
 
 
@@ -118,7 +147,7 @@ def check_memory(facts: HostFacts, policy: Policy) -> Check:
         facts.memory_mib >= minimum,
         f"{facts.memory_mib} MiB",
         f">= {minimum} MiB",
-        "use a larger machine or change the policy",
+        Sentence("use a larger machine or change the policy"),
     )
 
 
@@ -128,8 +157,8 @@ def check_swap(facts: HostFacts, policy: Policy) -> Check:
         "swap",
         allowed or facts.swap_mib == 0,
         f"{facts.swap_mib} MiB",
-        "any" if allowed else "none",
-        "run swapoff -a and remove the swap lines from /etc/fstab",
+        Sentence("any") if allowed else Sentence("none"),
+        Sentence("run swapoff -a and remove the swap lines from /etc/fstab"),
     )
 
 
@@ -138,21 +167,24 @@ def check_cgroup(facts: HostFacts, policy: Policy) -> Check:
     return Check(
         "cgroup",
         allowed or facts.cgroup_version == 2,
-        f"version {facts.cgroup_version}",
-        "version 1 or 2" if allowed else "version 2",
-        "boot with systemd.unified_cgroup_hierarchy=1: a kubelet of 1.35 or later refuses"
-        " version 1 unless its configuration says failCgroupV1: false",
+        Sentence("version %(version)s", version=facts.cgroup_version),
+        Sentence("version 1 or 2") if allowed else Sentence("version %(version)s", version=2),
+        Sentence(
+            "boot with systemd.unified_cgroup_hierarchy=1: a kubelet of 1.35 or later refuses"
+            " version 1 unless its configuration says failCgroupV1: false"
+        ),
     )
 
 
 def check_containerd(facts: HostFacts, policy: Policy) -> Check:
     minimum = policy["min_containerd"]
-    found = facts.containerd_version or "not installed"
+    found = facts.containerd_version or Sentence("not installed")
     if not facts.containerd_version and policy["containerd_from_artifacts"]:
-        wanted = "installed from the artifact source"
+        wanted = Sentence("installed from the artifact source")
         return Check("containerd", ok=True, found=found, wanted=wanted)
     ok = is_at_least(facts.containerd_version, minimum)
-    return Check("containerd", ok, found, f">= {minimum}", "install a newer containerd")
+    advice = Sentence("install a newer containerd")
+    return Check("containerd", ok, found, f">= {minimum}", advice)
 
 
 def check_disks(
@@ -163,9 +195,9 @@ def check_disks(
         Check(
             f"disk:{path}",
             free[path][1] >= gib * GIB,
-            f"{free[path][1] / GIB:.1f} GiB free",
-            f">= {gib} GiB free",
-            "free or add space, or change the policy",
+            Sentence("%(gib)s GiB free", gib=f"{free[path][1] / GIB:.1f}"),
+            Sentence("%(gib)s GiB free", gib=f">= {gib}"),
+            Sentence("free or add space, or change the policy"),
         )
         for path, gib in sorted(wanted_gib.items())
     ]
@@ -176,9 +208,15 @@ def check_disks(
         Check(
             f"disk:{'+'.join(paths)}",
             free[paths[0]][1] >= sum(wanted_gib[path] for path in paths) * GIB,
-            f"{free[paths[0]][1] / GIB:.1f} GiB free on their common file system",
-            f">= {sum(wanted_gib[path] for path in paths)} GiB free together",
-            "free or add space, or give the folders file systems of their own",
+            Sentence(
+                "%(gib)s GiB free on their common file system",
+                gib=f"{free[paths[0]][1] / GIB:.1f}",
+            ),
+            Sentence(
+                "%(gib)s GiB free together",
+                gib=f">= {sum(wanted_gib[path] for path in paths)}",
+            ),
+            Sentence("free or add space, or give the folders file systems of their own"),
         )
         for paths in by_device.values()
         if len(paths) > 1
@@ -192,9 +230,11 @@ def check_ports(listening: Mapping[int, str], ports: Sequence[int]) -> list[Chec
         Check(
             f"port:{port}",
             port not in listening,
-            f"taken by {listening[port]}" if port in listening else "free",
-            "free",
-            "stop what listens there",
+            Sentence("taken by %(owner)s", owner=listening[port])
+            if port in listening
+            else Sentence("free"),
+            Sentence("free"),
+            Sentence("stop what listens there"),
         )
         for port in ports
     ]
@@ -204,9 +244,11 @@ def check_commands(missing: Sequence[str], wanted: Sequence[str]) -> Check:
     return Check(
         "commands",
         not missing,
-        f"missing: {', '.join(missing)}" if missing else "all there",
+        Sentence("missing: %(names)s", names=", ".join(missing))
+        if missing
+        else Sentence("all there"),
         ", ".join(wanted),
-        "install the packages that hold them",
+        Sentence("install the packages that hold them"),
     )
 
 
@@ -221,9 +263,11 @@ def check_firewall(processes: Collection[str], ufw: str) -> Check:
     return Check(
         "firewall",
         not names,
-        f"{listed(names)} is active" if names else "none is active",
-        "none, or one that lets the cluster's traffic through",
-        "open the kubelet's port and the pod network, or switch it off",
+        Sentence("%(names)s is active", names=listed(names))
+        if names
+        else Sentence("none is active"),
+        Sentence("none, or one that lets the cluster's traffic through"),
+        Sentence("open the kubelet's port and the pod network, or switch it off"),
         WARNING,
     )
 
@@ -235,23 +279,27 @@ def check_node_name(name: str, nodes: ClusterNodes) -> list[Check]:
         Check(
             "node-name",
             valid,
-            name or "none",
-            "lower-case letters, digits, '-' and '.', at most 253",
-            "rename the host, or give the machine another node name",
+            name or Sentence("none"),
+            Sentence("lower-case letters, digits, '-' and '.', at most 253"),
+            Sentence("rename the host, or give the machine another node name"),
         ),
         Check(
             "node-name-unique",
             not taken,
-            f"{name} is already a node of the cluster" if taken else f"{name} is not taken",
-            "a name no node of the cluster has",
-            "rename the host, or remove the stale node from the cluster first",
+            Sentence("%(name)s is already a node of the cluster", name=name)
+            if taken
+            else Sentence("%(name)s is not taken", name=name),
+            Sentence("a name no node of the cluster has"),
+            Sentence("rename the host, or remove the stale node from the cluster first"),
         ),
     ]
 
 
 def check_addresses(own: Sequence[str], nodes: ClusterNodes) -> Check:
     taken = [
-        f"{address} is the address of node {node.get('name')}"
+        Sentence(
+            "%(address)s is the address of node %(node)s", address=address, node=node.get("name")
+        )
         for node in nodes
         for address in node.get("addresses", [])
         if address in own
@@ -259,9 +307,9 @@ def check_addresses(own: Sequence[str], nodes: ClusterNodes) -> Check:
     return Check(
         "addresses-unique",
         not taken,
-        listed(taken) if taken else listed(own) or "no address",
-        "addresses no node of the cluster has",
-        "give the machine an address of its own, or remove the stale node first",
+        listed(taken) if taken else listed(own) or Sentence("no address"),
+        Sentence("addresses no node of the cluster has"),
+        Sentence("give the machine an address of its own, or remove the stale node first"),
     )
 
 
@@ -271,8 +319,10 @@ def check_system_uuid(own: str, nodes: ClusterNodes) -> Check:
     return Check(
         "system-uuid-unique",
         not twins,
-        f"same as node {listed(twins)}" if twins else own or "unknown",
-        "an id no node of the cluster has",
-        "give the clone a new system UUID",
+        Sentence("same as node %(twins)s", twins=listed(twins))
+        if twins
+        else own or Sentence("unknown"),
+        Sentence("an id no node of the cluster has"),
+        Sentence("give the clone a new system UUID"),
         WARNING,
     )

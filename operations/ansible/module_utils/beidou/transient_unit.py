@@ -18,6 +18,8 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
+from ansible.module_utils.beidou.sentences import Sentence
+
 RUN_FOLDER = "/run/beidou"
 STOP_SECONDS = 3
 """After this long a unit that was told to stop is killed: a cancel has five seconds in all."""
@@ -30,6 +32,10 @@ LIVE_STATES = ("active", "activating", "deactivating", "reloading")
 
 class UnitProblem(Exception):
     """The unit cannot be started or followed; the message is a whole sentence."""
+
+    def __init__(self, message: Sentence) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +74,20 @@ class Outcome:
     def sentence(self, unit: str) -> str:
         """How it ended, with the last lines of output: these name the reason."""
         if self.result == "timeout":
-            how = "ran longer than allowed and was ended"
+            how = Sentence("%(unit)s ran longer than allowed and was ended.", unit=unit)
         elif self.result == "stopped":
-            how = "was stopped"
+            how = Sentence("%(unit)s was stopped.", unit=unit)
         elif self.result in ("signal", "core-dump"):
-            how = f"was ended by signal {self.code - 128}"
+            signal = self.code - 128
+            how = Sentence("%(unit)s was ended by signal %(signal)d.", unit=unit, signal=signal)
         elif self.result == "oom-kill":
-            how = "was ended because the host ran out of memory"
+            how = Sentence("%(unit)s was ended because the host ran out of memory.", unit=unit)
         else:
-            how = f"failed with exit code {self.code}"
+            how = Sentence("%(unit)s failed with exit code %(code)d.", unit=unit, code=self.code)
         last = [line for line in (self.stderr or self.stdout).splitlines() if line.strip()][-6:]
-        return f"{unit} {how}." + (f" Its last lines: {' | '.join(last)}" if last else "")
+        if not last:
+            return how
+        return Sentence("%(how)s Its last lines: %(lines)s", how=how, lines=" | ".join(last))
 
 
 def run(unit: str, command: Command, timeout_seconds: int, call: str) -> Outcome:
@@ -88,7 +97,9 @@ def run(unit: str, command: Command, timeout_seconds: int, call: str) -> Outcome
     repetition is told how a command ended; any other call runs it again.
     """
     if not UNIT_NAME.fullmatch(unit):
-        raise UnitProblem(f"{unit!r} is not a unit name of the form beidou-….")
+        raise UnitProblem(
+            Sentence("“%(unit)s” is not a unit name of the form beidou-….", unit=unit)
+        )
     folder = os.path.join(RUN_FOLDER, unit)
     begin = time.monotonic()
     rejoined = can_rejoin(unit, folder, command.fingerprint(), call)
@@ -112,7 +123,12 @@ def can_rejoin(unit: str, folder: str, fingerprint: str, call: str) -> bool:
     if unit_state(unit) in LIVE_STATES:
         if same:
             return True
-        raise UnitProblem(f"{unit} is already running another command on this host; stop it first.")
+        raise UnitProblem(
+            Sentence(
+                "%(unit)s is already running another command on this host; stop it first.",
+                unit=unit,
+            )
+        )
     has_ended = os.path.exists(os.path.join(folder, "result"))
     return same and has_ended and _read(os.path.join(folder, "call")) == call
 
@@ -149,7 +165,9 @@ def _start(unit: str, folder: str, command: Command, timeout_seconds: int) -> No
     )
     if done.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
-        raise UnitProblem(f"{unit} could not be started: {done.stderr.strip()}")
+        raise UnitProblem(
+            Sentence("%(unit)s could not be started: %(why)s", unit=unit, why=done.stderr.strip())
+        )
 
 
 def systemd_run(
@@ -191,10 +209,18 @@ def _wait(unit: str, folder: str, seconds: float) -> tuple[str, int]:
     while not os.path.exists(path):
         now = time.monotonic()
         if now > deadline:
-            raise UnitProblem(f"{unit} did not end within {seconds:.0f} s.")
+            raise UnitProblem(
+                Sentence(
+                    "%(unit)s did not end within %(seconds)d s.", unit=unit, seconds=round(seconds)
+                )
+            )
         if now > next_look:
             if unit_state(unit) not in LIVE_STATES and not os.path.exists(path):
-                raise UnitProblem(f"{unit} left no result: it was stopped, or the host restarted.")
+                raise UnitProblem(
+                    Sentence(
+                        "%(unit)s left no result: it was stopped, or the host restarted.", unit=unit
+                    )
+                )
             next_look = now + 2
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
@@ -222,7 +248,9 @@ def enter_scope(unit: str, seconds: float = 120) -> None:
     Waits while an earlier run of the same name is still at work.
     """
     if not UNIT_NAME.fullmatch(unit):
-        raise UnitProblem(f"{unit!r} is not a unit name of the form beidou-….")
+        raise UnitProblem(
+            Sentence("“%(unit)s” is not a unit name of the form beidou-….", unit=unit)
+        )
     deadline = time.monotonic() + seconds
     while True:
         done = subprocess.run(
@@ -236,7 +264,13 @@ def enter_scope(unit: str, seconds: float = 120) -> None:
         if done.returncode == 0:
             return
         if "already" not in done.stderr or time.monotonic() > deadline:
-            raise UnitProblem(f"{unit}.scope could not be started: {done.stderr.strip()}")
+            raise UnitProblem(
+                Sentence(
+                    "%(unit)s could not be started: %(why)s",
+                    unit=f"{unit}.scope",
+                    why=done.stderr.strip(),
+                )
+            )
         time.sleep(0.5)
 
 
