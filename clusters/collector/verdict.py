@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers.answers import ComponentHealth
 
 HEALTHY, DEGRADED, UNREACHABLE = "healthy", "degraded", "unreachable"
@@ -35,12 +36,21 @@ def judge(
     """The verdict on a cluster that answers; ``troubles`` are sentences of what cannot be read."""
     reasons: list[str] = []
     if not nodes:
-        reasons.append("The cluster has no nodes.")
+        reasons.append(Sentence("The cluster has no nodes."))
     if not_ready:
         named = ", ".join(not_ready[:NAMED_AT_MOST]) + (
             ", …" if len(not_ready) > NAMED_AT_MOST else ""
         )
-        reasons.append(f"{len(not_ready)} of {nodes} nodes not ready: {named}.")
-    reasons += [f"{item.name}: {item.message}" for item in components if item.is_healthy is False]
+        reasons.append(
+            Sentence(
+                "%(count)s of %(all)s nodes not ready: %(names)s.",
+                count=len(not_ready),
+                all=nodes,
+                names=named,
+            )
+        )
+    reasons += [
+        joined([item.name, item.message], ": ") for item in components if item.is_healthy is False
+    ]
     reasons += troubles
-    return Verdict(DEGRADED if reasons else HEALTHY, " ".join(reasons), now)
+    return Verdict(DEGRADED if reasons else HEALTHY, joined(reasons), now)

@@ -8,11 +8,12 @@ other secrets of the call are removed before the server's own words are quoted. 
 import re
 import socket
 import ssl
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
 from beidou.base.errors import ExternalError, PermanentError, TemporaryError, shorten
+from beidou.base.sentences import Sentence, joined
 
 
 class Unauthorized(PermanentError):
@@ -86,12 +87,12 @@ _BY_HTTP_STATUS: dict[int, type[PermanentError]] = {
 }
 
 _SENTENCES = {
-    401: "the credential was not accepted (HTTP 401)",
-    403: "the credential may not do this (HTTP 403)",
-    404: "it does not exist (HTTP 404)",
-    409: "it exists already or has changed meanwhile (HTTP 409)",
-    410: "the list position is too old (HTTP 410)",
-    429: "the API server has too much to do (HTTP 429)",
+    401: Sentence("the credential was not accepted (HTTP 401)"),
+    403: Sentence("the credential may not do this (HTTP 403)"),
+    404: Sentence("it does not exist (HTTP 404)"),
+    409: Sentence("it exists already or has changed meanwhile (HTTP 409)"),
+    410: Sentence("the list position is too old (HTTP 410)"),
+    429: Sentence("the API server has too much to do (HTTP 429)"),
 }
 
 
@@ -101,6 +102,16 @@ def redact(text: str, secrets: Collection[str]) -> str:
         if secret:
             text = text.replace(secret, "***")
     return text
+
+
+def could_not(action: str, cluster_name: str, why: str) -> Sentence:
+    """The whole sentence; ``action`` is its verb and object, ``why`` its second half."""
+    return Sentence(
+        "Cluster %(cluster)s: could not %(action)s: %(why)s.",
+        cluster=cluster_name,
+        action=action,
+        why=why,
+    )
 
 
 def from_http_status(
@@ -114,11 +125,13 @@ def from_http_status(
 ) -> ExternalError:
     """The error for an answer that is no success, with the server's explanation if it gave one."""
     explanation = _explain(body)
-    sentence = _SENTENCES.get(status, f"the API server answered HTTP {status}")
-    text = f"Cluster {cluster_name}: could not {action}: {sentence}"
+    why: str = _SENTENCES.get(status) or Sentence(
+        "the API server answered HTTP %(status)s", status=status
+    )
     if explanation.message:
-        text += f": {explanation.message}"
-    message = shorten(redact(text.rstrip("."), secrets)) + "."
+        said = shorten(redact(explanation.message, secrets).rstrip("."))
+        why = joined([why, said], ": ")
+    message = could_not(action, cluster_name, why)
     if status == 410:
         return Gone(message)
     if status == 429 or status >= 500:
@@ -157,61 +170,106 @@ def from_connection_failure(
 
     ``address`` is host:port as called, ``seconds`` how long the call lasted, ``timeout`` its limit.
     """
-    where = f"Cluster {cluster_name}: could not {action}"
-    took = f"after {seconds:.1f} s"
+    took = f"{seconds:.1f}"
+
+    def failure(why: str) -> Sentence:
+        return could_not(action, cluster_name, why)
+
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError) and not hasattr(cause, "reason"):
             continue  # aiohttp's wrapping claims the class, but carries none of its facts
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateProblem(
-                f"{where}: {certificate_sentence(cause, address)}.",
-                code=certificate_code(cause),
+                failure(certificate_sentence(cause, address)), code=certificate_code(cause)
             )
         if isinstance(cause, ssl.SSLError) and cause.reason is not None:
-            return _from_tls_failure(cause, where=where, address=address)
+            return _from_tls_failure(cause, failure=failure, address=address)
         if isinstance(cause, socket.gaierror):
             host = address.rsplit(":", 1)[0]
             return Unreachable(
-                f"{where}: the name {host} was not resolved ({cause.strerror}).",
+                failure(
+                    Sentence(
+                        "the name %(host)s was not resolved (%(why)s)",
+                        host=host,
+                        why=cause.strerror,
+                    )
+                ),
                 code="name_not_resolved",
             )
         if isinstance(cause, ConnectionRefusedError):
             return Unreachable(
-                f"{where}: {address} refused the connection {took}.", code="connection_refused"
+                failure(
+                    Sentence(
+                        "%(address)s refused the connection after %(seconds)s s",
+                        address=address,
+                        seconds=took,
+                    )
+                ),
+                code="connection_refused",
             )
     if seconds >= timeout * 0.95 or any(isinstance(e, TimeoutError) for e in _causes(error)):
         return Unreachable(
-            f"{where}: {address} did not answer within {timeout:g} s (tried for {seconds:.1f} s).",
+            failure(
+                Sentence(
+                    "%(address)s did not answer within %(limit)s s (tried for %(seconds)s s)",
+                    address=address,
+                    limit=f"{timeout:g}",
+                    seconds=took,
+                )
+            ),
             code="timed_out",
         )
     reason = shorten(_last_words(error), 200)
-    return Unreachable(f"{where}: the connection to {address} failed {took} ({reason}).")
+    return Unreachable(
+        failure(
+            Sentence(
+                "the connection to %(address)s failed after %(seconds)s s (%(why)s)",
+                address=address,
+                seconds=took,
+                why=reason,
+            )
+        )
+    )
 
 
-def _from_tls_failure(error: ssl.SSLError, *, where: str, address: str) -> ExternalError:
+def _from_tls_failure(
+    error: ssl.SSLError, *, failure: Callable[[str], Sentence], address: str
+) -> ExternalError:
     reason = (error.reason or "").replace("_", " ").lower()
     if "alert" in reason:
         return CertificateProblem(
-            f"{where}: {address} broke off TLS ({reason}); it does not accept our client "
-            "certificate or TLS version.",
+            failure(
+                Sentence(
+                    "%(address)s broke off TLS (%(why)s); it does not accept our client "
+                    "certificate or TLS version",
+                    address=address,
+                    why=reason,
+                )
+            ),
             code="refused_by_server",
         )
     if "wrong version number" in reason or "http request" in reason:
-        return CertificateProblem(f"{where}: {address} does not speak TLS.", code="not_tls")
-    return Unreachable(f"{where}: TLS with {address} broke off ({reason}).", code="tls_broke_off")
+        return CertificateProblem(
+            failure(Sentence("%(address)s does not speak TLS", address=address)), code="not_tls"
+        )
+    return Unreachable(
+        failure(Sentence("TLS with %(address)s broke off (%(why)s)", address=address, why=reason)),
+        code="tls_broke_off",
+    )
 
 
 # OpenSSL's X509_V_ERR_* numbers; the ssl module gives them no names.
+_NOT_SIGNED = Sentence("was not signed by the given CA")
 _CERTIFICATE_FAULTS = {
-    9: ("not_yet_valid", "is not valid yet"),
-    10: ("expired", "has expired"),
-    18: ("unknown_ca", "is self-signed and not the given CA"),
-    19: ("unknown_ca", "was not signed by the given CA"),
-    20: ("unknown_ca", "was not signed by the given CA"),
-    21: ("unknown_ca", "was not signed by the given CA"),
-    7: ("unknown_ca", "was not signed by the given CA"),
-    62: ("wrong_name", "is made for other names"),
-    64: ("wrong_name", "is made for other addresses"),
+    9: ("not_yet_valid", Sentence("is not valid yet")),
+    10: ("expired", Sentence("has expired")),
+    18: ("unknown_ca", Sentence("is self-signed and not the given CA")),
+    19: ("unknown_ca", _NOT_SIGNED),
+    20: ("unknown_ca", _NOT_SIGNED),
+    21: ("unknown_ca", _NOT_SIGNED),
+    7: ("unknown_ca", _NOT_SIGNED),
+    62: ("wrong_name", Sentence("is made for other names")),
+    64: ("wrong_name", Sentence("is made for other addresses")),
 }
 
 
@@ -224,8 +282,17 @@ def certificate_sentence(error: ssl.SSLCertVerificationError, address: str) -> s
     """What is wrong with the server's certificate, as the second half of a sentence."""
     fault = _CERTIFICATE_FAULTS.get(error.verify_code)
     if fault is None:
-        return f"the certificate of {address} was not accepted ({error.verify_message})"
-    return f"the certificate of {address} {fault[1]} ({error.verify_message.rstrip('.')})"
+        return Sentence(
+            "the certificate of %(address)s was not accepted (%(why)s)",
+            address=address,
+            why=error.verify_message,
+        )
+    return Sentence(
+        "the certificate of %(address)s %(fault)s (%(why)s)",
+        address=address,
+        fault=fault[1],
+        why=error.verify_message.rstrip("."),
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

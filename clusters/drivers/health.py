@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers.answers import Check, ComponentHealth
 from clusters.drivers.objects import RawCondition
 from clusters.drivers.transport import Transport
@@ -111,9 +112,11 @@ def _api_server(transport: Transport) -> ComponentHealth:
         return _unknown(name, error.message)
     bad = [check.name for check in (*ready, *alive) if not check.is_ok]
     if not ready:
-        return _unknown(name, "The API server lists no checks at /readyz.")
+        return _unknown(name, Sentence("The API server lists no checks at /readyz."))
     message = (
-        f"Failing: {', '.join(dict.fromkeys(bad))}." if bad else f"{len(ready)} checks passed."
+        Sentence("Failing: %(names)s.", names=", ".join(dict.fromkeys(bad)))
+        if bad
+        else Sentence("%(count)s checks passed.", count=len(ready))
     )
     return ComponentHealth(name=name, is_healthy=not bad, message=message, checks=ready)
 
@@ -123,7 +126,7 @@ def _endpoint(transport: Transport, path: str) -> tuple[Check, ...]:
     data = transport.call(
         "GET",
         path,
-        action=f"read {path}",
+        action=Sentence("read %(path)s", path=path),
         query={"verbose": "true"},
         accept="text/plain, */*",
         accept_statuses=(500,),
@@ -133,10 +136,12 @@ def _endpoint(transport: Transport, path: str) -> tuple[Check, ...]:
 
 def _control_plane(transport: Transport, api_server: ComponentHealth) -> list[ComponentHealth]:
     path = "/api/v1/namespaces/kube-system/pods?labelSelector=tier%3Dcontrol-plane"
-    why = "No pods of it are visible in kube-system; its provider runs it elsewhere."
+    why: str = Sentence("No pods of it are visible in kube-system; its provider runs it elsewhere.")
     pods: list[_Pod] = []
     try:
-        pods = transport.get(path, _Pods, action="list the control plane pods").items or []
+        pods = (
+            transport.get(path, _Pods, action=Sentence("list the control plane pods")).items or []
+        )
     except PermanentError as error:
         why = error.message
     found = []
@@ -157,34 +162,45 @@ def _etcd_by_api_server(api_server: ComponentHealth, why: str) -> ComponentHealt
     check = next((item for item in api_server.checks if item.name == "etcd"), None)
     if check is None:
         return _unknown("etcd", why)
-    state = "reaches" if check.is_ok else "does not reach"
-    return ComponentHealth(
-        name="etcd", is_healthy=check.is_ok, message=f"The API server {state} it. {why}"
+    state = (
+        Sentence("The API server reaches it.")
+        if check.is_ok
+        else Sentence("The API server does not reach it.")
     )
+    return ComponentHealth(name="etcd", is_healthy=check.is_ok, message=joined([state, why]))
 
 
 def _leased(transport: Transport, name: str, why: str) -> ComponentHealth:
     path = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}"
     try:
-        lease = transport.get(path, _Lease, action=f"read the lease of {name}").spec
+        lease = transport.get(
+            path, _Lease, action=Sentence("read the lease of %(name)s", name=name)
+        ).spec
     except PermanentError:
         return _unknown(name, why)
     if lease.renew_time is None:
         return _unknown(name, why)
     age = datetime.now(UTC) - lease.renew_time
     seconds = max(0, round(age.total_seconds()))
-    message = f"{lease.holder_identity or 'Nobody'} renewed its lease {seconds} s ago. {why}"
+    renewed = Sentence(
+        "%(holder)s renewed its lease %(seconds)s s ago.",
+        holder=lease.holder_identity or Sentence("Nobody"),
+        seconds=seconds,
+    )
+    message = joined([renewed, why])
     return ComponentHealth(name=name, is_healthy=age < LEASE_AGE_LIMIT, message=message)
 
 
 def _dns(transport: Transport) -> ComponentHealth:
     path = "/apis/apps/v1/namespaces/kube-system/deployments?labelSelector=k8s-app%3Dkube-dns"
     try:
-        found = transport.get(path, _Workloads, action="read the DNS Deployment").items or []
+        found = (
+            transport.get(path, _Workloads, action=Sentence("read the DNS Deployment")).items or []
+        )
     except PermanentError as error:
         return _unknown("coredns", error.message)
     if not found:
-        return _unknown("coredns", "There is no Deployment labelled k8s-app=kube-dns.")
+        return _unknown("coredns", Sentence("There is no Deployment labelled k8s-app=kube-dns."))
     desired = sum(1 if item.spec.replicas is None else item.spec.replicas for item in found)
     ready = sum(item.status.ready_replicas for item in found)
     return _counted("coredns", ready=ready, desired=desired)
@@ -194,17 +210,17 @@ def _daemon_sets(transport: Transport) -> list[ComponentHealth]:
     """kube-proxy and whatever looks like a network plugin, wherever it is installed."""
     path = "/apis/apps/v1/daemonsets?limit=500"
     try:
-        found = transport.get(path, _Workloads, action="list the DaemonSets").items or []
+        found = transport.get(path, _Workloads, action=Sentence("list the DaemonSets")).items or []
     except PermanentError as error:
         return [_unknown("kube-proxy", error.message), _unknown("network", error.message)]
     proxy = [item for item in found if item.metadata.name.startswith("kube-proxy")]
     networks = [item for item in found if _NETWORKS.search(item.metadata.name)]
     health = [_daemon_set(item) for item in (*proxy, *networks)]
     if not proxy:
-        text = "There is no DaemonSet kube-proxy; the network plugin may replace it."
+        text = Sentence("There is no DaemonSet kube-proxy; the network plugin may replace it.")
         health.insert(0, _unknown("kube-proxy", text))
     if not networks:
-        text = "No DaemonSet of a known network plugin was found."
+        text = Sentence("No DaemonSet of a known network plugin was found.")
         health.append(_unknown("network", text))
     return health
 
@@ -225,11 +241,13 @@ def _counted(name: str, *, ready: int, desired: int, at_least: int = 1) -> Compo
     return ComponentHealth(
         name=name,
         is_healthy=ready >= desired >= at_least,
-        message=f"{ready} of {desired} ready.",
+        message=Sentence("%(ready)s of %(desired)s ready.", ready=ready, desired=desired),
         ready=ready,
         desired=desired,
     )
 
 
 def _unknown(name: str, why: str) -> ComponentHealth:
-    return ComponentHealth(name=name, is_healthy=None, message=f"Unknown: {why}")
+    return ComponentHealth(
+        name=name, is_healthy=None, message=Sentence("Unknown: %(why)s", why=why)
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence
 from clusters.drivers import certificates
 from clusters.drivers.answers import BootstrapToken, ClusterInfo, KubeadmConfig, KubeletConfig
 
@@ -76,8 +77,11 @@ def parse_cluster_info(data: Mapping[str, str], *, cluster_name: str) -> Cluster
         return ClusterInfo(server=cluster["server"], ca_pem=ca_pem, ca_cert_hashes=tuple(hashes))
     except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
         raise PermanentError(
-            f"Cluster {cluster_name}: the ConfigMap kube-public/cluster-info names no server "
-            "with its CA certificate."
+            Sentence(
+                "Cluster %(cluster)s: the ConfigMap kube-public/cluster-info names no server with "
+                "its CA certificate.",
+                cluster=cluster_name,
+            )
         ) from error
 
 
@@ -113,8 +117,20 @@ def _mapping(data: Mapping[str, str], key: str, config_map: str, cluster: str) -
         config = yaml.safe_load(data[key])
     except (KeyError, yaml.YAMLError) as error:
         raise PermanentError(
-            f"Cluster {cluster}: the ConfigMap {config_map} has no readable “{key}”."
+            Sentence(
+                "Cluster %(cluster)s: the ConfigMap %(name)s has no readable “%(key)s”.",
+                cluster=cluster,
+                name=config_map,
+                key=key,
+            )
         ) from error
     if not isinstance(config, dict):
-        raise PermanentError(f"Cluster {cluster}: “{key}” of {config_map} is not a mapping.")
+        raise PermanentError(
+            Sentence(
+                "Cluster %(cluster)s: “%(key)s” of %(name)s is not a mapping.",
+                cluster=cluster,
+                key=key,
+                name=config_map,
+            )
+        )
     return config

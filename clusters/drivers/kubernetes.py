@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors, health, joining, kubeconfig, listing, pods, tls
 from clusters.drivers.answers import (
     Access,
@@ -164,7 +165,7 @@ class KubernetesClient:
         ).not_after
 
     def version(self) -> Version:
-        raw = self._transport.get("/version", _Version, action="read the version")
+        raw = self._transport.get("/version", _Version, action=Sentence("read the version"))
         return Version(
             git_version=raw.git_version, major=_number(raw.major), minor=_number(raw.minor)
         )
@@ -180,7 +181,7 @@ class KubernetesClient:
                         "kind": "SelfSubjectReview",
                     },
                     _SelfSubjectReview,
-                    action="ask who we are",
+                    action=Sentence("ask who we are"),
                 )
             except (errors.NotFound, errors.Forbidden):
                 continue  # without the rights to it, an older server answers 403 to what it lacks
@@ -193,7 +194,7 @@ class KubernetesClient:
     def kube_system_uid(self) -> str:
         """The UID of the namespace kube-system: the identity of the cluster."""
         path = "/api/v1/namespaces/kube-system"
-        action = "read the namespace kube-system"
+        action = Sentence("read the namespace kube-system")
         return self._transport.get(path, _Object, action=action).metadata.uid
 
     def can_i(self, accesses: Sequence[Access]) -> list[AccessAnswer]:
@@ -218,7 +219,7 @@ class KubernetesClient:
                 "spec": {"resourceAttributes": attributes},
             },
             _AccessReview,
-            action=f"ask whether we may {access}",
+            action=Sentence("ask whether we may %(access)s", access=access),
         )
         status = review.status
         return AccessAnswer(access=access, is_allowed=status.allowed, reason=status.reason)
@@ -230,8 +231,9 @@ class KubernetesClient:
 
     def get_node(self, name: str) -> NodeInfo:
         """One node; NotFound when there is none of that name."""
-        data = self._transport.call("GET", _node_path(name), action=f"read node {name}")
-        return self._transport.decode(NODES.decode_object, data, action=f"read node {name}")
+        action = Sentence("read node %(node)s", node=name)
+        data = self._transport.call("GET", _node_path(name), action=action)
+        return self._transport.decode(NODES.decode_object, data, action=action)
 
     def iter_pods(self, page: int = listing.PAGE, *, node_name: str = "") -> Iterator[PodInfo]:
         """All pods (of one node), page by page; Gone when reading them takes many minutes."""
@@ -248,7 +250,7 @@ class KubernetesClient:
         unknown: dict[str, str] = {}
         for kind, path in COUNTED.items():
             try:
-                counts[kind] = self._count(path, action=f"count the {kind}")
+                counts[kind] = self._count(path, action=Sentence("count the %(what)s", what=kind))
             except (errors.Forbidden, errors.NotFound) as error:
                 unknown[kind] = error.message
         return WorkloadCounts(counts=counts, unknown=unknown)
@@ -266,7 +268,9 @@ class KubernetesClient:
         return self._patch_node(
             name,
             {"spec": {"unschedulable": unschedulable}},
-            action=f"{'cordon' if unschedulable else 'uncordon'} node {name}",
+            action=Sentence("cordon node %(node)s", node=name)
+            if unschedulable
+            else Sentence("uncordon node %(node)s", node=name),
         )
 
     def patch_node(
@@ -307,7 +311,8 @@ class KubernetesClient:
             ]
             patch["metadata"]["resourceVersion"] = node.resource_version
             patch["spec"] = {"taints": [_taint(taint) for taint in (*kept, *taints)]}
-        return self._patch_node(name, patch, action=f"change labels and taints of node {name}")
+        action = Sentence("change labels and taints of node %(node)s", node=name)
+        return self._patch_node(name, patch, action=action)
 
     def _patch_node(self, name: str, patch: Mapping[str, Any], *, action: str) -> NodeInfo:
         data = self._transport.call(
@@ -317,7 +322,9 @@ class KubernetesClient:
 
     def delete_node(self, name: str) -> None:
         """Remove the Node object; NotFound when there is none."""
-        self._transport.call("DELETE", _node_path(name), action=f"delete node {name}")
+        self._transport.call(
+            "DELETE", _node_path(name), action=Sentence("delete node %(node)s", node=name)
+        )
 
     # --- joining machines -------------------------------------------------------------------------
 
@@ -330,7 +337,7 @@ class KubernetesClient:
         self._transport.call(
             "POST",
             "/api/v1/namespaces/kube-system/secrets",
-            action="create a bootstrap token",
+            action=Sentence("create a bootstrap token"),
             body=secret,
             secrets=(token.token, token.token.split(".")[1]),
         )
@@ -340,7 +347,7 @@ class KubernetesClient:
         """Revoke a token; False when it was gone already (Kubernetes deletes expired ones)."""
         path = f"/api/v1/namespaces/kube-system/secrets/{joining.secret_name(token_id)}"
         try:
-            self._transport.call("DELETE", path, action="delete a bootstrap token")
+            self._transport.call("DELETE", path, action=Sentence("delete a bootstrap token"))
         except errors.NotFound:
             return False
         return True
@@ -362,14 +369,14 @@ class KubernetesClient:
 
     def _config_map(self, namespace: str, name: str) -> Mapping[str, str]:
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
-        action = f"read the ConfigMap {namespace}/{name}"
+        action = Sentence("read the ConfigMap %(name)s", name=f"{namespace}/{name}")
         return self._transport.get(path, _ConfigMap, action=action).data or {}
 
     # --- pods and services ------------------------------------------------------------------------
 
     def create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> PodDetail:
         """Create a pod; Conflict409 with code ``already_exists`` when the name is taken."""
-        action = f"create a pod in {namespace}"
+        action = Sentence("create a pod in %(namespace)s", namespace=namespace)
         raw = self._transport.post(
             _pods_path(namespace), manifest, pods.RawPodDetail, action=action
         )
@@ -377,7 +384,7 @@ class KubernetesClient:
 
     def get_pod(self, namespace: str, name: str) -> PodDetail:
         """One pod; NotFound when there is none of that name."""
-        action = f"read pod {namespace}/{name}"
+        action = Sentence("read pod %(pod)s", pod=f"{namespace}/{name}")
         raw = self._transport.get(_pods_path(namespace, name), pods.RawPodDetail, action=action)
         return pods.pod_detail(raw)
 
@@ -387,7 +394,7 @@ class KubernetesClient:
             self._transport.call(
                 "DELETE",
                 _pods_path(namespace, name),
-                action=f"delete pod {namespace}/{name}",
+                action=Sentence("delete pod %(pod)s", pod=f"{namespace}/{name}"),
                 query={"gracePeriodSeconds": grace_seconds},
             )
         except errors.NotFound:
@@ -410,7 +417,7 @@ class KubernetesClient:
         data = self._transport.call(
             "GET",
             _pods_path(namespace, name) + "/log",
-            action=f"read the log of pod {namespace}/{name}",
+            action=Sentence("read the log of pod %(pod)s", pod=f"{namespace}/{name}"),
             query=query,
             accept=f"text/plain, {JSON}",
         )
@@ -418,7 +425,8 @@ class KubernetesClient:
 
     def get_service(self, namespace: str = "default", name: str = "kubernetes") -> ServiceInfo:
         path = f"/api/v1/namespaces/{quote(namespace)}/services/{quote(name)}"
-        spec = self._transport.get(path, _Service, action=f"read Service {namespace}/{name}").spec
+        action = Sentence("read Service %(service)s", service=f"{namespace}/{name}")
+        spec = self._transport.get(path, _Service, action=action).spec
         ports = tuple(item.port for item in spec.ports or ())
         return ServiceInfo(namespace=namespace, name=name, cluster_ip=spec.cluster_ip, ports=ports)
 

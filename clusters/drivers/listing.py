@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from beidou.base.sentences import Sentence
 from clusters.drivers.objects import InfoT, Resource
 from clusters.drivers.transport import Transport
 
@@ -17,7 +18,7 @@ def iterate(
     query: Mapping[str, str] | None = None,
 ) -> Iterator[InfoT]:
     """All objects; ``path`` narrows the resource, for example to a namespace."""
-    action = f"list the {resource.title}"
+    action = Sentence("list the %(what)s", what=resource.title)
     position = ""
     while True:
         asked: dict[str, str | int] = {**(query or {}), "limit": page}

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers import errors
 from clusters.drivers.connection import Connection
 
@@ -135,7 +136,7 @@ def _connect(connection: Connection, *, cluster_name: str, timeout: float) -> so
         raise errors.from_connection_failure(
             error,
             cluster_name=cluster_name,
-            action="connect to the API server",
+            action=Sentence("connect to the API server"),
             address=connection.address,
             seconds=time.monotonic() - begun,
             timeout=timeout,
@@ -155,7 +156,7 @@ def _handshake(
             raise errors.from_connection_failure(
                 error,
                 cluster_name=cluster_name,
-                action="agree on TLS with the API server",
+                action=Sentence("agree on TLS with the API server"),
                 address=connection.address,
                 seconds=time.monotonic() - begun,
                 timeout=timeout,
@@ -175,13 +176,24 @@ def _with_facts(
         return problem
     found = read_server_certificate(connection, cluster_name=cluster_name, timeout=timeout)
     facts = {
-        "expired": f"it ended on {found.not_after:%Y-%m-%d at %H:%M} UTC",
-        "not_yet_valid": f"it begins on {found.not_before:%Y-%m-%d at %H:%M} UTC",
-        "wrong_name": f"it names {', '.join(found.names) or 'nobody'}, "
-        f"not {connection.verified_name}",
-        "unknown_ca": f"it was issued by “{found.issuer}”",
+        "expired": Sentence(
+            "It ended on %(day)s at %(time)s UTC.",
+            day=f"{found.not_after:%Y-%m-%d}",
+            time=f"{found.not_after:%H:%M}",
+        ),
+        "not_yet_valid": Sentence(
+            "It begins on %(day)s at %(time)s UTC.",
+            day=f"{found.not_before:%Y-%m-%d}",
+            time=f"{found.not_before:%H:%M}",
+        ),
+        "wrong_name": Sentence(
+            "It names %(names)s, not %(wanted)s.",
+            names=", ".join(found.names) or Sentence("nobody"),
+            wanted=connection.verified_name,
+        ),
+        "unknown_ca": Sentence("It was issued by “%(issuer)s”.", issuer=found.issuer),
     }
-    message = f"{problem.message.rstrip('.')}: {facts[problem.code]}."
+    message = joined([problem.message, facts[problem.code]])
     return errors.CertificateProblem(message, code=problem.code)
 
 

@@ -21,6 +21,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors, tls
 from clusters.drivers.connection import Connection
 
@@ -102,8 +103,14 @@ class Transport:
             return data
         if good:
             raise errors.BadAnswer(
-                f"Cluster {self.cluster_name}: could not {action}: "
-                f"the answer is larger than {LARGEST_ANSWER_BYTES // 2**20} MiB."
+                errors.could_not(
+                    action,
+                    self.cluster_name,
+                    Sentence(
+                        "the answer is larger than %(limit)s MiB",
+                        limit=LARGEST_ANSWER_BYTES // 2**20,
+                    ),
+                )
             )
         raise errors.from_http_status(
             response.status,
@@ -138,8 +145,13 @@ class Transport:
             return decoder(data)
         except ValueError as error:  # msgspec's errors are ValueErrors
             raise errors.BadAnswer(
-                f"Cluster {self.cluster_name}: could not {action}: "
-                f"the answer is not what Kubernetes promises ({error})."
+                errors.could_not(
+                    action,
+                    self.cluster_name,
+                    Sentence(
+                        "the answer is not what Kubernetes promises (%(why)s)", why=str(error)
+                    ),
+                )
             ) from error
 
 

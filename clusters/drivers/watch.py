@@ -30,6 +30,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from beidou.base.errors import ExternalError
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors, tls
 from clusters.drivers.connection import Connection
 from clusters.drivers.objects import ListMetadata, Resource
@@ -193,7 +194,7 @@ class _Delays:
 
 async def _list(api: "_Api", resource: Resource[T]) -> tuple[list[T], str]:
     """All objects and the position from which to watch; Gone when reading took too long."""
-    action = f"list the {resource.title}"
+    action = Sentence("list the %(what)s", what=resource.title)
     items: list[T] = []
     metadata = ListMetadata()
     while True:
@@ -232,7 +233,7 @@ async def _watch(
     api: "_Api", resource: Resource[T], position: str
 ) -> AsyncGenerator[_Change[T], None]:
     """The changes of one watch after ``position``, a Progress first, until the server ends it."""
-    action = f"watch the {resource.title}"
+    action = Sentence("watch the %(what)s", what=resource.title)
     query = {"watch": "true", "resourceVersion": position, "allowWatchBookmarks": "true"}
     async with aclosing(api.lines(resource.path, query, action=action)) as lines:
         async for line in lines:
@@ -331,7 +332,9 @@ class _Api:
                     chunk = await content.readany()
             if not chunk:
                 if rest:
-                    raise self.bad_answer(action, "it broke off in the middle of an event")
+                    raise self.bad_answer(
+                        action, Sentence("it broke off in the middle of an event")
+                    )
                 return
             rest += chunk
             if b"\n" in chunk:
@@ -341,7 +344,7 @@ class _Api:
                     if line:
                         yield line
             elif len(rest) > LARGEST_LINE_BYTES:
-                raise self.bad_answer(action, "an event is larger than any object can be")
+                raise self.bad_answer(action, Sentence("an event is larger than any object can be"))
 
     async def _refuse_failure(self, got: aiohttp.ClientResponse, *, action: str) -> None:
         if 200 <= got.status < 300:
@@ -367,7 +370,11 @@ class _Api:
     def bad_answer(self, action: str, reason: str) -> ExternalError:
         """The error for what no API server sends."""
         return errors.BadAnswer(
-            f"Cluster {self.cluster_name}: could not {action}: the answer is broken ({reason})."
+            errors.could_not(
+                action,
+                self.cluster_name,
+                Sentence("the answer is broken (%(why)s)", why=reason),
+            )
         )
 
     @contextmanager

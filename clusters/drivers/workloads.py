@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors
 from clusters.drivers.listing import iterate
 from clusters.drivers.objects import Resource
@@ -275,7 +276,7 @@ class Workloads:
 
     def get(self, kind: str, namespace: str, name: str) -> Workload:
         """One Deployment, StatefulSet, ReplicaSet or ReplicationController; NotFound."""
-        action = f"read {kind} {namespace}/{name}"
+        action = Sentence("read %(kind)s %(key)s", kind=kind, key=f"{namespace}/{name}")
         data = self._transport.call("GET", _workload_path(kind, namespace, name), action=action)
         return self._transport.decode(_RESOURCES[kind].decode_object, data, action=action)
 
@@ -283,7 +284,7 @@ class Workloads:
         self, workload: Workload, replicas: int, *, annotations: Mapping[str, str | None]
     ) -> Workload:
         """Change replicas and annotations in one step; Conflict409 when it changed meanwhile."""
-        action = f"set {workload.key} to {replicas} replicas"
+        action = Sentence("set %(key)s to %(count)s replicas", key=workload.key, count=replicas)
         data = self._transport.call(
             "PATCH",
             _workload_path(workload.kind, workload.namespace, workload.name),
@@ -308,7 +309,7 @@ class Workloads:
             data = self._transport.call(
                 "POST",
                 f"{_pod_path(pod)}/eviction",
-                action=f"evict pod {pod.key}",
+                action=Sentence("evict pod %(pod)s", pod=pod.key),
                 body={
                     "apiVersion": "policy/v1",
                     "kind": "Eviction",
@@ -329,7 +330,10 @@ class Workloads:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             self._transport.call(
-                "DELETE", _pod_path(pod), action=f"delete pod {pod.key}", body=options
+                "DELETE",
+                _pod_path(pod),
+                action=Sentence("delete pod %(pod)s", pod=pod.key),
+                body=options,
             )
         except (errors.NotFound, errors.Conflict409):
             return False

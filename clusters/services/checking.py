@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from beidou.base.errors import BeidouError, InvalidInput, PermanentError
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers import errors, kubeconfig
 from clusters.drivers.answers import Identity, Version
 from clusters.drivers.connection import Connection
@@ -199,12 +200,14 @@ class Check:
     def _unauthorized(self, error: errors.Unauthorized) -> str:
         expires = kubeconfig.credential_expiry(self.connection)
         hint = (
-            _("It may have been revoked, or signed by another CA.")
+            Sentence("It may have been revoked, or signed by another CA.")
             if expires is None
-            else _("By itself it is valid until %(day)s, so it was revoked or belongs elsewhere.")
-            % {"day": f"{expires:%Y-%m-%d %H:%M} UTC"}
+            else Sentence(
+                "By itself it is valid until %(day)s, so it was revoked or belongs elsewhere.",
+                day=f"{expires:%Y-%m-%d %H:%M} UTC",
+            )
         )
-        return f"{error.message} {hint}"
+        return joined([error.message, hint])
 
     def supported(self) -> tuple[str, str]:
         version = self.client.version()

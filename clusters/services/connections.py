@@ -1,9 +1,9 @@
 """From a stored credential to a client; the only place where a cluster's kubeconfig is read."""
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from beidou.base.errors import Conflict
+from beidou.base.sentences import Sentence
 from clusters.drivers import kubeconfig
 from clusters.drivers.connection import Connection
 from clusters.drivers.kubernetes import KubernetesClient
@@ -15,8 +15,10 @@ def connection_for(cluster: Cluster) -> Connection:
     credential = ClusterCredential.objects.filter(cluster=cluster).first()
     if credential is None or not credential.kubeconfig:
         raise Conflict(
-            _("Cluster %(name)s has no credential; replace it on its page under Access.")
-            % {"name": cluster.name},
+            Sentence(
+                "Cluster %(name)s has no credential; replace it on its page under Access.",
+                name=cluster.name,
+            ),
             code="no_credential",
         )
     return kubeconfig.parse(

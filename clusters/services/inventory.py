@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
+from beidou.base.sentences import Sentence
 from clusters.drivers.answers import ComponentHealth, WorkloadCounts
 from clusters.drivers.objects import NodeInfo
 from clusters.models import VERSION_LENGTH, Cluster, HealthChange, NamespaceUsage, Node
@@ -132,7 +133,7 @@ def node_row(cluster_id: int, info: NodeInfo, at: datetime) -> Node:
             for item in info.conditions
         ],
         is_ready=info.is_ready is True,
-        not_ready_reason=not_ready_reason(info)[:300],
+        not_ready_reason=not_ready_reason(info),
         unschedulable=info.unschedulable,
         cpu_capacity=info.capacity.cpu_millicores,
         cpu_allocatable=info.allocatable.cpu_millicores,
@@ -161,7 +162,7 @@ def not_ready_reason(info: NodeInfo) -> str:
         return ""
     ready = next((item for item in info.conditions if item.type == "Ready"), None)
     if ready is None:
-        return "The node has not reported yet."
+        return Sentence("The node has not reported yet.")
     return f"{ready.reason}: {ready.message}".strip(": ")
 
 
@@ -285,7 +286,6 @@ def write_health(
 
     Gives whether it changed.  ``since`` is when the new state began, ``at`` when it was seen.
     """
-    reason = reason[:500]
     with transaction.atomic():
         fence(holder, cluster_id)
         old = (

@@ -90,10 +90,10 @@ def test_a_server_without_tls_is_named():
 @pytest.mark.parametrize(
     ("certificate", "code", "words"),
     [
-        ("expired", "expired", "has expired (certificate has expired): it ended on 20"),
+        ("expired", "expired", "has expired (certificate has expired). It ended on 20"),
         ("not_yet_valid", "not_yet_valid", "is not valid yet"),
-        ("wrong_name", "wrong_name", "it names elsewhere.example, 10.0.0.1, not 127.0.0.1."),
-        ("other_ca", "unknown_ca", "it was issued by “CN=some-other-ca”."),
+        ("wrong_name", "wrong_name", "It names elsewhere.example, 10.0.0.1, not 127.0.0.1."),
+        ("other_ca", "unknown_ca", "It was issued by “CN=some-other-ca”."),
     ],
 )
 def test_a_wrong_certificate_is_explained(certificate: str, code: str, words: str):
