@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from beidou.base.errors import PermanentError, shorten
+from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 
 MAX_FACTS_LENGTH: Final = 512 * 1024
@@ -187,24 +188,41 @@ def _facts(target: ssh.Target, result: ssh.Result) -> Facts | MalformedFacts:
 def parse(result: ssh.Result, *, place: str) -> Facts:
     """Decode what the script printed at ``place``; raises ``MalformedFacts``."""
     if result.status != 0:
-        said = shorten(result.stderr, 200) or "nothing"
+        said = shorten(result.stderr, 200) or Sentence("nothing")
         raise MalformedFacts(
-            f"{place} has no Python 3, which reading its facts needs."
+            Sentence("%(place)s has no Python 3, which reading its facts needs.", place=place)
             if result.status == _NO_COMMAND
-            else f"Reading the facts of {place} ended with status {result.status}; it said: {said}"
+            else Sentence(
+                "Reading the facts of %(place)s ended with status %(status)s; it said: %(said)s",
+                place=place,
+                status=result.status,
+                said=said,
+            )
         )
     # A login shell's greeting may come first; the facts are the last line.
     line = result.stdout.rstrip().rpartition("\n")[2]
     if len(line) > MAX_FACTS_LENGTH:
-        raise MalformedFacts(f"The facts of {place} are longer than {MAX_FACTS_LENGTH} characters.")
+        raise MalformedFacts(
+            Sentence(
+                "The facts of %(place)s are longer than %(limit)s characters.",
+                place=place,
+                limit=MAX_FACTS_LENGTH,
+            )
+        )
     if "\\u0000" in line:  # no database stores it
-        raise MalformedFacts(f"The facts of {place} contain NUL characters.")
+        raise MalformedFacts(
+            Sentence("The facts of %(place)s contain NUL characters.", place=place)
+        )
     try:
         facts = _DECODER.decode(line)
     except msgspec.DecodeError as error:
         reason = shorten(str(error), 200)
         raise MalformedFacts(
-            f"{place} did not print facts but something else: {reason}."
+            Sentence(
+                "%(place)s did not print facts but something else: %(why)s.",
+                place=place,
+                why=reason,
+            )
         ) from error
     return _with_clock(facts, result)
 

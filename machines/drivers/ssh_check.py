@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from beidou.base.errors import ExternalError, InvalidInput, PermanentError, shorten
+from beidou.base.sentences import Sentence
 from machines.drivers.ssh_errors import HostKeyChanged, NoPrivilege
 from machines.drivers.ssh_keys import HostKey
 from machines.drivers.ssh_script import execute
@@ -56,17 +57,17 @@ async def check_steps(target: Target, *, timeout: float, connect_timeout: float)
 
     try:
         shown = await scan(target.address, target.port, connect_timeout)
-        passed(f"{target.place} answers.")
+        passed(Sentence("%(place)s answers.", place=target.place))
         shown = await _verified(target, shown, connect_timeout)
-        passed(f"The host key is the pinned one, {shown.fingerprint}.")
+        passed(Sentence("The host key is the pinned one, %(key)s.", key=shown.fingerprint))
         key = PrivateKeys().of(target)
         async with signed_in(target, key, connect_timeout=connect_timeout) as connection:
-            passed(f"{target.user} is signed in.")
+            passed(Sentence("%(user)s is signed in.", user=target.user))
             await _require_root(connection, target, timeout)
-            passed("Commands run as root.")
+            passed(Sentence("Commands run as root."))
     except (ExternalError, InvalidInput) as error:
         name = CHECK_STEPS[len(steps)]
-        steps.append(CheckStep(name=name, is_ok=False, message=str(error), error=error))
+        steps.append(CheckStep(name=name, is_ok=False, message=error.message, error=error))
         if isinstance(error, HostKeyChanged):
             shown = error.presented
     return CheckResult(steps=tuple(steps), host_key=shown)
@@ -94,8 +95,19 @@ async def _require_root(connection: Connection, target: Target, timeout: float) 
         return
     if result.status == 0 and printed and printed[-1].isdigit():
         raise NoPrivilege(
-            f"{target.user} is not root on {target.place} (user id {printed[-1]}) and sudo is "
-            "not switched on in the credential."
+            Sentence(
+                "%(user)s is not root on %(place)s (user id %(uid)s) and sudo is not switched on "
+                "in the credential.",
+                user=target.user,
+                place=target.place,
+                uid=printed[-1],
+            )
         )
-    said = shorten(result.stderr or result.stdout, 200) or "nothing"
-    raise NoPrivilege(f"{target.user} cannot run commands on {target.place}; it said: {said}")
+    raise NoPrivilege(
+        Sentence(
+            "%(user)s cannot run commands on %(place)s; it said: %(said)s",
+            user=target.user,
+            place=target.place,
+            said=shorten(result.stderr or result.stdout, 200) or Sentence("nothing"),
+        )
+    )

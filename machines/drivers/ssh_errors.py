@@ -1,6 +1,7 @@
 """What can go wrong between the portal and a host, as far as callers act on the difference."""
 
 from beidou.base.errors import PermanentError, TemporaryError
+from beidou.base.sentences import Sentence
 from machines.drivers.ssh_keys import HostKey
 
 
@@ -26,9 +27,14 @@ class HostKeyChanged(PermanentError):
 
     def __init__(self, place: str, *, pinned: HostKey, presented: HostKey) -> None:
         super().__init__(
-            f"The host key of {place} has changed: pinned is {pinned.fingerprint} ({pinned.type}), "
-            f"presented was {presented.fingerprint} ({presented.type}). Nothing is done on this "
-            "machine until a person accepts the new key."
+            Sentence(
+                "The host key of %(place)s has changed: pinned is %(pinned)s, presented was "
+                "%(presented)s. Nothing is done on this machine until a person accepts the new "
+                "key.",
+                place=place,
+                pinned=f"{pinned.fingerprint} ({pinned.type})",
+                presented=f"{presented.fingerprint} ({presented.type})",
+            )
         )
         self.pinned = pinned
         self.presented = presented

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from beidou.base.errors import InvalidInput
+from beidou.base.sentences import Sentence
 
 MAX_KEY_LENGTH = 64 * 1024
 _WRONG_PASSPHRASE = ("Incorrect passphrase", "Unable to decrypt")
@@ -61,7 +62,7 @@ def load_public_key(text: str) -> asyncssh.SSHKey:
     try:
         return asyncssh.import_public_key(text)
     except (asyncssh.KeyImportError, ValueError) as error:
-        message = "The host key is not a public key line such as 'ssh-ed25519 AAAA…'."
+        message = Sentence("The host key is not a public key line such as 'ssh-ed25519 AAAA…'.")
         raise BadKey("host_key", message) from error
 
 
@@ -80,18 +81,24 @@ def _refuse_what_is_no_private_key(text: str) -> None:
     """Name the usual mistakes, which the library calls just "invalid"."""
     start = text.lstrip()
     if len(text) > MAX_KEY_LENGTH:
-        raise BadKey("private_key", "The private key is longer than 64 KiB.")
+        raise BadKey("private_key", Sentence("The private key is longer than 64 KiB."))
     if start.startswith(("ssh-", "ecdsa-", "sk-", "---- BEGIN SSH2 PUBLIC")):
-        raise BadKey("private_key", "This is a public key; the private key is needed here.")
+        raise BadKey(
+            "private_key", Sentence("This is a public key; the private key is needed here.")
+        )
     if start.startswith("PuTTY-User-Key-File"):
-        message = "PuTTY keys cannot be read; export the key in OpenSSH format with puttygen."
+        message = Sentence(
+            "PuTTY keys cannot be read; export the key in OpenSSH format with puttygen."
+        )
         raise BadKey("private_key", message)
 
 
 def _unreadable(reason: str, *, has_passphrase: bool) -> BadKey:
     """Decide from the library's reason whether the key or the passphrase is at fault."""
     if reason.startswith("Passphrase must be specified"):
-        return BadKey("passphrase", "The private key is encrypted and needs its passphrase.")
+        return BadKey(
+            "passphrase", Sentence("The private key is encrypted and needs its passphrase.")
+        )
     if has_passphrase and reason.startswith(_WRONG_PASSPHRASE):
-        return BadKey("passphrase", "The passphrase does not open the private key.")
-    return BadKey("private_key", f"The private key cannot be read: {reason}.")
+        return BadKey("passphrase", Sentence("The passphrase does not open the private key."))
+    return BadKey("private_key", Sentence("The private key cannot be read: %(why)s.", why=reason))

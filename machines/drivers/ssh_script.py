@@ -13,6 +13,7 @@ from typing import Final, Literal
 import asyncssh
 
 from beidou.base.errors import InvalidInput, PermanentError, shorten
+from beidou.base.sentences import Sentence
 from machines.drivers.ssh_errors import (
     ConnectionBroken,
     NoPrivilege,
@@ -66,11 +67,20 @@ async def execute(
             return await _execute(connection, target, script, interpreter)
     except TimeoutError as error:
         waited = time.monotonic() - started
-        message = f"The script on {target.place} did not end within {waited:.1f} seconds."
+        message = Sentence(
+            "The script on %(place)s did not end within %(seconds)s seconds.",
+            place=target.place,
+            seconds=f"{waited:.1f}",
+        )
         raise TimedOut(message) from error
     except asyncssh.ChannelOpenError as error:
-        message = f"{target.place} lets {target.user} sign in but not run commands: {error}."
-        raise PermanentError(shorten(message), code="no_session") from error
+        message = Sentence(
+            "%(place)s lets %(user)s sign in but not run commands: %(why)s.",
+            place=target.place,
+            user=target.user,
+            why=shorten(str(error)),
+        )
+        raise PermanentError(message, code="no_session") from error
     except (OSError, asyncssh.Error) as error:
         raise _broken(target, error) from error
 
@@ -120,7 +130,13 @@ async def _become_root(process: asyncssh.SSHClientProcess[bytes], target: Target
     try:
         while not (await process.stderr.readuntil((_PROMPT, _READY))).endswith(_READY):
             if was_asked:
-                raise NoPrivilege(f"sudo on {target.place} refused the password of {target.user}.")
+                raise NoPrivilege(
+                    Sentence(
+                        "sudo on %(place)s refused the password of %(user)s.",
+                        place=target.place,
+                        user=target.user,
+                    )
+                )
             process.stdin.write(_password_for(target))
             was_asked = True
     except asyncio.IncompleteReadError as error:
@@ -128,8 +144,12 @@ async def _become_root(process: asyncssh.SSHClientProcess[bytes], target: Target
         if process.returncode is None:
             raise _broken(target, None) from error
         said = error.partial.decode(errors="replace")
-        reason = shorten(said, 200) or "it ended without a word"
-        message = f"{target.user} cannot become root on {target.place} through sudo: {reason}"
+        message = Sentence(
+            "%(user)s cannot become root on %(place)s through sudo: %(why)s",
+            user=target.user,
+            place=target.place,
+            why=shorten(said, 200) or Sentence("it ended without a word"),
+        )
         raise NoPrivilege(message) from error
 
 
@@ -137,10 +157,14 @@ def _password_for(target: Target) -> bytes:
     """Return the line that answers sudo."""
     if not target.become_password:
         raise NoPrivilege(
-            f"sudo on {target.place} asks {target.user} for a password and the credential has none."
+            Sentence(
+                "sudo on %(place)s asks %(user)s for a password and the credential has none.",
+                place=target.place,
+                user=target.user,
+            )
         )
     if "\n" in target.become_password:  # what follows would reach the script
-        message = "The password for sudo must be a single line."
+        message = Sentence("The password for sudo must be a single line.")
         raise InvalidInput(message, fields={"become_password": message})
     return target.become_password.encode() + b"\n"
 
@@ -161,10 +185,25 @@ async def _read(reader: asyncssh.SSHReader[bytes], target: Target) -> bytes:
         size += len(chunk)
         if size > OUTPUT_LIMIT:
             limit = OUTPUT_LIMIT // (1024 * 1024)
-            raise OutputTooLarge(f"The script on {target.place} printed more than {limit} MiB.")
+            raise OutputTooLarge(
+                Sentence(
+                    "The script on %(place)s printed more than %(limit)s MiB.",
+                    place=target.place,
+                    limit=limit,
+                )
+            )
     return b"".join(chunks)
 
 
 def _broken(target: Target, error: Exception | None) -> ConnectionBroken:
-    reason = f": {shorten(str(error), 200)}" if error else ""
-    return ConnectionBroken(f"The connection to {target.place} ended while the script ran{reason}.")
+    if error is None:
+        return ConnectionBroken(
+            Sentence("The connection to %(place)s ended while the script ran.", place=target.place)
+        )
+    return ConnectionBroken(
+        Sentence(
+            "The connection to %(place)s ended while the script ran: %(why)s.",
+            place=target.place,
+            why=shorten(str(error), 200),
+        )
+    )

@@ -14,6 +14,7 @@ from typing import Final
 import asyncssh
 
 from beidou.base.errors import InvalidInput, PermanentError, shorten
+from beidou.base.sentences import Sentence, joined
 from machines.drivers.ssh_errors import (
     AuthenticationFailed,
     HostKeyChanged,
@@ -131,14 +132,20 @@ async def scan(
                 address, port, config=None, server_host_key_algs=algorithms
             )
     except TimeoutError as error:
-        message = f"{where} did not show a host key within {connect_timeout:g} seconds."
+        message = Sentence(
+            "%(place)s did not show a host key within %(limit)s seconds.",
+            place=where,
+            limit=f"{connect_timeout:g}",
+        )
         raise Unreachable(message) from error
     except (OSError, asyncssh.Error) as error:
         raise _no_connection(where, error) from error
     except (ValueError, OverflowError) as error:
         raise _impossible(where, error) from error
     if key is None:
-        raise PermanentError(f"{where} did not show a host key.", code="no_host_key")
+        raise PermanentError(
+            Sentence("%(place)s did not show a host key.", place=where), code="no_host_key"
+        )
     return describe(key)
 
 
@@ -205,7 +212,7 @@ def _authentication_methods(target: Target, private_key: asyncssh.SSHKey | None)
     if target.password:
         methods += ["password", "keyboard-interactive"]
     if not methods:
-        message = "The credential has neither a private key nor a password."
+        message = Sentence("The credential has neither a private key nor a password.")
         raise InvalidInput(message, code="empty_credential", fields={"private_key": message})
     return methods
 
@@ -214,7 +221,10 @@ def pinned_key(target: Target) -> HostKey:
     """Return the only key the host may show; ``HostKeyUnknown`` when none is pinned."""
     if not target.host_key:
         raise HostKeyUnknown(
-            f"No host key is pinned for {target.place}; its fingerprint must be accepted first."
+            Sentence(
+                "No host key is pinned for %(place)s; its fingerprint must be accepted first.",
+                place=target.place,
+            )
         )
     return describe(load_public_key(target.host_key))
 
@@ -231,20 +241,40 @@ def _changed(target: Target, pinned: HostKey, presented: HostKey) -> HostKeyChan
 def _sign_in_timed_out(target: Target, contact: _Contact, waited: float) -> TimedOut | Unreachable:
     if contact.is_verified:
         return TimedOut(
-            f"{target.place} did not finish the sign-in of {target.user} in {waited:.1f} seconds."
+            Sentence(
+                "%(place)s did not finish the sign-in of %(user)s in %(seconds)s seconds.",
+                place=target.place,
+                user=target.user,
+                seconds=f"{waited:.1f}",
+            )
         )
     if contact.is_connected:
         return Unreachable(
-            f"{target.place} accepts connections but did not speak SSH for {waited:.1f} seconds."
+            Sentence(
+                "%(place)s accepts connections but did not speak SSH for %(seconds)s seconds.",
+                place=target.place,
+                seconds=f"{waited:.1f}",
+            )
         )
-    return Unreachable(f"{target.place} did not answer for {waited:.1f} seconds.")
+    return Unreachable(
+        Sentence(
+            "%(place)s did not answer for %(seconds)s seconds.",
+            place=target.place,
+            seconds=f"{waited:.1f}",
+        )
+    )
 
 
 def _refused(target: Target, methods: list[str], error: Exception) -> AuthenticationFailed:
-    means = " and ".join({"publickey": "key", "password": "password"}.get(m, m) for m in methods)
+    words = {"publickey": Sentence("key"), "password": Sentence("password")}
     return AuthenticationFailed(
-        f"{target.place} refused the sign-in of {target.user} (tried: {means}): "
-        f"{shorten(str(error), 200)}."
+        Sentence(
+            "%(place)s refused the sign-in of %(user)s (tried: %(means)s): %(why)s.",
+            place=target.place,
+            user=target.user,
+            means=joined([words.get(method, method) for method in methods], ", "),
+            why=shorten(str(error), 200),
+        )
     )
 
 
@@ -252,13 +282,24 @@ def _no_connection(where: str, error: Exception) -> Unreachable | PermanentError
     """Say why there is no connection: the network (repeat) or what answers there (do not)."""
     reason = shorten(str(error), 200) or type(error).__name__
     if isinstance(error, OSError | asyncssh.ConnectionLost):
-        return Unreachable(f"No SSH connection to {where}: {reason}.")
+        return Unreachable(
+            Sentence("No SSH connection to %(place)s: %(why)s.", place=where, why=reason)
+        )
     return PermanentError(
-        f"What answers at {where} cannot be talked to over SSH: {reason}.", code="not_ssh"
+        Sentence(
+            "What answers at %(place)s cannot be talked to over SSH: %(why)s.",
+            place=where,
+            why=reason,
+        ),
+        code="not_ssh",
     )
 
 
 def _impossible(where: str, error: Exception) -> InvalidInput:
     """Refuse an address, port or user that no network takes; it must not end a whole run."""
-    message = f"{where} cannot be asked, its address, port or user is impossible: {error}."
-    return InvalidInput(shorten(message), code="impossible_target", fields={"address": message})
+    message = Sentence(
+        "%(place)s cannot be asked, its address, port or user is impossible: %(why)s.",
+        place=shorten(where),
+        why=shorten(str(error)),
+    )
+    return InvalidInput(message, code="impossible_target", fields={"address": message})

@@ -21,6 +21,7 @@ from simple_history.utils import bulk_create_with_history
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from machines.files.cells import (
     AddressWidget,
@@ -93,7 +94,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.user, self.file_name = user, file_name
         self.reason = change_reason.strip() or (
-            _("import of %(file)s") % {"file": file_name or _("a file")}
+            Sentence("import of %(file)s", file=file_name or Sentence("a file"))
         )
         for name in COLUMNS:
             field = self.fields[name]
@@ -341,7 +342,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         known: dict[str, Any] = {
             "batch_size": CHUNK,
             "default_user": self.user,
-            "default_change_reason": self.reason[:500],
+            "default_change_reason": self.reason,
         }
         if self.create_instances:
             bulk_create_with_history(self.create_instances, Machine, **known)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, ExternalError, InvalidInput
+from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
 from machines.services import belonging, host_keys
@@ -41,7 +42,7 @@ def target_for(machine: Machine, *, credential: SshCredential | None = None) -> 
     chosen = credential or machine.credential
     if chosen is None:
         raise Conflict(
-            _("%(machine)s has no SSH credential.") % {"machine": machine}, code="no_credential"
+            Sentence("%(machine)s has no SSH credential.", machine=machine), code="no_credential"
         )
     host_keys.require_unblocked(machine)
     return ssh.Target(
@@ -74,7 +75,7 @@ class TestResult:
     def summary(self) -> str:
         """One line: what worked, or the step that did not."""
         if self.is_ok:
-            return _("works on %(machine)s") % {"machine": self.machine}
+            return Sentence("works on %(machine)s", machine=self.machine)
         return next(step.message for step in self.steps if not step.is_ok)
 
 
@@ -98,7 +99,7 @@ def test(*, credential: SshCredential, machine: Machine, acting_user: Any) -> Te
         machine=machine, steps=steps, fingerprint=host_keys.fingerprint(machine.host_key)
     )
     credential.tested_at = timezone.now()
-    credential.test_result = outcome.summary[:500]
+    credential.test_result = outcome.summary
     with transaction.atomic():
         SshCredential.objects.filter(pk=credential.pk).update(
             tested_at=credential.tested_at, test_result=credential.test_result

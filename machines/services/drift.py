@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict
+from beidou.base.sentences import Sentence
 from machines.drivers.facts import Facts
 from machines.models import Drift, Machine, MachineFacts
 from machines.services import lifecycle, observed
@@ -153,8 +154,8 @@ def _accept_on(key: int, chosen: list[Drift], reason: str, acting_user: Any) -> 
             code="cannot_accept",
         ) from error
     lifecycle.require_editable(machine, after)
-    why = reason.strip() or _("observed value accepted")
-    machine._change_reason = why[:500]  # type: ignore[attr-defined]
+    why = reason.strip() or Sentence("observed value accepted")
+    machine._change_reason = why  # type: ignore[attr-defined]
     machine.save(update_fields=list(after))
     Drift.objects.filter(pk__in=list(current)).delete()
     audit.record("accept drift", machine, before=before, after=after, reason=why)

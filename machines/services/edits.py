@@ -25,7 +25,7 @@ def add(*, machine: Machine, reason: str, acting_user: Any) -> Machine:
     )
     _clean(machine)
     with audit.entries_last():
-        machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
+        machine._change_reason = reason or None  # type: ignore[attr-defined]
         machine.save()
         audit.record("add", machine, after=audit.snapshot(machine), reason=reason)
         drift.refresh([machine])
@@ -50,7 +50,7 @@ def change(*, machine: Machine, fields: Collection[str], reason: str, acting_use
         old, new = audit.difference(audit.snapshot(stored), audit.snapshot(machine))
         if new:
             lifecycle.require_editable(stored, new)
-            machine._change_reason = reason[:500] or None  # type: ignore[attr-defined]
+            machine._change_reason = reason or None  # type: ignore[attr-defined]
             machine.save(update_fields=list(new))
             audit.record("change", machine, before=old, after=new, reason=reason)
         if "address" in new:

@@ -11,11 +11,11 @@ import structlog
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from django_q.models import OrmQ
 
 from beidou.base import audit, context, permissions
 from beidou.base.errors import BeidouError, Conflict, ExternalError
+from beidou.base.sentences import Sentence
 from beidou.base.tasks import WORK, enqueue_on_commit
 from machines.drivers import facts as facts_driver
 from machines.drivers import ssh
@@ -165,7 +165,7 @@ def _kept(machine: Machine, answer: facts_driver.Facts | BeidouError) -> str:
 
 def _gone(machine: Machine) -> Conflict:
     return Conflict(
-        _("%(machine)s was deleted while it was visited.") % {"machine": machine}, code="gone"
+        Sentence("%(machine)s was deleted while it was visited.", machine=machine), code="gone"
     )
 
 
@@ -225,7 +225,7 @@ def store(machine: Machine, found: facts_driver.Facts) -> None:
             lifecycle.transition(
                 machine=machine,
                 to=Machine.State.AVAILABLE,
-                reason=_("first visit over SSH succeeded"),
+                reason=Sentence("first visit over SSH succeeded"),
             )
 
 
@@ -265,7 +265,7 @@ def store_failure(machine: Machine, error: BeidouError) -> str:
     with transaction.atomic():
         _lock(machine)
         MachineFacts.objects.update_or_create(
-            machine=machine, defaults={"error": error.message[:500], "failed_at": timezone.now()}
+            machine=machine, defaults={"error": error.message, "failed_at": timezone.now()}
         )
     logger.info(
         "facts_failed",

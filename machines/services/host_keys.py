@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine
 from machines.services import belonging, lifecycle
@@ -27,14 +28,13 @@ def blocked_reason(machine: Machine) -> str | None:
     """Why nothing may be done on this machine over SSH, as a sentence; None when it may."""
     if not machine.offered_host_key:
         return None
-    return _(
+    return Sentence(
         "The host key of %(machine)s has changed to %(offered)s (pinned is %(pinned)s); nothing is "
-        "done on it until a person accepts or rejects the new key."
-    ) % {
-        "machine": machine,
-        "offered": fingerprint(machine.offered_host_key),
-        "pinned": fingerprint(machine.host_key),
-    }
+        "done on it until a person accepts or rejects the new key.",
+        machine=machine,
+        offered=fingerprint(machine.offered_host_key),
+        pinned=fingerprint(machine.host_key),
+    )
 
 
 def require_unblocked(machine: Machine) -> None:
@@ -49,7 +49,7 @@ def pin(*, machine: Machine, key: ssh.HostKey) -> None:
     with transaction.atomic():
         current = Machine.objects.select_for_update().get(pk=machine.pk)
         if not current.host_key:
-            _keep(current, key.key, reason=_("first contact"))
+            _keep(current, key.key, reason=Sentence("first contact"))
             audit.record("pin host key", current, after={"fingerprint": key.fingerprint})
     machine.host_key, machine.host_key_at = current.host_key, current.host_key_at
 
@@ -60,7 +60,8 @@ def offer(*, machine: Machine, key: ssh.HostKey) -> None:
         current = Machine.objects.select_for_update().get(pk=machine.pk)
         if current.offered_host_key != key.key and current.host_key != key.key:
             current.offered_host_key = key.key
-            _save(current, ["offered_host_key"], reason=_("the machine showed another host key"))
+            shown = Sentence("the machine showed another host key")
+            _save(current, ["offered_host_key"], reason=shown)
             audit.record(
                 "host key changed",
                 current,
@@ -110,7 +111,7 @@ def reject(*, machine: Machine, shown: str, reason: str, acting_user: Any) -> No
             lifecycle.transition(
                 machine=current,
                 to=Machine.State.FAULTY,
-                reason=_("host key rejected: %(reason)s") % {"reason": reason},
+                reason=Sentence("host key rejected: %(reason)s", reason=reason),
             )
     machine.offered_host_key, machine.state = "", current.state
 
@@ -164,5 +165,5 @@ def _keep(machine: Machine, key: str, *, reason: str) -> None:
 
 
 def _save(machine: Machine, fields: list[str], *, reason: str) -> None:
-    machine._change_reason = reason[:500]  # type: ignore[attr-defined]  # read by the history
+    machine._change_reason = reason  # type: ignore[attr-defined]  # read by the history
     machine.save(update_fields=fields)

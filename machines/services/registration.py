@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster, Node
 from machines.models import Machine, MachineAddress, MachineFacts, SshCredential
 from machines.services import belonging, lifecycle
@@ -94,7 +95,7 @@ def _register(
         owner_team=owner_team,
         credential=credential,
     )
-    machine._change_reason = _("registered from the inventory")  # type: ignore[attr-defined]
+    machine._change_reason = Sentence("registered from the inventory")  # type: ignore[attr-defined]
     try:
         machine.full_clean(exclude=["cluster", "node"])
     except ValidationError as error:
@@ -170,16 +171,17 @@ def _link_by_hand(machine: Machine, node: Node) -> None:
 
 def _enter_service(machine: Machine, node: Node) -> None:
     """Walk the table's way to *In service*: each step is a row, as for an operation."""
-    reason = _("registered as the node %(node)s of %(cluster)s") % {
-        "node": node.name,
-        "cluster": node.cluster,
-    }
+    reason = Sentence(
+        "registered as the node %(node)s of %(cluster)s", node=node.name, cluster=node.cluster
+    )
     *before, last = _ON_THE_WAY[State(machine.state)]
     for state in before:
         lifecycle.transition(machine=machine, to=state, reason=reason)
     lifecycle.transition(machine=machine, to=last, reason=reason, cluster=node.cluster, node=node)
     if node.unschedulable:
-        lifecycle.transition(machine=machine, to=State.CORDONED, reason=_("the node is cordoned"))
+        lifecycle.transition(
+            machine=machine, to=State.CORDONED, reason=Sentence("the node is cordoned")
+        )
 
 
 def link(machine: Machine, node: Node) -> None:
@@ -308,7 +310,9 @@ def _follow_cordons() -> int:
             lifecycle.transition(
                 machine=machine,
                 to=State.CORDONED if cordoned else State.IN_SERVICE,
-                reason=_("the node was cordoned") if cordoned else _("the node was uncordoned"),
+                reason=Sentence("the node was cordoned")
+                if cordoned
+                else Sentence("the node was uncordoned"),
             )
         except Conflict:
             continue  # somebody else was faster; the next minute sees what is left to do
@@ -324,7 +328,7 @@ def _leave_lost_clusters() -> int:
             lifecycle.transition(
                 machine=machine,
                 to=State.MAINTENANCE,
-                reason=_("its cluster is no longer adopted"),
+                reason=Sentence("its cluster is no longer adopted"),
             )
         except Conflict:
             continue
