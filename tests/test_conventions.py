@@ -13,6 +13,7 @@ from django.core.management import get_commands, load_command_class
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.api.rights import ObjectPermissions
 from beidou.base.display import NOTHING
+from beidou.base.errors import BeidouError
 from beidou.base.permissions import Access
 from beidou.base.state import Stateful, StatusChange
 from tests.api_cases import ROUTES
@@ -255,6 +256,84 @@ def test_a_page_marks_text_as_safe_only_where_it_is_known_to_be(path):
     safe = {"templates/account/second_factor_on.html": "the QR code, made by us"}
     if name_of(path) not in safe:
         assert "|safe" not in path.read_text()
+
+
+# --- sentences ----------------------------------------------------------------------------
+
+WORDS = re.compile(r"[a-z]{2}.*[ .:]|[ :].*[a-z]{2}")  # names of fields and verbs are none
+STORED = {"reason", "message", "action", "waiting_for", "msg", "found", "wanted", "advice"}
+SPOKEN_BY = {"fail", "note"}  # of a step: the second argument
+
+
+def errors_of_ours(kind: type[BeidouError] = BeidouError) -> set[str]:
+    return {kind.__name__}.union(*(errors_of_ours(each) for each in kind.__subclasses__()))
+
+
+def is_bare(node: ast.AST | None) -> bool:
+    """Whether words of ours stand there that nobody will translate."""
+    if isinstance(node, ast.JoinedStr | ast.BoolOp):
+        return any(is_bare(part) for part in node.values)
+    if isinstance(node, ast.IfExp):
+        return is_bare(node.body) or is_bare(node.orelse)
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and WORDS.search(node.value) is not None
+    )
+
+
+def stored_texts(call: ast.Call, errors: set[str]) -> Iterator[ast.AST]:
+    """What this call stores or raises, as far as it stands in the call itself."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    yield from (each.value for each in call.keywords if each.arg in STORED)
+    if name in errors:
+        yield from call.args[:1]
+    elif name in SPOKEN_BY:
+        yield from call.args[1:2]
+    elif name == "Check":
+        yield from (each for each in call.args[2:5] if " " in ast.unparse(each).strip("'\""))
+
+
+UNSTORED = {
+    "beidou/base/admin/people.py": "audit entries, which are in English",
+    "beidou/base/management/commands/web.py": "the warning that is filtered out",
+    "beidou/base/signals.py": "audit entries, which are in English",
+    "operations/kinds/base.py": "an answer about the request, stored nowhere",
+}
+
+
+def test_what_is_stored_can_be_read_in_every_language():
+    """Texts that end in a row are sentences; see ``beidou.base.sentences``."""
+    errors = errors_of_ours()
+    hosts = sorted((ROOT / "operations" / "ansible").glob("*/**/*.py"))
+    found = []
+    for path in [*sources(".py"), *(each for each in hosts if "roles" not in each.parts)]:
+        below = path.relative_to(ROOT).parts
+        raised = errors if {"drivers", "kinds", "collector"} & set(below) else set()
+        if name_of(path) in UNSTORED:
+            continue
+        for call in calls(path):
+            if any(is_bare(text) for text in stored_texts(call, raised)):
+                found.append(f"{name_of(path)}:{call.lineno}")
+    assert found == []
+
+
+def test_every_sentence_stands_in_the_code_and_names_what_is_put_into_it():
+    """Else it would not be collected for translation, or show its pattern to people."""
+    found = []
+    files = [*sources(".py"), *sorted((ROOT / "operations" / "ansible").glob("*/**/*.py"))]
+    for path in files:
+        for call in calls(path):
+            if getattr(call.func, "id", "") != "Sentence" or path.stem == "sentences":
+                continue
+            text = call.args[0] if call.args else None
+            given = {each.arg for each in call.keywords}
+            pattern = text.value if isinstance(text, ast.Constant) else None
+            if not isinstance(pattern, str) or len(call.args) > 1:
+                found.append(f"{name_of(path)}:{call.lineno}: no text of its own")
+            elif None not in given and set(re.findall(r"%\((\w+)\)", pattern)) != given:
+                found.append(f"{name_of(path)}:{call.lineno}: {pattern}")
+    assert found == []
 
 
 # --- the code itself ----------------------------------------------------------------------
