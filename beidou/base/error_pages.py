@@ -35,6 +35,8 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """``handler400``."""
+    if request.path.startswith(API):
+        return api.bad_request()
     text = _("The browser sent something that the portal cannot take. Go back and try again.")
     return _page(request, 400, _("This could not be read"), text)
 

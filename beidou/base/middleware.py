@@ -3,15 +3,18 @@ for every request."""
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import translation
 
 from beidou.base import audit, context, figures
 from beidou.base.models import AuditEntry
+from beidou.base.storable import is_storable
 
 Handler = Callable[[HttpRequest], HttpResponse]
 logger = structlog.get_logger(__name__)
@@ -110,6 +113,35 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         return response
+
+
+class StorableMiddleware:
+    """Refuses what the database could neither keep nor look for, wherever a view would use it.
+
+    Forms are looked at when a view was found for them; bodies of the API by its parsers.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        _require_storable([request.path, *_texts(request.GET), *request.COOKIES.values()])
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *args: Any) -> None:
+        if not request.path.startswith("/api/"):
+            _require_storable(_texts(request.POST))
+
+
+def _texts(values: QueryDict) -> Iterator[str]:
+    for name, given in values.lists():
+        yield name
+        yield from given
+
+
+def _require_storable(texts: Iterable[str]) -> None:
+    if not all(map(is_storable, texts)):
+        raise BadRequest("A character that cannot be stored, such as NUL.")
 
 
 class ActorMiddleware:

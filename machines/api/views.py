@@ -10,12 +10,12 @@ from import_export.results import RowResult
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.filters import OrderingFilter
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from beidou.base import audit, permissions
+from beidou.base.api.parsers import MultiPartParser
 from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.errors import BeidouError, Forbidden, InvalidInput
 from clusters.models import Cluster

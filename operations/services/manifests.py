@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
+from beidou.base.storable import is_storable
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds import base as kinds
@@ -102,6 +103,12 @@ class _Loader(yaml.SafeLoader):
         if getattr(self.peek_event(), "tag", None):  # type: ignore[no-untyped-call]
             raise yaml.YAMLError("tags (!name) are not allowed")
         return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if not is_storable(node.value):
+            raise yaml.YAMLError("a text holds a character that cannot be stored, such as NUL")
+        return node
 
 
 def parse(text: str) -> list[dict[str, Any]]:

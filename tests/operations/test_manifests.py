@@ -145,6 +145,14 @@ def test_a_mistake_in_the_last_document_is_told_before_anything_is_written(admin
     assert {query["sql"].split()[0] for query in queries} == {"SELECT"}
 
 
+@pytest.mark.parametrize("character", ["\\0", "\\ud800"])
+def test_a_character_that_cannot_be_stored_is_refused(api, admin, machine, text, character):
+    text = text.replace("product-cluster", f'"product{character}"')
+    answer = api(admin).post(URL, text, content_type="application/yaml")
+    assert answer.status_code == 400
+    assert "cannot be stored" in answer.json()["message"]
+
+
 def test_a_machine_listed_twice_is_refused(api, admin, machine, text):
     twice = [{"ip": "10.99.0.21"}, {"ip": "10.99.0.21"}]
     answer = post(api(admin), changed(text, ["spec", "operationMachines"], twice))

@@ -17,5 +17,9 @@ def not_found(request: HttpRequest, rest: str = "") -> JsonResponse:
     )
 
 
+def bad_request() -> JsonResponse:
+    return _answer(400, "invalid_input", "The request holds something that the portal cannot take.")
+
+
 def server_error() -> JsonResponse:
     return _answer(500, "internal_error", "The portal made a mistake; it is in its log.")

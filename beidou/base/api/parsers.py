@@ -1,0 +1,38 @@
+"""Request bodies whose texts the database can keep; the others are refused at their fields."""
+
+from typing import Any
+
+from rest_framework import parsers
+
+from beidou.base.errors import InvalidInput
+from beidou.base.storable import unstorable_in
+
+SENTENCE = "This text holds a character that cannot be stored, such as NUL."
+
+
+def check(value: Any) -> None:
+    """Raise ``InvalidInput`` naming the fields."""
+    fields = {path or "non_field_errors": SENTENCE for path in unstorable_in(value)}
+    if fields:
+        raise InvalidInput(f"{', '.join(fields)}: {SENTENCE}", fields=fields)
+
+
+class JSONParser(parsers.JSONParser):
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        data = super().parse(*args, **kwargs)
+        check(data)
+        return data
+
+
+class FormParser(parsers.FormParser):
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        data = super().parse(*args, **kwargs)
+        check({name: " ".join(texts) for name, texts in data.lists()})
+        return data
+
+
+class MultiPartParser(parsers.MultiPartParser):
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().parse(*args, **kwargs)
+        check({name: " ".join(texts) for name, texts in found.data.lists()})
+        return found
