@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.workloads import WORKLOAD_KINDS
@@ -40,7 +41,7 @@ from operations.kinds.draining.plan import (
 )
 from operations.kinds.draining.raising import put_back
 from operations.kinds.playbook import PlaybookResults
-from operations.kinds.scale_up import describe
+from operations.kinds.scale_up import describe, in_short
 from operations.models import MachineStep, Operation, OperationMachine
 
 State = Machine.State
@@ -150,7 +151,7 @@ def _why_not_reached(run: StepRun) -> dict[int, str]:
     for member in run.targets:
         machine = member.machine
         if machine is None:
-            reasons[member.pk] = "the machine was deleted meanwhile"
+            reasons[member.pk] = Sentence("the machine was deleted meanwhile")
         elif reason := hosts.why_unreachable(machine, settings):
             reasons[member.pk] = reason
         else:
@@ -214,7 +215,11 @@ def confirm_pre_check(run: StepRun, found: Found) -> None:
         plan = found.plans.get(name)
         host = _host_check(run, found.reasons.get(target.pk, ""))
         if plan is None:
-            run.fail(target, f"There is no node {name} in the cluster.", checks=[host])
+            run.fail(
+                target,
+                Sentence("There is no node %(node)s in the cluster.", node=name),
+                checks=[host],
+            )
             continue
         for fate in plan.fates:
             owner = f" ({fate.owner})" if fate.owner else ""
@@ -227,7 +232,8 @@ def confirm_pre_check(run: StepRun, found: Found) -> None:
             "pods": [fate.as_dict() for fate in plan.fates],
             "owners": dict(owners_of(found.situation, plan)),
         }
-        _settle(run, target, checks, evidence, f"{len(plan.evicted)} pods will move")
+        moving = Sentence("%(count)s pods will move", count=len(plan.evicted))
+        _settle(run, target, checks, evidence, moving)
 
 
 def _host_check(run: StepRun, reason: str) -> dict[str, Any]:
@@ -256,11 +262,11 @@ def _settle(
     for item in bad:
         run.say(describe(dict(item)), target=target, level="error")
     if bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        run.fail(target, f"{describe(dict(bad[0]))}{more}", checks=checks, evidence=evidence)
+        run.fail(target, in_short(bad), checks=checks, evidence=evidence)
         return
     warnings = sum(not item["ok"] for item in checks)
-    run.succeed(target, message=f"{message}; {warnings} warnings", checks=checks, evidence=evidence)
+    said = Sentence("%(message)s; %(count)s warnings", message=message, count=warnings)
+    run.succeed(target, message=said, checks=checks, evidence=evidence)
 
 
 # --- drain -----------------------------------------------------------------------------------
@@ -314,15 +320,18 @@ def confirm_drain(run: StepRun, leaving: Sequence[Leaving]) -> None:
             try:
                 node = client.get_node(each.node)
             except kube_errors.NotFound:
-                run.succeed(target, message="the node is gone", evidence=each.evidence)
+                run.succeed(target, message=Sentence("the node is gone"), evidence=each.evidence)
                 continue
             except ExternalError as error:
                 run.fail(target, error.message)
                 continue
             if not node.unschedulable:
-                run.fail(target, f"Somebody uncordoned node {each.node} meanwhile.")
+                run.fail(
+                    target, Sentence("Somebody uncordoned node %(node)s meanwhile.", node=each.node)
+                )
             else:
-                run.succeed(target, message=f"{each.total} pods have moved", evidence=each.evidence)
+                moved = Sentence("%(count)s pods have moved", count=each.total)
+                run.succeed(target, message=moved, evidence=each.evidence)
 
 
 # --- scaleDown -------------------------------------------------------------------------------
@@ -342,8 +351,11 @@ def scale_down(run: StepRun) -> Reset:
             why = unreached[target.pk].rstrip(".")
             run.fail(
                 target,
-                f"The host was not reached: {why}. Mend the connection; or, if the host is lost, "
-                "retry with force_unreachable.",
+                Sentence(
+                    "The host was not reached: %(why)s. Mend the connection; or, if the host is "
+                    "lost, retry with force_unreachable.",
+                    why=why,
+                ),
             )
     _move(run, run.targets, State.LEAVING)
     reached = [target for target in run.targets if target.pk not in unreached]
@@ -371,7 +383,10 @@ def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachin
         uid = _evidence(target, "preCheck").get("uid")
         is_own = node.uid == uid or target.address in [text for _kind, text in node.addresses]
         if not is_own:
-            run.fail(target, f"Node {name} is another machine by now; it is left alone.")
+            run.fail(
+                target,
+                Sentence("Node %(node)s is another machine by now; it is left alone.", node=name),
+            )
             return
         client.delete_node(name)
         run.say(f"Node {name} was deleted.", target=target)
@@ -394,13 +409,13 @@ def confirm_scale_down(run: StepRun, reset: Reset) -> None:
             elif target.pk in reset.unreached:
                 run.succeed(
                     target,
-                    message=f"node {name} deleted; the host was not reset",
+                    message=Sentence("node %(node)s deleted; the host was not reset", node=name),
                     evidence={"node": name, "unreached": reset.unreached[target.pk]},
                 )
             else:
                 run.succeed(
                     target,
-                    message=f"reset, node {name} deleted",
+                    message=Sentence("reset, node %(node)s deleted", node=name),
                     checks=checks,
                     evidence={"node": name, "done": reset.results.find(target, "done") or []},
                 )
@@ -413,7 +428,7 @@ def _why_node_is_there(client: KubernetesClient, name: str) -> str | None:
         return None
     except ExternalError as error:
         return error.message
-    return f"Node {name} is still in the cluster."
+    return Sentence("Node %(node)s is still in the cluster.", node=name)
 
 
 # --- postCheck -------------------------------------------------------------------------------
@@ -454,7 +469,7 @@ def confirm_post_check(run: StepRun, reset: Reset) -> None:
                 *_workload_checks(before[target.pk], missing),
             ]
             evidence = {"node": name, "workloads": sorted(before[target.pk])}
-            _settle(run, target, checks, evidence, "the cluster is whole without it")
+            _settle(run, target, checks, evidence, Sentence("the cluster is whole without it"))
 
 
 def _no_host_checks(reset: Reset, target: OperationMachine) -> list[dict[str, Any]]:
@@ -516,7 +531,9 @@ def _move(run: StepRun, targets: Sequence[OperationMachine], to: str) -> None:
         if machine is None:
             continue
         machine.refresh_from_db(fields=["state"])
-        reason = f"{run.operation.name}: {run.step_name}"
+        reason = Sentence(
+            "%(operation)s: %(step)s", operation=run.operation.name, step=run.step_name
+        )
         if to == State.LEAVING and machine.state in (State.IN_SERVICE, State.CORDONED):
             lifecycle.move(machine, State.DRAINING, operation=run.operation, reason=reason)
         lifecycle.move(machine, to, operation=run.operation, reason=reason)
@@ -527,7 +544,10 @@ def reserve(operation: Operation, machine: Machine) -> None:
     again."""
     if machine.state == State.FAULTY:
         lifecycle.move(
-            machine, State.CORDONED, operation=operation, reason=f"{operation.name} goes on"
+            machine,
+            State.CORDONED,
+            operation=operation,
+            reason=Sentence("%(operation)s goes on", operation=operation.name),
         )
 
 
@@ -542,12 +562,18 @@ def release(member: OperationMachine, reached: str | None) -> None:
     elif machine.state == State.DRAINING:
         lifecycle.move(
             machine, State.CORDONED, operation=operation,
-            reason=f"{operation.name} left it cordoned: {member.message}"[:500],
+            reason=Sentence(
+                "%(operation)s left it cordoned: %(message)s",
+                operation=operation.name, message=member.message,
+            ),
         )  # fmt: skip
     elif machine.state == State.LEAVING or reached in ("scaleDown", "postCheck"):
         lifecycle.move(
             machine, State.FAULTY, operation=operation,
-            reason=f"{operation.name} got as far as {reached}: {member.message}"[:500],
+            reason=Sentence(
+                "%(operation)s got as far as %(step)s: %(message)s",
+                operation=operation.name, step=reached or "", message=member.message,
+            ),
         )  # fmt: skip
 
 
@@ -557,22 +583,26 @@ def _release_gone(machine: Machine, member: OperationMachine) -> None:
     if unreached:
         lifecycle.move(
             machine, State.FAULTY, operation=operation, node=None,
-            reason=(
-                f"{operation.name} deleted its node without reaching it ({unreached}); "
-                "what it was as a node is still on it: clean it up when it is back"
-            )[:500],
+            reason=Sentence(
+                "%(operation)s deleted its node without reaching it (%(why)s); "
+                "what it was as a node is still on it: clean it up when it is back",
+                operation=operation.name, why=unreached,
+            ),
         )  # fmt: skip
         lifecycle.remember_residue(machine, operation=operation)
         return
     if machine.state != State.LEAVING:  # scaleDown and postCheck were skipped
         lifecycle.move(
             machine, State.FAULTY, operation=operation,
-            reason=f"{operation.name} ended, but did not see it leave",
+            reason=Sentence(
+                "%(operation)s ended, but did not see it leave", operation=operation.name
+            ),
         )  # fmt: skip
         return
     lifecycle.move(
         machine, State.AVAILABLE, operation=operation,
-        reason=f"{operation.name} took it out of the cluster", cluster=None, node=None,
+        reason=Sentence("%(operation)s took it out of the cluster", operation=operation.name),
+        cluster=None, node=None,
     )  # fmt: skip
     lifecycle.forget_residue(machine)
 

@@ -13,7 +13,7 @@ machines.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -222,12 +222,7 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
         for check in bad:
             run.say(describe(check), target=target, level="error")
         if bad:
-            message = describe(bad[0])
-            if len(bad) > 1:
-                message = Sentence(
-                    "%(check)s (and %(more)s more)", check=message, more=len(bad) - 1
-                )
-            run.fail(target, message, checks=checks)
+            run.fail(target, in_short(bad), checks=checks)
         else:
             warnings = sum(not check["ok"] for check in checks)
             run.succeed(
@@ -240,6 +235,14 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
                 checks=checks,
                 evidence={"facts": results.find(target, "facts") or {}},
             )
+
+
+def in_short(bad: Sequence[Mapping[str, Any]]) -> str:
+    """The first of the failed checks, and how many more there are."""
+    first = describe(dict(bad[0]))
+    if len(bad) == 1:
+        return first
+    return Sentence("%(check)s (and %(more)s more)", check=first, more=len(bad) - 1)
 
 
 def describe(check: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from beidou.base.errors import TemporaryError
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.placed_pods import PlacedPod
@@ -428,10 +429,17 @@ class Drainer:
         rows = [*self._block_checks(each), *self._other_checks(each)]
         advice = rows[0]["advice"] if rows else "look at what is left, then retry"
         state = self._state(each)
-        trouble = f" {self._trouble}" if self._trouble else ""
+        if self._trouble:
+            state = f"{state}; {self._trouble}"
         self.run.fail(
             each.target,
-            f"{why}: {state}.{trouble} Node {each.node} stays cordoned. → {advice}",
+            Sentence(
+                "%(why)s: %(state)s. Node %(node)s stays cordoned. → %(advice)s",
+                why=why,
+                state=state,
+                node=each.node,
+                advice=advice,
+            ),  # fmt: skip
             checks=rows,
             evidence={"node": each.node, "left": [pod.key for pod in each.left.values()]},
         )

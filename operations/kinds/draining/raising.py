@@ -6,6 +6,7 @@ change that raises it: whatever dies afterwards, the next attempt or the cleanup
 
 from collections.abc import Callable
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import errors
 from clusters.drivers.workloads import WORKLOAD_KINDS, Workload, Workloads
 
@@ -24,7 +25,9 @@ def raise_owner(workloads: Workloads, workload: Workload, *, operation: str) -> 
             return workloads.set_replicas(workload, workload.wanted + 1, annotations=annotations)
         except errors.Conflict409:
             workload = workloads.get(workload.kind, workload.namespace, workload.name)
-    raise errors.Conflict409(f"{workload.key} changes all the time; it could not be raised.")
+    raise errors.Conflict409(
+        Sentence("%(key)s changes all the time; it could not be raised.", key=workload.key)
+    )
 
 
 def put_back(workloads: Workloads, *, operation: str, say: Callable[[str], None]) -> None:
