@@ -10,9 +10,12 @@ verifies what it downloads itself.
 """
 
 import re
-import urllib.error
-import urllib.request
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +25,8 @@ from beidou.base.sentences import Sentence
 REQUIRED = ("kubelet", "kubeadm", "kubectl")
 FOR_WORKERS = (*REQUIRED, "images.tar", "containerd.tar.gz", "cni-plugins.tgz", "runc")
 SUMS_LIMIT = 1 << 20
+READ_SECONDS = 15.0
+FETCH_SECONDS = 30.0
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
@@ -111,25 +116,63 @@ def parse_sums(text: str) -> dict[str, str]:
     return sums
 
 
-def _fetch(url: str, timeout: float = 15) -> str:
+def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
+    """The text at ``url``: from there and from nowhere else, within ``seconds`` altogether.
+
+    A redirect could lead to any address that the portal reaches, and a source that sends a byte now
+    and then would hold a worker for ever: each read by itself is in time.
+    """
+    place = urlsplit(url)
+    protocol = HTTPSConnection if place.scheme == "https" else HTTPConnection
+    connection = protocol(place.hostname or "", place.port, timeout=min(seconds, READ_SECONDS))
+    is_late, too_late = threading.Event(), f"not done within {seconds:g} s"
+    watch: threading.Timer | None = None
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310  checked above
-            body: bytes = answer.read(SUMS_LIMIT)
-    except urllib.error.HTTPError as error:
+        connection.connect()
+        # The socket itself: the connection forgets it once the answer's end closes it.
+        watch = threading.Timer(seconds, _cut, (connection.sock, is_late))
+        watch.daemon = True
+        watch.start()
+        connection.request("GET", place.path)
+        answer = connection.getresponse()
+        body = answer.read(SUMS_LIMIT) if answer.status == HTTPStatus.OK else b""
+        if answer.status == HTTPStatus.OK and answer.length:
+            raise IncompleteRead(body, answer.length)  # half of it may look whole
+    except (OSError, ValueError, HTTPException) as error:
+        why = too_late if is_late.is_set() else error
+        raise _unreachable(url, why) from error
+    finally:
+        if watch is not None:
+            watch.cancel()
+        connection.close()
+    if is_late.is_set():  # what was cut off may look whole as well
+        raise _unreachable(url, too_late)
+    if answer.status != HTTPStatus.OK:
+        is_redirect = answer.status // 100 == 3
+        hint = Sentence(" Redirects are not followed.") if is_redirect else ""
         raise PermanentError(
             Sentence(
-                "The artifact source answered %(status)s for %(url)s.", status=error.code, url=url
+                "The artifact source answered %(status)s for %(url)s.%(hint)s",
+                status=answer.status,
+                url=url,
+                hint=hint,
             ),
             code="artifacts_missing",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise TemporaryError(
-            Sentence(
-                "The artifact source did not answer: %(url)s (%(why)s).", url=url, why=str(error)
-            ),
-            code="artifacts_unreachable",
-        ) from error
+        )
     return body.decode("utf-8", "replace")
+
+
+def _cut(line: socket.socket, is_late: threading.Event) -> None:
+    is_late.set()
+    with suppress(OSError):  # it ended by itself in this moment
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _unreachable(url: str, why: object) -> TemporaryError:
+    return TemporaryError(
+        Sentence("The artifact source did not answer: %(url)s (%(why)s).", url=url, why=str(why)),
+        code="artifacts_unreachable",
+    )
 
 
 def _read(path: Path) -> str:
