@@ -229,8 +229,7 @@ def verify() -> Iterator[str]:
             yield f"Entry {entry.id} ({entry.at:%Y-%m-%d %H:%M:%S}, {entry.verb}) was changed."
         previous, last_id, count = entry.digest, entry.id, count + 1
     if head is None:
-        if count:
-            yield "The record of the chain's end is missing."
+        yield "The record of the chain's end is missing."
         return
     if (head.entry_id, head.digest, head.count) != (last_id, previous, count):
         yield (

@@ -86,6 +86,44 @@ def test_a_trail_that_was_emptied_is_found():
     assert list(audit.verify())
 
 
+def test_a_trail_that_was_emptied_with_its_end_is_found():
+    record()
+    tamper("DELETE FROM base_auditentry")
+    tamper("DELETE FROM base_audithead")
+    assert "end is missing" in next(audit.verify())
+
+
+def test_the_command_names_the_newest_entry_and_finds_it_again():
+    newest = record()[-1]
+    noted = f"{newest.id}:{newest.digest}"
+    out = StringIO()
+    call_command("verify_audit", stdout=out)
+    assert f"Newest: {noted}" in out.getvalue()
+    record(2)
+    call_command("verify_audit", expect=noted, stdout=out)
+
+
+def test_a_tail_that_was_cut_with_its_end_is_found_by_what_was_noted_elsewhere():
+    kept, *_between, newest = record()
+    noted = f"{newest.id}:{newest.digest}"
+    tamper("DELETE FROM base_auditentry WHERE id > %s", kept.id)
+    tamper(
+        "UPDATE base_audithead SET entry_id = %s, digest = %s, count = %s",
+        kept.id, kept.digest, AuditEntry.objects.count(),
+    )  # fmt: skip
+    assert list(audit.verify()) == []
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify_audit", expect=noted, stdout=out)
+    assert f"Entry {newest.id} is gone" in out.getvalue()
+
+
+@pytest.mark.parametrize("text", ["5", "x:abc", ":"])
+def test_what_is_no_entry_and_digest_is_refused(text):
+    with pytest.raises(CommandError, match="ENTRY:DIGEST"):
+        call_command("verify_audit", expect=text)
+
+
 def test_an_inserted_entry_is_found():
     last = record()[-1]
     tamper(
