@@ -217,10 +217,18 @@ class SecondFactorChangeView(_AccountView):
         return self.page("account/backup_codes.html", title=_("Backup codes"), codes=codes)
 
 
+class OwnPasswordForm(AdminOwnPasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password2"].help_text = _(
+            "API tokens stay valid when the password changes; revoke them on their own."
+        )
+
+
 class OwnPasswordView(PasswordChangeView):
     """The admin's page *Change password*, with an audit entry."""
 
-    form_class = AdminOwnPasswordChangeForm
+    form_class = OwnPasswordForm
     template_name = "registration/password_change_form.html"
     success_url = reverse_lazy("account")
 

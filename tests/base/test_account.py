@@ -57,6 +57,12 @@ def test_the_password_is_changed_with_the_old_one_and_audited(li, browser):
     assert AuditEntry.objects.filter(verb="set password", actor="li").exists()
 
 
+def test_every_page_about_a_password_says_that_tokens_stay_valid(li, admin, browser):
+    for address in ("/account/", "/password_change/", f"/base/user/{li.pk}/password/"):
+        page = browser(admin).get(address).content.decode()
+        assert "API tokens stay valid when the password changes" in page, address
+
+
 def test_a_short_password_is_refused(li, browser):
     response = browser(li).post(
         "/password_change/",

@@ -50,6 +50,12 @@ def grantable() -> models.QuerySet[Permission]:
 
 
 class SetPasswordForm(AdminPasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password2"].help_text = _(
+            "API tokens stay valid when the password changes; revoke them on their own."
+        )
+
     def save(self, commit: bool = True) -> User:
         with transaction.atomic():
             user: User = super().save(commit)
