@@ -217,7 +217,7 @@ class SecondFactorChangeView(_AccountView):
         return self.page("account/backup_codes.html", title=_("Backup codes"), codes=codes)
 
 
-class OwnPasswordForm(AdminOwnPasswordChangeForm):
+class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["new_password2"].help_text = _(
