@@ -48,3 +48,25 @@ def acting(**changes: Any) -> Iterator[Context]:
 def set_current(context: Context) -> None:
     """For the middleware alone, which learns who acts in the middle of a request."""
     _current.set(context)
+
+
+# What the present request was refused; a list, so that all who share the request see what is added.
+_refused: ContextVar[list[Any] | None] = ContextVar("beidou_refused", default=None)
+
+
+@contextmanager
+def noting_refusals() -> Iterator[list[Any]]:
+    """The objects about which ``note_refusal`` is called inside."""
+    noted: list[Any] = []
+    token = _refused.set(noted)
+    try:
+        yield noted
+    finally:
+        _refused.reset(token)
+
+
+def note_refusal(obj: Any) -> None:
+    """A right on ``obj`` was missing; the record of the refused request will name it."""
+    noted = _refused.get()
+    if noted is not None:
+        noted.append(obj)

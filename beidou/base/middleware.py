@@ -156,10 +156,12 @@ class ActorMiddleware:
         if language:
             translation.activate(language)
             request.LANGUAGE_CODE = translation.get_language() or language
-        response = self.get_response(request)
+        with context.noting_refusals() as about:
+            response = self.get_response(request)
         if response.status_code == 403 and request.user.is_authenticated:
             audit.record(
                 "refused",
+                about[-1] if about else None,
                 name=f"{request.method} {request.path}",
                 outcome=AuditEntry.Outcome.REFUSED,
             )

@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from beidou.base import context
 from beidou.base.errors import Forbidden
 
 VIEW, OPERATE, INSPECT, DEPLOY, CHANGE, APPROVE = (
@@ -169,6 +170,7 @@ def _remembered(user: Any, what: str, ask: Callable[[], bool]) -> bool:
 def require(user: Any, obj: models.Model, action: str) -> None:
     """Raise ``Forbidden`` unless ``user`` may do ``action`` on ``obj``."""
     if not may(user, obj, action):
+        context.note_refusal(obj)
         raise Forbidden(
             gettext(
                 "You may see %(kind)s %(name)s, but your roles do not include the right "

@@ -18,6 +18,7 @@ from unfold.decorators import display as column
 
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.context import note_refusal
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
 from clusters.admin import tabs
@@ -170,6 +171,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         if cluster is None:
             self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))
         if not permissions.may(request.user, cluster, action):
+            note_refusal(cluster)
             raise PermissionDenied
         found: Cluster = cluster
         return found
@@ -304,6 +306,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         """Un-adopt: show what goes and what stays, and let the name be typed."""
         cluster = self._find(request, object_id, permissions.VIEW)
         if not self.has_delete_permission(request, cluster):
+            note_refusal(cluster)
             raise PermissionDenied
         form = UnadoptForm(request.POST or None)
         if request.method == "POST" and form.is_valid():

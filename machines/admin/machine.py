@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from beidou.base import display, permissions
 from beidou.base.admin import confirm_action
+from beidou.base.context import note_refusal
 from clusters.models import Cluster
 from machines.admin import filters, page
 from machines.admin.actions import MachineActions, file_of, plan_lines, will_be_visited
@@ -251,6 +252,7 @@ class MachineAdmin(MachineActions):
     def _operated(self, request: HttpRequest, pk: int) -> Machine:
         machine = self._found(request, pk)
         if not permissions.may(request.user, machine, permissions.OPERATE):
+            note_refusal(machine)
             raise PermissionDenied
         return machine
 

@@ -4,9 +4,13 @@ import re
 
 import pytest
 import structlog
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
 
 from beidou.base import tokens
-from beidou.base.models import AuditEntry, User
+from beidou.base.models import ApiToken, AuditEntry, User
+from tests import factories
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +64,62 @@ def test_a_refused_api_call_with_a_token_is_audited(operator, client):
     assert answer.status_code == 403
     entry = AuditEntry.objects.get(outcome="refused")
     assert (entry.actor, entry.object_name) == ("operator", "POST /api/v1/teams/")
+
+
+def test_a_refusal_about_an_object_names_it_and_its_cluster(operator, viewer, api, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    page = f"/api/v1/machines/{machine.pk}/"
+    _token, key = tokens.issue(user=viewer, name="robot")
+    answer = Client().patch(
+        page,
+        {"rack": "r1"},
+        content_type="application/json",
+        headers={"Authorization": f"Token {key}"},
+    )
+    assert answer.status_code == 403
+    entry = AuditEntry.objects.get(outcome="refused")
+    assert (entry.object_type, entry.object_id) == ("machines.machine", str(machine.pk))
+    assert entry.cluster_id == cluster_a.pk
+    assert entry.object_name == f"PATCH {page}"
+
+
+def test_a_refused_page_about_an_object_names_it(viewer, browser, cluster_a):
+    machine = factories.make_machine(cluster=cluster_a)
+    answer = browser(viewer).post(
+        f"/machines/machine/{machine.pk}/state/faulty/", {"reason": "x", "post": "yes"}
+    )
+    assert answer.status_code == 403
+    entry = AuditEntry.objects.get(outcome="refused")
+    assert (entry.object_id, entry.cluster_id) == (str(machine.pk), cluster_a.pk)
+
+
+@pytest.fixture
+def fresh_cache():
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.mark.parametrize("change", ["revoked", "inactive"])
+def test_a_token_that_counts_no_more_leaves_a_failed_sign_in(change, operator, client, fresh_cache):
+    token, key = tokens.issue(user=operator, name="robot")
+    if change == "revoked":
+        ApiToken.objects.filter(pk=token.pk).update(revoked_at=timezone.now())
+    else:
+        User.objects.filter(pk=operator.pk).update(is_active=False)
+    for _time in range(2):
+        answer = client.get("/api/v1/machines/", headers={"Authorization": f"Token {key}"})
+        assert answer.status_code == 401
+    entry = AuditEntry.objects.get(verb="sign in")
+    assert (entry.object_name, entry.outcome) == ("operator", "failed")
+    assert "robot" in entry.reason
+    assert key not in entry.reason
+
+
+def test_an_unknown_token_leaves_no_entry(client):
+    answer = client.get("/api/v1/machines/", headers={"Authorization": "Token nonsense"})
+    assert answer.status_code == 401
+    assert not AuditEntry.objects.exists()
 
 
 SHAPE = {"code", "message", "fields"}

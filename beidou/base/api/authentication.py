@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from django.core.cache import cache
+from django.db import transaction
 from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
+from beidou.base import audit
 from beidou.base.middleware import act_as
-from beidou.base.models import ApiToken
+from beidou.base.models import ApiToken, AuditEntry
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -29,6 +32,8 @@ class TokenAuthentication(BaseAuthentication):
         token = (
             ApiToken.objects.select_related("user").filter(digest=ApiToken.digest_of(key)).first()
         )
+        if token is not None and not (token.is_valid and token.user.is_active):
+            self._record_refusal(token)
         if token is None or not token.is_valid:
             raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
         if not token.user.is_active:
@@ -36,6 +41,18 @@ class TokenAuthentication(BaseAuthentication):
         self._note_use(token)
         act_as(token.user)
         return token.user, token
+
+    def _record_refusal(self, token: ApiToken) -> None:
+        """Once a minute per token: whoever has an old one must not fill the trail with it.  Unknown
+        keys, of which there is no end, leave no entry."""
+        if cache.add(f"beidou-refused-token-{token.pk}", True, timeout=60):
+            with transaction.atomic():
+                audit.record(
+                    "sign in",
+                    token.user,
+                    reason=f"API token {token.name}: expired, revoked or of an inactive user",
+                    outcome=AuditEntry.Outcome.FAILED,
+                )
 
     def _note_use(self, token: ApiToken) -> None:
         """Once a minute is exact enough and spares a write per request."""

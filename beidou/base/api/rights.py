@@ -6,7 +6,7 @@ from django.db import models
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from beidou.base import permissions
+from beidou.base import context, permissions
 
 
 class ObjectPermissions(BasePermission):
@@ -23,4 +23,7 @@ class ObjectPermissions(BasePermission):
 
     def has_object_permission(self, request: Request, view: Any, obj: models.Model) -> bool:
         action = view.action_needed()
-        return action == permissions.VIEW or permissions.may(request.user, obj, action)
+        if action == permissions.VIEW or permissions.may(request.user, obj, action):
+            return True
+        context.note_refusal(obj)
+        return False
