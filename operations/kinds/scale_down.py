@@ -500,7 +500,8 @@ def _wait_until_whole(
         if not owners.awaited or time.monotonic() > deadline:
             break
         for target in run.targets:
-            run.note(target, f"waiting for {', '.join(sorted(owners.awaited))[:300]}")
+            names = ", ".join(sorted(owners.awaited))[:300]
+            run.note(target, Sentence("waiting for %(names)s", names=names))
         time.sleep(1)
     return {
         key: f"{awaited.ready} of {awaited.target} ready {awaited.nowhere}".strip()
