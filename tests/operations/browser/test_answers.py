@@ -37,7 +37,7 @@ def failed(cluster_a, operator):
 
 def test_a_choice_in_the_dialog_goes_with_the_retry(failed, operator, open_page):
     page = open_page(operator, reverse("admin:operations_operation_change", args=[failed.pk]))
-    page.get_by_role("button", name="Retry what failed").click()
+    page.locator("button[data-verb=retry]").click()
     choices = page.locator("#op-dialog-answers")
     expect(choices).to_be_visible()
     choices.get_by_label("Give up data that pods keep on the node").check()
@@ -56,7 +56,7 @@ def test_a_choice_in_the_dialog_goes_with_the_retry(failed, operator, open_page)
 
 def test_an_approval_is_not_offered_to_who_asked(failed, operator, open_page):
     page = open_page(operator, reverse("admin:operations_operation_change", args=[failed.pk]))
-    page.get_by_role("button", name="Retry what failed").click()
+    page.locator("button[data-verb=retry]").click()
     expect(page.locator("#op-dialog-answers")).to_be_visible()
     expect(page.get_by_label("Delete blocked pods past their budget")).to_have_count(0)
 
