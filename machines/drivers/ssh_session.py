@@ -193,8 +193,11 @@ async def _sign_in(
         if contact.presented is None:
             raise _no_connection(target.place, error) from error
         raise _changed(target, contact.pinned, contact.presented) from error
-    except asyncssh.KeyExchangeFailed as error:
-        # A host that was installed anew may have no key of the pinned type at all.
+    except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
+        # A host that was installed anew may have no key of the pinned type at all.  Its own end may
+        # hang up first, so that only the lost connection is seen.
+        if contact.presented is not None:
+            raise _no_connection(target.place, error) from error
         presented = await scan(target.address, target.port, connect_timeout)
         if presented != contact.pinned:
             raise _changed(target, contact.pinned, presented) from error

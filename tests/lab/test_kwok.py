@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabCluster
+from lab.process import wait_for
 from lab.workloads import web_deployment
 
 pytestmark = pytest.mark.lab
@@ -28,9 +29,13 @@ def test_the_nodes_are_ready(kwok: LabCluster):
 
 
 def test_the_pods_run(kwok: LabCluster):
-    pods = json.loads(kwok.kubectl("get pods -A -o json"))["items"]
-    assert len(pods) >= 200
-    assert {pod["status"]["phase"] for pod in pods} == {"Running"}
+    def phases() -> list[str]:
+        pods = json.loads(kwok.kubectl("get pods -A -o json"))["items"]
+        return [pod["status"]["phase"] for pod in pods]
+
+    # Those that the lab made run from the start; the controllers' own take kwok a moment.
+    wait_for("All pods to run", lambda: set(phases()) == {"Running"}, timeout=60)
+    assert len(phases()) >= 200
 
 
 def test_the_cluster_has_an_identity(kwok: LabCluster):

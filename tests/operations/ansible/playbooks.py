@@ -11,6 +11,8 @@ from typing import Any
 import ansible_runner
 import yaml
 
+from beidou.base.sentences import spoken
+
 ANSIBLE = Path(__file__).parents[3] / "operations" / "ansible"
 POLICY: dict[str, Any] = yaml.safe_load((ANSIBLE / "policies" / "default.yml").read_text())[
     "default_policy"
@@ -58,7 +60,7 @@ class Play:
     def checks(self, host: str) -> dict[str, dict[str, Any]]:
         """Name -> check of the one task that looked at the host."""
         result = next(r.result for r in self.of(host) if "checks" in r.result)
-        return {check["check"]: check for check in result["checks"]}
+        return {check["check"]: check for check in spoken(result["checks"])}
 
     def blocking(self, host: str) -> set[str]:
         checks = self.checks(host).values()
