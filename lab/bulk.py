@@ -107,13 +107,24 @@ _NODE_CONDITIONS = (
 _NODE_IMAGES = ("kube-proxy:v1.36.3", "pause:3.10.2", "coredns/coredns:v1.14.2", "app:1.0.0")
 
 
-def pod(index: int, *, nodes: int) -> Json:
-    """A running pod of a ReplicaSet with one container, spread over nodes and namespaces."""
+def pod(index: int, *, nodes: int, owned: bool = True) -> Json:
+    """A running pod of a ReplicaSet with one container, spread over nodes and namespaces.
+
+    The ReplicaSet itself is not there: a garbage collector removes what is ``owned``.
+    """
     deployment, now = f"app-{index // 50:04d}", _now()
     namespace = namespace_name(index // 50 % NAMESPACES)
     replica_set = f"{deployment}-6d4cf56db6"
     name = f"{replica_set}-{index:06x}"
     host = node_name(index % nodes)
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": replica_set,
+        "uid": _uid("replicaset", f"{namespace}/{replica_set}"),
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -124,16 +135,7 @@ def pod(index: int, *, nodes: int) -> Json:
             "uid": _uid("pod", f"{namespace}/{name}"),
             "creationTimestamp": now,
             "labels": {"app": deployment, "pod-template-hash": "6d4cf56db6", "team": "payments"},
-            "ownerReferences": [
-                {
-                    "apiVersion": "apps/v1",
-                    "kind": "ReplicaSet",
-                    "name": replica_set,
-                    "uid": _uid("replicaset", f"{namespace}/{replica_set}"),
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owner] if owned else [],
         },
         "spec": {
             "nodeName": host,
@@ -234,14 +236,16 @@ def namespace(index: int) -> Json:
     }
 
 
-def write_objects(etcd_url: str, *, nodes: int, pods: int, version: str) -> None:
+def write_objects(
+    etcd_url: str, *, nodes: int, pods: int, version: str, owned: bool = True
+) -> None:
     """Write namespaces, nodes and pods; existing objects of the same names are replaced."""
     if pods and not nodes:
         raise LabError("Pods need at least one node to run on.")
     entries: list[Iterable[tuple[str, Json]]] = [
         (("namespaces/" + namespace_name(i), namespace(i)) for i in range(NAMESPACES)),
         (("minions/" + node_name(i), node(i, version=version)) for i in range(nodes)),
-        (_pod_entry(pod(i, nodes=nodes)) for i in range(pods)),
+        (_pod_entry(pod(i, nodes=nodes, owned=owned)) for i in range(pods)),
     ]
     address = urllib.parse.urlsplit(etcd_url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)

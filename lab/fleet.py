@@ -191,7 +191,8 @@ class Lab:
         log.info("Making kwok cluster %s of %s nodes and %s pods (%s).", name, nodes, pods, index)
         folder = self._cluster_folder(name)
         plane = controlplane.start_control_plane(self._record, name, folder, release(version))
-        kwok.fill(plane, nodes=nodes, pods=pods)
+        # Their garbage collector would remove pods whose owner is not there.
+        kwok.fill(plane, nodes=nodes, pods=pods, owned=not controllers)
         if controllers:
             controlplane.start_controllers(self._record, plane)
         kwok.start_kwok(self._record, plane)

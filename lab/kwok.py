@@ -36,7 +36,7 @@ def stages(program: Path) -> Path:
     return program.parent / "stages.yaml"
 
 
-def fill(plane: LocalControlPlane, *, nodes: int, pods: int) -> None:
+def fill(plane: LocalControlPlane, *, nodes: int, pods: int, owned: bool = True) -> None:
     """Write the nodes and pods of a cluster of the given size."""
     version = plane.cluster.version
-    bulk.write_objects(plane.etcd_url, nodes=nodes, pods=pods, version=version)
+    bulk.write_objects(plane.etcd_url, nodes=nodes, pods=pods, version=version, owned=owned)
