@@ -187,6 +187,28 @@ class Portal:
 
         wait_until(running, f"step {step} to run", seconds)
 
+    def wait_until_begun(self, operation: int, step: str, seconds: float = 200) -> None:
+        """Until ``step`` runs or has run."""
+
+        def begun() -> bool:
+            row = self.api.get(f"operations/{operation}/")
+            assert row["status"] not in ("failed", "partial", "canceled"), row["message"]
+            return {item["name"]: item["status"] for item in row["steps"]}[step] != "waiting"
+
+        wait_until(begun, f"step {step} to begin", seconds)
+
+    def wait_for_program(self, name: str, *, other_than: int) -> None:
+        """Until ``name`` runs again after it was killed, and the portal answers."""
+
+        def again() -> bool:
+            try:
+                return self.program(name).pid != other_than
+            except (AssertionError, psutil.Error):
+                return False
+
+        wait_until(again, f"{name} to run again", 60)
+        wait_until(self.api.answers, "the portal to answer", 60)
+
     def output(self, operation: int) -> list[str]:
         """Every line of the output."""
         lines: list[str] = []
