@@ -24,6 +24,7 @@ logger = structlog.get_logger(__name__)
 LEASE_SECONDS = 30
 RENEW_SECONDS = 5.0
 WATCH_SECONDS = 1.0
+JOIN_SECONDS = 35.0  # longer than the database may let it wait for a lock
 LOST, CANCELED, TIMED_OUT = "lost", "canceled", "timed out"
 
 
@@ -65,7 +66,7 @@ class EngineRun:
 
     def __exit__(self, *exc: object) -> None:
         self._stop_watch.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=JOIN_SECONDS)
 
     def _watch(self) -> None:
         asked = 0.0
