@@ -125,7 +125,7 @@ def forget(*, machine: Machine, reason: str) -> None:
         if any(before):
             current.host_key, current.host_key_at, current.offered_host_key = "", None, ""
             fields = ["host_key", "host_key_at", "offered_host_key"]
-            _save(current, fields, reason=_("the address has changed"))
+            _save(current, fields, reason=Sentence("the address has changed"))
             audit.record(
                 "forget host key",
                 current,

@@ -7,6 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from beidou.base.errors import Conflict
+from beidou.base.sentences import Sentence
 from beidou.base.state import Change, change_status, change_statuses
 from clusters.models import Node
 from machines.models import Machine
@@ -84,7 +85,8 @@ def remember_residue(machine: Machine, *, operation: Operation) -> None:
     """The machine left its cluster without being reset: a label says so until it is cleaned."""
     machine.refresh_from_db(fields=["labels"])
     machine.labels = {**machine.labels, RESIDUE: f"operation-{operation.pk}"}
-    _save_labels(machine, f"{operation.name} could not reset it")
+    reason = Sentence("%(operation)s could not reset it", operation=operation.name)
+    _save_labels(machine, reason)
 
 
 def forget_residue(machine: Machine) -> None:
@@ -93,7 +95,7 @@ def forget_residue(machine: Machine) -> None:
     machine.refresh_from_db(fields=["labels"])
     if RESIDUE in machine.labels:
         machine.labels = {key: text for key, text in machine.labels.items() if key != RESIDUE}
-        _save_labels(machine, "it was reset")
+        _save_labels(machine, Sentence("it was reset"))
 
 
 def _save_labels(machine: Machine, reason: str) -> None:

@@ -24,7 +24,7 @@ from operations.services.run import CANCELED, LOST, TIMED_OUT, EngineRun, lease_
 
 logger = structlog.get_logger(__name__)
 
-UNREADABLE = (
+UNREADABLE = Sentence(
     "This version of the portal cannot read the step or its stored parameters; "
     "start a new operation."
 )
