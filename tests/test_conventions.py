@@ -299,7 +299,6 @@ UNSTORED = {
     "beidou/base/admin/people.py": "audit entries, which are in English",
     "beidou/base/management/commands/web.py": "the warning that is filtered out",
     "beidou/base/signals.py": "audit entries, which are in English",
-    "operations/kinds/base.py": "an answer about the request, stored nowhere",
 }
 
 
@@ -315,6 +314,28 @@ def test_what_is_stored_can_be_read_in_every_language():
             continue
         for call in calls(path):
             if any(is_bare(text) for text in stored_texts(call, raised)):
+                found.append(f"{name_of(path)}:{call.lineno}")
+    assert found == []
+
+
+def refused_texts(call: ast.Call, errors: set[str]) -> Iterator[ast.AST]:
+    """What a refusal tells the person who asked: its sentence, and those of its fields."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in errors or name == "ValidationError":
+        fields = [each.value for each in call.keywords if each.arg == "fields"]
+        for given in [*call.args[:1], *fields]:
+            yield from given.values if isinstance(given, ast.Dict) else [given]
+
+
+def test_every_refusal_is_in_the_language_of_the_person_who_asked():
+    """Commands are English: they are read in terminals and logs."""
+    errors = errors_of_ours()
+    found = []
+    for path in sources(".py"):
+        if "management" in path.parts or name_of(path) == "beidou/base/rotation.py":
+            continue
+        for call in calls(path):
+            if any(is_bare(text) for text in refused_texts(call, errors)):
                 found.append(f"{name_of(path)}:{call.lineno}")
     assert found == []
 

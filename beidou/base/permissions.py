@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.apps import apps
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Group
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext
@@ -165,6 +165,11 @@ def _remembered(user: Any, what: str, ask: Callable[[], bool]) -> bool:
     if what not in answers:
         answers[what] = bool(ask())
     return answers[what]
+
+
+def teams_of(user: Any) -> models.QuerySet[Any]:
+    """The teams a person may make the owner of what they add."""
+    return Group.objects.all() if user.is_superuser else user.groups.all()
 
 
 def require(user: Any, obj: models.Model, action: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from beidou.base import permissions
@@ -158,8 +159,9 @@ class AdoptSerializer(SourceSerializer):
     region = serializers.CharField(required=False, allow_blank=True)
     contact = serializers.CharField(required=False, allow_blank=True)
     labels = LabelsField(required=False)
-    team = serializers.PrimaryKeyRelatedField(
+    team = ChosenField(
         queryset=Group.objects.all(),
+        among=permissions.teams_of,
         required=False,
         allow_null=True,
         help_text="One of your own teams, which becomes owner, unless you are a superuser.",
@@ -171,7 +173,7 @@ class AdoptSerializer(SourceSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs.get("dry_run") and not attrs.get("name"):
-            raise serializers.ValidationError({"name": "Give the cluster a name."})
+            raise serializers.ValidationError({"name": _("Give the cluster a name.")})
         return attrs
 
     def to_details(self) -> Details:

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, cast
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
@@ -58,7 +59,7 @@ class ClusterViewSet(BaseViewSet):
     )
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Adopt a cluster (201 with the capability report), or only check it (``dry_run``)."""
-        given = serializers.AdoptSerializer(data=request.data)
+        given = serializers.AdoptSerializer(data=request.data, context={"request": request})
         given.is_valid(raise_exception=True)
         if given.validated_data.get("dry_run"):
             found = serializers.report(adoption.check(given.to_source()))
@@ -91,7 +92,7 @@ class ClusterViewSet(BaseViewSet):
         """Un-adopt: the cluster leaves the portal; its audit entries stay."""
         cluster = self.get_object()
         if not request.user.has_perm("clusters.delete_cluster"):
-            raise Forbidden("Un-adopting needs the permission to delete clusters.")
+            raise Forbidden(_("Un-adopting needs the permission to delete clusters."))
         removal.unadopt(
             cluster=cluster,
             confirmation=request.query_params.get("confirm", ""),
@@ -194,6 +195,11 @@ class GrantViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, ReadOnlyVi
     create_permission: ClassVar[str | None] = None
     # Who may grant and take back is the service's to decide, as it is for the page.
     rights: ClassVar[dict[str, str]] = {"create": permissions.VIEW, "destroy": permissions.VIEW}
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        # Before the body is read: whoever may grant nowhere learns no keys of teams from it.
+        grants.require_may_grant_somewhere(request.user)
+        return super().create(request, *args, **kwargs)
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         serializer.instance = grants.create_grant(

@@ -112,6 +112,12 @@ def require_may_grant(user: Any, cluster: Cluster | None) -> None:
     )
 
 
+def require_may_grant_somewhere(user: Any) -> None:
+    """As above, for whoever has not said yet on what."""
+    if not permissions.may_anywhere(user, Cluster, permissions.CHANGE):
+        require_may_grant(user, None)
+
+
 def create_grant(
     *, team: Group, role: str, cluster: Cluster | None = None, label: str = "", user: Any
 ) -> ClusterGrant:

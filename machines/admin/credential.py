@@ -9,11 +9,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from beidou.base import permissions
 from beidou.base.admin import ObjectPermissionAdmin
 from machines.admin.answers import said_on_page
 from machines.admin.forms import CredentialForm
 from machines.models import SshCredential
-from machines.services import belonging, credentials
+from machines.services import credentials
 
 
 @admin.register(SshCredential)
@@ -52,7 +53,7 @@ class CredentialAdmin(ObjectPermissionAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "team":
-            kwargs["queryset"] = belonging.teams_of(request.user)
+            kwargs["queryset"] = permissions.teams_of(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

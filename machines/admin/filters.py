@@ -12,7 +12,6 @@ from unfold.contrib.filters.admin import TextFilter
 from beidou.base import permissions
 from clusters.models import Cluster
 from machines.models import Machine
-from machines.services import belonging
 
 VIEWS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "cluster": (_("In cluster"), lambda rows: rows.in_cluster()),
@@ -55,7 +54,7 @@ class TeamFilter(admin.SimpleListFilter):
     parameter_name = "owner_team__id__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
-        teams = belonging.teams_of(request.user).order_by("name")
+        teams = permissions.teams_of(request.user).order_by("name")
         return [(str(key), name) for key, name in teams.values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Machine]) -> QuerySet[Machine]:

@@ -185,7 +185,7 @@ def _limit_choices(form: forms.BaseForm, user: Any, *, present: Machine | None =
     """Teams and credentials that this person may give a machine, and those it has at ``present``:
     else saving another field would take away what the person may not choose."""
     choices: tuple[tuple[str, Any], ...] = (
-        ("owner_team", belonging.teams_of(user)),
+        ("owner_team", permissions.teams_of(user)),
         ("credential", belonging.credentials_of(user)),
     )
     for name, usable in choices:

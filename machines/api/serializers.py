@@ -3,9 +3,11 @@
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
 from machines.models import Drift, Machine, MachineFacts, MachineStatusChange, SshCredential
 from machines.services import belonging, credentials, host_keys, lifecycle
@@ -22,7 +24,7 @@ class MachineSerializer(serializers.ModelSerializer[Machine]):
 
     labels = LabelsField(required=False)
     owner_team = ChosenField(
-        queryset=Group.objects.all(), among=belonging.teams_of, required=False, allow_null=True
+        queryset=Group.objects.all(), among=permissions.teams_of, required=False, allow_null=True
     )
     credential = ChosenField(
         queryset=SshCredential.objects.all(),
@@ -121,7 +123,7 @@ class ActSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("action" in attrs) == ("to" in attrs):
-            raise serializers.ValidationError("Give either action or to.")
+            raise serializers.ValidationError(_("Give either action or to."))
         return attrs
 
 
@@ -257,6 +259,9 @@ class CredentialSerializer(serializers.ModelSerializer[SshCredential]):
     )
     test_machine = KeyField(
         write_only=True, required=False, help_text="Try it on this machine when it is saved."
+    )
+    team = ChosenField(
+        queryset=Group.objects.all(), among=permissions.teams_of, required=False, allow_null=True
     )
     has = serializers.SerializerMethodField(help_text="Which secrets are stored.")
 

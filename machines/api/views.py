@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.db.models import Model, QuerySet
 from django.http import Http404
+from django.utils.translation import gettext as _
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
 from import_export.results import RowResult
@@ -45,7 +46,10 @@ def _chosen(usable: QuerySet[Any], key: int | None, field: str) -> Any:
         return None
     row = usable.filter(pk=key).first()
     if row is None:
-        sentence = f"There is no {usable.model._meta.verbose_name} {key} that you may use."
+        sentence = _("There is no %(what)s %(key)s that you may use.") % {
+            "what": usable.model._meta.verbose_name,
+            "key": key,
+        }
         raise InvalidInput(sentence, fields={field: sentence})
     return row
 
@@ -95,7 +99,9 @@ class MachineViewSet(BaseViewSet):
 
     def perform_destroy(self, instance: Machine) -> None:
         if not self.request.user.has_perm("machines.delete_machine"):
-            raise Forbidden("Deleting needs the permission to delete machines; retire it instead.")
+            raise Forbidden(
+                _("Deleting needs the permission to delete machines; retire it instead.")
+            )
         with audit.entries_last():
             removal.lock_for_deletion([instance.pk])
             super().perform_destroy(instance)
@@ -109,11 +115,13 @@ class MachineViewSet(BaseViewSet):
     def bulk(self, request: Request) -> Response:
         """Add up to a thousand machines: all of them, or none when one is wrong."""
         if not request.user.has_perm(self.create_permission or ""):
-            raise Forbidden("Adding machines needs the permission to add machines.")
+            raise Forbidden(_("Adding machines needs the permission to add machines."))
         given = self.get_serializer(data=request.data, many=True)
         given.is_valid(raise_exception=True)
         if len(given.validated_data) > CREATED_AT_ONCE:
-            raise InvalidInput(f"At most {CREATED_AT_ONCE} machines at once.")
+            raise InvalidInput(
+                _("At most %(count)s machines at once.") % {"count": CREATED_AT_ONCE}
+            )
         with audit.entries_last():
             machines = [
                 self._add_numbered(number, dict(values))
@@ -200,7 +208,7 @@ class MachineViewSet(BaseViewSet):
     def _gather(self, machines: list[Machine], missing: list[int] | None = None) -> Response:
         asked = facts.request_gathering(machines=machines, acting_user=self.request.user)
         refused = {
-            **dict.fromkeys(missing or [], "There is no such machine that you may operate."),
+            **dict.fromkeys(missing or [], _("There is no such machine that you may operate.")),
             **asked.refused,
         }
         answer = {
@@ -259,7 +267,7 @@ class MachineViewSet(BaseViewSet):
         mistakes = report.mistakes_of(result, dataset.headers)
         if mistakes and not values["dry_run"]:
             raise InvalidInput(
-                "Nothing was imported: the file has mistakes.",
+                _("Nothing was imported: the file has mistakes."),
                 fields={
                     f"{each.line or 0}.{each.column or 'row'}": each.message for each in mistakes
                 },
@@ -294,7 +302,7 @@ class MachineViewSet(BaseViewSet):
             cluster=cluster,
             nodes=list(nodes),
             acting_user=user,
-            owner_team=_chosen(belonging.teams_of(user), values.get("owner_team"), "owner_team"),
+            owner_team=_chosen(permissions.teams_of(user), values.get("owner_team"), "owner_team"),
             credential=_chosen(
                 belonging.credentials_of(user), values.get("credential"), "credential"
             ),
@@ -369,20 +377,12 @@ class CredentialViewSet(BaseViewSet):
     }
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        self._check_team(serializer)
         super().perform_create(serializer)
         self._test_when_asked(serializer)
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
-        self._check_team(serializer)
         super().perform_update(serializer)
         self._test_when_asked(serializer)
-
-    def _check_team(self, serializer: BaseSerializer[Any]) -> None:
-        team = serializer.validated_data.get("team")
-        if team is not None and not belonging.teams_of(self.request.user).filter(pk=team.pk):
-            sentence = f"You are not in the team {team}."
-            raise InvalidInput(sentence, fields={"team": sentence})
 
     def _test_when_asked(self, serializer: BaseSerializer[Any]) -> None:
         """After the commit; a credential that fails its test stays, with the result beside it."""
@@ -403,7 +403,7 @@ class CredentialViewSet(BaseViewSet):
 
     def perform_destroy(self, instance: Model) -> None:
         if not self.request.user.has_perm("machines.delete_sshcredential"):
-            raise Forbidden("Deleting needs the permission to delete SSH credentials.")
+            raise Forbidden(_("Deleting needs the permission to delete SSH credentials."))
         with audit.entries_last():
             audit.record("delete", instance, before=audit.snapshot(instance))
             instance.delete()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from beidou.base.errors import ExternalError, InvalidInput, PermanentError, shorten
+from beidou.base.errors import ExternalError, InvalidInput, shorten
 from beidou.base.sentences import Sentence
 from machines.drivers.ssh_errors import HostKeyChanged, NoPrivilege
 from machines.drivers.ssh_keys import HostKey
@@ -12,7 +12,7 @@ from machines.drivers.ssh_session import (
     Connection,
     PrivateKeys,
     Target,
-    algorithms_of,
+    algorithms_for,
     pinned_key,
     scan,
     signed_in,
@@ -56,9 +56,12 @@ async def check_steps(target: Target, *, timeout: float, connect_timeout: float)
         steps.append(CheckStep(name=CHECK_STEPS[len(steps)], is_ok=True, message=message))
 
     try:
-        shown = await scan(target.address, target.port, connect_timeout)
+        wanted = algorithms_for(target)
+        shown = await scan(target.address, target.port, connect_timeout, wanted)
         passed(Sentence("%(place)s answers.", place=target.place))
-        shown = await _verified(target, shown, connect_timeout)
+        pinned = pinned_key(target)
+        if shown != pinned:
+            raise HostKeyChanged(target.place, pinned=pinned, presented=shown)
         passed(Sentence("The host key is the pinned one, %(key)s.", key=shown.fingerprint))
         key = PrivateKeys().of(target)
         async with signed_in(target, key, connect_timeout=connect_timeout) as connection:
@@ -71,21 +74,6 @@ async def check_steps(target: Target, *, timeout: float, connect_timeout: float)
         if isinstance(error, HostKeyChanged):
             shown = error.presented
     return CheckResult(steps=tuple(steps), host_key=shown)
-
-
-async def _verified(target: Target, shown: HostKey, connect_timeout: float) -> HostKey:
-    """Return the host's key of the pinned type; ``HostKeyChanged`` unless it is the pinned one."""
-    pinned = pinned_key(target)
-    if shown.type != pinned.type:
-        # The host may well have the pinned key too and only prefer to show another.
-        try:
-            algorithms = algorithms_of(pinned)
-            shown = await scan(target.address, target.port, connect_timeout, algorithms)
-        except PermanentError as error:  # it has no key of that type
-            raise HostKeyChanged(target.place, pinned=pinned, presented=shown) from error
-    if shown.key != pinned.key:
-        raise HostKeyChanged(target.place, pinned=pinned, presented=shown)
-    return shown
 
 
 async def _require_root(connection: Connection, target: Target, timeout: float) -> None:

@@ -180,7 +180,7 @@ async def _sign_in(
                 password=target.password,
                 preferred_auth=methods,
                 known_hosts=([], [], []),
-                server_host_key_algs=algorithms_of(contact.pinned),
+                server_host_key_algs=algorithms_for(target),
                 config=None,
                 agent_path=None,
                 x509_trusted_certs=None,
@@ -193,15 +193,6 @@ async def _sign_in(
         if contact.presented is None:
             raise _no_connection(target.place, error) from error
         raise _changed(target, contact.pinned, contact.presented) from error
-    except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
-        # A host that was installed anew may have no key of the pinned type at all.  Its own end may
-        # hang up first, so that only the lost connection is seen.
-        if contact.presented is not None:
-            raise _no_connection(target.place, error) from error
-        presented = await scan(target.address, target.port, connect_timeout)
-        if presented != contact.pinned:
-            raise _changed(target, contact.pinned, presented) from error
-        raise _no_connection(target.place, error) from error
     except (OSError, asyncssh.Error) as error:
         if contact.is_verified and not isinstance(error, OSError | asyncssh.ConnectionLost):
             raise _refused(target, methods, error) from error
@@ -232,9 +223,15 @@ def pinned_key(target: Target) -> HostKey:
     return describe(load_public_key(target.host_key))
 
 
-def algorithms_of(pinned: HostKey) -> tuple[str, ...]:
-    """What to ask a host for to see its key of the pinned type, not the one it prefers."""
-    return _RSA_SIGNATURES if pinned.type == "ssh-rsa" else (pinned.type,)
+def algorithms_for(target: Target) -> tuple[str, ...]:
+    """What to ask a host for: first of all a key of the pinned type, which it may have beside the
+    one it prefers.  A host that was installed anew without such a key shows another instead of
+    hanging up, which could not be told from a lost connection."""
+    if not target.host_key:
+        return HOST_KEY_ALGORITHMS
+    pinned = pinned_key(target)
+    first = _RSA_SIGNATURES if pinned.type == "ssh-rsa" else (pinned.type,)
+    return first + tuple(each for each in HOST_KEY_ALGORITHMS if each not in first)
 
 
 def _changed(target: Target, pinned: HostKey, presented: HostKey) -> HostKeyChanged:

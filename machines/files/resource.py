@@ -104,7 +104,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             "owner_team",
             "owner_team",
             widget=NamedWidget(
-                belonging.teams_of(user), _("There is no team “%(name)s” that you belong to.")
+                permissions.teams_of(user), _("There is no team “%(name)s” that you belong to.")
             ),
         )
         self.fields["credential"] = Field(

@@ -6,13 +6,9 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext as _
 
+from beidou.base import permissions
 from beidou.base.errors import Forbidden, InvalidInput
 from machines.models import SshCredential
-
-
-def teams_of(user: Any) -> models.QuerySet[Group]:
-    """The teams a person may make the owner of a machine."""
-    return Group.objects.all() if user.is_superuser else user.groups.all()
 
 
 def credentials_of(user: Any) -> models.QuerySet[SshCredential]:
@@ -65,7 +61,7 @@ def check(
     if owner_team is None:
         if is_new and not user.is_superuser:
             fields["owner_team"] = _("Choose one of your teams as the owner.")
-    elif not teams_of(user).filter(pk=owner_team.pk).exists():
+    elif not permissions.teams_of(user).filter(pk=owner_team.pk).exists():
         fields["owner_team"] = _("You are not in the team %(team)s.") % {"team": owner_team}
     if credential is not None and not credentials_of(user).filter(pk=credential.pk).exists():
         fields["credential"] = _("There is no such credential that you may use.")

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -27,7 +28,7 @@ class ManifestParser(BaseParser):
         try:
             return {"manifest": body.decode("utf-8")}
         except UnicodeDecodeError:
-            raise InvalidInput("A manifest is text in UTF-8.", code="not_yaml") from None
+            raise InvalidInput(_("A manifest is text in UTF-8."), code="not_yaml") from None
 
 
 class ManifestViewSet(ViewSet):

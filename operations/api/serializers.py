@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
+from beidou.base.api.choices import ChosenField
 from machines.models import SshCredential
+from machines.services import belonging
 from operations.models import (
     Attempt,
     ClusterSettings,
@@ -33,7 +36,7 @@ class ReferenceField(serializers.Field[Any, Any, Any, Any]):
     def to_internal_value(self, data: Any) -> int | str:
         if isinstance(data, int | str) and not isinstance(data, bool) and str(data).strip():
             return data
-        raise serializers.ValidationError("Give a key (number) or a name (text).")
+        raise serializers.ValidationError(_("Give a key (number) or a name (text)."))
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -57,7 +60,7 @@ class MachineReferenceField(ReferenceField):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
             if set(data) - {"address", "role"} or not isinstance(data.get("address"), str):
-                raise serializers.ValidationError("Write it as {address, role}.")
+                raise serializers.ValidationError(_("Write it as {address, role}."))
             return data
         return super().to_internal_value(data)
 
@@ -243,7 +246,7 @@ class StartSerializer(serializers.Serializer[Any]):
     def run_validation(self, data: Any = empty) -> Any:
         """What is not known is refused: a misspelt ``dryrun`` must not start anything."""
         if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, "There is no such field."))
+            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
         return super().run_validation(data)
 
 
@@ -343,8 +346,11 @@ class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
 
     cluster = serializers.IntegerField(source="cluster_id", read_only=True)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
-    credential = serializers.PrimaryKeyRelatedField(
-        queryset=SshCredential.objects.all(), allow_null=True, required=False
+    credential = ChosenField(
+        queryset=SshCredential.objects.all(),
+        among=belonging.credentials_of,
+        allow_null=True,
+        required=False,
     )
     artifact_source = serializers.CharField(max_length=500, required=False, allow_blank=True)
     overrides = serializers.DictField(required=False)

@@ -7,6 +7,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpResponseBase, StreamingHttpResponse
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status, viewsets
@@ -220,11 +221,8 @@ class OperationViewSet(ReadOnlyViewSet):
     def _wanted(self, request: Request, operation: Operation) -> lines.Wanted:
         machine = _number(request, "machine")
         if machine and not operation.machines.filter(pk=machine).exists():
-            raise InvalidInput(
-                f"Machine {machine} is not part of {operation}.",
-                code="unknown_machine",
-                fields={"machine": "Not a machine of this operation."},
-            )
+            sentence = references.not_of_operation(machine, operation)
+            raise InvalidInput(sentence, code="unknown_machine", fields={"machine": sentence})
         only_failed = request.query_params.get("failed", "").lower() in ("1", "true", "yes")
         return lines.wanted_by(operation, machine=machine or None, only_failed=only_failed)
 
@@ -329,10 +327,11 @@ def _number(request: Request, name: str) -> int | None:
     if text is None or text == "":
         return None
     if not text.isdecimal():
-        raise InvalidInput(
-            f"{name} must be a number of at least 0, not {text!r}.",
-            fields={name: "A number of at least 0."},
-        )
+        sentence = _("%(name)s must be a number of at least 0, not “%(text)s”.") % {
+            "name": name,
+            "text": text,
+        }
+        raise InvalidInput(sentence, fields={name: sentence})
     return min(int(text), _NUMBER_MAX)
 
 

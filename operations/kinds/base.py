@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from pydantic import BaseModel
 
 from beidou.base.errors import InvalidInput
@@ -167,8 +168,8 @@ def get(name: str) -> Kind:
     try:
         return KINDS[name]
     except KeyError:
-        raise InvalidInput(
-            f"There is no operation kind {name!r}; known are {', '.join(sorted(KINDS))}.",
-            code="unknown_kind",
-            fields={"kind": f"Unknown; known are {', '.join(sorted(KINDS))}."},
-        ) from None
+        sentence = _("There is no operation kind “%(name)s”; known are %(known)s.") % {
+            "name": name,
+            "known": ", ".join(sorted(KINDS)),
+        }
+        raise InvalidInput(sentence, code="unknown_kind", fields={"kind": sentence}) from None

@@ -73,7 +73,9 @@ class ScaleUpParams(BaseModel):
     def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
         for key, text in value.items():
             if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(text):
-                raise ValueError(f"{key}={text} is no label of Kubernetes")
+                raise ValueError(
+                    gettext("%(label)s is no label of Kubernetes") % {"label": f"{key}={text}"}
+                )
         return value
 
     @field_validator("taints")
@@ -84,7 +86,9 @@ class ScaleUpParams(BaseModel):
             key, _equals, content = place.partition("=")
             known = effect in ("NoSchedule", "PreferNoSchedule", "NoExecute")
             if not known or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(content):
-                raise ValueError(f"{text!r} is no taint; write key=value:NoSchedule")
+                raise ValueError(
+                    gettext("“%(text)s” is no taint; write key=value:NoSchedule") % {"text": text}
+                )
         return value
 
 

@@ -1,5 +1,6 @@
 """What operations need to know about a cluster: read, checked and stored."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import InvalidInput
@@ -101,7 +103,7 @@ def find_problems(
     if credential is not None and credential.pk != kept.credential_id:
         usable = belonging.credentials_of(acting_user)
         if not usable.filter(pk=credential.pk).exists():
-            found["credential"] = "There is no such credential, or you may not use it."
+            found["credential"] = _("There is no such credential, or you may not use it.")
     return found
 
 
@@ -117,21 +119,24 @@ def _source_problem(value: Any) -> str:
 
 def _overrides_problem(value: Any) -> str:
     if not isinstance(value, dict):
-        return "Must be a mapping of variable names to values."
+        return _("Must be a mapping of variable names to values.")
     unknown = sorted(str(name) for name in value if name not in overridable())
     if unknown:
-        return (
-            f"{unknown[0]!r} is no variable that a site may set; those are "
-            f"{', '.join(sorted(overridable()))}."
-        )
+        return _("“%(name)s” is no variable that a site may set; those are %(known)s.") % {
+            "name": unknown[0],
+            "known": ", ".join(sorted(overridable())),
+        }
     for name, wanted in value.items():
         model = _role_defaults().get(name)
         if isinstance(model, dict | list) and not isinstance(wanted, type(model)):
-            return f"{name} must be a {'mapping' if isinstance(model, dict) else 'list'}."
+            text = _("%(name)s must be a mapping.") if isinstance(model, dict) else ""
+            return (text or _("%(name)s must be a list.")) % {"name": name}
     # They become names of folders on the hosts.
     for registry in value.get("containerd_registry_mirrors", {}):
         if not _REGISTRY.fullmatch(str(registry)):
-            return f"containerd_registry_mirrors: {registry!r} is no registry; write host[:port]."
+            return "containerd_registry_mirrors: " + _(
+                "“%(name)s” is no registry; write host[:port]."
+            ) % {"name": registry}
     return _template_problem(value)
 
 
@@ -139,7 +144,9 @@ def _template_problem(value: Any) -> str:
     """The drivers make every text plain; nobody who writes a template here means plain text."""
     for text in _texts(value):
         if _TEMPLATE.search(text):
-            return f"{text[:100]!r} looks like a template; only plain values are taken."
+            return _("“%(text)s” looks like a template; only plain values are taken.") % {
+                "text": text[:100]
+            }
     return ""
 
 
@@ -178,10 +185,13 @@ def _role_defaults() -> dict[str, Any]:
 def _policy_problem(value: Any) -> str:
     """Keys and kinds of values as in the default policy; preCheck refuses anything else later."""
     if not isinstance(value, dict):
-        return "Must be a mapping like the default policy."
+        return _("Must be a mapping like the default policy.")
     for name, wanted in value.items():
         if name not in default_policy():
-            return f"{name!r} is no key of a policy; known are {', '.join(default_policy())}."
+            return _("“%(name)s” is no key of a policy; known are %(known)s.") % {
+                "name": name,
+                "known": ", ".join(default_policy()),
+            }
         model = default_policy()[name]
         fits = isinstance(wanted, type(model)) and isinstance(wanted, bool) == isinstance(
             model, bool
@@ -189,7 +199,10 @@ def _policy_problem(value: Any) -> str:
         if isinstance(model, int | float) and not isinstance(model, bool):
             fits = isinstance(wanted, int | float) and not isinstance(wanted, bool)
         if not fits:
-            return f"{name} must be a value like {model!r}."
+            return _("%(name)s must be a value like %(example)s.") % {
+                "name": name,
+                "example": json.dumps(model),
+            }
     return _template_problem(value)
 
 
@@ -197,4 +210,4 @@ def _limit_problem(value: Any) -> str:
     if value is None:
         return ""
     is_right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LIMIT_MAX
-    return "" if is_right else f"1 to {LIMIT_MAX}, or empty for the default."
+    return "" if is_right else _("1 to %(max)s, or empty for the default.") % {"max": LIMIT_MAX}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from beidou.base import audit, permissions
@@ -27,7 +28,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Kind
 from operations.models import Operation
-from operations.services import start
+from operations.services import references, start
 
 SIZE_MAX = 1 << 20
 DOCUMENTS_MAX = 100
@@ -56,7 +57,7 @@ class _OperationMachine(BaseModel):
         try:
             return str(ipaddress.ip_address(value))
         except ValueError:
-            raise ValueError(f"{value!r} is no IP address") from None
+            raise ValueError(_("“%(text)s” is no IP address") % {"text": value}) from None
 
 
 class _OperationSpec(BaseModel):
@@ -99,34 +100,42 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("references (*name) are not allowed")
+            raise yaml.YAMLError(_("references (*name) are not allowed"))
         if getattr(self.peek_event(), "tag", None):  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError("tags (!name) are not allowed")
+            raise yaml.YAMLError(_("tags (!name) are not allowed"))
         return super().compose_node(parent, index)
 
     def compose_scalar_node(self, anchor: Any) -> Any:
         node = super().compose_scalar_node(anchor)
         if not is_storable(node.value):
-            raise yaml.YAMLError("a text holds a character that cannot be stored, such as NUL")
+            raise yaml.YAMLError(_("a text holds a character that cannot be stored, such as NUL"))
         return node
 
 
 def parse(text: str) -> list[dict[str, Any]]:
     """The documents of a YAML (or JSON, which is YAML) text."""
     if len(text) > SIZE_MAX:
-        raise InvalidInput(f"A manifest has at most {SIZE_MAX} characters.", code="too_large")
+        raise InvalidInput(
+            _("A manifest has at most %(count)s characters.") % {"count": SIZE_MAX},
+            code="too_large",
+        )
     try:
         documents = [each for each in yaml.load_all(text, Loader=_Loader) if each is not None]  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"This is no YAML: {_where(error)}.", code="not_yaml") from error
+        raise InvalidInput(
+            _("This is no YAML: %(reason)s.") % {"reason": _where(error)}, code="not_yaml"
+        ) from error
     if not documents:
-        raise InvalidInput("There is no document in it.", code="empty")
+        raise InvalidInput(_("There is no document in it."), code="empty")
     if len(documents) > DOCUMENTS_MAX:
-        raise InvalidInput(f"At most {DOCUMENTS_MAX} documents at once.", code="too_many")
+        raise InvalidInput(
+            _("At most %(count)s documents at once.") % {"count": DOCUMENTS_MAX}, code="too_many"
+        )
     for index, document in enumerate(documents):
         if not isinstance(document, dict):
             raise InvalidInput(
-                f"Document {index + 1} is no mapping with apiVersion, kind, metadata and spec.",
+                _("Document %(number)s is no mapping with apiVersion, kind, metadata and spec.")
+                % {"number": index + 1},
                 code="not_a_manifest",
             )
     return documents
@@ -135,8 +144,14 @@ def parse(text: str) -> list[dict[str, Any]]:
 def _where(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{' '.join(str(what).split())[:200]}{place}"
+    text = " ".join(str(what).split())[:200]
+    if mark is None:
+        return text
+    return _("%(what)s, line %(line)s, column %(column)s") % {
+        "what": text,
+        "line": mark.line + 1,
+        "column": mark.column + 1,
+    }
 
 
 def apply(documents: Sequence[Mapping[str, Any]], *, acting_user: User) -> list[Applied]:
@@ -202,13 +217,15 @@ class _Document:
         version = self.raw.get("apiVersion")
         if not isinstance(version, str) or not _API_VERSION.fullmatch(version):
             raise self._refuse(
-                "apiVersion", "Must look like vcluster.caas.GROUP/v1alpha1.", code="unknown_version"
+                "apiVersion",
+                _("Must look like vcluster.caas.GROUP/v1alpha1."),
+                code="unknown_version",
             )
         if self.raw.get("kind") not in SUPPORTED:
             raise self._refuse(
                 "kind",
-                f"Kind not supported yet: {self.raw.get('kind')!r}; "
-                f"supported: {', '.join(SUPPORTED)}.",
+                _("Kind not supported yet: “%(kind)s”; supported: %(known)s.")
+                % {"kind": self.raw.get("kind"), "known": ", ".join(SUPPORTED)},
                 code="unsupported_kind",
             )
 
@@ -231,12 +248,17 @@ class _Document:
             return self.caller
         if not self.caller.is_superuser:
             raise Forbidden(
-                f"{self.prefix}spec.user is {name!r}, but you are {self.caller.get_username()!r}; "
-                "only an administrator may ask in the name of somebody else."
+                self.prefix
+                + _(
+                    "spec.user is “%(name)s”, but you are “%(caller)s”; only an administrator may "
+                    "ask in the name of somebody else."
+                )
+                % {"name": name, "caller": self.caller.get_username()}
             )
         user = User.objects.filter(username=name, is_active=True).first()
         if user is None:
-            raise self._refuse("spec.user", f"There is no active user {name!r}.", code="unknown")
+            sentence = _("There is no active user “%(name)s”.") % {"name": name}
+            raise self._refuse("spec.user", sentence, code="unknown")
         return user
 
     def _cluster(self, name: str, user: User) -> Cluster:
@@ -244,9 +266,7 @@ class _Document:
         cluster = visible.first()
         if cluster is None:
             raise self._refuse(
-                "spec.clusterName",
-                f"There is no cluster {name!r}, or you may not see it.",
-                code="unknown_cluster",
+                "spec.clusterName", references.no_such_cluster(name), code="unknown_cluster"
             )
         return cluster
 
@@ -255,7 +275,8 @@ class _Document:
         if kind is None:
             raise self._refuse(
                 "spec.operationType",
-                f"Unknown: {spec.operationType!r}; known are {', '.join(sorted(kinds.KINDS))}.",
+                _("There is no operation kind “%(name)s”; known are %(known)s.")
+                % {"name": spec.operationType, "known": ", ".join(sorted(kinds.KINDS))},
                 code="unknown_kind",
             )
         names = [step.name for step in kind.steps]
@@ -263,14 +284,18 @@ class _Document:
             if step not in kind.step_names:
                 raise self._refuse(
                     f"spec.operationFlow[{index}]",
-                    f"{kind.name} has no step {step!r}; it has {', '.join(names)}.",
+                    _("%(kind)s has no step “%(step)s”; it has %(known)s.")
+                    % {"kind": kind.name, "step": step, "known": ", ".join(names)},
                     code="unknown_step",
                 )
             if index >= len(names) or step != names[index]:
                 raise self._refuse(
                     f"spec.operationFlow[{index}]",
-                    f"{step!r} is out of order; {kind.name} goes {', '.join(names)}, "
-                    "and no step may be left out before another.",
+                    _(
+                        "“%(step)s” is out of order; %(kind)s goes %(known)s, and no step may be "
+                        "left out before another."
+                    )
+                    % {"step": step, "kind": kind.name, "known": ", ".join(names)},
                     code="wrong_order",
                 )
         return kind
@@ -288,15 +313,17 @@ class _Document:
             if machine is None:
                 raise self._refuse(
                     f"{place}.ip",
-                    f"No machine you may use has the address {each.ip!r}.",
+                    _("No machine you may use has the address %(address)s.") % {"address": each.ip},
                     code="unknown_machine",
                 )
             if each.ip in wanted[:index]:
-                raise self._refuse(f"{place}.ip", f"{each.ip} is listed twice.", code="twice")
+                sentence = _("%(address)s is listed twice.") % {"address": each.ip}
+                raise self._refuse(f"{place}.ip", sentence, code="twice")
             if each.role and each.role not in kind.roles:
                 raise self._refuse(
                     f"{place}.role",
-                    f"{kind.name} knows the roles {', '.join(kind.roles)}, not {each.role!r}.",
+                    _("%(kind)s knows the roles %(roles)s, not “%(role)s”.")
+                    % {"kind": kind.name, "roles": ", ".join(kind.roles), "role": each.role},
                     code="unknown_role",
                 )
             if each.role:
@@ -309,7 +336,8 @@ class _Document:
         """Same name, other wish: an operation is a deed, it cannot be edited afterwards."""
         if not permissions.may(self.caller, existing):
             raise Conflict(
-                f"The name {existing.name!r} is taken by an operation you may not see.",
+                _("The name “%(name)s” is taken by an operation you may not see.")
+                % {"name": existing.name},
                 code="name_taken",
             )
         spec = manifest.spec
@@ -332,8 +360,12 @@ class _Document:
         ]
         if differing:
             raise Conflict(
-                f"{self.prefix}metadata.name: there is an operation {existing.name!r} already, "
-                f"and it differs in {', '.join(differing)}; choose another name.",
+                f"{self.prefix}metadata.name: "
+                + _(
+                    "there is an operation “%(name)s” already, and it differs in %(fields)s; "
+                    "choose another name."
+                )
+                % {"name": existing.name, "fields": ", ".join(differing)},
                 code="name_taken",
             )
 

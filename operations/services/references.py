@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from beidou.base import permissions
 from beidou.base.errors import InvalidInput
 from clusters.models import Cluster
@@ -36,11 +38,16 @@ def find_cluster(reference: int | str, *, user: Any) -> Cluster:
         found = visible.filter(pk=key).first()
     if found is None:
         raise InvalidInput(
-            f"There is no cluster {reference!r}, or you may not see it.",
+            no_such_cluster(reference),
             code="unknown_cluster",
-            fields={"cluster": "Unknown cluster."},
+            fields={"cluster": _("Unknown cluster.")},
         )
     return found
+
+
+def no_such_cluster(reference: int | str) -> str:
+    """The same sentence for what is not there and for what may not be seen."""
+    return _("There is no cluster “%(name)s”, or you may not see it.") % {"name": reference}
 
 
 def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
@@ -63,13 +70,13 @@ def find_machines(references: Sequence[Reference], *, user: Any) -> Chosen:
         role = str(item.get("role") or "") if isinstance(item, Mapping) else ""
         if isinstance(item, int):
             found = [by_key[item]] if item in by_key else []
-            reasons = [] if found else ["No machine you may use has this key."]
+            reasons = [] if found else [_("No machine you may use has this key.")]
         else:
             selected = by_text[index]
             found = selected.machines
             reasons = [f"{each.text}: {each.reason}" for each in selected.unknown]
             if not found and not reasons:
-                reasons = ["Name an address, a hostname or a serial number."]
+                reasons = [_("Name an address, a hostname or a serial number.")]
         if reasons:
             unknown[f"machines[{index}]"] = " ".join(str(reason) for reason in reasons)
         for machine in found:
@@ -89,6 +96,13 @@ def _text(item: Reference) -> str | None:
     return None if isinstance(item, int) else item
 
 
+def not_of_operation(reference: int | str, operation: Operation) -> str:
+    return _("“%(machine)s” is not a machine of %(operation)s.") % {
+        "machine": reference,
+        "operation": operation,
+    }
+
+
 def members_of(operation: Operation, references: Sequence[int | str]) -> list[int]:
     """Keys of the operation's machines, named by that key or by address."""
     rows = dict(operation.machines.values_list("address", "pk"))
@@ -99,10 +113,9 @@ def members_of(operation: Operation, references: Sequence[int | str]) -> list[in
         if key is None and str(item).isdecimal() and int(item) in keys:
             key = int(item)
         if key is None:
+            sentence = not_of_operation(item, operation)
             raise InvalidInput(
-                f"{item!r} is not a machine of {operation}.",
-                code="unknown_machine",
-                fields={f"machines[{index}]": "Not a machine of this operation."},
+                sentence, code="unknown_machine", fields={f"machines[{index}]": sentence}
             )
         found.append(key)
     return found

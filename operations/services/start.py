@@ -129,7 +129,9 @@ def start_operation(
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
     _check_roles(plan, roles or {})
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
-        raise InvalidInput("max_failed_percent is 0 to 100, forks is 1 to 200.")
+        raise InvalidInput(
+            _("max_failed_percent is 0 to 100, forks is 1 to 200."),
+        )
     try:
         with audit.entries_last():
             lock(plan.ready)
@@ -214,12 +216,12 @@ def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
 def _check_roles(plan: Plan, roles: Mapping[int, str]) -> None:
     for role in roles.values():
         if role not in plan.kind.roles:
-            raise InvalidInput(
-                _("%(kind)s knows the roles %(roles)s, not “%(role)s”.")
-                % {"kind": plan.kind.name, "roles": ", ".join(plan.kind.roles), "role": role},
-                code="unknown_role",
-                fields={"role": f"Allowed: {', '.join(plan.kind.roles)}."},
-            )
+            sentence = _("%(kind)s knows the roles %(roles)s, not “%(role)s”.") % {
+                "kind": plan.kind.name,
+                "roles": ", ".join(plan.kind.roles),
+                "role": role,
+            }
+            raise InvalidInput(sentence, code="unknown_role", fields={"role": sentence})
 
 
 def _make_steps(operation: Operation, kind: Kind, members: Sequence[OperationMachine]) -> None:
@@ -245,8 +247,8 @@ def _explain(error: IntegrityError, name: str) -> Conflict:
             _("Another operation began on one of these machines just now."), code="machine_is_held"
         )
     return Conflict(
-        f"An operation called {name!r} exists already."
+        _("An operation called “%(name)s” exists already.") % {"name": name}
         if name
-        else "Somebody was faster; try again.",
+        else _("Somebody was faster; try again."),
         code="name_taken",
     )

@@ -282,10 +282,20 @@ def test_an_operator_grants_nothing(api, operator, cluster_a):
     assert api(operator).post(GRANTS, wish).status_code == 403
 
 
-def test_nobody_learns_of_a_cluster_by_granting(api, operator, cluster_b):
-    wish = {"team": factories.make_team().pk, "role": "viewer", "cluster": cluster_b.pk}
-    hidden = api(operator).post(GRANTS, wish)
-    unknown = api(operator).post(GRANTS, {**wish, "cluster": cluster_b.pk + 1})
+def test_an_operator_learns_no_teams_by_granting(api, operator, cluster_a):
+    wish = {"team": factories.make_team().pk, "role": "viewer", "cluster": cluster_a.pk}
+    unknown = {**wish, "team": wish["team"] + 1}
+    client = api(operator)
+    assert client.post(GRANTS, wish).json() == client.post(GRANTS, unknown).json()
+
+
+def test_an_owner_learns_of_no_other_cluster_by_granting(api, cluster_a, cluster_b):
+    team = factories.make_team()
+    factories.grant(team, cluster_a, "owner")
+    owner = factories.make_user(teams=(team,))
+    wish = {"team": team.pk, "role": "viewer", "cluster": cluster_b.pk}
+    hidden = api(owner).post(GRANTS, wish)
+    unknown = api(owner).post(GRANTS, {**wish, "cluster": cluster_b.pk + 1})
     assert (hidden.status_code, unknown.status_code) == (400, 400)
     assert told(hidden, cluster_b.pk) == told(unknown, cluster_b.pk + 1)
 

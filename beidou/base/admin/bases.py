@@ -113,7 +113,10 @@ class ObjectPermissionAdmin(_Base):
         self, request: HttpRequest, opts: Any, object_id: str
     ) -> NoReturn:
         """What one may not see does not exist; Django would lead to the home page instead."""
-        raise Http404(f"There is no {opts.verbose_name} {object_id}, or you may not see it.")
+        raise Http404(
+            _("There is no %(what)s %(key)s, or you may not see it.")
+            % {"what": opts.verbose_name, "key": object_id}
+        )
 
     def for_action(
         self, request: HttpRequest, queryset: models.QuerySet[M], action: str

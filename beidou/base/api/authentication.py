@@ -5,6 +5,7 @@ from typing import Any
 from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
@@ -24,20 +25,22 @@ class TokenAuthentication(BaseAuthentication):
         if not parts or parts[0].lower() != b"token":
             return None
         if len(parts) != 2:
-            raise exceptions.AuthenticationFailed("Write it as: Authorization: Token KEY.")
+            raise exceptions.AuthenticationFailed(_("Write it as: Authorization: Token KEY."))
         try:
             key = parts[1].decode("ascii")
         except UnicodeDecodeError:
-            raise exceptions.AuthenticationFailed("The token holds strange characters.") from None
+            raise exceptions.AuthenticationFailed(
+                _("The token holds strange characters.")
+            ) from None
         token = (
             ApiToken.objects.select_related("user").filter(digest=ApiToken.digest_of(key)).first()
         )
         if token is not None and not (token.is_valid and token.user.is_active):
             self._record_refusal(token)
         if token is None or not token.is_valid:
-            raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
+            raise exceptions.AuthenticationFailed(_("The token is unknown, expired or revoked."))
         if not token.user.is_active:
-            raise exceptions.AuthenticationFailed("The user of this token is not active.")
+            raise exceptions.AuthenticationFailed(_("The user of this token is not active."))
         self._note_use(token)
         act_as(token.user)
         return token.user, token

@@ -10,6 +10,7 @@ import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404
+from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -33,16 +34,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         return _answer(status, error.code, error.message, getattr(error, "fields", {}))
     if isinstance(error, Http404):
-        return _answer(404, "not_found", "There is no such object, or you may not see it.")
+        return _answer(404, "not_found", _("There is no such object, or you may not see it."))
     if isinstance(error, RequestDataTooBig):
-        return _answer(413, "too_large", "The body of the request is too large.")
+        return _answer(413, "too_large", _("The body of the request is too large."))
     if isinstance(error, PermissionDenied):
-        return _answer(403, "forbidden", str(error) or ObjectPermissions.message)
+        return _answer(403, "forbidden", str(error) or str(ObjectPermissions.message))
     if isinstance(error, ValidationError):
         fields = getattr(error, "message_dict", {"": error.messages})
-        return _answer(400, "invalid_input", "The input is not valid.", _sentences(fields))
+        return _answer(400, "invalid_input", _("The input is not valid."), _sentences(fields))
     if isinstance(error, ProtectedError | RestrictedError):
-        return _answer(409, "in_use", "Other objects still depend on this one.")
+        return _answer(409, "in_use", _("Other objects still depend on this one."))
     if isinstance(error, exceptions.ValidationError):
         fields = _sentences(error.detail)
         return _answer(400, "invalid_input", _first(fields), fields)
@@ -63,7 +64,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             response["Retry-After"] = str(int(wait) + 1)
         return response
     logger.error("api_error", exc_info=error)
-    return _answer(500, "internal_error", "The portal made a mistake; it is in its log.")
+    return _answer(500, "internal_error", _("The portal made a mistake; it is in its log."))
 
 
 def _sentences(detail: Any, path: str = "") -> dict[str, str]:
@@ -85,7 +86,7 @@ def _sentences(detail: Any, path: str = "") -> dict[str, str]:
 def _first(fields: dict[str, str]) -> str:
     for name, sentence in fields.items():
         return sentence if name == "non_field_errors" else f"{name}: {sentence}"
-    return "The input is not valid."
+    return _("The input is not valid.")
 
 
 def _answer(status: int, code: str, message: str, fields: dict[str, str] | None = None) -> Response:

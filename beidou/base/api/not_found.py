@@ -1,6 +1,7 @@
 """The API's answers where Django answers instead of a viewset, in the same shape."""
 
 from django.http import HttpRequest, JsonResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
 
@@ -13,13 +14,15 @@ def not_found(request: HttpRequest, rest: str = "") -> JsonResponse:
     return _answer(
         404,
         "not_found",
-        "There is no such address in the API; addresses end with a slash. See /api/v1/docs/.",
+        _("There is no such address in the API; addresses end with a slash. See /api/v1/docs/."),
     )
 
 
 def bad_request() -> JsonResponse:
-    return _answer(400, "invalid_input", "The request holds something that the portal cannot take.")
+    return _answer(
+        400, "invalid_input", _("The request holds something that the portal cannot take.")
+    )
 
 
 def server_error() -> JsonResponse:
-    return _answer(500, "internal_error", "The portal made a mistake; it is in its log.")
+    return _answer(500, "internal_error", _("The portal made a mistake; it is in its log."))

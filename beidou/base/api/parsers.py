@@ -2,19 +2,21 @@
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy
 from rest_framework import parsers
 
 from beidou.base.errors import InvalidInput
 from beidou.base.storable import unstorable_in
 
-SENTENCE = "This text holds a character that cannot be stored, such as NUL."
+SENTENCE = gettext_lazy("This text holds a character that cannot be stored, such as NUL.")
 
 
 def check(value: Any) -> None:
     """Raise ``InvalidInput`` naming the fields."""
-    fields = {path or "non_field_errors": SENTENCE for path in unstorable_in(value)}
+    sentence = str(SENTENCE)
+    fields = {path or "non_field_errors": sentence for path in unstorable_in(value)}
     if fields:
-        raise InvalidInput(f"{', '.join(fields)}: {SENTENCE}", fields=fields)
+        raise InvalidInput(f"{', '.join(fields)}: {sentence}", fields=fields)
 
 
 class JSONParser(parsers.JSONParser):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -12,7 +13,7 @@ from beidou.base import context, permissions
 class ObjectPermissions(BasePermission):
     """Asks ``visible_to``'s rules; the viewset names the right that each of its actions needs."""
 
-    message = "You may see this, but your roles do not include what you asked for."
+    message = _("You may see this, but your roles do not include what you asked for.")
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
