@@ -12,6 +12,21 @@ def is_storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
+def storable(value: Any) -> Any:
+    """``value``, also a nested one, with a visible sign for whatever cannot be kept.
+
+    For what hosts and clusters say: bytes that are no UTF-8 reach us as surrogates.  What people
+    send is refused instead, by ``unstorable_in``.
+    """
+    if isinstance(value, str):
+        return _UNSTORABLE.sub(lambda found: "␀" if found[0] == "\0" else "\ufffd", value)
+    if isinstance(value, Mapping):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
+
+
 def unstorable_in(value: Any, path: str = "") -> Iterator[str]:
     """The dotted paths of all texts and names in ``value`` that cannot be kept."""
     if isinstance(value, str):

@@ -22,6 +22,7 @@ from ansible_runner.runner import Runner
 
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence, joined, spoken
+from beidou.base.storable import storable
 from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
@@ -274,7 +275,11 @@ def _write(path: Path, text: str) -> None:
 
 
 class _Collector:
-    """Turns ansible-runner's events into ours; called for every event, so it must stay quick."""
+    """Turns ansible-runner's events into ours; called for every event, so it must stay quick.
+
+    Ansible hands on as surrogates what a host says in bytes that are no UTF-8.  They end here, so
+    that nothing behind this point fails because of what one host said.
+    """
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self.on_event = on_event
@@ -282,7 +287,8 @@ class _Collector:
         self.saw_host = False
         self.last_text = ""
 
-    def handle(self, raw: Mapping[str, Any]) -> bool:
+    def handle(self, event: Mapping[str, Any]) -> bool:
+        raw: Mapping[str, Any] = storable(event)
         name = raw.get("event", "")
         data: Mapping[str, Any] = raw.get("event_data") or {}
         if name in _KINDS:

@@ -148,8 +148,8 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
     cells = MachineStep.objects.filter(
         step=run.step, attempt=run.attempt.number, status=MachineStep.Status.RUNNING
     ).select_related("machine__machine__credential", "machine__operation")
-    run.load(list(cells))
     try:
+        run.load(list(cells))
         result = run.step_kind.act(run)
         run.stop_if_asked()
         run.step_kind.confirm(run, result)
@@ -196,10 +196,16 @@ def _stopped(run: EngineRun) -> tuple[Attempt.Outcome, str]:
 
 
 def _spoken(run: EngineRun, outcome: Attempt.Outcome, message: str) -> tuple[Attempt.Outcome, str]:
-    """Put the last sentence into the output, unless the lease is lost by now."""
+    """Put the last sentence into the output, unless the lease is lost by now.
+
+    An output that cannot be written must not hide how the step ended: it would look like a lost
+    worker.
+    """
     try:
         run.say(message, level="error")
         run.output.flush()
     except kinds.Stopped:
         return Attempt.Outcome.LOST, ""
+    except Exception:
+        logger.exception("last_words_not_stored")
     return outcome, shorten(message, 1000)

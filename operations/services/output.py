@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import Max
 
+from beidou.base.storable import storable
 from operations.models import Attempt, OutputChunk
 
 FLUSH_LINES = 500
@@ -81,8 +82,9 @@ class OutputWriter:
 
 
 def clean(text: str) -> str:
-    """Without colours, and with a visible sign for NUL, which PostgreSQL cannot store."""
-    return _COLOURS.sub("", text).replace("\x00", "␀")
+    """Without colours, and with a visible sign for what cannot be stored."""
+    cleaned: str = storable(_COLOURS.sub("", text))
+    return cleaned
 
 
 def last_line(operation_id: int) -> int:

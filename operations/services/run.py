@@ -12,9 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
+from beidou.base.storable import storable
 from operations.kinds.base import Checks, Kind, StepKind, Stopped
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services.output import OutputWriter
@@ -82,8 +83,10 @@ class EngineRun:
                         self.output.flush()
                 except Stopped:
                     return  # the reason is noted; the step's own thread ends the step
-                except DatabaseError:
-                    # Away for a moment: tried again until the lease is over, see should_stop.
+                except Exception:
+                    # The database is away for a moment, or a line cannot be stored: tried again, so
+                    # that the lease is kept as long as the step's own thread works; should_stop
+                    # sees when it is over.
                     logger.exception("lease_watch_failed", step=self.step.pk)
         finally:
             connection.close()
@@ -172,7 +175,7 @@ class EngineRun:
             ).update(
                 status=status,
                 message=message,
-                evidence=dict(evidence or {}),
+                evidence=storable(dict(evidence or {})),
                 checks=[dict(check) for check in checks],
                 finished_at=now,
             )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from beidou.base.storable import unstorable_in
+from beidou.base.sentences import Sentence
+from beidou.base.storable import is_storable, storable, unstorable_in
 from clusters.models import Cluster
 from tests import factories
 
@@ -77,3 +78,19 @@ def test_every_other_character_is_taken(admin, api):
 def test_every_place_is_found():
     value = {"a": ["x", {"b": "\0"}], "c\0": 1, "d": {"e\0": 2}, "f": 3}
     assert list(unstorable_in(value)) == ["a.1.b", "?", "d"]
+
+
+def test_what_a_host_said_is_made_storable_at_every_depth():
+    value = {"a": ["x\0", {"b\udcb0": "机\udca1"}], "c": (1, True)}
+    assert storable(value) == {"a": ["x␀", {"b\ufffd": "机\ufffd"}], "c": [1, True]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["b\udcb0\0d", Sentence("%(why)s!", why="b\udcb0\0d"), Sentence("b\udcb0%(why)s", why="\0d")],
+)
+def test_a_stored_sentence_never_refuses_what_a_host_said(said, cluster_a):
+    Cluster.objects.filter(pk=cluster_a.pk).update(health_reason=said)
+    cluster_a.refresh_from_db()
+    assert is_storable(cluster_a.health_reason)
+    assert cluster_a.health_reason.startswith("b\ufffd")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from beidou.base.errors import InvalidInput, PermanentError
+from beidou.base.storable import is_storable
 from operations.drivers import ansible, artifacts, processes
 from operations.kinds.scale_up import ScaleUpParams
 from operations.services.cluster_settings import overridable
@@ -141,3 +142,32 @@ def test_processes_are_found_by_their_mark_and_ended() -> None:
     process = subprocess.Popen(["sleep", "60"], env={processes.MARK: "test-mark"})
     assert processes.end_marked("test-mark") == 1
     assert process.poll() is not None
+
+
+def test_bytes_that_are_no_text_reach_nobody_as_half_characters(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nprintf '\\260\\241\\n' >&2\nexit 255\n")
+    ssh.chmod(0o700)
+    events: list[ansible.Event] = []
+    host = ansible.Host(
+        key="m1",
+        address="127.0.0.1",
+        port=22,
+        user="root",
+        host_key="ssh-ed25519 AAAA",
+        variables={"ansible_ssh_executable": str(ssh)},
+    )
+    outcome = ansible.run_playbook(
+        playbook="stop_units",
+        hosts=[host],
+        variables={"unit_prefix": "beidou-1-1"},
+        folder=tmp_path / "run",
+        mark="test-bytes",
+        forks=1,
+        timeout_seconds=60,
+        on_event=events.append,
+        should_stop=lambda: False,
+    )
+    assert "\ufffd" in outcome.failed["m1"]
+    assert is_storable(outcome.failed["m1"])
+    assert all(is_storable(str(event)) for event in events)

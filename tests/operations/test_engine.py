@@ -1,5 +1,7 @@
 """Steps are claimed once, confirmed, and lead to the next; failures stay with their machine."""
 
+import threading
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,6 +18,8 @@ from operations.models import (
 )
 from operations.services import control as controls
 from operations.services import engine, finish
+from operations.services import run as run_module
+from operations.services.output import OutputWriter
 from operations.services.run import EngineRun
 
 pytestmark = pytest.mark.django_db
@@ -116,6 +120,58 @@ def test_the_engine_survives_an_exception_of_a_step_and_says_so(toy, begin, work
     assert attempt.outcome == Attempt.Outcome.ERRORED
     assert "ZeroDivisionError" in attempt.message
     assert "Traceback" in caplog.text
+
+
+def test_what_a_host_said_in_no_known_encoding_fails_that_machine_alone(toy, begin, work, machines):
+    def fail_one(run):
+        for target in list(run.targets):
+            if target.machine == machines[0]:
+                run.fail(target, "said \udcb0\udca1", evidence={"said": "\udcb0"})
+
+    toy.during = fail_one
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.PARTIAL
+    assert operation.machines.get(machine=machines[0]).message == "said \ufffd\ufffd"
+
+
+def test_an_output_that_cannot_be_stored_is_the_portals_mistake_and_no_lost_worker(
+    toy, begin, work, monkeypatch
+):
+    def refuse(*of_whom):
+        raise ValueError
+
+    toy.during = refuse
+    operation = begin()
+    work(limit=1)
+    monkeypatch.setattr(OutputWriter, "flush", refuse)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.FAILED
+    attempt = Attempt.objects.get(step__operation=operation)
+    assert attempt.outcome == Attempt.Outcome.ERRORED
+    assert "ValueError" in attempt.message
+
+
+def test_the_lease_is_watched_on_after_any_exception(toy, begin, work, monkeypatch):
+    monkeypatch.setattr(run_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(EngineRun, "_look", lambda run: None)
+    seen = []
+    enough = threading.Event()
+
+    def explode(run, now):
+        seen.append(run)
+        if len(seen) == 2:
+            enough.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(EngineRun, "_renew", explode)
+    monkeypatch.setattr(run_module, "RENEW_SECONDS", 0.0)
+    toy.during = lambda run: enough.wait(10)
+    begin()
+    work(limit=2)
+    assert len(seen) >= 2
 
 
 def test_retry_does_again_only_what_failed_from_the_failed_step(
