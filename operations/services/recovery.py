@@ -5,6 +5,7 @@ on a partial index; in a portal where nothing is wrong it does nothing else.
 """
 
 import shutil
+from datetime import timedelta
 
 import structlog
 from django.conf import settings
@@ -33,6 +34,8 @@ from operations.services.run import run_mark
 logger = structlog.get_logger(__name__)
 
 MAX_LOSSES = 3
+FORGOTTEN_AFTER = timedelta(minutes=2)
+LONG_QUEUE = 1000  # tasks; with so many it is workers that are missing
 
 
 def maintain() -> None:
@@ -145,15 +148,21 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
 def wake() -> int:
     """Go on with operations that run although nothing of them is running or queued.
 
-    The queue lost a task, or a transaction's last word was never said.  While tasks are queued
-    nothing is known to be lost, and queuing everything again each minute would only make the queue
-    longer.
+    The queue lost a task, or a transaction's last word was never said.  With an empty queue that is
+    certain.  What else is queued says nothing, so an operation in which nothing happened for a
+    while is queued again as well: a step that is delivered twice is run once.
     """
-    if get_broker(WORK).queue_size():
+    queued = get_broker(WORK).queue_size()
+    if queued >= LONG_QUEUE:
         return 0
     idle = Operation.objects.filter(
         status__in=[Operation.Status.RUNNING, Operation.Status.CANCELING]
     ).exclude(steps__status=Step.Status.RUNNING)
+    if queued:
+        recently = timezone.now() - FORGOTTEN_AFTER
+        idle = idle.exclude(status_changes__at__gt=recently).exclude(
+            steps__status_changes__at__gt=recently
+        )
     count = 0
     for operation in idle:
         with audit.entries_last():

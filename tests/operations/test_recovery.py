@@ -271,9 +271,40 @@ def test_a_canceled_step_that_this_version_cannot_read_ends_when_its_worker_died
     assert not operation.machines.filter(holds_machine=True).exists()
 
 
-def test_nothing_is_queued_again_while_the_queue_is_busy(toy, begin, work, control):
+def test_a_step_that_was_queued_just_now_is_not_queued_again(toy, begin, work, control):
     begin()
     work(limit=1)
     queued = OrmQ.objects.count()
     control(recovery.wake)
     assert OrmQ.objects.count() == queued
+
+
+@pytest.fixture
+def forgotten(toy, begin, work):
+    """An operation whose task the queue lost some minutes ago, while it holds another one."""
+    operation = begin()
+    work(limit=1)
+    OrmQ.objects.all().delete()
+    long_ago = timezone.now() - 2 * recovery.FORGOTTEN_AFTER
+    operation.status_changes.update(at=long_ago)
+    tasks.enqueue("machines.tasks.gather_facts", 0)
+    return operation
+
+
+def test_a_task_that_was_lost_is_queued_again_whatever_else_is_queued(forgotten, control):
+    assert control(recovery.wake) == 1
+    assert [row.func() for row in OrmQ.objects.all()] == [
+        "machines.tasks.gather_facts",
+        "operations.tasks.run_step",
+    ]
+
+
+def test_a_queue_that_is_long_already_is_made_no_longer(forgotten, control, monkeypatch):
+    monkeypatch.setattr(recovery, "LONG_QUEUE", 1)
+    assert control(recovery.wake) == 0
+
+
+def test_an_operation_whose_step_ended_just_now_is_not_forgotten(forgotten, control):
+    step = forgotten.steps.get(name="first")
+    step.status_changes.create(old="waiting", new="running")
+    assert control(recovery.wake) == 0
