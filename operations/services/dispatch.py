@@ -5,6 +5,7 @@ constraint; two dispatchers that want the same one cannot both have it.  What ha
 what.
 """
 
+import structlog
 from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
@@ -17,11 +18,14 @@ from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
 from operations.services import finish
 
+logger = structlog.get_logger(__name__)
+
 
 def dispatch() -> int:
     """Start every waiting operation that may start; returns how many.
 
-    Costs three cheap queries while nothing can start, however many wait.
+    Costs three cheap queries while nothing can start, however many wait.  One that cannot be
+    started keeps no other from starting, and takes no slot from it.
     """
     limits = {
         cluster: limit
@@ -35,9 +39,12 @@ def dispatch() -> int:
     for key, cluster, kind, waits in list(
         waiting.values_list("pk", "cluster_id", "kind", "waiting_for")
     ):
+        if kind not in kinds.KINDS:
+            _say_its_kind_is_missing(key, waits)
+            continue
         slot = None
+        taken = used.setdefault(cluster, set())
         if kinds.get(kind).mutating:
-            taken = used.setdefault(cluster, set())
             limit = limits.get(cluster, settings.OPERATIONS_PER_CLUSTER)
             free = (number for number in range(limit) if number not in taken)
             slot = next(free, None) if len(taken) < limit else None
@@ -45,8 +52,13 @@ def dispatch() -> int:
                 if not waits:
                     left.add(cluster)
                 continue
+        try:
+            started += _start(key, slot=slot)
+        except Exception:
+            logger.exception("operation_not_started", operation=key)
+            continue
+        if slot is not None:
             taken.add(slot)
-        started += _start(key, slot=slot)
     for cluster in left:
         _say_what_they_wait_for(cluster, limits.get(cluster, settings.OPERATIONS_PER_CLUSTER))
     return started
@@ -90,3 +102,12 @@ def _say_what_they_wait_for(cluster: int, limit: int) -> None:
     ).update(
         waiting_for=Sentence("one of the %(limit)s slots for changes on its cluster", limit=limit)
     )
+
+
+def _say_its_kind_is_missing(key: int, waits: str) -> None:
+    """As after a downgrade: the version that knows the kind starts it."""
+    sentence = Sentence("a version of the portal that knows its kind")
+    if waits != sentence:
+        Operation.objects.filter(pk=key, status=Operation.Status.WAITING).update(
+            waiting_for=sentence
+        )

@@ -81,6 +81,10 @@ def claim(step_id: int) -> Attempt | None:
         return None
     if step.operation.status != Operation.Status.RUNNING:
         return None
+    if step.operation.kind not in kinds.KINDS:
+        # As after a downgrade: nobody here could end it, so it waits for a version that can.
+        logger.error("kind_unknown", step=step_id, kind=step.operation.kind)
+        return None
     holder = processes.identity()
     number = step.attempt + 1
     try:

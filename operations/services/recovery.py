@@ -165,13 +165,21 @@ def wake() -> int:
         )
     count = 0
     for operation in idle:
-        with audit.entries_last():
-            locked = Operation.objects.select_for_update().get(pk=operation.pk)
-            busy = locked.steps.filter(status=Step.Status.RUNNING).exists()
-            if locked.status == operation.status and not busy:
-                finish.go_on(locked)
-                count += 1
+        try:
+            count += _wake(operation)
+        except Exception:
+            logger.exception("operation_not_woken", operation=operation.pk)
     return count
+
+
+def _wake(operation: Operation) -> bool:
+    with audit.entries_last():
+        locked = Operation.objects.select_for_update().get(pk=operation.pk)
+        busy = locked.steps.filter(status=Step.Status.RUNNING).exists()
+        if locked.status != operation.status or busy:
+            return False
+        finish.go_on(locked)
+    return True
 
 
 def pack_ended() -> int:

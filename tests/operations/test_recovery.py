@@ -11,7 +11,7 @@ from beidou.base import clock, tasks
 from operations.drivers import processes
 from operations.models import Attempt, ClusterSettings, MachineStep, Operation, Step
 from operations.services import control as controls
-from operations.services import engine, recovery
+from operations.services import engine, finish, recovery
 from tests.operations.toy import toy_kind
 
 pytestmark = pytest.mark.django_db
@@ -308,3 +308,70 @@ def test_an_operation_whose_step_ended_just_now_is_not_forgotten(forgotten, cont
     step = forgotten.steps.get(name="first")
     step.status_changes.create(old="waiting", new="running")
     assert control(recovery.wake) == 0
+
+
+@pytest.fixture
+def unknown(toy, begin, machines, cluster_a):
+    """An operation of a kind that only a newer version knows, on a cluster with one slot."""
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    operation = begin(machines=machines[:1])
+    Operation.objects.filter(pk=operation.pk).update(kind="Newer")
+    return operation
+
+
+def test_a_waiting_operation_of_an_unknown_kind_keeps_no_other_waiting(
+    unknown, begin, work, machines
+):
+    good = begin(machines=machines[1:2])
+    work()
+    good.refresh_from_db()
+    unknown.refresh_from_db()
+    assert good.status == Operation.Status.SUCCEEDED
+    assert unknown.status == Operation.Status.WAITING
+    assert "knows its kind" in unknown.waiting_for
+
+
+def test_an_operation_that_cannot_be_started_takes_no_slot_from_another(
+    toy, begin, work, machines, cluster_a, monkeypatch, caplog
+):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    broken, good = begin(machines=machines[:1]), begin(machines=machines[1:2])
+    explode_for(monkeypatch, broken)
+    work()
+    good.refresh_from_db()
+    assert good.status == Operation.Status.SUCCEEDED
+    assert "operation_not_started" in caplog.text
+
+
+def test_an_operation_that_cannot_be_woken_keeps_no_other_waiting(
+    toy, begin, work, control, machines, monkeypatch, caplog
+):
+    broken, good = begin(machines=machines[:1]), begin(machines=machines[1:2])
+    work(limit=1)
+    OrmQ.objects.all().delete()
+    explode_for(monkeypatch, broken)
+    control(recovery.wake)
+    work()
+    good.refresh_from_db()
+    assert good.status == Operation.Status.SUCCEEDED
+    assert "operation_not_woken" in caplog.text
+
+
+def test_a_step_of_an_unknown_kind_is_claimed_by_nobody(toy, begin, work):
+    operation = begin()
+    work(limit=1)
+    Operation.objects.filter(pk=operation.pk).update(kind="Newer")
+    work()
+    assert operation.steps.get(name="first").status == Step.Status.WAITING
+
+
+def explode_for(monkeypatch, broken):
+    """Going on with this operation raises what nobody expects."""
+    go_on = finish.go_on
+
+    def explode(operation):
+        if operation.pk == broken.pk:
+            raise ZeroDivisionError
+        go_on(operation)
+
+    monkeypatch.setattr(finish, "go_on", explode)
