@@ -17,6 +17,7 @@ from beidou.base.errors import BeidouError, ExternalError
 from clusters.drivers.joining import token_id_for
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
+from operations.kinds import names
 from operations.kinds.base import StepRun
 from operations.models import Attempt
 
@@ -77,6 +78,5 @@ def _revoke(run: StepRun, client: KubernetesClient, number: int) -> None:
 
 
 def _token_id(run: StepRun, number: int) -> str:
-    """The time is in it because another portal's operations may have the same keys."""
-    asked = int(run.operation.created_at.timestamp())
-    return token_id_for(f"{run.cluster.uid}/{run.operation.pk}/{asked}/{run.step_name}/{number}")
+    operation = names.name_of(run.operation)
+    return token_id_for(f"{run.cluster.uid}/{operation}/{run.step_name}/{number}")

@@ -490,7 +490,7 @@ def _peer(client: KubernetesClient, name: str) -> str:
 
 
 def _probe_prefix(run: StepRun, target: OperationMachine) -> str:
-    return f"beidou-probe-{run.operation.pk}-{target.pk}"
+    return f"{run.unit_prefix}-probe-{target.pk}"
 
 
 def remove_probes(run: StepRun) -> None:

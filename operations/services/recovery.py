@@ -19,6 +19,7 @@ from beidou.base.state import change_status
 from beidou.base.tasks import WORK, enqueue_on_commit
 from operations.drivers import processes
 from operations.kinds import base as kinds
+from operations.kinds import names
 from operations.models import (
     Attempt,
     MachineStep,
@@ -29,7 +30,6 @@ from operations.models import (
 )
 from operations.services import engine, finish, output
 from operations.services.dispatch import dispatch
-from operations.services.run import run_mark
 
 logger = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ def _take_over(step: Step) -> bool:
     attempt = Attempt.objects.select_related("step__operation__cluster").get(
         step=step, number=step.attempt
     )
-    mark = run_mark(step, step.attempt)
+    mark = names.run_mark(step, step.attempt)
     processes.end_marked(mark)
     shutil.rmtree(settings.DATA_DIR / "runs" / mark, ignore_errors=True)
     kind = kinds.get(step.operation.kind)

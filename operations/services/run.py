@@ -16,6 +16,7 @@ from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
 from beidou.base.storable import storable
+from operations.kinds import names
 from operations.kinds.base import Checks, Kind, StepKind, Stopped
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services.output import OutputWriter
@@ -47,8 +48,8 @@ class EngineRun:
             {**self.operation.params, **self.operation.answers}
         )
         self.step_name = step_kind.name
-        self.unit_prefix = unit_prefix(self.step)
-        self.mark = run_mark(self.step, attempt.number)
+        self.unit_prefix = names.unit_prefix(self.step)
+        self.mark = names.run_mark(self.step, attempt.number)
         self.number = attempt.number
         self.timeout_seconds = step_kind.time_limit(attempt.machines, self.operation.forks)
         self.stop_reason = ""
@@ -194,14 +195,3 @@ class EngineRun:
     def stop_if_asked(self) -> None:
         if self.should_stop():
             raise Stopped(self.stop_reason)
-
-
-def unit_prefix(step: Step) -> str:
-    """Names what runs on the hosts by itself; the same for each attempt, so that a repeated step
-    finds and rejoins what a lost worker left running."""
-    return f"beidou-{step.operation_id}-{step.position}"
-
-
-def run_mark(step: Step, number: int) -> str:
-    """Names the processes of one attempt on the worker's own machine."""
-    return f"{step.operation_id}-{step.position}-{number}"
