@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from beidou.base import context
 from beidou.base.errors import BeidouError, Conflict, shorten
+from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.drivers import processes
@@ -38,10 +39,7 @@ def run_step(step_id: int) -> None:
     operation = attempt.step.operation
     with (
         context.acting(
-            actor_id=operation.requested_by_id,
-            actor_name=operation.requested_by_name or "system",
-            address="",
-            request_id=f"operation-{operation.pk}",
+            **_on_behalf_of(operation), address="", request_id=f"operation-{operation.pk}"
         ),
         structlog.contextvars.bound_contextvars(operation=operation.pk, step=attempt.step.name),
     ):
@@ -58,6 +56,17 @@ def run_step(step_id: int) -> None:
             return
         finish.end_attempt(attempt, outcome=outcome, message=message)
         output.pack(attempt)
+
+
+def _on_behalf_of(operation: Operation) -> dict[str, Any]:
+    """Whoever started the operation or, later, had it done again: theirs are the worker's deeds."""
+    asked = operation.status_changes.filter(new=Operation.Status.WAITING).last()
+    name = asked.actor if asked else operation.requested_by_name
+    if name == operation.requested_by_name:
+        key = operation.requested_by_id
+    else:
+        key = User.objects.filter(username=name).values_list("pk", flat=True).first()
+    return {"actor_id": key, "actor_name": name or "system"}
 
 
 def run_of(attempt: Attempt) -> EngineRun | None:

@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
+from beidou.base import context
 from beidou.base.models import AuditEntry
 from operations.models import (
     Attempt,
@@ -367,6 +368,23 @@ def test_every_operation_leaves_audit_entries_for_start_and_end(toy, begin, work
     verbs = list(AuditEntry.objects.order_by("id").values_list("verb", flat=True))
     assert verbs == ["start Toy", "operation succeeded"]
     assert not OrmQ.objects.exists()
+
+
+def test_after_a_retry_the_workers_deeds_are_those_of_who_retried(
+    toy, begin, work, control, machines, operator, admin
+):
+    toy.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    toy.failing = set()
+    with context.acting(actor_id=admin.pk, actor_name=admin.get_username()):
+        control(controls.retry, operation, acting_user=admin)
+    work()
+    ends = AuditEntry.objects.filter(verb__in=["operation partial", "operation succeeded"])
+    assert list(ends.order_by("id").values_list("actor_id", "actor")) == [
+        (operator.pk, operator.get_username()),
+        (admin.pk, admin.get_username()),
+    ]
 
 
 def test_a_step_is_ended_with_the_operation_locked_first(toy, begin, work, control):
