@@ -1,32 +1,29 @@
-"""Moving machines through their lives for an operation: one, or very many in few queries."""
+"""Moving machines through their lives for an operation: one, or very many in few queries.
 
-from collections.abc import Iterable, Mapping
+Each move is in the audit trail: one machine's with the machine, those of many in one entry with
+their operation.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils import timezone
 
+from beidou.base import audit
 from beidou.base.errors import Conflict
 from beidou.base.sentences import Sentence
-from beidou.base.state import Change, change_status, change_statuses
+from beidou.base.state import Change, change_statuses
 from clusters.models import Node
 from machines.models import Machine
+from machines.services.lifecycle import ensure_state
 from operations.models import Operation
 
 
 def move(machine: Machine, to: str, *, operation: Operation, reason: str, **fields: object) -> None:
     """Change the machine's state because of ``operation``; nothing happens when it is there
     already."""
-    machine.refresh_from_db(fields=["state"])
-    if machine.state == to:
-        return
-    change_status(
-        machine,
-        to=to,
-        reason=reason,
-        fields={"state_since": timezone.now(), **fields},
-        extra={"operation": operation.pk},
-    )
+    ensure_state(machine=machine, to=to, reason=reason, operation=operation.pk, **fields)
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,14 @@ def move_all(moves: Iterable[Move], *, operation: Operation) -> dict[int, Confli
     states = dict(Machine.objects.filter(pk__in=keys).values_list("pk", "state")) if keys else {}
     nodes = _free_nodes(operation, [each.node for each in wanted if each.node])
     now = timezone.now()
-    changes = []
+    changes, before = [], {}
     for each in wanted:
         if each.machine.pk not in states:
             continue  # deleted meanwhile
         each.machine.state = states[each.machine.pk]
         if each.machine.state == each.to:
             continue
+        before[each.machine.pk] = each.machine.state
         link = {"node": nodes[each.node]} if each.node in nodes else {}
         changes.append(
             Change(
@@ -68,7 +66,24 @@ def move_all(moves: Iterable[Move], *, operation: Operation) -> dict[int, Confli
                 extra={"operation": operation.pk},
             )
         )
-    return change_statuses(changes)
+    with audit.entries_last():
+        refused = change_statuses(changes)
+        done = before.keys() - refused.keys()
+        _record([each for each in wanted if each.machine.pk in done], before, operation)
+    return refused
+
+
+def _record(done: Sequence[Move], before: Mapping[int, str], operation: Operation) -> None:
+    if not done:
+        return
+    reasons = {each.reason for each in done}
+    audit.record(
+        "change state",
+        operation,
+        before={each.machine.address: before[each.machine.pk] for each in done},
+        after={each.machine.address: each.to for each in done},
+        reason=reasons.pop() if len(reasons) == 1 else "",
+    )
 
 
 def _free_nodes(operation: Operation, names: list[str]) -> dict[str, Node]:

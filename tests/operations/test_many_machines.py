@@ -8,10 +8,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from beidou.base.errors import Conflict
+from beidou.base.models import AuditEntry
 from beidou.base.state import Change, change_statuses
 from machines.models import Machine, MachineStatusChange
 from operations.kinds import base as kinds
-from operations.kinds import scale_up
+from operations.kinds import lifecycle, scale_up
 from operations.models import Attempt, MachineStep, Operation
 from operations.services import control as controls
 from operations.services import engine, finish, references
@@ -113,6 +114,34 @@ def test_a_retry_costs_the_same(claimed, work, control, operator):
         costs.append(queries(control, controls.retry, operation, acting_user=operator))
         work()
     assert costs[0] == costs[1]
+
+
+def test_the_moves_of_many_machines_are_one_entry_that_names_them(moving, begin, rack, operator):
+    machines = rack(3)
+    operation = begin(machines=machines)
+    entry = AuditEntry.objects.get(verb="change state")
+    assert (entry.object_type, entry.object_id) == ("operations.operation", str(operation.pk))
+    assert entry.before == {machine.address: "available" for machine in machines}
+    assert entry.after == {machine.address: "reserved" for machine in machines}
+    assert entry.reason == f"for {operation.name}"
+
+
+def test_a_move_that_was_refused_is_in_no_entry(claimed, control):
+    operation, attempt = claimed(2)
+    refused, moved = operation.machines.all()
+    Machine.objects.filter(pk=refused.machine_id).update(state=Machine.State.RETIRED)
+    control(finish.end_attempt, attempt, outcome=Attempt.Outcome.FAILED, message="no")
+    entry = AuditEntry.objects.filter(verb="change state").latest("id")
+    assert entry.after == {moved.address: "faulty"}
+
+
+def test_the_move_of_one_machine_is_an_entry_of_its_own(begin, toy, rack):
+    [machine] = rack(1)
+    operation = begin(machines=[machine])
+    lifecycle.move(machine, Machine.State.FAULTY, operation=operation, reason="why")
+    entry = AuditEntry.objects.get(verb="change state")
+    assert entry.object_id == str(machine.pk)
+    assert entry.after == {"state": "faulty", "operation": operation.pk}
 
 
 @pytest.mark.parametrize("named", ["pk", "address", "hostname"])
