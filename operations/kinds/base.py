@@ -93,6 +93,9 @@ class StepKind:
     ``idempotent``: after a lost worker it may simply be done again; otherwise a person is asked.
 
     ``touches``: the step changes machines, so one that failed in it is not as it was delivered.
+
+    ``cleanup`` ends what the step left running: after a cancel, a failure or a loss of the whole
+    step, and for machines that failed in a step that was done for others.
     """
 
     name: str
@@ -103,7 +106,7 @@ class StepKind:
     seconds_per_round: int = 0
     idempotent: bool = True
     touches: bool = False
-    cleanup: Callable[[StepRun], None] | None = None  # ends what a canceled step left running
+    cleanup: Callable[[StepRun], None] | None = None
 
     def time_limit(self, machines: int, forks: int) -> int:
         """Seconds for this many machines, at most what the queue lets a task run."""

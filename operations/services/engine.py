@@ -49,8 +49,8 @@ def run_step(step_id: int) -> None:
             return
         with run:
             outcome, message = _execute(run)
-            if outcome not in (Attempt.Outcome.DONE, Attempt.Outcome.LOST):
-                clean_up(run)  # while the lease is still renewed
+            if outcome != Attempt.Outcome.LOST:
+                clean_up(run, done=outcome == Attempt.Outcome.DONE)  # while the lease is renewed
         if outcome == Attempt.Outcome.LOST:
             logger.warning("lease_lost", attempt=attempt.number)
             return
@@ -181,10 +181,18 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
         return _spoken(run, Attempt.Outcome.ERRORED, sentence)
 
 
-def clean_up(run: EngineRun) -> None:
+def clean_up(run: EngineRun, *, done: bool = False) -> None:
     """End what the step left running on hosts; that it could not must not keep the step from
-    ending."""
+    ending.
+
+    A machine that could not be reached any more goes on with what it was told, also when the step
+    was ``done`` for the others.
+    """
     if run.step_kind.cleanup is None:
+        return
+    if run.step_kind.touches:
+        run.target_failed_too()
+    if done and not run.targets:
         return
     try:
         run.step_kind.cleanup(run)

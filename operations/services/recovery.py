@@ -84,7 +84,10 @@ def _take_over(step: Step) -> bool:
         # Only what a step that is over left behind is ended; a repeated one rejoins it.
         run = engine.run_of(attempt)
         if run is not None:
-            cells = step.cells.filter(status=MachineStep.Status.RUNNING)
+            unfinished = [MachineStep.Status.RUNNING]
+            if run.step_kind.touches:
+                unfinished.append(MachineStep.Status.FAILED)
+            cells = step.cells.filter(attempt=step.attempt, status__in=unfinished)
             run.load(list(cells.select_related("machine__machine__credential")))
             engine.clean_up(run)
     logger.warning("worker_lost", step=step.pk, attempt=step.attempt, holder=step.holder)

@@ -56,6 +56,7 @@ class EngineRun:
         self.output = OutputWriter(attempt, fence=self._fence)
         self._cells: dict[int, MachineStep] = {}
         self._settled: set[int] = set()
+        self._failed: set[int] = set()
         self._stop_watch = threading.Event()
         self._deadline = time.monotonic() + self.timeout_seconds
         self._renewed = time.monotonic()
@@ -126,6 +127,10 @@ class EngineRun:
     def targets(self) -> list[OperationMachine]:
         return [c.machine for key, c in self._cells.items() if key not in self._settled]
 
+    def target_failed_too(self) -> None:
+        """For the clean-up: ``targets`` are all machines of the step that are not through."""
+        self._settled -= self._failed
+
     def say(
         self, text: str, *, target: OperationMachine | None = None, level: str = "info"
     ) -> None:
@@ -185,6 +190,8 @@ class EngineRun:
                     state=OperationMachine.State.FAILED, message=message
                 )
         self._settled.add(target.pk)
+        if failed:
+            self._failed.add(target.pk)
 
     def should_stop(self) -> bool:
         if not self.stop_reason and time.monotonic() - self._renewed > LEASE_SECONDS - 5:

@@ -329,6 +329,22 @@ def test_a_canceled_step_cleans_up_what_it_left_running(toy, begin, work, operat
     assert toy.cleaned == ["second"]
 
 
+def test_what_a_failed_machine_was_told_is_ended_although_the_step_was_done(
+    toy, begin, work, machines
+):
+    toy.failing = {("second", machines[1].address)}
+    begin()
+    work()
+    assert toy.cleaned == ["second"]
+    assert toy.cleaned_machines == [machines[1].address]
+
+
+def test_a_step_that_was_done_for_all_is_not_cleaned_up(toy, begin, work):
+    begin()
+    work()
+    assert toy.cleaned == []
+
+
 def test_a_paused_operation_begins_no_further_step(toy, begin, work, control, operator):
     operation = begin()
     toy.during = lambda run: controls.pause(operation, acting_user=operator)

@@ -152,6 +152,21 @@ def test_a_canceled_step_whose_worker_died_is_cleaned_up(toy, begin, work, lose,
     assert toy.cleaned == ["second"]
 
 
+def test_a_lost_step_is_cleaned_up_on_machines_that_had_failed_in_it_too(
+    toy, begin, work, lose, control, operator, machines
+):
+    operation = begin()
+    work(limit=2)
+    step = operation.steps.get(name="second")
+    lose(step)
+    cells = MachineStep.objects.filter(step=step)
+    cells.filter(machine__machine=machines[0]).update(status=MachineStep.Status.FAILED)
+    cells.filter(machine__machine=machines[1]).update(status=MachineStep.Status.SUCCEEDED)
+    control(controls.cancel, operation, acting_user=operator)
+    control(recovery.maintain)
+    assert toy.cleaned_machines == [machines[0].address, machines[2].address]
+
+
 def test_a_task_that_the_queue_lost_is_queued_again(toy, begin, work, control):
     operation = begin()
     work(limit=1)

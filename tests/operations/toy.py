@@ -26,11 +26,16 @@ class Script:
         self.reserved: list[str] = []
         self.released: list[tuple[str, str | None]] = []
         self.cleaned: list[str] = []
+        self.cleaned_machines: list[str] = []
 
     def act(self, run: StepRun) -> None:
         self.calls.append((run.step_name, [target.address for target in run.targets]))
         run.say(f"{run.step_name} begins")
         self.during(run)
+
+    def clean_up(self, run: StepRun) -> None:
+        self.cleaned.append(run.step_name)
+        self.cleaned_machines += [target.address for target in run.targets]
 
     def confirm(self, run: StepRun, result: Any) -> None:
         for target in list(run.targets):
@@ -61,7 +66,7 @@ def toy_kind(
                 name="second",
                 title="Second",
                 touches=True,
-                cleanup=lambda run: script.cleaned.append(run.step_name),
+                cleanup=script.clean_up,
                 **step,
             ),
         ),
