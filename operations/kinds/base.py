@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from beidou.base.errors import InvalidInput
 from beidou.base.permissions import OPERATE
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds.lifecycle import Move
@@ -79,6 +80,14 @@ class StepRun(Protocol):
 
     def stop_if_asked(self) -> None:
         """Raise ``Stopped`` when the step must end."""
+
+
+def mistake(error: Exception) -> Sentence:
+    """Our own mistake, for people; the traceback is in the log."""
+    return Sentence(
+        "The portal made a mistake in this step (%(error)s); see its log.",
+        error=type(error).__name__,
+    )
 
 
 Act = Callable[[StepRun], Any]

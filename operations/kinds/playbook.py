@@ -13,6 +13,7 @@ from django.conf import settings
 
 from beidou.base import sentences
 from beidou.base.errors import BeidouError
+from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from operations.drivers import ansible
 from operations.kinds import hosts
@@ -21,6 +22,7 @@ from operations.models import OperationMachine
 
 # Ansible's own first task of every role with an argument_specs.yml; of interest when it fails.
 _ARGUMENT_CHECK = "Validating arguments against arg spec"
+_OF_A_CHECK = frozenset({"check", "ok", "found", "wanted", "advice"})
 
 
 @dataclass
@@ -72,12 +74,28 @@ class _Listener:
             self.run.say(sentence, target=member, level="error")
             self.results.failed.setdefault(member.pk, sentence)
             return
+        if not _are_checks(event.result.get("checks", [])):
+            nonsense = Sentence(
+                "%(task)s: what the machine answered is no list of checks. See what on it changes "
+                "the output of programs, then retry.",
+                task=event.task,
+            )
+            self.run.say(nonsense, target=member, level="error")
+            self.results.failed.setdefault(member.pk, nonsense)
+            return
         self.results.tasks.setdefault(member.pk, {})[event.task] = event.result
         self.run.say(f"{event.task}: {event.kind}", target=member)
         for name in ("stdout", "stderr"):
             text = event.result.get(name)
             if isinstance(text, str) and text.strip():
                 self.run.say(text.rstrip(), target=member)
+
+
+def _are_checks(value: Any) -> bool:
+    """Whether they are as our modules send them; whoever has root on a host may send anything."""
+    return isinstance(value, list) and all(
+        isinstance(check, Mapping) and check.keys() >= _OF_A_CHECK for check in value
+    )
 
 
 def run_playbook(

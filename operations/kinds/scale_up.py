@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+import structlog
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -32,10 +33,20 @@ from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.drivers import artifacts
 from operations.kinds import hosts, join_tokens, lifecycle, playbook, versions
-from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.base import (
+    Blocker,
+    Kind,
+    StepKind,
+    StepRun,
+    Stopped,
+    mistake,
+    register,
+)
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
 from operations.models import ClusterSettings, Operation, OperationMachine
+
+logger = structlog.get_logger(__name__)
 
 # Syntax: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 _LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -417,6 +428,13 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
             except ExternalError as error:
                 run.stop_if_asked()
                 run.fail(target, error.message, checks=checks)
+                continue
+            except Stopped:
+                raise
+            except Exception as error:
+                # Whatever is wrong with the proof of one node, the others have theirs.
+                logger.exception("proof_errored", machine=target.pk)
+                run.fail(target, mistake(error), checks=checks)
                 continue
             run.succeed(
                 target,

@@ -174,11 +174,7 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
         return _spoken(run, Attempt.Outcome.FAILED, error.message)
     except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
         logger.exception("step_errored")
-        sentence = Sentence(
-            "The portal made a mistake in this step (%(error)s); see its log.",
-            error=type(error).__name__,
-        )
-        return _spoken(run, Attempt.Outcome.ERRORED, sentence)
+        return _spoken(run, Attempt.Outcome.ERRORED, kinds.mistake(error))
 
 
 def clean_up(run: EngineRun, *, done: bool = False) -> None:
