@@ -8,7 +8,7 @@ exec right is needed.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from beidou.base.errors import TemporaryError
@@ -119,16 +119,25 @@ def check_node(
     try:
         for name in names.values():
             _remove(client, probe, name)
-        new = _start(client, serving_pod(names["new"], node, probe), probe, should_stop)
-        evidence |= {"pod_address": new.pod_ip, "pod_seconds": new.seconds}
-        peer = _start(client, serving_pod(names["peer"], peer_node, probe), probe, should_stop)
-        evidence["peer_address"] = peer.pod_ip
-        asked = _ask(
-            client, names["ask-peer"], peer_node, probe, new.pod_ip, should_stop, dns=False
-        )
-        evidence["reached_from_peer"] = asked
-        answer = _ask(client, names["ask-new"], node, probe, peer.pod_ip, should_stop, dns=True)
-        evidence |= {"reaches_peer": answer, "resolved": probe.dns_name}
+        began = time.monotonic()
+        for key, place in (("new", node), ("peer", peer_node)):
+            client.create_pod(probe.namespace, serving_pod(names[key], place, probe))
+        new = _wait_until_serving(client, names["new"], node, probe, should_stop)
+        evidence |= {"pod_address": new, "pod_seconds": round(time.monotonic() - began, 1)}
+        peer = _wait_until_serving(client, names["peer"], peer_node, probe, should_stop)
+        evidence["peer_address"] = peer
+        # Only the new node's view of the cluster's DNS is of interest.
+        without_dns = replace(probe, dns_name="")
+        for key, place, about, asked in (
+            ("ask-peer", peer_node, without_dns, new),
+            ("ask-new", node, probe, peer),
+        ):
+            pod = asking_pod(names[key], place, about, peer=asked)
+            client.create_pod(probe.namespace, pod)
+        _wait_until_told(client, names["ask-peer"], peer_node, without_dns, new, should_stop)
+        evidence["reached_from_peer"] = True
+        _wait_until_told(client, names["ask-new"], node, probe, peer, should_stop)
+        evidence |= {"reaches_peer": True, "resolved": probe.dns_name}
     finally:
         for name in names.values():
             _remove(client, probe, name)
@@ -136,26 +145,16 @@ def check_node(
     return evidence
 
 
-@dataclass(frozen=True)
-class _Started:
-    pod_ip: str
-    seconds: float
-
-
-def _start(
-    client: KubernetesClient,
-    manifest: dict[str, Any],
-    probe: Probe,
-    should_stop: Callable[[], bool],
-) -> _Started:
-    name, node = manifest["metadata"]["name"], manifest["spec"]["nodeName"]
+def _wait_until_serving(
+    client: KubernetesClient, name: str, node: str, probe: Probe, should_stop: Callable[[], bool]
+) -> str:
+    """The address of the pod ``name`` once it is Ready."""
     began = time.monotonic()
-    client.create_pod(probe.namespace, manifest)
     last = ""
     while time.monotonic() - began < probe.wait_seconds and not should_stop():
         pod = client.get_pod(probe.namespace, name)
         if pod.is_ready and pod.pod_ip:
-            return _Started(pod.pod_ip, round(time.monotonic() - began, 1))
+            return pod.pod_ip
         last = "; ".join(pod.waiting) or pod.message or pod.phase
         time.sleep(0.5)
     raise TemporaryError(
@@ -169,18 +168,15 @@ def _start(
     )
 
 
-def _ask(
+def _wait_until_told(
     client: KubernetesClient,
     name: str,
     node: str,
     probe: Probe,
     peer: str,
     should_stop: Callable[[], bool],
-    *,
-    dns: bool,
-) -> bool:
-    chosen = probe if dns else Probe(probe.namespace, probe.image, "", probe.wait_seconds)
-    client.create_pod(probe.namespace, asking_pod(name, node, chosen, peer=peer))
+) -> None:
+    """Return when the pod ``name`` has found ``peer``, and the Service name if one was asked."""
     deadline = time.monotonic() + probe.wait_seconds
     while time.monotonic() < deadline and not should_stop():
         pod = client.get_pod(probe.namespace, name)
@@ -196,17 +192,17 @@ def _ask(
                     ),
                     code="probe_no_route",
                 )
-            if chosen.dns_name and "dns=ok" not in said:
+            if probe.dns_name and "dns=ok" not in said:
                 raise TemporaryError(
                     Sentence(
                         "A pod on %(node)s cannot resolve %(name)s: check kube-proxy on it and "
                         "the cluster's DNS.",
                         node=node,
-                        name=chosen.dns_name,
+                        name=probe.dns_name,
                     ),
                     code="probe_no_dns",
                 )
-            return True
+            return
         time.sleep(0.5)
     raise TemporaryError(
         Sentence(
