@@ -57,11 +57,6 @@ class PortalClient:
     def patch(self, path: str, body: Any) -> Any:
         return self.request("PATCH", path, body)
 
-    def first(self, path: str) -> dict[str, Any] | None:
-        """The first result of a list, or None."""
-        rows = self.get(path)["results"]
-        return dict(rows[0]) if rows else None
-
     def answers(self) -> bool:
         """Whether a portal is there at all."""
         try:

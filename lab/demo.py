@@ -5,6 +5,7 @@ the cluster, registers the machines and scales up; ``demo-down`` removes all of 
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -37,9 +38,10 @@ def up() -> None:
         _start_portal(lab)
         client = PortalClient(ADDRESS, _token(lab))
     with _stage(f"Adopt the cluster {cluster.name}"):
-        adopted = _adopt(client, lab, cluster)
+        made = _Made(lab)
+        adopted = _adopt(client, lab, cluster, made)
     with _stage("Register the machines"):
-        machines = [_register(client, host, adopted["credential"]) for host in spares]
+        machines = [_register(client, host, adopted["credential"], made) for host in spares]
         client.post("machines/gather-facts/", {"machines": machines})
         _wait(lambda: _are_available(client, machines), "the machines' facts", 90)
     operation = _scale_up(client, adopted["id"], machines)
@@ -64,7 +66,7 @@ def down() -> None:
     if lab is not None:
         client = PortalClient(ADDRESS, _kept_token(lab))
         if client.token and client.answers():
-            _forget(client)
+            _forget(client, _Made(lab))
         _stop_portal(lab)
     remove_lab(record)
     print("The demo is gone.")
@@ -150,39 +152,57 @@ def _manage(*arguments: str) -> str:
     return done.stdout
 
 
+class _Made:
+    """What the demo has put into the portal, by kind and key: that alone it uses again and takes
+    away, whatever else is called alike."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._path = lab.folder / "portal.rows"
+        kept = self._path.read_text() if self._path.exists() else "{}"
+        self._rows: dict[str, dict[str, int]] = json.loads(kept)
+
+    def find(self, kind: str, name: str) -> int | None:
+        return self._rows.get(kind, {}).get(name)
+
+    def all(self, kind: str) -> list[int]:
+        return list(self._rows.get(kind, {}).values())
+
+    def keep(self, kind: str, name: str, key: int) -> int:
+        self._rows.setdefault(kind, {})[name] = key
+        self._path.write_text(json.dumps(self._rows))
+        return key
+
+
 # --- the main job ----------------------------------------------------------------------------
 
 
-def _adopt(client: PortalClient, lab: Lab, cluster: LabCluster) -> dict[str, Any]:
-    row = client.first(f"clusters/?name={cluster.name}")
-    if row is None:
+def _adopt(client: PortalClient, lab: Lab, cluster: LabCluster, made: _Made) -> dict[str, Any]:
+    key = made.find("clusters", cluster.name)
+    if key is None:
         wish = {"name": cluster.name, "kubeconfig": cluster.kubeconfig}
-        row = client.post("clusters/", wish)["cluster"]
-    credential = client.first("credentials/?search=demo")
+        key = made.keep("clusters", cluster.name, client.post("clusters/", wish)["cluster"]["id"])
+    credential = made.find("credentials", NAME)
     if credential is None:
-        credential = client.post(
-            "credentials/", {"name": "demo", "user": "root", "private_key": lab.ssh_key}
-        )
+        wish = {"name": NAME, "user": "root", "private_key": lab.ssh_key}
+        credential = made.keep("credentials", NAME, client.post("credentials/", wish)["id"])
     client.patch(
-        f"operation-settings/{row['id']}/",
+        f"operation-settings/{key}/",
         {
             "artifact_source": lab.artifacts().url,
-            "credential": credential["id"],
+            "credential": credential,
             "policy": site.POLICY,
             "overrides": site.OVERRIDES,
         },
     )
-    return {"id": row["id"], "credential": credential["id"]}
+    return {"id": key, "credential": credential}
 
 
-def _register(client: PortalClient, host: Host, credential: int) -> int:
-    row = client.first(f"machines/?address={host.address}")
-    if row is None:
-        row = client.post(
-            "machines/",
-            {"address": host.address, "hostname": host.name, "credential": credential},
-        )
-    return int(row["id"])
+def _register(client: PortalClient, host: Host, credential: int, made: _Made) -> int:
+    key = made.find("machines", host.address)
+    if key is None:
+        wish = {"address": host.address, "hostname": host.name, "credential": credential}
+        key = made.keep("machines", host.address, client.post("machines/", wish)["id"])
+    return key
 
 
 def _are_available(client: PortalClient, machines: list[int]) -> bool:
@@ -234,17 +254,16 @@ def _prove(cluster: LabCluster, spares: list[Host]) -> None:
             raise LabError(f"Node {host.name} is not Ready and schedulable: {line.strip()}")
 
 
-def _forget(client: PortalClient) -> None:
-    row = client.first(f"clusters/?name={NAME}")
-    if row is not None:
-        client.request("DELETE", f"clusters/{row['id']}/?confirm={NAME}")
-    for machine in client.get("machines/?search=spare")["results"]:
-        with contextlib.suppress(PortalError):
-            client.request("DELETE", f"machines/{machine['id']}/")
-    credential = client.first("credentials/?search=demo")
-    if credential is not None:
-        with contextlib.suppress(PortalError):
-            client.request("DELETE", f"credentials/{credential['id']}/")
+def _forget(client: PortalClient, made: _Made) -> None:
+    """Rows that somebody took away already, or renamed, are told and left."""
+    paths = [f"clusters/{key}/?confirm={NAME}" for key in made.all("clusters")]
+    for kind in ("machines", "credentials"):
+        paths += [f"{kind}/{key}/" for key in made.all(kind)]
+    for path in paths:
+        try:
+            client.request("DELETE", path)
+        except PortalError as error:
+            print(f"Left in the portal: {path} ({error})")
 
 
 # --- the terminal ----------------------------------------------------------------------------
