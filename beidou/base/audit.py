@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from decimal import Decimal
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
@@ -49,6 +50,9 @@ HIDDEN = "(not shown)"
 
 # The connection whose transaction keeps its entries for its end.
 _kept_for: ContextVar[BaseDatabaseWrapper | None] = ContextVar("beidou_entries_last", default=None)
+
+
+_LEAST_WITH_EXPONENT = 1e16  # from here on Python writes a float with an exponent
 
 
 def _canonical(values: Mapping[str, Any]) -> bytes:
@@ -155,9 +159,14 @@ def _write(entries: Sequence[AuditEntry]) -> None:
 def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """As JSON gives it back, so that the digest of the stored row equals that of the new one."""
     plain: dict[str, Any] = json.loads(
-        json.dumps(sentences.in_english(dict(values or {})), default=str)
+        json.dumps(sentences.in_english(dict(values or {})), default=str), parse_float=_as_stored
     )
     return plain
+
+
+def _as_stored(text: str) -> float | int:
+    """PostgreSQL keeps 1e+16 as a number without exponent, and so gives it back as an integer."""
+    return int(Decimal(text)) if abs(float(text)) >= _LEAST_WITH_EXPONENT else float(text)
 
 
 def cluster_id_of(obj: models.Model | None) -> int | None:

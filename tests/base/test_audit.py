@@ -227,6 +227,12 @@ class Writer:
         return result
 
 
+@pytest.mark.parametrize("number", [1e16, 1.5e25, -1e300, 9007199254740993, 0.1, 1e-7])
+def test_a_number_of_any_size_is_read_as_it_was_chained(number, cluster_a):
+    audit.record("change", cluster_a, after={"policy": {"disk": number}})
+    assert list(audit.verify()) == []
+
+
 @pytest.mark.parametrize("count", [5, 0])
 def test_a_trail_that_grows_while_it_is_verified_is_whole(count):
     record(count)
