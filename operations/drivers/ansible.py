@@ -91,8 +91,8 @@ def run_playbook(
     """Run ``playbooks/<playbook>.yml`` on ``hosts``; returns when nothing of it is left here.
 
     ``folder`` is made and removed; ``mark`` names the run in the environment of its processes.
-    ``should_stop`` is asked about once a second.  What runs on the hosts in units of its own is not
-    ended here.
+    ``should_stop`` is asked about twice a second.  What runs on the hosts in units of its own is
+    not ended here.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
@@ -130,7 +130,7 @@ def _run(
         ident="run",
         envvars=environment(folder, sockets, mark, timeout_seconds),
         settings={
-            "pexpect_timeout": 1,
+            "pexpect_timeout": 0.5,  # how often should_stop is asked
             "suppress_ansible_output": True,
             "job_timeout": timeout_seconds,
         },
