@@ -9,15 +9,16 @@ Messages are whole sentences that name the system and the action; they never con
 from collections.abc import Mapping
 
 from beidou.base.sentences import Sentence
+from beidou.base.storable import storable
 
 MESSAGE_LIMIT = 500
 
 
 def shorten(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Cut foreign text so that neither a log line nor a page drowns in it."""
+    """Cut foreign text so that neither a log line nor a page drowns in it, and it can be kept."""
     if isinstance(text, Sentence):
         return text.each(lambda put_in: shorten(put_in, limit))
-    text = " ".join(text.split())
+    text = storable(" ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

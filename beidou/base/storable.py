@@ -5,6 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# In JSON all of these hide in escapes; a pair of halves is one whole character.
+_SUSPECT = re.compile(rb"\\u(?:0000|d[89a-f])", re.IGNORECASE)
+_ESCAPE = re.compile(
+    rb"\\(?:u(?P<bad>0000|d[89ab]..(?!\\ud[c-f])|d[c-f]..)|ud[89ab]..\\u....|.)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def is_storable(text: str) -> bool:
@@ -25,6 +31,13 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
     return value
+
+
+def storable_json(data: bytes) -> bytes:
+    """JSON of a foreign program, so that every text decoded from it can be kept."""
+    if not _SUSPECT.search(data):
+        return data
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found["bad"] else found[0], data)
 
 
 def unstorable_in(value: Any, path: str = "") -> Iterator[str]:

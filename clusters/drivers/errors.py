@@ -14,6 +14,7 @@ import msgspec
 
 from beidou.base.errors import ExternalError, PermanentError, TemporaryError, shorten
 from beidou.base.sentences import Sentence, joined
+from beidou.base.storable import storable_json
 
 
 class Unauthorized(PermanentError):
@@ -151,7 +152,7 @@ def retry_after_seconds(header: str | None) -> float:
 
 def _explain(body: bytes) -> _Status:
     try:
-        return _STATUS.decode(body)
+        return _STATUS.decode(storable_json(body))
     except msgspec.DecodeError:
         # Not a Status object: a proxy's page or plain text; its beginning still helps.
         return _Status(message=shorten(body.decode("utf-8", "replace"), 200))

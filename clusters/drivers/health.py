@@ -13,6 +13,7 @@ import msgspec
 
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence, joined
+from beidou.base.storable import storable
 from clusters.drivers.answers import Check, ComponentHealth
 from clusters.drivers.objects import RawCondition
 from clusters.drivers.transport import Transport
@@ -131,7 +132,7 @@ def _endpoint(transport: Transport, path: str) -> tuple[Check, ...]:
         accept="text/plain, */*",
         accept_statuses=(500,),
     )
-    return parse_checks(data.decode("utf-8", "replace"))
+    return parse_checks(storable(data.decode("utf-8", "replace")))
 
 
 def _control_plane(transport: Transport, api_server: ComponentHealth) -> list[ComponentHealth]:

@@ -22,6 +22,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from beidou.base.sentences import Sentence
+from beidou.base.storable import storable_json
 from clusters.drivers import errors, tls
 from clusters.drivers.connection import Connection
 
@@ -142,7 +143,7 @@ class Transport:
     def decode(self, decoder: Callable[[bytes], AnswerT], data: bytes, *, action: str) -> AnswerT:
         """Apply a decoder; BadAnswer, with the cluster and the action, for what it refuses."""
         try:
-            return decoder(data)
+            return decoder(storable_json(data))
         except ValueError as error:  # msgspec's errors are ValueErrors
             raise errors.BadAnswer(
                 errors.could_not(

@@ -31,6 +31,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
+from beidou.base.storable import storable_json
 from clusters.drivers import errors, tls
 from clusters.drivers.connection import Connection
 from clusters.drivers.objects import ListMetadata, Resource
@@ -203,7 +204,7 @@ async def _list(api: "_Api", resource: Resource[T]) -> tuple[list[T], str]:
             query["continue"] = metadata.continue_
         data = await api.read(resource.path, query, action=action)
         try:
-            page, metadata = resource.decode_page(data)
+            page, metadata = resource.decode_page(storable_json(data))
         except ValueError as error:
             raise api.bad_answer(action, str(error)) from error
         items += page
@@ -250,7 +251,7 @@ async def _watch(
 
 def _change(api: "_Api", resource: Resource[T], line: bytes, *, action: str) -> _Change[T] | None:
     """The meaning of one line; None for what can be skipped; ValueError when it is broken."""
-    event = _LINES.decode(line)
+    event = _LINES.decode(storable_json(line))
     if event.type == "BOOKMARK":
         return Progress(_BOOKMARKS.decode(event.object).metadata.resource_version)
     if event.type == "ERROR":

@@ -1,9 +1,12 @@
 """What no database column takes is refused at the edge: a 400, on every database alike."""
 
+import json
+
 import pytest
 
+from beidou.base.errors import shorten
 from beidou.base.sentences import Sentence
-from beidou.base.storable import is_storable, storable, unstorable_in
+from beidou.base.storable import is_storable, storable, storable_json, unstorable_in
 from clusters.models import Cluster
 from tests import factories
 
@@ -94,3 +97,23 @@ def test_a_stored_sentence_never_refuses_what_a_host_said(said, cluster_a):
     cluster_a.refresh_from_db()
     assert is_storable(cluster_a.health_reason)
     assert cluster_a.health_reason.startswith("b\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (r"a\u0000b", "a�b"),
+        (r"\uD800x", "�x"),
+        (r"\udc00", "�"),
+        (r"\ud83d\u0041", "�A"),
+        (r"\ud83d\ude00", "😀"),
+        (r"\\u0000", r"\u0000"),
+        (r"\\\u0000", "\\�"),
+    ],
+)
+def test_a_foreign_program_s_json_is_made_storable(escaped, text):
+    assert json.loads(storable_json(f'"{escaped}"'.encode())) == text
+
+
+def test_a_foreign_error_is_made_storable():
+    assert shorten("refused\0") == "refused␀"
