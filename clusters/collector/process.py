@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from django.db import close_old_connections
@@ -172,7 +172,7 @@ class CollectorProcess:
 
     async def _write(self, cluster_id: int, state: ClusterState, batch: Batch) -> bool:
         try:
-            await self._in_writer(store, self.holder, cluster_id, batch)
+            rest = await self._in_writer(store, self.holder, cluster_id, batch)
         except inventory.LeaseLost:
             logger.info("lease_lost", cluster_id=cluster_id)
             state.give_back(batch)  # it may come back at the next beat
@@ -180,7 +180,9 @@ class CollectorProcess:
             logger.exception("inventory_not_written", cluster_id=cluster_id)
             state.give_back(batch)
         else:
-            return True
+            if rest is None:
+                return True
+            state.give_back(rest)
         return False
 
 
@@ -198,34 +200,54 @@ def _load_connection(cluster_id: int) -> Connection | None:
     return None if cluster is None else connection_for(cluster)
 
 
-def store(holder: str, cluster_id: int, batch: Batch) -> None:
-    """Write one batch; LeaseLost when the cluster is another collector's now."""
-    if batch.has_nodes:
-        inventory.write_nodes(
-            holder=holder,
-            cluster_id=cluster_id,
-            nodes=batch.nodes,
-            deleted=batch.deleted,
-            all_names=batch.all_names,
-            at=batch.at,
+def store(holder: str, cluster_id: int, batch: Batch) -> Batch | None:
+    """Write one batch; gives the parts that could not be written, None when all were.
+
+    Every part is tried by itself: a node that the database does not take must not freeze the
+    cluster's health.  LeaseLost when the cluster is another collector's now.
+    """
+    mine = {"holder": holder, "cluster_id": cluster_id}
+    rest = Batch(at=batch.at)
+    if batch.has_nodes and not _is_written(
+        inventory.write_nodes,
+        **mine,
+        nodes=batch.nodes,
+        deleted=batch.deleted,
+        all_names=batch.all_names,
+        at=batch.at,
+    ):
+        rest.nodes, rest.deleted, rest.all_names = batch.nodes, batch.deleted, batch.all_names
+    if batch.usage is not None and not _is_written(
+        inventory.write_usage,
+        **mine,
+        changed=batch.usage.changed,
+        gone=batch.usage.gone,
+        per_node=batch.usage.per_node,
+        replace=batch.usage.replace,
+    ):
+        rest.usage = batch.usage
+    if batch.figures and not _is_written(inventory.write_figures, **mine, figures=batch.figures):
+        rest.figures = batch.figures
+    if batch.verdict is not None and not _is_written(
+        inventory.write_health,
+        **mine,
+        health=batch.verdict.health,
+        reason=batch.verdict.reason,
+        since=batch.verdict.since,
+        at=batch.at,
+    ):
+        rest.verdict = batch.verdict
+    return None if rest.is_empty else rest
+
+
+def _is_written(write: Callable[..., object], **values: Any) -> bool:
+    try:
+        write(**values)
+    except inventory.LeaseLost:
+        raise
+    except Exception:  # noqa: BLE001 - one part's trouble must not keep the others from being written
+        logger.exception(
+            "inventory_not_written", cluster_id=values["cluster_id"], by=write.__name__
         )
-    if batch.usage is not None:
-        inventory.write_usage(
-            holder=holder,
-            cluster_id=cluster_id,
-            changed=batch.usage.changed,
-            gone=batch.usage.gone,
-            per_node=batch.usage.per_node,
-            replace=batch.usage.replace,
-        )
-    if batch.figures:
-        inventory.write_figures(holder=holder, cluster_id=cluster_id, figures=batch.figures)
-    if batch.verdict is not None:
-        inventory.write_health(
-            holder=holder,
-            cluster_id=cluster_id,
-            health=batch.verdict.health,
-            reason=batch.verdict.reason,
-            since=batch.verdict.since,
-            at=batch.at,
-        )
+        return False
+    return True

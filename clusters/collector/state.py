@@ -82,6 +82,10 @@ class Batch:
     def has_nodes(self) -> bool:
         return bool(self.nodes or self.deleted or self.all_names is not None)
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.has_nodes or self.usage or self.figures or self.verdict)
+
 
 class Stream:
     """Whether one of the two streams is alive, and when it last was."""
@@ -194,7 +198,7 @@ class ClusterState:
             self._take_sums(batch, now)
         self._take_figures(batch, now)
         self._take_verdict(batch, now)
-        return batch if batch.has_nodes or batch.usage or batch.figures or batch.verdict else None
+        return None if batch.is_empty else batch
 
     @property
     def has_more(self) -> bool:
@@ -202,7 +206,7 @@ class ClusterState:
         return bool(self._pending)
 
     def give_back(self, batch: Batch) -> None:
-        """The batch was not written; whatever came since then is newer and stays."""
+        """This of a batch was not written; whatever came since then is newer and stays."""
         for info in batch.nodes:
             if info.name in self._nodes:
                 self._pending.setdefault(info.name, info)
@@ -212,9 +216,11 @@ class ClusterState:
             self._written_sums = None
             self._written_node_sums = {}
             self._sums_dirty = True
-        self._figures = {**batch.figures, **self._figures}
-        self._figures_dirty = True
-        self._written_verdict = None
+        if batch.figures:
+            self._figures = {**batch.figures, **self._figures}
+            self._figures_dirty = True
+        if batch.verdict is not None:
+            self._written_verdict = None
 
     def _take_nodes(self, batch: Batch) -> None:
         names = list(self._pending)[:NODES_PER_BATCH]

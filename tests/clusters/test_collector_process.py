@@ -1,11 +1,18 @@
 """The collector at work on real sockets: followed, lost, recovered, shared, stopped."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import msgspec
 import pytest
 
 from clusters.collector.follow import Rhythm
-from clusters.drivers.watch import Pace
+from clusters.collector.process import store
+from clusters.collector.state import ClusterState
+from clusters.drivers.objects import NODES
+from clusters.drivers.watch import Listed, Pace
 from clusters.models import Cluster, CollectorLease, HealthChange, NamespaceUsage, Node
-from clusters.services import leases
+from clusters.services import inventory, leases
 from tests import factories
 from tests.clusters.collecting import Running
 from tests.clusters.conftest import connect, prepare
@@ -89,6 +96,51 @@ def test_changes_come_through_the_watch(watched, nodes):
         collector.until(lambda: Node.objects.get(name="n1").unschedulable)
         nodes.send(event("DELETED", node("n2", version="103")))
         collector.until(lambda: names() == ["n1"])
+
+
+def test_a_nul_in_a_node_s_texts_is_replaced_and_freezes_nothing(kube, watched, nodes):
+    odd = node("n2", version="101")
+    odd["metadata"]["labels"]["a\0"] = "b\0"
+    odd["status"]["conditions"][0]["message"] = "c\0"
+    with Running(rhythm=FAST) as collector:
+        collector.until(lambda: names() == ["n1"])
+        nodes.send(event("ADDED", odd))
+        collector.until(lambda: names() == ["n1", "n2"])
+    stored = Node.objects.get(name="n2")
+    assert stored.labels["a�"] == "b�"
+    assert stored.conditions[0]["message"] == "c�"
+
+
+def test_a_nul_in_the_first_list_is_replaced_too(kube, watched):
+    odd = node("n1")
+    odd["metadata"]["annotations"] = {"a": "b\0"}
+    kube.on("GET", "/api/v1/nodes", list_reply([odd]))
+    with Running(rhythm=FAST) as collector:
+        collector.until(lambda: names() == ["n1"])
+    assert Node.objects.get().annotations == {"a": "b�"}
+
+
+def batch_with_a_node_that_cannot_be_stored():
+    state = ClusterState()
+    info = NODES.decode_object(msgspec.json.encode(node("n1")))
+    state.on_nodes(Listed([replace(info, uid=None)], "1"), datetime.now(UTC))
+    return state.take(datetime.now(UTC))
+
+
+def test_what_cannot_be_stored_of_nodes_does_not_keep_the_health_from_being_written():
+    cluster = factories.make_cluster()
+    leases.beat("me")
+    rest = store("me", cluster.pk, batch_with_a_node_that_cannot_be_stored())
+    assert health(cluster) == "healthy"
+    assert [info.name for info in rest.nodes] == ["n1"]
+    assert rest.verdict is None
+
+
+def test_nothing_at_all_is_written_without_the_lease():
+    cluster = factories.make_cluster()
+    with pytest.raises(inventory.LeaseLost):
+        store("me", cluster.pk, batch_with_a_node_that_cannot_be_stored())
+    assert health(cluster) == "unknown"
 
 
 def test_a_cluster_that_falls_silent_is_unreachable_keeps_its_figures_and_recovers(kube, watched):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from clusters.collector.state import NODES_PER_BATCH, ClusterState
+from clusters.collector.state import NODES_PER_BATCH, Batch, ClusterState
 from clusters.drivers import errors
 from clusters.drivers.answers import ComponentHealth
 from clusters.drivers.objects import NODES, PODS
@@ -143,6 +143,14 @@ def test_what_could_not_be_written_is_given_again(state):
     assert names(again) == ["n1", "n2"]
     assert again.usage.replace
     assert again.verdict is not None
+
+
+def test_only_what_could_not_be_written_is_given_again(state):
+    batch = state.take(NOW)
+    state.give_back(Batch(nodes=batch.nodes))
+    again = state.take(NOW)
+    assert names(again) == ["n1", "n2"]
+    assert again.verdict is None
 
 
 def test_newer_news_win_over_what_is_given_back(state):
