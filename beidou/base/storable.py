@@ -1,5 +1,6 @@
-"""Texts that no database column takes: PostgreSQL has no NUL, and half a character has no bytes."""
+"""What no database column takes: PostgreSQL has no NUL, half a character no bytes, JSON no ∞."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -41,9 +42,12 @@ def storable_json(data: bytes) -> bytes:
 
 
 def unstorable_in(value: Any, path: str = "") -> Iterator[str]:
-    """The dotted paths of all texts and names in ``value`` that cannot be kept."""
+    """The dotted paths of all texts, names and numbers in ``value`` that cannot be kept."""
     if isinstance(value, str):
         if not is_storable(value):
+            yield path
+    elif isinstance(value, float):
+        if not math.isfinite(value):
             yield path
     elif isinstance(value, Mapping):
         for name, item in value.items():

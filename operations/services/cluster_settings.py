@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
+from beidou.base.storable import unstorable_in
 from clusters.models import Cluster
 from machines.services import belonging
 from operations.drivers import ansible, artifacts
@@ -137,7 +138,7 @@ def _overrides_problem(value: Any) -> str:
             return "containerd_registry_mirrors: " + _(
                 "“%(name)s” is no registry; write host[:port]."
             ) % {"name": registry}
-    return _template_problem(value)
+    return _unstorable_problem(value) or _template_problem(value)
 
 
 def _template_problem(value: Any) -> str:
@@ -182,6 +183,13 @@ def _role_defaults() -> dict[str, Any]:
     return defaults
 
 
+def _unstorable_problem(value: Any) -> str:
+    """Forms read JSON themselves, and so meet what the parsers of the API refuse."""
+    for path in unstorable_in(value):
+        return _("%(name)s holds a text or a number that cannot be stored.") % {"name": path}
+    return ""
+
+
 def _policy_problem(value: Any) -> str:
     """Keys and kinds of values as in the default policy; preCheck refuses anything else later."""
     if not isinstance(value, dict):
@@ -203,7 +211,7 @@ def _policy_problem(value: Any) -> str:
                 "name": name,
                 "example": json.dumps(model),
             }
-    return _template_problem(value)
+    return _unstorable_problem(value) or _template_problem(value)
 
 
 def _limit_problem(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What no database column takes is refused at the edge: a 400, on every database alike."""
 
 import json
+import math
 
 import pytest
 
@@ -56,6 +57,14 @@ def test_half_a_character_is_refused_too(admin, api):
     assert (answer.status_code, set(answer.json()["fields"])) == (400, {"name"})
 
 
+def test_a_number_without_end_is_refused_at_its_field(admin, api, cluster_a):
+    page = f"/api/v1/operation-settings/{cluster_a.pk}/"
+    body = '{"policy": {"max_clock_offset_seconds": 1e400}}'
+    answer = api(admin).patch(page, body, content_type="application/json")
+    assert answer.status_code == 400
+    assert set(answer.json()["fields"]) == {"policy.max_clock_offset_seconds"}
+
+
 def test_a_form_to_the_api_is_looked_at_too(admin, api):
     kind = "application/x-www-form-urlencoded"
     answer = api(admin).post("/api/v1/teams/", "name=a%00b", content_type=kind)
@@ -79,8 +88,8 @@ def test_every_other_character_is_taken(admin, api):
 
 
 def test_every_place_is_found():
-    value = {"a": ["x", {"b": "\0"}], "c\0": 1, "d": {"e\0": 2}, "f": 3}
-    assert list(unstorable_in(value)) == ["a.1.b", "?", "d"]
+    value = {"a": ["x", {"b": "\0"}], "c\0": 1, "d": {"e\0": 2}, "f": 3, "g": math.inf, "h": 0.5}
+    assert list(unstorable_in(value)) == ["a.1.b", "?", "d", "g"]
 
 
 def test_what_a_host_said_is_made_storable_at_every_depth():

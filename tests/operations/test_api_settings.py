@@ -1,9 +1,13 @@
 """The settings of a cluster's operations: who may change them, and what is refused."""
 
+import math
+
 import pytest
 
+from beidou.base.errors import InvalidInput
 from beidou.base.models import AuditEntry
 from operations.models import ClusterSettings
+from operations.services import cluster_settings
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -79,6 +83,26 @@ def test_a_wrong_value_is_400_and_names_the_field(change, field, api, owner, clu
     assert answer.status_code == 400
     assert field in answer.json()["fields"]
     assert not ClusterSettings.objects.exists()
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_without_end_is_no_policy(value, owner, cluster_a):
+    """JSON has a number as 1e400, which Python reads as infinite; no JSON column takes that."""
+    with pytest.raises(InvalidInput) as refused:
+        cluster_settings.save_settings(
+            cluster=cluster_a,
+            values={"policy": {"max_clock_offset_seconds": value}},
+            acting_user=owner,
+        )
+    assert "cannot be stored" in refused.value.fields["policy"]
+
+
+def test_a_nul_in_the_json_of_the_form_is_refused(owner, cluster_a):
+    with pytest.raises(InvalidInput) as refused:
+        cluster_settings.save_settings(
+            cluster=cluster_a, values={"overrides": {"node_ip": "\0"}}, acting_user=owner
+        )
+    assert "cannot be stored" in refused.value.fields["overrides"]
 
 
 @pytest.mark.parametrize("registry", ["docker.io", "localhost:5000", "10.0.0.1:5000", "_default"])

@@ -8,7 +8,9 @@ from rest_framework import parsers
 from beidou.base.errors import InvalidInput
 from beidou.base.storable import unstorable_in
 
-SENTENCE = gettext_lazy("This text holds a character that cannot be stored, such as NUL.")
+SENTENCE = gettext_lazy(
+    "This cannot be stored: a text with a character such as NUL, or a number without end."
+)
 
 
 def check(value: Any) -> None:
