@@ -19,6 +19,7 @@ from unfold.decorators import action
 
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.numbers import as_key
 from clusters.admin.node import NodeAdmin
 from clusters.models import Cluster, Node
 from machines.admin.machine import MachineAdmin
@@ -28,7 +29,7 @@ from operations.durations import spoken
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
-from operations.services import cluster_settings, listing, references
+from operations.services import cluster_settings, listing
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -53,9 +54,8 @@ class ClusterFilter(admin.SimpleListFilter):
         return [(str(key), name) for key, name in rows.values_list("pk", "name")[:500]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        key = references.as_key(value) if value else None
-        return queryset.filter(cluster_id=key) if key is not None else queryset
+        key = as_key(self.value() or "")
+        return queryset if key is None else queryset.filter(cluster_id=key)
 
 
 class StatusFilter(admin.SimpleListFilter):

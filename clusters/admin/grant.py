@@ -7,11 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.permissions import ROLE_LABELS
 from clusters.admin.forms import GrantForm
 from clusters.models import Cluster, ClusterGrant
@@ -24,7 +25,7 @@ MATRIX_AT_MOST = 2000
 class ClusterGrantAdmin(ObjectPermissionAdmin):
     form = GrantForm
     list_display = ("team", "role_column", "cluster", "label", "created_at")
-    list_filter = (("role", ChoicesCheckboxFilter), ("cluster", AutocompleteSelectFilter))
+    list_filter = (("role", ChoicesCheckboxFilter), ("cluster", VisibleRowFilter))
     search_fields = ("team__name", "cluster__name", "label")
     list_select_related = ("team", "cluster")
     autocomplete_fields = ()

@@ -10,12 +10,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
 from beidou.base.admin import ReadOnlyAdmin, confirm_action
+from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import BeidouError
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
@@ -56,7 +56,7 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
     list_filter = (
         "is_ready",
         "unschedulable",
-        ("cluster", AutocompleteSelectFilter),
+        ("cluster", VisibleRowFilter),
         RoleFilter,
     )
     search_fields = ("name", "internal_ip", "system_uuid", "cluster__name")

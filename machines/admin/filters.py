@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import TextFilter
 
 from beidou.base import permissions
+from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
 
@@ -45,8 +46,8 @@ class ClusterFilter(admin.SimpleListFilter):
         return [(str(key), name) for key, name in visible.values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Machine]) -> QuerySet[Machine]:
-        value = self.value() or ""
-        return queryset.filter(cluster=int(value)) if value.isdigit() else queryset
+        key = as_key(self.value() or "")
+        return queryset if key is None else queryset.filter(cluster=key)
 
 
 class TeamFilter(admin.SimpleListFilter):
@@ -58,8 +59,8 @@ class TeamFilter(admin.SimpleListFilter):
         return [(str(key), name) for key, name in teams.values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Machine]) -> QuerySet[Machine]:
-        value = self.value() or ""
-        return queryset.filter(owner_team=int(value)) if value.isdigit() else queryset
+        key = as_key(self.value() or "")
+        return queryset if key is None else queryset.filter(owner_team=key)
 
 
 class RoleFilter(TextFilter):

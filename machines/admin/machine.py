@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from beidou.base import display, permissions
 from beidou.base.admin import confirm_action
 from beidou.base.context import note_refusal
+from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.admin import filters, page
 from machines.admin.actions import MachineActions, file_of, plan_lines, will_be_visited
@@ -358,10 +359,7 @@ class MachineAdmin(MachineActions):
     def register_view(self, request: HttpRequest) -> HttpResponse:
         """The nodes of an adopted cluster that are no machines yet, registered in one go."""
         visible = permissions.visible_to(request.user, Cluster.objects.all(), permissions.OPERATE)
-        text = request.GET.get("cluster", "")
-        if not text.isdigit():
-            raise Http404
-        cluster = get_object_or_404(visible, pk=int(text))
+        cluster = get_object_or_404(visible, pk=as_key(request.GET.get("cluster", "")))
         nodes = list(registration.unregistered(cluster))
         form = RegisterForm(
             request.POST or None,

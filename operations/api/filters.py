@@ -5,8 +5,8 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 
+from beidou.base.numbers import as_key
 from operations.models import Operation
-from operations.services import references
 
 
 class OperationFilter(django_filters.FilterSet):
@@ -26,7 +26,7 @@ class OperationFilter(django_filters.FilterSet):
         fields: list[str] = ["name"]
 
     def by_cluster(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        if (key := references.as_key(value)) is not None:
+        if (key := as_key(value)) is not None:
             return rows.filter(cluster_id=key)
         return rows.filter(cluster__name=value)
 
@@ -35,6 +35,6 @@ class OperationFilter(django_filters.FilterSet):
         return rows.filter(**condition) if value else rows.exclude(**condition)
 
     def by_machine(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        if (key := references.as_key(value)) is not None:
+        if (key := as_key(value)) is not None:
             return rows.filter(machines__machine_id=key)
         return rows.filter(machines__address=value).distinct()

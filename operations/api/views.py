@@ -20,8 +20,9 @@ from rest_framework.serializers import BaseSerializer
 from beidou.base import permissions
 from beidou.base.api.pages import NewestFirst
 from beidou.base.api.viewsets import ReadOnlyViewSet
-from beidou.base.errors import InvalidInput
+from beidou.base.errors import InvalidInput, shorten
 from beidou.base.models import User
+from beidou.base.numbers import as_number
 from operations.api import serializers
 from operations.api.filters import OperationFilter
 from operations.api.streams import EventStreamRenderer, PlainTextRenderer
@@ -43,7 +44,6 @@ from operations.services import (
 
 _TAIL = 1000
 _TAIL_MAX = 100_000
-_NUMBER_MAX = 2**53  # more than any line has; what databases and browsers still count exactly
 
 
 class OperationViewSet(ReadOnlyViewSet):
@@ -280,8 +280,9 @@ class OperationViewSet(ReadOnlyViewSet):
     def events(self, request: Request, pk: str = "") -> HttpResponseBase:
         """State and output as they come (server-sent events); ends with the operation."""
         operation = self.get_object()
-        seen = request.headers.get("Last-Event-ID", "")
-        after = min(int(seen), _NUMBER_MAX) if seen.isdecimal() else _number(request, "after")
+        after = as_number(request.headers.get("Last-Event-ID", ""))
+        if after is None:
+            after = _number(request, "after")
         tail = _number(request, "tail")
         response = StreamingHttpResponse(
             broadcast.stream(
@@ -326,13 +327,14 @@ def _number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if text is None or text == "":
         return None
-    if not text.isdecimal():
+    number = as_number(text)
+    if number is None:
         sentence = _("%(name)s must be a number of at least 0, not “%(text)s”.") % {
             "name": name,
-            "text": text,
+            "text": shorten(text, 100),
         }
         raise InvalidInput(sentence, fields={name: sentence})
-    return min(int(text), _NUMBER_MAX)
+    return number
 
 
 def _add_times(operation: Any) -> None:

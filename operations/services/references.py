@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import permissions
 from beidou.base.errors import InvalidInput
+from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
@@ -22,12 +23,6 @@ class Chosen:
 
     machines: list[Machine]
     roles: dict[int, str]
-
-
-def as_key(value: int | str) -> int | None:
-    """A row's key, from a number or its digits; None for what no row can have."""
-    text = str(value)
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 def find_cluster(reference: int | str, *, user: Any) -> Cluster:
@@ -110,8 +105,8 @@ def members_of(operation: Operation, references: Sequence[int | str]) -> list[in
     found: list[int] = []
     for index, item in enumerate(references):
         key = rows.get(str(item))
-        if key is None and str(item).isdecimal() and int(item) in keys:
-            key = int(item)
+        if key is None and (named := as_key(item)) in keys:
+            key = named
         if key is None:
             sentence = not_of_operation(item, operation)
             raise InvalidInput(

@@ -19,6 +19,7 @@ from django.views import View
 
 from beidou.base import permissions
 from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
@@ -155,9 +156,9 @@ def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
     one."""
     kind = page.kind
     rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
-    cluster = str(page.form["cluster"].value() or "")
-    if kind.startable_states <= Machine.IN_CLUSTER and cluster.isdecimal():
-        rows = rows.filter(cluster=int(cluster))
+    cluster = as_key(page.form["cluster"].value() or "")
+    if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
+        rows = rows.filter(cluster=cluster)
     visible = permissions.visible_to(request.user, rows, kind.permission)
     return list(visible[:CANDIDATES_MAX])
 

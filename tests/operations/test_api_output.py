@@ -2,8 +2,9 @@
 
 import pytest
 
+from beidou.base.errors import InvalidInput
 from operations.models import Attempt, OutputChunk
-from operations.services import lines, output
+from operations.services import lines, output, references
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +48,30 @@ def test_backwards_gives_the_newest_lines_in_their_order(told, api, viewer):
     assert [line["number"] for line in piece["lines"]] == list(range(last - 9, last + 1))
     older = api(viewer).get(url(told), {"before": piece["before"], "limit": 5}).json()
     assert older["lines"][-1]["number"] == last - 10
+
+
+@pytest.mark.parametrize("name", ["after", "before", "limit", "machine"])
+@pytest.mark.parametrize("odd", ["²", "٣", "-1", "x"])
+def test_what_is_no_number_is_refused_at_its_name(name, odd, told, api, viewer):
+    answer = api(viewer).get(url(told), {name: odd})
+    assert (answer.status_code, set(answer.json()["fields"])) == (400, {name})
+
+
+def test_a_cursor_of_thousands_of_digits_is_behind_the_last_line(told, api, viewer):
+    answer = api(viewer).get(url(told), {"after": "9" * 5000})
+    assert (answer.status_code, answer.json()["lines"]) == (200, [])
+
+
+@pytest.mark.parametrize("seen", ["²", "9" * 5000])
+def test_an_odd_last_event_id_is_no_error(seen, told, api, viewer):
+    answer = api(viewer).get(url(told, "events/"), headers={"Last-Event-ID": seen})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("odd", ["²", "9" * 5000])
+def test_an_odd_key_is_no_machine_of_the_operation(odd, told):
+    with pytest.raises(InvalidInput, match="is not a machine of"):
+        references.members_of(told, [odd])
 
 
 def test_the_lines_of_one_machine(told, api, viewer):

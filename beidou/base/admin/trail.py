@@ -26,6 +26,7 @@ from unfold.decorators import display
 from beidou.base import audit, permissions
 from beidou.base.admin.bases import ReadOnlyAdmin
 from beidou.base.models import AuditEntry
+from beidou.base.numbers import as_key
 
 COLUMNS = (
     "id", "at", "actor", "address", "verb", "object_type", "object_id", "object_name", "cluster_id",
@@ -96,8 +97,8 @@ class ClusterFilter(admin.SimpleListFilter):
     def queryset(
         self, request: HttpRequest, queryset: models.QuerySet[Any]
     ) -> models.QuerySet[Any]:
-        value = self.value()
-        return queryset.filter(cluster_id=int(value)) if value and value.isdigit() else queryset
+        key = as_key(self.value() or "")
+        return queryset if key is None else queryset.filter(cluster_id=key)
 
 
 @admin.register(AuditEntry)
