@@ -24,6 +24,7 @@ class OperationsConfig(AppConfig):
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         removal.register_blocker(neighbours.why_cluster_is_held)
         removal.register_consequence(neighbours.what_goes_with_cluster)
+        removal.register_sweeper(neighbours.sweep_after_cluster)
 
         tasks.register(
             tasks.Periodic(

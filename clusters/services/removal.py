@@ -1,8 +1,9 @@
 """Un-adopting: a cluster leaves the portal but for its audit trail; it is not touched itself.
 
 This app knows no app above it: those register in ``BLOCKERS`` what speaks against it, as operations
-that have not ended, in ``CONSEQUENCES`` what a person should know before, and in ``FOLLOWERS`` what
-they do with rows of their own that outlive the cluster.
+that have not ended, in ``CONSEQUENCES`` what a person should know before, in ``FOLLOWERS`` what
+they do with rows of their own that outlive the cluster, and in ``SWEEPERS`` what they remove once
+it is gone.
 """
 
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from clusters.services import grants
 Blocker = Callable[[Cluster], list[str]]
 Consequence = Callable[[Cluster], list[str]]
 Follower = Callable[[Cluster, str], None]
+Sweeper = Callable[[int], None]
 BLOCKERS: list[Blocker] = []
 CONSEQUENCES: list[Consequence] = []
 FOLLOWERS: list[Follower] = []
+SWEEPERS: list[Sweeper] = []
 
 
 def register_blocker(blocker: Blocker) -> None:
@@ -39,6 +42,15 @@ def register_follower(follower: Follower) -> None:
     """``follower(cluster, reason)`` is called in the transaction, while the cluster is there."""
     if follower not in FOLLOWERS:
         FOLLOWERS.append(follower)
+
+
+def register_sweeper(sweeper: Sweeper) -> None:
+    """``sweeper(key)`` is called in the transaction, when the cluster with this key is gone.
+
+    For rows that no foreign key takes along: histories keep all versions of what was deleted.
+    """
+    if sweeper not in SWEEPERS:
+        SWEEPERS.append(sweeper)
 
 
 def consequences_of(cluster: Cluster) -> list[str]:
@@ -76,3 +88,5 @@ def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:
                 code="in_use",
             ) from error
         Cluster.history.filter(id=pk).delete()
+        for sweep in SWEEPERS:
+            sweep(pk)

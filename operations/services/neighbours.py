@@ -14,7 +14,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from machines.timeline import Button, Entry
 from operations.kinds.base import KINDS
-from operations.models import Operation, OperationMachine
+from operations.models import ClusterSettings, Operation, OperationMachine
 
 NAMED_AT_MOST = 3
 
@@ -109,3 +109,8 @@ def what_goes_with_cluster(cluster: Cluster) -> list[str]:
         )
         % {"count": count}
     ]
+
+
+def sweep_after_cluster(key: int) -> None:
+    """The cascade took the settings, and wrote one version more."""
+    ClusterSettings.history.filter(cluster_id=key).delete()

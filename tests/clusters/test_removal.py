@@ -1,13 +1,16 @@
 """Un-adopting a cluster."""
 
 import pytest
+from django.apps import apps
 
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry
 from clusters.models import Cluster, ClusterCredential, ClusterGroupObjectPermission, Node
 from clusters.services import removal
+from machines.models import Machine
 from operations.models import Operation
 from tests import factories
+from tests.admin_cases import CASES
 from tests.rows import make_row
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +26,49 @@ def test_every_row_goes_and_the_audit_stays(adopted, kube):
     entry = AuditEntry.objects.get()
     assert (entry.verb, entry.object_name) == ("unadopt", "adopted")
     assert not kube.requests
+
+
+KEPT = {AuditEntry, Machine.history.model}
+"""The audit trail, and the past of machines, which stay."""
+
+
+def references(model):
+    """The fields by which rows of ``model`` say that they are about a cluster."""
+    if model is Cluster.history.model:
+        return ["id"]
+    return [
+        field.attname
+        for field in model._meta.concrete_fields
+        if field.related_model is Cluster or field.attname == "cluster_id"
+    ]
+
+
+def test_no_model_keeps_a_row_about_the_cluster(adopted):
+    """Also none that is added later: every model is asked, histories among them."""
+    for case in CASES:
+        make_row(case.model, adopted)
+    Operation.objects.update(status="succeeded")
+    key = adopted.pk
+    removal.unadopt(cluster=adopted, confirmation="adopted")
+    left = [
+        f"{model._meta.label}.{name}"
+        for model in apps.get_models()
+        if model not in KEPT
+        for name in references(model)
+        if model._default_manager.filter(**{name: key}).exists()
+    ]
+    assert left == []
+
+
+def test_no_history_ends_with_the_removal(adopted):
+    """What the cascade deletes writes a last version, of rows that no longer exist."""
+    for case in CASES:
+        make_row(case.model, adopted)
+    Operation.objects.update(status="succeeded")
+    removal.unadopt(cluster=adopted, confirmation="adopted")
+    histories = [model for model in apps.get_models() if hasattr(model, "history_type")]
+    assert histories
+    assert not [model for model in histories if model.objects.filter(history_type="-").exists()]
 
 
 def test_a_machine_of_the_cluster_is_kept(adopted):
