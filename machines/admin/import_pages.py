@@ -1,7 +1,8 @@
 """Import in two pages: what would happen, and the deed.
 
-The file waits in the portal's storage between both, under a name only its sender can know, so that
-what is applied is what was shown; any replica can answer the second page.
+The file waits in the portal's storage between both, under a name only its sender can know; any
+replica can answer the second page.  The fleet may change meanwhile: the form remembers a digest of
+what was shown, and nothing else is applied.
 """
 
 import re
@@ -15,7 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from import_export.results import RowResult
+from import_export.results import Result, RowResult
 
 from beidou.base.errors import BeidouError, InvalidInput
 from machines.admin.forms import ImportForm
@@ -23,7 +24,7 @@ from machines.files import reading, report
 from machines.files.resource import COLUMNS, MachineResource
 
 SHOWN: Final = 500  # rows on one page; all are counted
-_TOKEN = re.compile(r"^[0-9a-f]{32}\.(csv|xlsx)$")
+_TOKEN = re.compile(r"[0-9a-f]{32}\.(csv|xlsx)")
 
 
 def import_page(model_admin: Any, request: HttpRequest) -> HttpResponse:
@@ -70,11 +71,13 @@ def _dry_run(request: HttpRequest, name: str, content: bytes, reason: str) -> di
     resource = MachineResource(user=request.user, change_reason=reason, file_name=name)
     result = resource.import_data(dataset, dry_run=True)
     mistakes = report.mistakes_of(result, dataset.headers)
-    if result.base_errors:
-        return {"mistakes": mistakes}
+    return {"mistakes": mistakes, **({} if result.base_errors else _differences(result))}
+
+
+def _differences(result: Result) -> dict[str, Any]:
     changes = report.changes_of(result)
     return {
-        "mistakes": mistakes,
+        "shown": report.digest_of(result),
         "changes": changes[:SHOWN],
         "more_changes": max(len(changes) - SHOWN, 0),
         "totals": {
@@ -101,7 +104,7 @@ def _path(request: HttpRequest, token: str) -> str:
 def _apply(model_admin: Any, request: HttpRequest) -> HttpResponse:
     token, name = request.POST["token"], request.POST.get("file_name", "")[:200]
     reason = request.POST.get("change_reason", "")[:500]
-    if not _TOKEN.match(token) or not default_storage.exists(_path(request, token)):
+    if not _TOKEN.fullmatch(token) or not default_storage.exists(_path(request, token)):
         messages.error(request, _("This import was applied already or is too old; send the file."))
         return HttpResponseRedirect(reverse("admin:machines_machine_import"))
     with default_storage.open(_path(request, token)) as file:
@@ -109,12 +112,25 @@ def _apply(model_admin: Any, request: HttpRequest) -> HttpResponse:
     dataset = reading.read(token, content)
     resource = MachineResource(user=request.user, change_reason=reason, file_name=name)
     try:
-        result = resource.import_data(dataset, dry_run=False)
+        shown = request.POST.get("shown", "")
+        result = resource.import_data(dataset, dry_run=False, agreed=shown)
     except BeidouError as error:
         messages.error(request, error.message)
         return HttpResponseRedirect(reverse("admin:machines_machine_import"))
-    default_storage.delete(_path(request, token))
     mistakes = report.mistakes_of(result, dataset.headers)
+    if not mistakes and report.digest_of(result) != shown:
+        messages.error(
+            request,
+            _("The machines have changed since the differences were shown; nothing was imported. "
+              "Look at the new differences and import again."),
+        )  # fmt: skip
+        again = {"token": token, "file_name": name, "change_reason": reason}
+        return _page(
+            model_admin,
+            request,
+            {"form": ImportForm(), "columns": COLUMNS, **_differences(result), **again},
+        )
+    default_storage.delete(_path(request, token))
     if mistakes:  # the fleet changed between both pages
         form = ImportForm()
         return _page(model_admin, request, {"form": form, "columns": COLUMNS, "mistakes": mistakes})

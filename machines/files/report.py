@@ -1,5 +1,7 @@
 """What a dry run found, for people: differences per row, mistakes with line and column."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -97,3 +99,9 @@ def changes_of(result: Result) -> list[RowChange]:
         for number, row in enumerate(result.rows, start=1)
         if row.import_type in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE)
     ]
+
+
+def digest_of(result: Result) -> str:
+    """The same for the same differences: what a person agreed to and what is written are one."""
+    shown = [(each.line, each.machine, each.is_new, each.changes) for each in changes_of(result)]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()

@@ -23,6 +23,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
+from machines.files import report
 from machines.files.cells import (
     AddressWidget,
     CountWidget,
@@ -134,7 +135,11 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
 
     # --- first half: read and compare ---------------------------------------------------------
     def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, **kwargs: Any) -> Result:
-        """Both halves; with ``dry_run`` or after any mistake the first alone."""
+        """Both halves; with ``dry_run`` or after any mistake the first alone.
+
+        ``agreed`` is the digest of the differences a person saw: the second half writes no others.
+        """
+        agreed = kwargs.pop("agreed", None)
         for unused in ("use_transactions", "rollback_on_validation_errors", "user", "file_name"):
             kwargs.pop(unused, None)
         raise_errors = kwargs.pop("raise_errors", False)
@@ -142,7 +147,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         result: Result = self.import_data_inner(
             dataset, True, raise_errors, False, collect, **kwargs
         )
-        if not dry_run and not result.has_errors() and not result.has_validation_errors():
+        is_right = not result.has_errors() and not result.has_validation_errors()
+        if not dry_run and is_right and agreed in (None, report.digest_of(result)):
             self._write(result)
         return result
 

@@ -532,6 +532,35 @@ def upload(text, name="fleet.csv"):
     return SimpleUploadedFile(name, text.encode())
 
 
+def agreed_to(shown):
+    """What the form of the shown differences sends."""
+    return {"token": shown.context["token"], "shown": shown.context["shown"]}
+
+
+def test_an_edit_between_both_pages_is_shown_instead_of_overwritten(admin, browser):
+    client = browser(admin)
+    url = reverse("admin:machines_machine_import")
+    machine = factories.make_machine("10.7.0.1", rack="r1")
+    sent = agreed_to(client.post(url, {"file": upload("address,rack\n10.7.0.1,r2\n")}))
+    Machine.objects.update(rack="r9")
+    answer = client.post(url, sent)
+    machine.refresh_from_db()
+    assert machine.rack == "r9"
+    assert "have changed since the differences were shown" in said(answer)[0]
+    assert answer.context["changes"][0].changes == [("rack", "r9", "r2")]
+    client.post(url, agreed_to(answer))
+    machine.refresh_from_db()
+    assert machine.rack == "r2"
+
+
+def test_an_import_without_shown_differences_writes_nothing(admin, browser):
+    client = browser(admin)
+    url = reverse("admin:machines_machine_import")
+    sent = agreed_to(client.post(url, {"file": upload("address\n10.7.0.1\n")}))
+    client.post(url, {"token": sent["token"]})
+    assert not Machine.objects.exists()
+
+
 def test_an_import_shows_its_plan_and_then_applies_what_was_shown(admin, browser):
     client = browser(admin)
     url = reverse("admin:machines_machine_import")
@@ -540,8 +569,7 @@ def test_an_import_shows_its_plan_and_then_applies_what_was_shown(admin, browser
     )
     assert shown.context["totals"]["new"] == 1
     assert not Machine.objects.exists()
-    token = shown.context["token"]
-    values = {"token": token, "file_name": "fleet.csv", "change_reason": "delivery"}
+    values = agreed_to(shown) | {"file_name": "fleet.csv", "change_reason": "delivery"}
     response = client.post(url, values, follow=True)
     assert "Imported: 1 new, 0 changed, 0 unchanged." in said(response)
     assert Machine.objects.get().history.get().history_change_reason == "delivery"
@@ -560,21 +588,21 @@ def test_an_import_with_mistakes_offers_nothing_to_apply(admin, browser):
 def test_nobody_applies_the_upload_of_somebody_else(admin, browser):
     client = browser(admin)
     url = reverse("admin:machines_machine_import")
-    token = client.post(url, {"file": upload("address\n10.7.0.1\n")}).context["token"]
+    sent = agreed_to(client.post(url, {"file": upload("address\n10.7.0.1\n")}))
     other = browser(factories.make_user("other", is_superuser=True))
-    other.post(url, {"token": token})
-    other.post(url, {"token": "../../secret_key.csv"})
+    other.post(url, sent)
+    other.post(url, sent | {"token": "../../secret_key.csv"})
     assert not Machine.objects.exists()
 
 
 def test_a_second_upload_replaces_the_one_that_was_never_applied(admin, browser):
     client = browser(admin)
     url = reverse("admin:machines_machine_import")
-    first = client.post(url, {"file": upload("address\n10.7.0.1\n")}).context["token"]
-    second = client.post(url, {"file": upload("address\n10.7.0.2\n")}).context["token"]
-    client.post(url, {"token": first})
+    first = agreed_to(client.post(url, {"file": upload("address\n10.7.0.1\n")}))
+    second = agreed_to(client.post(url, {"file": upload("address\n10.7.0.2\n")}))
+    client.post(url, first)
     assert not Machine.objects.exists()
-    client.post(url, {"token": second})
+    client.post(url, second)
     assert str(Machine.objects.get().address) == "10.7.0.2"
 
 
