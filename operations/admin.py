@@ -20,6 +20,7 @@ from unfold.decorators import action
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.numbers import as_key
+from clusters.admin.columns import name_of
 from clusters.admin.node import NodeAdmin
 from clusters.models import Cluster, Node
 from machines.admin.machine import MachineAdmin
@@ -210,7 +211,7 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
     """Where machines of a cluster install from, how they are reached, and what they must be."""
 
     form: Any = ClusterSettingsForm
-    list_display = ["cluster", "artifact_source", "credential", "limit"]
+    list_display = ["cluster_column", "artifact_source", "credential", "limit"]
     list_select_related = ["cluster", "credential"]
     search_fields = ["cluster__name", "artifact_source"]
     fieldsets = [
@@ -218,6 +219,10 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
         (_("Advanced"), {"fields": ["policy", "overrides"]}),
         (_("Why"), {"fields": ["change_reason"]}),
     ]
+
+    @admin.display(description=_("cluster"), ordering="cluster__name")
+    def cluster_column(self, settings: ClusterSettings) -> str:
+        return name_of(settings.cluster)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)

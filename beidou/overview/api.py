@@ -42,6 +42,7 @@ class RunningSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(source="operation.name")
     kind = serializers.CharField(source="operation.kind")
     cluster = serializers.CharField(source="operation.cluster.name")
+    cluster_insecure_tls = serializers.BooleanField(source="operation.cluster.insecure_tls")
     status = serializers.CharField(source="operation.status")
     step = serializers.CharField(source="step.name", default="")
     settled = serializers.IntegerField(help_text="Cells (machine × step) that are done with.")

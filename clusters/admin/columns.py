@@ -20,6 +20,15 @@ def health_badge(cluster: Cluster) -> SafeString:
     return format_html("{} {}", shown, display.insecure_badge())
 
 
+def name_of(cluster: Cluster | None) -> str:
+    """The cluster's name, marked in red when its TLS is not verified."""
+    if cluster is None:
+        return display.NOTHING
+    if not cluster.insecure_tls:
+        return cluster.name
+    return format_html("{} {}", cluster.name, display.insecure_badge())
+
+
 def is_list(request: HttpRequest) -> bool:
     """Whether the request is for a list page, which shows less of more rows."""
     match = request.resolver_match

@@ -14,6 +14,7 @@ from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.permissions import ROLE_LABELS
+from clusters.admin.columns import name_of
 from clusters.admin.forms import GrantForm
 from clusters.models import Cluster, ClusterGrant
 from clusters.services import grants
@@ -24,7 +25,7 @@ MATRIX_AT_MOST = 2000
 @admin.register(ClusterGrant)
 class ClusterGrantAdmin(ObjectPermissionAdmin):
     form = GrantForm
-    list_display = ("team", "role_column", "cluster", "label", "created_at")
+    list_display = ("team", "role_column", "cluster_column", "label", "created_at")
     list_filter = (("role", ChoicesCheckboxFilter), ("cluster", VisibleRowFilter))
     search_fields = ("team__name", "cluster__name", "label")
     list_select_related = ("team", "cluster")
@@ -37,6 +38,10 @@ class ClusterGrantAdmin(ObjectPermissionAdmin):
     @column(description=gettext_lazy("Role"), ordering="role")
     def role_column(self, grant: ClusterGrant) -> SafeString:
         return display.badge(grant.get_role_display(), display.BUSY, icon="badge")
+
+    @column(description=gettext_lazy("cluster"), ordering="cluster__name")
+    def cluster_column(self, grant: ClusterGrant) -> str:
+        return name_of(grant.cluster)
 
     # --- rights -----------------------------------------------------------------------------------
 

@@ -213,6 +213,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     """A node in a list; amounts are millicores, bytes and counts."""
 
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     machine = serializers.SerializerMethodField()
 
     class Meta:
@@ -222,6 +223,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
             "url",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "name",
             "uid",
             "internal_ip",
@@ -288,6 +290,9 @@ class GrantSerializer(serializers.ModelSerializer[ClusterGrant]):
         queryset=Cluster.objects.all(), among=_visible_clusters, required=False, allow_null=True
     )
     cluster_name = serializers.CharField(source="cluster.name", read_only=True, allow_null=True)
+    cluster_insecure_tls = serializers.BooleanField(
+        source="cluster.insecure_tls", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = ClusterGrant
@@ -299,6 +304,7 @@ class GrantSerializer(serializers.ModelSerializer[ClusterGrant]):
             "role",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "label",
             "created_at",
         )

@@ -38,6 +38,9 @@ class MachineSerializer(serializers.ModelSerializer[Machine]):
     cluster_name = serializers.CharField(
         source="cluster.name", read_only=True, default=None, allow_null=True
     )
+    cluster_insecure_tls = serializers.BooleanField(
+        source="cluster.insecure_tls", read_only=True, default=None, allow_null=True
+    )
     node_name = serializers.CharField(
         source="node.name", read_only=True, default=None, allow_null=True
     )
@@ -81,6 +84,7 @@ class MachineSerializer(serializers.ModelSerializer[Machine]):
             "state_since",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "node",
             "node_name",
             "created_at",

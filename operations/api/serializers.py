@@ -72,6 +72,7 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
     display = serializers.CharField(source="__str__", read_only=True)
     page = serializers.SerializerMethodField()
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     machines_total = serializers.IntegerField(read_only=True)
     machines_succeeded = serializers.IntegerField(read_only=True)
     machines_failed = serializers.IntegerField(read_only=True)
@@ -88,6 +89,7 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
             "kind",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "status",
             "message",
             "waiting_for",
@@ -346,6 +348,7 @@ class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
 
     cluster = serializers.IntegerField(source="cluster_id", read_only=True)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     credential = ChosenField(
         queryset=SshCredential.objects.all(),
         among=belonging.credentials_of,
@@ -365,6 +368,7 @@ class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
         fields = [
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "credential",
             "artifact_source",
             "overrides",

@@ -1,8 +1,10 @@
 """The pages of clusters, nodes and grants."""
 
 import re
+from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
@@ -12,7 +14,7 @@ from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, HealthChange, NamespaceUsage
 from clusters.services import adoption, grants, removal
 from clusters.services.checking import STEP_KEYS
-from operations.models import Operation
+from operations.models import ClusterSettings, Operation
 from tests import factories
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but, prepare
 from tests.fakes.kube_api import FakeKubeApi, Reply, node, status_reply
@@ -94,8 +96,12 @@ def test_the_list_shows_health_figures_and_running_operations(root, full):
     assert f"{page(full)}?tab=operations" in shown
 
 
-@pytest.mark.parametrize("url", [LIST, NODES, "/machines/machine/"])
+@pytest.mark.parametrize(
+    "url", [LIST, NODES, GRANTS, "/machines/machine/", "/operations/clustersettings/"]
+)
 def test_a_cluster_without_verified_tls_is_marked_in_every_list(root, full, url):
+    factories.grant(factories.make_team(), full, "viewer")
+    make_row(ClusterSettings, full)
     assert "TLS not verified" not in root.get(url).content.decode()
     Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
     assert "TLS not verified" in root.get(url).content.decode()
@@ -155,6 +161,20 @@ def test_an_insecure_cluster_says_so_everywhere(root, full):
     Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
     assert "TLS not verified" in root.get(LIST).content.decode()
     assert "cl-insecure" in root.get(page(full)).content.decode()
+
+
+def test_the_matrix_of_grants_marks_a_cluster_without_verified_tls(root, full):
+    factories.grant(factories.make_team(), full, "viewer")
+    Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
+    matrix, rows = root.get(GRANTS).content.decode().split("</section>", 1)
+    assert ("TLS not verified" in matrix, "TLS not verified" in rows) == (True, True)
+
+
+def test_a_check_that_verifies_no_certificate_is_red_not_amber(root):
+    assert 'data-step="tls"' in root.get(ADD).content.decode()
+    css = Path(finders.find("clusters/clusters.css")).read_text()
+    rule = css[css.index('.cl-step[data-step="tls"][data-status="warning"]') :].split("}")[0]
+    assert "var(--bd-bad)" in rule
 
 
 def test_a_viewer_sees_the_page_without_buttons(browser, viewer, viewers, full):

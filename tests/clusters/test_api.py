@@ -6,8 +6,10 @@ from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
 from clusters.models import Cluster, ClusterGrant
 from tests import factories
+from tests.api_cases import ROUTES
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but
 from tests.fakes.kube_api import Reply, node, status_reply
+from tests.rows import make_row
 
 pytestmark = pytest.mark.django_db
 CLUSTERS = "/api/v1/clusters/"
@@ -322,3 +324,13 @@ def test_a_list_costs_the_same_for_many_rows(root, url, django_assert_max_num_qu
         factories.grant(factories.make_team(), cluster, "viewer")
     with django_assert_max_num_queries(6):
         assert root.get(url).json()["count"] == 20
+
+
+@pytest.mark.parametrize("route", [each for each in ROUTES if each.is_of_clusters], ids=str)
+def test_whatever_names_a_cluster_says_whether_its_tls_is_verified(route, root):
+    cluster = factories.make_cluster(insecure_tls=True)
+    make_row(route.model, cluster)
+    answer = root.get(route.url("list"))
+    rows = answer.json()["results"] if answer.status_code == 200 else []
+    unsaid = [row for row in rows if row.get("cluster_name") and not row["cluster_insecure_tls"]]
+    assert not unsaid

@@ -52,6 +52,16 @@ def test_somebody_without_grants_is_told_whom_to_ask(stranger: User, cluster_a, 
     assert "Adopt a cluster" not in page
 
 
+def test_a_running_operation_of_a_cluster_without_verified_tls_is_marked(
+    viewer: User, cluster_a: Cluster, browser
+) -> None:
+    rows.make_operation(cluster_a, status="running")
+    assert "TLS not verified" not in home(browser(viewer))
+    Cluster.objects.filter(pk=cluster_a.pk).update(insecure_tls=True)
+    running = home(browser(viewer)).split('id="running-title"')[1].split("</section>")[0]
+    assert "TLS not verified" in running
+
+
 def test_figures_count_only_what_one_may_see(
     admin: User, viewer: User, cluster_a: Cluster, cluster_b: Cluster, browser
 ) -> None:
