@@ -119,7 +119,9 @@ class CredentialForm(_CredentialForm):
     forget = forms.MultipleChoiceField(
         label=_("Forget"),
         required=False,
-        choices=[(name, name.replace("_", " ")) for name in credentials.SECRETS],
+        choices=[
+            (name, getattr(SshCredential, name).field.verbose_name) for name in credentials.SECRETS
+        ],
         widget=UnfoldAdminCheckboxSelectMultipleWidget(),
         help_text=_("Secrets to remove; an empty field above keeps what is stored."),
     )

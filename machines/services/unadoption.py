@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base import audit
+from beidou.base.sentences import Sentence, joined
 from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import lifecycle
@@ -53,9 +54,8 @@ def consequences(cluster: Cluster) -> list[str]:
 
 def unlink(cluster: Cluster, reason: str) -> None:
     """Inside the transaction that removes ``cluster``; a row and an entry for every machine."""
-    why = _("cluster %(name)s un-adopted") % {"name": cluster.name}
-    if reason:
-        why = f"{why}: {reason}"
+    said = Sentence("cluster %(name)s un-adopted", name=cluster.name)
+    why = joined([said, reason] if reason else [said], ": ")
     names = dict(cluster.nodes.values_list("pk", "name"))
     machines = Machine.objects.select_for_update(of=("self",)).filter(cluster=cluster)
     for machine in machines.order_by("pk"):

@@ -4,6 +4,7 @@ import pytest
 from django.utils.translation import override
 
 from beidou.base.sentences import Sentence, from_column, to_column
+from clusters.services import removal
 from machines.drivers import ssh
 from machines.drivers.ssh_keys import HostKey
 from machines.models import Machine, MachineFacts, SshCredential
@@ -45,6 +46,26 @@ def test_the_page_of_a_machine_tells_it_in_the_language_of_the_person(machine, c
     client.force_login(admin)
     page = client.get(f"/machines/machine/{machine.pk}/change/").content.decode()
     assert "无法与 10.8.3.20:22 建立 SSH 连接：no route。" in page
+
+
+def test_why_a_machine_lost_its_cluster_is_read_in_the_language_of_the_reader(machine, cluster_a):
+    Machine.objects.filter(pk=machine.pk).update(state=Machine.State.IN_SERVICE)
+    with override("zh-hans"):
+        removal.unadopt(cluster=cluster_a, confirmation="cluster-a", reason="sold")
+    assert machine.status_changes.get().reason == "cluster cluster-a un-adopted: sold"
+    with override("zh-hans"):
+        assert machine.status_changes.get().reason == "集群 cluster-a 已取消接管: sold"
+
+
+def test_the_secrets_that_can_be_forgotten_have_chinese_names(client, admin):
+    credential = factories.make_credential()
+    admin.language = "zh-hans"
+    admin.save()
+    client.force_login(admin)
+    page = client.get(f"/machines/sshcredential/{credential.pk}/change/")
+    choices = dict(page.context["adminform"].form.fields["forget"].choices)
+    assert str(choices["private_key"]) == "私钥"
+    assert "private key" not in page.content.decode()
 
 
 def test_the_reason_of_a_transition_is_told_in_the_language_of_the_request(machine, api, admin):
