@@ -27,9 +27,9 @@ from machines.prefix import Prefix
 models.Field.register_lookup(Prefix)
 
 _LABEL_KEY = re.compile(
-    r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 )
-_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 
 
 # RFC 1123, section 2.1, as Kubernetes asks of names of nodes, in any case of letters.
@@ -49,12 +49,12 @@ def validate_labels(value: Any) -> None:
     if not isinstance(value, dict):
         raise ValidationError(_('Labels are written as an object: {"key": "value"}.'))
     for key, text in value.items():
-        if not _LABEL_KEY.match(str(key)):
+        if not _LABEL_KEY.fullmatch(str(key)):
             raise ValidationError(
                 _("“%(key)s” is no label key: letters, digits, . _ - and an optional prefix/."),
                 params={"key": key},
             )
-        if not isinstance(text, str) or not _LABEL_VALUE.match(text):
+        if not isinstance(text, str) or not _LABEL_VALUE.fullmatch(text):
             raise ValidationError(
                 _("The value of label “%(key)s” must be at most 63 letters, digits, . _ -."),
                 params={"key": key},

@@ -15,8 +15,8 @@ from machines.drivers.facts import Facts
 MIB: Final = 1024 * 1024
 # The kernel keeps some memory for itself, and makers count disks in powers of ten.
 TOLERANCE: Final = 0.06
-_GROUP = re.compile(r"^\s*(?:(\d+)\s*[x×*]\s*)?(.+?)\s*$", re.IGNORECASE)
-_AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)\s*(M|G|T)(?:i?B|bit/s|bit|bps|bE|E)?$", re.IGNORECASE)
+_GROUP = re.compile(r"\s*(?:(\d+)\s*[x×*]\s*)?(.+?)\s*", re.IGNORECASE)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(M|G|T)(?:i?B|bit/s|bit|bps|bE|E)?", re.IGNORECASE)
 _SCALE: Final = {"M": 0.001, "G": 1.0, "T": 1000.0}
 
 Values = dict[str, str]
@@ -118,8 +118,8 @@ def _amounts(text: str) -> list[float] | None:
     """ "2×960G, 1×1.92T" as [960, 960, 1920]; None when it is written in another way."""
     amounts: list[float] = []
     for part in text.split(","):
-        group = _GROUP.match(part)
-        amount = _AMOUNT.match(group.group(2)) if group else None
+        group = _GROUP.fullmatch(part)
+        amount = _AMOUNT.fullmatch(group.group(2)) if group else None
         if group is None or amount is None:
             return None
         size = float(amount.group(1)) * _SCALE[amount.group(2).upper()]

@@ -15,7 +15,7 @@ from machines.models import Machine
 ADDRESSES_MAX: Final = 2048  # in all ranges of one text together
 NAMES_MAX: Final = 2048
 _SEPARATORS = re.compile(r"[,;\s]+")
-_RANGE = re.compile(r"^(\d+\.\d+\.\d+\.\d+)-(\d+(?:\.\d+){0,3})$")
+_RANGE = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+(?:\.\d+){0,3})")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Found = tuple[dict[str, list[Machine]], dict[str, list[Machine]]]  # by address, by name
@@ -120,7 +120,7 @@ def _part(word: str, left: int) -> _Part:
     """Raises ``ValueError`` with the sentence for the person."""
     if "/" in word and word[0].isalnum():
         return _network(word, left)
-    found = _RANGE.match(word)
+    found = _RANGE.fullmatch(word)
     if found:
         return _range(word, found.group(1), found.group(2), left)
     try:
