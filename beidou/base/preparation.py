@@ -70,7 +70,8 @@ def ensure_admin(*, username: str = "admin") -> str | None:
         if model.objects.filter(is_superuser=True, is_active=True).exists():
             return None
         password = generate_password()
-        user, is_new = model.objects.get_or_create(username=username)
+        user = model.objects.filter(username=username).first() or model(username=username)
+        is_new = user.pk is None
         user.is_active = user.is_staff = user.is_superuser = True
         user.set_password(password)
         user.save()

@@ -1,20 +1,23 @@
-"""Sign-outs, failed sign-ins and lock-outs for the audit trail, from signals of Django and axes."""
+"""Sign-outs, failed sign-ins, lock-outs and new passwords for the audit trail, from signals of
+Django and axes."""
 
 from typing import Any
 
 from axes.signals import user_locked_out
 from django.contrib.auth.signals import user_logged_out, user_login_failed
 from django.db import transaction
+from django.db.models.signals import post_save
 from django.http import HttpRequest
 
 from beidou.base import audit
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, User
 
 
 def connect() -> None:
     user_logged_out.connect(_signed_out, dispatch_uid="beidou-signed-out")
     user_login_failed.connect(_failed, dispatch_uid="beidou-sign-in-failed")
     user_locked_out.connect(_locked_out, dispatch_uid="beidou-locked-out")
+    post_save.connect(_saved, sender=User, dispatch_uid="beidou-user-saved")
 
 
 def _signed_out(*, user: Any, **kwargs: Any) -> None:
@@ -27,10 +30,13 @@ def _failed(
     *, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     is_locked = getattr(request, "axes_locked_out", False)
+    name = str(credentials.get("username", ""))
+    user = getattr(request, "user", None)
+    is_signed_in = user is not None and name and user.get_username() == name  # on *My account*
     with transaction.atomic():
         audit.record(
-            "sign in",
-            name=str(credentials.get("username", "")),
+            "confirm password" if is_signed_in else "sign in",
+            name=name,
             reason="locked out" if is_locked else "wrong name or password",
             outcome=AuditEntry.Outcome.REFUSED if is_locked else AuditEntry.Outcome.FAILED,
         )
@@ -39,3 +45,13 @@ def _failed(
 def _locked_out(*, username: str, **kwargs: Any) -> None:
     with transaction.atomic():
         audit.record("lock out", name=username or "", outcome=AuditEntry.Outcome.REFUSED)
+
+
+def _saved(*, instance: User, created: bool, raw: bool = False, **kwargs: Any) -> None:
+    """A new password by whatever way it comes: a page, ``changepassword``, a shell.
+
+    Django keeps the plain text until the row is saved; when it only makes a better hash of the
+    same password there is none.
+    """
+    if not created and not raw and getattr(instance, "_password", None) is not None:
+        audit.record("set password", instance)

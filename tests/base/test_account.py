@@ -54,7 +54,71 @@ def test_the_password_is_changed_with_the_old_one_and_audited(li, browser):
     assert response["Location"] == "/account/"
     li.refresh_from_db()
     assert li.check_password(new)
-    assert AuditEntry.objects.filter(verb="set password", actor="li").exists()
+    assert AuditEntry.objects.get(verb="set password").actor == "li"
+
+
+def test_a_wrong_old_password_changes_nothing_and_is_audited(li, browser):
+    new = "a-long-new-secret-7"
+    answer = browser(li).post(
+        "/password_change/",
+        {"old_password": "wrong", "new_password1": new, "new_password2": new},
+    )
+    assert "This is not your password." in answer.content.decode()
+    li.refresh_from_db()
+    assert li.check_password("pw")
+    entry = AuditEntry.objects.get(verb="confirm password")
+    assert (entry.actor, entry.object_name, entry.outcome) == ("li", "li", "failed")
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [("/password_change/", "old_password"), ("/account/second-factor/off/", "password")],
+)
+def test_guessing_the_own_password_locks_out(address, field, li, browser, settings):
+    client = browser(li)
+    second_factor.confirm(li, code=code_for(li))
+    new = "a-long-new-secret-7"
+    values = {"new_password1": new, "new_password2": new}
+    for _attempt in range(settings.AXES_FAILURE_LIMIT):
+        client.post(address, {field: "wrong", **values})
+    assert client.post(address, {field: "pw", **values}).status_code == 429
+    li.refresh_from_db()
+    assert li.check_password("pw")
+    assert second_factor.is_enabled(li)
+    assert AuditEntry.objects.filter(verb="lock out", object_name="li").exists()
+
+
+def test_a_password_changed_by_command_is_audited(li, monkeypatch):
+    monkeypatch.setattr("getpass.getpass", lambda *args, **kwargs: "a-long-new-secret-7")
+    call_command("changepassword", "li", stdout=StringIO())
+    entry = AuditEntry.objects.get(verb="set password")
+    assert (entry.actor, entry.object_name) == ("system", "li")
+
+
+def test_a_better_hash_of_the_same_password_is_no_new_password(li, settings):
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        *settings.PASSWORD_HASHERS,
+    ]
+    before = li.password
+    assert li.check_password("pw")
+    assert li.password != before
+    assert not AuditEntry.objects.exists()
+
+
+def test_a_new_person_with_a_password_has_one_entry(admin, browser):
+    new = "a-long-new-secret-7"
+    values = {"username": "wang", "usable_password": "true", "password1": new, "password2": new}
+    browser(admin).post("/base/user/add/", values)
+    assert [entry.verb for entry in AuditEntry.objects.filter(object_name="wang")] == ["add"]
+
+
+def test_switching_the_sign_in_by_password_off_is_audited_once(li, admin, browser):
+    values = {"usable_password": "false", "unset-password": "1"}
+    browser(admin).post(f"/base/user/{li.pk}/password/", values)
+    li.refresh_from_db()
+    assert not li.has_usable_password()
+    assert AuditEntry.objects.filter(verb="set password").count() == 1
 
 
 def test_every_page_about_a_password_says_that_tokens_stay_valid(li, admin, browser):

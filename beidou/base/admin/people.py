@@ -59,7 +59,8 @@ class SetPasswordForm(AdminPasswordChangeForm):
     def save(self, commit: bool = True) -> User:
         with transaction.atomic():
             user: User = super().save(commit)
-            audit.record("set password", user)
+            if not user.has_usable_password():  # a usable one has its entry by now
+                audit.record("set password", user, reason="sign-in by password switched off")
         return user
 
 
