@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from beidou.base.errors import ExternalError, PermanentError
+from beidou.base.sentences import Sentence
 from clusters.collector.state import ClusterState
 from clusters.drivers.answers import ComponentHealth, WorkloadCounts
 from clusters.drivers.connection import Connection
@@ -92,15 +93,26 @@ class Follower:
                 look = await loop.run_in_executor(
                     self._threads, look_at, self.connection, self.cluster_name
                 )
-            except ExternalError as error:
+                self.state.on_components(look.components, look.figures())
+            except Exception as error:  # noqa: BLE001 - the streams of nodes and pods must go on
                 failures += 1
-                logger.info("components_not_read", cluster=self.cluster_name, error=error.message)
+                trouble = self._logged(error)
                 if failures > TOLERATED_FAILURES:
-                    self.state.component_trouble = error.message
+                    self.state.component_trouble = trouble
             else:
                 failures = 0
-                self.state.on_components(look.components, look.figures())
             await asyncio.sleep(self.rhythm.look * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def _logged(self, error: Exception) -> str:
+        """The sentence for people; a mistake of ours goes into the log with its traceback."""
+        if isinstance(error, ExternalError):
+            logger.info("components_not_read", cluster=self.cluster_name, error=error.message)
+            return error.message
+        logger.error("components_look_failed", cluster=self.cluster_name, exc_info=error)
+        return Sentence(
+            "The components could not be looked at because of an error of the portal; the log of "
+            "its collector describes it."
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from clusters.collector import follow
 from clusters.collector.follow import Rhythm
 from clusters.collector.process import store
 from clusters.collector.state import ClusterState
@@ -118,6 +119,23 @@ def test_a_nul_in_the_first_list_is_replaced_too(kube, watched):
     with Running(rhythm=FAST) as collector:
         collector.until(lambda: names() == ["n1"])
     assert Node.objects.get().annotations == {"a": "b�"}
+
+
+def test_a_mistake_in_the_look_at_the_components_does_not_end_the_streams(
+    watched, nodes, monkeypatch
+):
+    def mistaken(connection, cluster_name):
+        raise TypeError("ours")
+
+    monkeypatch.setattr(follow, "look_at", mistaken)
+    with Running(rhythm=FAST) as collector:
+        collector.until(lambda: health(watched) == "degraded")
+        state = collector.process._watched[watched.pk].state
+        nodes.send(event("ADDED", node("n2", version="101")))
+        collector.until(lambda: names() == ["n1", "n2"])
+        assert collector.process._watched[watched.pk].state is state
+    watched.refresh_from_db()
+    assert "could not be looked at because of an error of the portal" in watched.health_reason
 
 
 def batch_with_a_node_that_cannot_be_stored():
