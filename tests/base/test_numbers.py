@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 
 from beidou.base.numbers import NUMBER_MAX, as_key, as_number
-from tests import rows
+from tests import factories, rows
 from tests.admin_cases import CASES
 
 ODD = ["²", "٣", "-1", "1.5", "1e3", "x", "9" * 25, "9" * 5000]
@@ -56,3 +56,13 @@ def test_a_filter_does_not_tell_the_name_of_a_cluster_that_one_may_not_see(
     address = reverse(f"admin:clusters_{model}_changelist")
     page = browser(viewer).get(address, {"cluster__id__exact": cluster_b.pk}, follow=True)
     assert cluster_b.name not in page.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", ["404", *ODD])
+def test_the_list_of_an_unknown_cluster_is_empty(key, admin, browser, cluster_a):
+    factories.make_node(cluster_a)
+    page = browser(admin).get(
+        reverse("admin:clusters_node_changelist"), {"cluster__id__exact": key}
+    )
+    assert list(page.context["cl"].result_list) == []
