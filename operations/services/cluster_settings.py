@@ -38,12 +38,15 @@ SITE_VARIABLES = frozenset(
 ENGINE_VARIABLES = frozenset(
     {
         "artifacts_list",
+        "join_cluster_joining_taint",
+        "kubernetes_node_has_new_kubelet",
+        "kubernetes_node_is_joined",
         "reset_node_ca_cert_hashes",
         "reset_node_control_plane",
         "reset_node_node_name",
     }
 )
-"""Defaults of roles that decide what is touched: the engine's alone."""
+"""Defaults of roles that decide what is touched, or that a step relies on: the engine's alone."""
 FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?")

@@ -101,6 +101,18 @@ def test_a_site_may_not_set_what_decides_where_and_how_to_run(name: str) -> None
     assert name not in overridable()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "join_cluster_joining_taint",
+        "kubernetes_node_is_joined",
+        "kubernetes_node_has_new_kubelet",
+    ],
+)
+def test_a_site_may_not_set_what_the_steps_of_a_join_rely_on(name: str) -> None:
+    assert name not in overridable()
+
+
 @pytest.mark.parametrize("name", ["containerd_cni_bin_dir", "probe_image", "sandbox_image"])
 def test_a_site_may_set_the_variables_of_our_roles(name: str) -> None:
     assert name in overridable()
