@@ -98,12 +98,13 @@ class OperationViewSet(ReadOnlyViewSet):
         common: dict[str, Any] = {
             "cluster": cluster,
             "machines": chosen.machines,
+            "roles": chosen.roles,
             "acting_user": _user(request),
         }
         if asked.pop("dry_run"):
             plan = start.plan_operation(kind=asked["kind"], params=asked["params"], **common)
             return Response(serializers.PlanSerializer(plans.as_dict(plan)).data)
-        operation = start.start_operation(**asked, **common, roles=chosen.roles)
+        operation = start.start_operation(**asked, **common)
         return self._accepted(operation)
 
     def _accepted(self, operation: Operation) -> Response:

@@ -139,6 +139,9 @@ class Kind:
     ``reserve`` (before the operation begins) and ``release`` (at its end; None: nothing was begun)
     say what a machine becomes.  The engine does it for all machines at once.
 
+    ``takes_roles``: machines become what their role says, so a machine's own must be one of
+    ``roles`` unless another is given; other kinds make nothing of it.
+
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
     """
@@ -152,6 +155,7 @@ class Kind:
     permission: str = OPERATE
     mutating: bool = True
     roles: tuple[str, ...] = ("Compute",)
+    takes_roles: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()

@@ -607,6 +607,7 @@ SCALE_UP = register(
         description=_("Bring machines into the cluster as nodes."),
         icon="add_circle",
         params=ScaleUpParams,
+        takes_roles=True,
         startable_states=frozenset({Machine.State.AVAILABLE}),
         blockers=blockers,
         reserve=reserve,

@@ -61,13 +61,17 @@ def plan_operation(
     cluster: Cluster,
     machines: Sequence[Machine],
     params: Mapping[str, Any],
+    roles: Mapping[int, str] | None = None,
     acting_user: User,
 ) -> Plan:
     """Look at everything that is known here; contacts no cluster and no machine, changes
-    nothing."""
+    nothing.
+
+    ``roles`` gives machines (by key) another role than their own."""
     chosen = kinds.get(kind)
     permissions.require(acting_user, cluster, chosen.permission)
     typed = parse_params(chosen, params)
+    _check_roles(chosen, roles or {})
     blockers = list(chosen.blockers(cluster, machines, typed))
     blocked = {blocker.machine.pk for blocker in blockers if blocker.machine}
     held = _held(machines) if chosen.mutating else {}
@@ -90,12 +94,22 @@ def plan_operation(
                 "state": machine.get_state_display(),
                 "wanted": wanted,
             }
+        elif chosen.takes_roles and (role := _role_of(machine, roles)) not in chosen.roles:
+            reason = _(
+                "its role is “%(role)s”; %(kind)s knows the roles %(roles)s: change the machine's "
+                "role, or give it another for this operation"
+            ) % {"role": role, "kind": chosen.name, "roles": ", ".join(chosen.roles)}
         if reason and machine.pk not in blocked:
             blockers.append(Blocker(machine, reason))
             blocked.add(machine.pk)
     ready = tuple(machine for machine in machines if machine.pk not in blocked)
     seconds, runs = estimates.duration_of(kind, len(ready))
     return Plan(chosen, cluster, typed, ready, tuple(blockers), seconds, runs)
+
+
+def _role_of(machine: Machine, roles: Mapping[int, str] | None) -> str:
+    """The role in the operation: the given one, else the machine's own."""
+    return (roles or {}).get(machine.pk) or machine.role or "Compute"
 
 
 def _held(machines: Sequence[Machine]) -> dict[int, str]:
@@ -124,10 +138,14 @@ def start_operation(
     is refused by the database (``Conflict``), whatever the plan said a moment ago.
     """
     plan = plan_operation(
-        kind=kind, cluster=cluster, machines=machines, params=params or {}, acting_user=acting_user
+        kind=kind,
+        cluster=cluster,
+        machines=machines,
+        params=params or {},
+        roles=roles,
+        acting_user=acting_user,
     )
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
-    _check_roles(plan, roles or {})
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
         raise InvalidInput(
             _("max_failed_percent is 0 to 100, forks is 1 to 200."),
@@ -155,7 +173,7 @@ def start_operation(
                     machine=machine,
                     address=machine.address,
                     hostname=machine.hostname,
-                    role=(roles or {}).get(machine.pk) or machine.role or "Compute",
+                    role=_role_of(machine, roles),
                     holds_machine=plan.kind.mutating,
                 )
                 for machine in plan.ready
@@ -213,12 +231,12 @@ def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
         raise InvalidInput(_("No machine is left that could take part."), code="no_machines")
 
 
-def _check_roles(plan: Plan, roles: Mapping[int, str]) -> None:
+def _check_roles(kind: Kind, roles: Mapping[int, str]) -> None:
     for role in roles.values():
-        if role not in plan.kind.roles:
+        if role not in kind.roles:
             sentence = _("%(kind)s knows the roles %(roles)s, not “%(role)s”.") % {
-                "kind": plan.kind.name,
-                "roles": ", ".join(plan.kind.roles),
+                "kind": kind.name,
+                "roles": ", ".join(kind.roles),
                 "role": role,
             }
             raise InvalidInput(sentence, code="unknown_role", fields={"role": sentence})

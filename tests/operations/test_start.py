@@ -17,6 +17,19 @@ def plan(cluster, machines, user, **params):
     )
 
 
+@pytest.fixture
+def reachable(operators):
+    """Makes machines that the portal could sign in to."""
+
+    def make(**values):
+        credential = factories.make_credential()
+        return factories.make_machine(
+            owner_team=operators, credential=credential, host_key="ssh-ed25519 AAAA", **values
+        )
+
+    return make
+
+
 def test_a_plan_says_what_is_ready_and_what_is_blocked(toy, cluster_a, machines, operator):
     Machine.objects.filter(pk=machines[0].pk).update(state=Machine.State.FAULTY)
     machines[0].refresh_from_db()
@@ -137,6 +150,30 @@ def test_the_database_gives_a_slot_away_once(toy, cluster_a):
 def test_a_role_that_the_kind_does_not_know_is_refused(toy, begin, machines):
     with pytest.raises(InvalidInput, match="knows the roles Compute"):
         begin(roles={machines[0].pk: "Etcd"})
+
+
+def reasons_for(machine, cluster, user, **values):
+    plan = start.plan_operation(
+        kind="ScaleUp", cluster=cluster, machines=[machine], params={}, acting_user=user, **values
+    )
+    return [blocker.reason for blocker in plan.blockers if blocker.machine]
+
+
+def test_a_machine_whose_own_role_makes_no_node_is_blocked(cluster_a, reachable, operator):
+    machine = reachable(role="GPU node")
+    (reason,) = reasons_for(machine, cluster_a, operator)
+    assert reason.startswith("its role is “GPU node”; ScaleUp knows the roles Compute: change")
+
+
+def test_a_given_role_goes_before_the_machine_s_own(cluster_a, reachable, operator):
+    machine = reachable(role="GPU node")
+    assert reasons_for(machine, cluster_a, operator, roles={machine.pk: "Compute"}) == []
+
+
+def test_a_machine_s_own_role_is_nothing_to_a_kind_that_makes_nothing_of_it(
+    toy, cluster_a, reachable, operator
+):
+    assert plan(cluster_a, [reachable(role="GPU node")], operator).blockers == ()
 
 
 def test_many_waiting_operations_cost_no_more_queries(
