@@ -139,6 +139,9 @@ class Kind:
     ``reserve`` (before the operation begins) and ``release`` (at its end; None: nothing was begun)
     say what a machine becomes.  The engine does it for all machines at once.
 
+    ``blockers`` is asked by a plan and again by a retry, unless ``retry_blockers`` takes its place
+    there: machines that have gone half the way may not be judged as before the first step.
+
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.
 
@@ -160,6 +163,7 @@ class Kind:
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
+    retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None
     step_names: frozenset[str] = field(init=False)

@@ -9,6 +9,7 @@ from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
+from machines.services import credentials, host_keys
 from operations.drivers.ansible import Host
 from operations.models import ClusterSettings, OperationMachine
 
@@ -29,7 +30,7 @@ def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCred
 
 def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
     """Why we would not even try to sign in, as known here; empty when we would."""
-    if machine.credential is None and (settings is None or settings.credential is None):
+    if machine.credential_id is None and (settings is None or settings.credential_id is None):
         return _("no SSH credential is set for it")
     if machine.offered_host_key:
         return _("its host key changed; look at it and accept or reject it first")
@@ -39,29 +40,23 @@ def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
 
 
 def ssh_target(machine: Machine, settings: ClusterSettings | None) -> ssh.Target:
-    credential = credential_of(machine, settings)
-    return ssh.Target(
-        address=machine.address,
-        port=credential.port,
-        user=credential.user,
-        private_key=credential.private_key or None,
-        passphrase=credential.passphrase or None,
-        password=credential.password or None,
-        become=credential.become,
-        become_password=credential.become_password or None,
-        host_key=machine.host_key or None,
-    )
+    """How the drivers reach it; ``Conflict`` while a changed key waits for a person."""
+    return credentials.target_for(machine, credential=credential_of(machine, settings))
 
 
 def ansible_host(
     member: OperationMachine, settings: ClusterSettings | None, variables: Mapping[str, Any]
 ) -> Host:
-    """The inventory entry of one machine; its key there is ``m<OperationMachine key>``."""
+    """The inventory entry of one machine; its key there is ``m<OperationMachine key>``.
+
+    ``Conflict`` while a changed host key waits for a person.
+    """
     machine = member.machine
     if machine is None:
         raise PermanentError(
             Sentence("Machine %(machine)s was deleted meanwhile.", machine=member), code="gone"
         )
+    host_keys.require_unblocked(machine)
     credential = credential_of(machine, settings)
     key = credential.private_key
     if key:

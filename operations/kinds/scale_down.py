@@ -42,7 +42,7 @@ from operations.kinds.draining.plan import (
 from operations.kinds.draining.raising import put_back
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_up import describe, in_short
-from operations.models import MachineStep, Operation, OperationMachine
+from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
 
 State = Machine.State
 LIMIT_MINUTES = 220  # a step may last four hours
@@ -81,25 +81,57 @@ def blockers(
     cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
 ) -> list[Blocker]:
     """What is known to be in the way before anything is contacted."""
-    found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
+    found = _whole_blockers(cluster)
+    if params.delete_blocked:
+        reason = gettext(
+            "delete_blocked is approved by somebody else, with a retry, "
+            "once it is known which pods a budget blocks"
+        )
+        found.append(Blocker(None, reason))
     settings = hosts.settings_of(cluster.pk)
     nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
     for machine in machines:
         node = nodes.get(machine.node_id or 0)
-        if machine.cluster_id != cluster.pk:
-            found.append(Blocker(machine, gettext("it is not in this cluster")))
-        elif node is None:
-            found.append(Blocker(machine, gettext("no node of the cluster is linked to it")))
-        elif any(role in CONTROL_PLANE for role in node.roles):
-            found.append(
-                Blocker(machine, gettext("it is a control plane; only workers can be scaled down"))
-            )
-        elif not params.force_unreachable and (reason := hosts.why_unreachable(machine, settings)):
+        reason = _why_no_worker(machine, node, cluster) or _why_unreachable(
+            machine, settings, params
+        )
+        if reason:
             found.append(Blocker(machine, reason))
     return found
 
 
-def _whole_blockers(cluster: Cluster, params: ScaleDownParams) -> list[str]:
+def retry_blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
+) -> list[Blocker]:
+    """The node may be gone by now, and which pods a budget blocks is known."""
+    settings = hosts.settings_of(cluster.pk)
+    return [
+        *_whole_blockers(cluster),
+        *(
+            Blocker(machine, reason)
+            for machine in machines
+            if (reason := _why_unreachable(machine, settings, params))
+        ),
+    ]
+
+
+def _why_no_worker(machine: Machine, node: Node | None, cluster: Cluster) -> str:
+    if machine.cluster_id != cluster.pk:
+        return gettext("it is not in this cluster")
+    if node is None:
+        return gettext("no node of the cluster is linked to it")
+    if any(role in CONTROL_PLANE for role in node.roles):
+        return gettext("it is a control plane; only workers can be scaled down")
+    return ""
+
+
+def _why_unreachable(
+    machine: Machine, settings: ClusterSettings | None, params: ScaleDownParams
+) -> str:
+    return "" if params.force_unreachable else hosts.why_unreachable(machine, settings)
+
+
+def _whole_blockers(cluster: Cluster) -> list[Blocker]:
     reasons = []
     if cluster.health == Cluster.Health.UNREACHABLE:
         reasons.append(
@@ -110,14 +142,7 @@ def _whole_blockers(cluster: Cluster, params: ScaleDownParams) -> list[str]:
             reasons.append(
                 gettext("our credential does not suffice: %(why)s") % {"why": capabilities.why(row)}
             )
-    if params.delete_blocked:
-        reasons.append(
-            gettext(
-                "delete_blocked is approved by somebody else, with a retry, "
-                "once it is known which pods a budget blocks"
-            )
-        )
-    return reasons
+    return [Blocker(None, reason) for reason in reasons]
 
 
 # --- what steps share ------------------------------------------------------------------------
@@ -619,6 +644,7 @@ SCALE_DOWN = register(
         approvals=APPROVALS,
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
         blockers=blockers,
+        retry_blockers=retry_blockers,
         reserve=reserve,
         release=release,
         steps=(

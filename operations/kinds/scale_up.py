@@ -31,6 +31,7 @@ from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
 from machines.models import Machine
+from machines.services import host_keys
 from operations.drivers import artifacts
 from operations.kinds import hosts, join_tokens, lifecycle, playbook, versions
 from operations.kinds.base import (
@@ -107,7 +108,11 @@ class ScaleUpParams(BaseModel):
 
 
 def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParams) -> list[Blocker]:
-    """What is known to be in the way before anything is contacted."""
+    """What is known to be in the way before anything is contacted.
+
+    A retry asks, too: a machine of this cluster has gone half the way, and the node of its name may
+    be its own; the steps look.
+    """
     found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
     settings = hosts.settings_of(cluster.pk)
     names = set(Node.objects.filter(cluster=cluster).values_list("name", flat=True))
@@ -120,7 +125,7 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
             found.append(
                 Blocker(machine, gettext("its hostname is not known; gather its facts first"))
             )
-        elif name in names or name in chosen:
+        elif machine.cluster_id is None and (name in names or name in chosen):
             found.append(
                 Blocker(
                     machine,
@@ -538,6 +543,9 @@ def uncordon(run: StepRun) -> None:
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
+            if target.machine is not None and (why := host_keys.blocked_reason(target.machine)):
+                run.fail(target, why)
+                continue
             try:
                 client.set_unschedulable(_member_node(target), False)
             except ExternalError as error:

@@ -99,10 +99,12 @@ def retry(
         )
         before = operation.answers
         _answer(operation, answers or {}, acting_user)
+        _refuse_moved_on(operation, members, acting_user)
+        _refuse_blocked(operation, members)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
-        _reopen(operation, members, reason, acting_user)
+        _reopen(operation, members, reason)
         after: dict[str, Any] = {"machines": _addresses(members)}
         if gone:
             after["left_out"] = _addresses(gone)
@@ -159,6 +161,7 @@ def skip(
         members, gone = _without_gone(_unfinished(operation, machines))
         if gone:
             raise _gone_error(gone)
+        _refuse_moved_on(operation, members, acting_user)
         cells = MachineStep.objects.filter(machine__in=members, step__name=step, status__in=_OPEN)
         if cells.count() != len(members):
             raise Conflict(
@@ -175,7 +178,7 @@ def skip(
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
                 change_status(row, to=result, reason=Sentence("Skipped: %(reason)s", reason=reason))
-        _reopen(operation, members, reason, acting_user)
+        _reopen(operation, members, reason)
         audit.record(
             f"skip {step}", operation, reason=reason, after={"machines": _addresses(members)}
         )
@@ -226,12 +229,11 @@ def _gone_error(gone: list[OperationMachine]) -> Conflict:
     )
 
 
-def _refuse_moved_on(
-    operation: Operation, kind: kinds.Kind, members: list[OperationMachine], user: User
-) -> None:
+def _refuse_moved_on(operation: Operation, members: list[OperationMachine], user: User) -> None:
     """A machine that has gone on with its life since is not pulled back by an old operation."""
+    kind = kinds.get(operation.kind)
     allowed = kind.startable_states | {Machine.State.FAULTY}
-    machines = [member.machine for member in members if member.machine is not None]
+    machines = _machines_of(members)
     rows = Machine.objects.filter(pk__in=[machine.pk for machine in machines])
     mine = set(permissions.visible_to(user, rows, kind.permission).values_list("pk", flat=True))
     for machine in machines:
@@ -245,12 +247,19 @@ def _refuse_moved_on(
             )
 
 
-def _reopen(
-    operation: Operation, members: list[OperationMachine], reason: str, acting_user: User
-) -> None:
+def _refuse_blocked(operation: Operation, members: list[OperationMachine]) -> None:
+    """What has come in the way meanwhile is told now, not by a step that fails on it."""
+    kind = kinds.get(operation.kind)
+    params = start.parse_params(kind, {**operation.params, **operation.answers})
+    blockers = (kind.retry_blockers or kind.blockers)(
+        operation.cluster, _machines_of(members), params
+    )
+    start.refuse_blockers(kind, operation.cluster, blockers)
+
+
+def _reopen(operation: Operation, members: list[OperationMachine], reason: str) -> None:
     """Back to WAITING with these machines held again; steps with open work wait again too."""
     kind = kinds.get(operation.kind)
-    _refuse_moved_on(operation, kind, members, acting_user)
     try:
         with transaction.atomic():
             chosen = [member.pk for member in members]
@@ -268,8 +277,7 @@ def _reopen(
             _("Another operation has begun on one of these machines meanwhile."),
             code="machine_is_held",
         ) from error
-    machines = [member.machine for member in members if member.machine is not None]
-    holding.reserve(operation, kind, machines)
+    holding.reserve(operation, kind, _machines_of(members))
     open_steps = Step.objects.filter(
         operation=operation,
         cells__machine__in=members,
@@ -279,6 +287,10 @@ def _reopen(
         change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
     change_status(operation, to=Operation.Status.WAITING, reason=reason, fields={"message": ""})
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+
+
+def _machines_of(members: list[OperationMachine]) -> list[Machine]:
+    return [member.machine for member in members if member.machine is not None]
 
 
 def _addresses(members: list[OperationMachine]) -> list[str]:

@@ -204,18 +204,23 @@ def lock(machines: Sequence[Machine]) -> None:
 
 
 def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
-    if plan.whole_blockers:
+    blockers = plan.whole_blockers if leave_out_blocked else plan.blockers
+    refuse_blockers(plan.kind, plan.cluster, blockers)
+    if not plan.ready:
+        raise InvalidInput(_("No machine is left that could take part."), code="no_machines")
+
+
+def refuse_blockers(kind: Kind, cluster: Cluster, blockers: Sequence[Blocker]) -> None:
+    """``InvalidInput`` when there are any: for the whole, or naming every machine."""
+    whole = next((blocker for blocker in blockers if blocker.machine is None), None)
+    if whole is not None:
         raise InvalidInput(
             _("%(kind)s cannot be done on %(cluster)s: %(reason)s.")
-            % {
-                "kind": plan.kind.name,
-                "cluster": plan.cluster,
-                "reason": plan.whole_blockers[0].reason,
-            },
+            % {"kind": kind.name, "cluster": cluster, "reason": whole.reason},
             code="blocked",
         )
-    if plan.blockers and not leave_out_blocked:
-        fields = {str(b.machine.address): b.reason for b in plan.blockers if b.machine}
+    fields = {str(b.machine.address): b.reason for b in blockers if b.machine}
+    if fields:
         first, sentence = next(iter(fields.items()))
         raise InvalidInput(
             ngettext(
@@ -227,8 +232,6 @@ def _refuse_blocked(plan: Plan, *, leave_out_blocked: bool) -> None:
             code="blocked",
             fields=fields,
         )
-    if not plan.ready:
-        raise InvalidInput(_("No machine is left that could take part."), code="no_machines")
 
 
 def _check_roles(kind: Kind, roles: Mapping[int, str]) -> None:
