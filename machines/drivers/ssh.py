@@ -50,6 +50,7 @@ __all__ = [
     "TimedOut",
     "Unreachable",
     "check",
+    "check_many",
     "decrypt_private_key",
     "fingerprint",
     "run",
@@ -119,6 +120,21 @@ def check(
     pinned key it stops after showing the host's key, before anything secret is sent.
     """
     return asyncio.run(check_steps(target, timeout=timeout, connect_timeout=connect_timeout))
+
+
+def check_many(
+    targets: Iterable[Target],
+    *,
+    concurrency: int = CONCURRENCY,
+    timeout: float = RUN_TIMEOUT,
+    connect_timeout: float = CONNECT_TIMEOUT,
+) -> Generator[tuple[Target, CheckResult], None, None]:
+    """``check`` for many hosts; yields each host's result as soon as it is known."""
+
+    async def outcome(target: Target) -> CheckResult:
+        return await check_steps(target, timeout=timeout, connect_timeout=connect_timeout)
+
+    return parallel.as_completed(targets, outcome, concurrency=concurrency)
 
 
 async def _run(

@@ -22,7 +22,22 @@ from machines.models import Machine
 from operations.kinds.lifecycle import Move
 from operations.models import Operation, OperationMachine
 
+Check = dict[str, Any]
 Checks = Sequence[Mapping[str, Any]]
+
+
+def check(
+    name: str, ok: bool, found: str, wanted: str, advice: str = "", severity: str = "error"
+) -> Check:
+    """One thing looked at, as the modules on the hosts report theirs; a warning never blocks."""
+    return {
+        "check": name,
+        "ok": ok,
+        "found": found,
+        "wanted": wanted,
+        "advice": advice,
+        "severity": severity,
+    }
 
 
 class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it

@@ -91,7 +91,7 @@ def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMa
 
 def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
     for target in list(run.targets):
-        checks = results.find(target, "checks") or []
+        checks = results.checks(target)
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
         if target.pk in results.failed:
             run.fail(target, results.failed[target.pk], checks=checks)

@@ -39,6 +39,14 @@ def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
     return ""
 
 
+def machine_of(member: OperationMachine) -> Machine:
+    if member.machine is None:
+        raise PermanentError(
+            Sentence("Machine %(machine)s was deleted meanwhile.", machine=member), code="gone"
+        )
+    return member.machine
+
+
 def ssh_target(machine: Machine, settings: ClusterSettings | None) -> ssh.Target:
     """How the drivers reach it; ``Conflict`` while a changed key waits for a person."""
     return credentials.target_for(machine, credential=credential_of(machine, settings))
@@ -51,11 +59,7 @@ def ansible_host(
 
     ``Conflict`` while a changed host key waits for a person.
     """
-    machine = member.machine
-    if machine is None:
-        raise PermanentError(
-            Sentence("Machine %(machine)s was deleted meanwhile.", machine=member), code="gone"
-        )
+    machine = machine_of(member)
     host_keys.require_unblocked(machine)
     credential = credential_of(machine, settings)
     key = credential.private_key

@@ -16,8 +16,8 @@ from beidou.base.errors import BeidouError
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from operations.drivers import ansible
-from operations.kinds import hosts
-from operations.kinds.base import StepRun
+from operations.kinds import hosts, reaching
+from operations.kinds.base import Check, StepRun
 from operations.models import OperationMachine
 
 # Ansible's own first task of every role with an argument_specs.yml; of interest when it fails.
@@ -29,12 +29,19 @@ _OF_A_CHECK = frozenset({"check", "ok", "found", "wanted", "advice"})
 class PlaybookResults:
     """Per machine (key of OperationMachine): the results of its tasks by task name, and failures.
 
-    A machine is in ``failed`` when ansible gave it up, with ansible's words; one whose every task
-    went well is not thereby through: that is for ``confirm`` to say.
+    A machine is in ``failed`` when ansible gave it up, with ansible's words, and in ``unreached``
+    with its checks when it could not be signed in to; one whose every task went well is not thereby
+    through: that is for ``confirm`` to say.
     """
 
     tasks: dict[int, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
+    unreachable: set[int] = field(default_factory=set)
+    unreached: dict[int, list[Check]] = field(default_factory=dict)
+
+    def checks(self, target: OperationMachine) -> Sequence[Check]:
+        """What our modules found on it or, without that, how far signing in came."""
+        return self.find(target, "checks") or self.unreached.get(target.pk, [])
 
     def find(self, target: OperationMachine, key: str) -> Any:
         """The newest task result of ``target`` that contains ``key``; None without one.
@@ -73,6 +80,8 @@ class _Listener:
             sentence = sentences.joined([event.task, message], ": ")
             self.run.say(sentence, target=member, level="error")
             self.results.failed.setdefault(member.pk, sentence)
+            if event.kind == "unreachable":
+                self.results.unreachable.add(member.pk)
             return
         if not _are_checks(event.result.get("checks", [])):
             nonsense = Sentence(
@@ -119,7 +128,7 @@ def run_playbook(
             own = (per_machine or {}).get(member.pk, {})
             entries.append(hosts.ansible_host(member, cluster_settings, own))
         except BeidouError as error:
-            run.fail(member, error.message)  # this one only
+            run.fail(member, error.message, checks=[reaching.refusal(error)])  # this one only
     if not entries:
         return listener.results
     outcome = ansible.run_playbook(
@@ -136,7 +145,29 @@ def run_playbook(
     run.stop_if_asked()
     for key, message in outcome.failed.items():
         listener.results.failed.setdefault(listener.members[key].pk, message)
+    _look_at_unreached(run, chosen, listener.results)
     return listener.results
+
+
+def _look_at_unreached(
+    run: StepRun, members: Sequence[OperationMachine], results: PlaybookResults
+) -> None:
+    """Say of machines of which nothing was heard why, as far as signing in is to blame.
+
+    Not only those that ansible calls unreachable: with a password it takes a changed host key for a
+    failed task.
+    """
+    silent = [
+        member
+        for member in members
+        if member.pk in results.failed
+        and (member.pk in results.unreachable or member.pk not in results.tasks)
+    ]
+    if not silent:
+        return
+    for key, checks in reaching.look(run, silent).items():
+        if reason := reaching.why(checks):
+            results.unreached[key], results.failed[key] = checks, reason
 
 
 def stop_units(run: StepRun) -> None:
@@ -161,6 +192,7 @@ def stop_units(run: StepRun) -> None:
     )
     for target, result in ssh.run_many(list(targets), script, timeout=15, connect_timeout=5):
         if isinstance(result, Exception):
+            reaching.offer(targets[target], result)
             run.say(
                 f"What this step left running could not be ended: {result}",
                 target=targets[target],

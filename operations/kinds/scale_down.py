@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
-from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
@@ -24,12 +24,11 @@ from clusters.drivers.workloads import WORKLOAD_KINDS
 from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
-from machines.drivers import ssh
 from machines.models import Machine
-from operations.kinds import hosts, lifecycle, playbook
-from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds import hosts, lifecycle, playbook, reaching
+from operations.kinds.base import Blocker, Kind, StepKind, StepRun, check, register
 from operations.kinds.clean_up import reset_variables
-from operations.kinds.draining.checks import check, make_checks
+from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.drainer import Drainer, Leaving
 from operations.kinds.draining.owners import Owners
 from operations.kinds.draining.plan import (
@@ -47,7 +46,6 @@ from operations.models import ClusterSettings, MachineStep, Operation, Operation
 State = Machine.State
 LIMIT_MINUTES = 220  # a step may last four hours
 WHOLE_SECONDS = 300
-REACH_SECONDS = 10
 
 
 class ScaleDownParams(BaseModel):
@@ -170,26 +168,7 @@ def _owners_before(target: OperationMachine) -> dict[str, int]:
 
 def _why_not_reached(run: StepRun) -> dict[int, str]:
     """Key of the member → why we could not sign in; empty when we could."""
-    settings = hosts.settings_of(run.cluster.pk)
-    reasons: dict[int, str] = {}
-    targets: dict[ssh.Target, OperationMachine] = {}
-    for member in run.targets:
-        machine = member.machine
-        if machine is None:
-            reasons[member.pk] = Sentence("the machine was deleted meanwhile")
-        elif reason := hosts.why_unreachable(machine, settings):
-            reasons[member.pk] = reason
-        else:
-            try:
-                targets[hosts.ssh_target(machine, settings)] = member
-            except BeidouError as error:
-                reasons[member.pk] = error.message
-    answers = ssh.run_many(
-        list(targets), "true", timeout=REACH_SECONDS, connect_timeout=REACH_SECONDS
-    )
-    for target, result in answers:
-        reasons[targets[target].pk] = str(result) if isinstance(result, Exception) else ""
-    return reasons
+    return {key: reaching.why(checks) for key, checks in reaching.look(run, run.targets).items()}
 
 
 # --- preCheck --------------------------------------------------------------------------------
@@ -426,7 +405,7 @@ def confirm_scale_down(run: StepRun, reset: Reset) -> None:
         for target in list(run.targets):
             run.stop_if_asked()
             name = _node_name(target)
-            checks = reset.results.find(target, "checks") or []
+            checks = reset.results.checks(target)
             if target.pk in reset.results.failed:
                 run.fail(target, reset.results.failed[target.pk], checks=checks)
             elif (why := _why_node_is_there(client, name)) is not None:
@@ -474,7 +453,7 @@ def post_check(run: StepRun) -> Reset:
 def confirm_post_check(run: StepRun, reset: Reset) -> None:
     for target in list(run.targets):
         if target.pk in reset.results.failed:
-            run.fail(target, reset.results.failed[target.pk])
+            run.fail(target, reset.results.failed[target.pk], checks=reset.results.checks(target))
     before = {target.pk: _owners_before(target) for target in run.targets}
     with client_for(run.cluster, timeout=15) as client:
         missing = _wait_until_whole(run, client, before.values())

@@ -207,7 +207,7 @@ def _endpoint(server: str) -> str:
 def _fail_unreached(run: StepRun, results: PlaybookResults) -> None:
     for target in list(run.targets):
         if target.pk in results.failed:
-            run.fail(target, results.failed[target.pk])
+            run.fail(target, results.failed[target.pk], checks=results.checks(target))
 
 
 # --- preCheck --------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def pre_check(run: StepRun) -> PlaybookResults:
 def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
     _fail_unreached(run, results)
     for target in list(run.targets):
-        checks = results.find(target, "checks")
+        checks = results.checks(target)
         if not checks:
             run.fail(target, Sentence("The checks gave no result."))
             continue
@@ -408,7 +408,7 @@ def post_check(run: StepRun) -> PlaybookResults:
 def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
     _fail_unreached(run, results)
     for target in list(run.targets):
-        checks = results.find(target, "checks") or []
+        checks = results.checks(target)
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
         if bad or not checks:
             run.fail(
@@ -427,7 +427,7 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         proofs = {pool.submit(_prove, run, client, target, probe): target for target in targets}
         for proof in as_completed(proofs):
             target = proofs[proof]
-            checks = results.find(target, "checks") or []
+            checks = results.checks(target)
             try:
                 evidence = proof.result()
             except ExternalError as error:

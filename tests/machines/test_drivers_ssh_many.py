@@ -133,3 +133,16 @@ def test_a_mistake_in_the_asking_is_raised_to_the_caller() -> None:
     assert next(answers) == (1, 1.0)
     with pytest.raises(ZeroDivisionError):
         list(answers)
+
+
+def test_many_hosts_are_checked_step_by_step(ssh_target: ssh.Target, hanging: ssh.Target) -> None:
+    stranger = replace(ssh_target, private_key=private_text(new_key()))
+    gone = replace(ssh_target, port=closed_port())
+    answers = ssh.check_many([ssh_target, stranger, gone, hanging], connect_timeout=0.5)
+    ended = {target: (len(answer.steps), answer.is_ok) for target, answer in answers}
+    assert ended == {
+        ssh_target: (4, True),
+        stranger: (3, False),
+        gone: (1, False),
+        hanging: (1, False),
+    }

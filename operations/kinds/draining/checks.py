@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
+from operations.kinds.base import Check, check
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import Answers, Code, Fate, NodePlan, Problem, Share
 
-Check = dict[str, Any]
 LARGE_SHARE = 0.5
 LONG_GRACE_SECONDS = 600
 
@@ -40,19 +39,6 @@ def make_checks(plan: NodePlan, answers: Answers) -> list[Check]:
     checks += [_share(share) for share in plan.shares]
     checks += _long_graces(plan.evicted)
     return checks
-
-
-def check(
-    name: str, ok: bool, found: str, wanted: str, advice: str = "", severity: str = "error"
-) -> Check:
-    return {
-        "check": name,
-        "ok": ok,
-        "found": found,
-        "wanted": wanted,
-        "advice": advice,
-        "severity": severity,
-    }
 
 
 def _control_plane(why: str) -> Check:

@@ -18,9 +18,9 @@ from clusters.drivers import errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.placed_pods import PlacedPod
 from clusters.drivers.workloads import Budget, Evicted, Workload
-from operations.kinds.base import StepRun
+from operations.kinds.base import StepRun, check
 from operations.kinds.draining.budgets import Block, budgets_of, listed, why_blocked
-from operations.kinds.draining.checks import check, ways_out
+from operations.kinds.draining.checks import ways_out
 from operations.kinds.draining.owners import Owners
 from operations.kinds.draining.plan import Answers, Code, Problem, What, local_data, what_happens
 from operations.kinds.draining.raising import raise_owner
