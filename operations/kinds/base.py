@@ -157,6 +157,9 @@ class Kind:
     ``blockers`` is asked by a plan and again by a retry, unless ``retry_blockers`` takes its place
     there: machines that have gone half the way may not be judged as before the first step.
 
+    ``fresh_states``: a machine that had been changed and is in one of these was brought back to the
+    beginning meanwhile (cleaned, say), so that a retry begins with its first step.
+
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.
 
@@ -175,6 +178,7 @@ class Kind:
     roles: tuple[str, ...] = ("Compute",)
     takes_roles: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
+    fresh_states: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []

@@ -622,6 +622,7 @@ SCALE_DOWN = register(
         answers=ANSWERS,
         approvals=APPROVALS,
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
+        fresh_states=frozenset({State.IN_SERVICE}),  # it takes pods again, so it is drained again
         blockers=blockers,
         retry_blockers=retry_blockers,
         reserve=reserve,

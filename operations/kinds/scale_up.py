@@ -617,6 +617,7 @@ SCALE_UP = register(
         params=ScaleUpParams,
         takes_roles=True,
         startable_states=frozenset({Machine.State.AVAILABLE}),
+        fresh_states=frozenset({Machine.State.AVAILABLE}),
         blockers=blockers,
         reserve=reserve,
         release=release,

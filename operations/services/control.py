@@ -82,7 +82,8 @@ def retry(
     reason: str = "",
     answers: Mapping[str, Any] | None = None,
 ) -> Operation:
-    """Do again what failed or was canceled, each machine from the step at which it stands.
+    """Do again what failed or was canceled, each machine from the step at which it stands; from the
+    first when it was brought back to the beginning meanwhile.
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
     is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes
@@ -101,6 +102,7 @@ def retry(
         _answer(operation, answers or {}, acting_user)
         _refuse_moved_on(operation, members, acting_user)
         _refuse_blocked(operation, members)
+        anew = _begin_anew(operation, members)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
@@ -108,6 +110,8 @@ def retry(
         after: dict[str, Any] = {"machines": _addresses(members)}
         if gone:
             after["left_out"] = _addresses(gone)
+        if anew:
+            after["from_the_first_step"] = _addresses(anew)
         changed = operation.answers != before
         if changed:
             after["answers"] = operation.answers
@@ -255,6 +259,29 @@ def _refuse_blocked(operation: Operation, members: list[OperationMachine]) -> No
         operation.cluster, _machines_of(members), params
     )
     start.refuse_blockers(kind, operation.cluster, blockers)
+
+
+def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[OperationMachine]:
+    """Of machines that were changed and then brought back, nothing that was done is left: all their
+    steps wait again, as if never begun.  Returns them."""
+    kind = kinds.get(operation.kind)
+    touching = [step.name for step in kind.steps if step.touches]
+    fresh = [
+        member
+        for member in members
+        if member.machine is not None and member.machine.state in kind.fresh_states
+    ]
+    touched = set(
+        MachineStep.objects.filter(
+            machine__in=fresh, step__name__in=touching, started_at__isnull=False
+        ).values_list("machine_id", flat=True)
+    )
+    anew = [member for member in fresh if member.pk in touched]
+    MachineStep.objects.filter(machine__in=anew).update(
+        status=MachineStep.Status.WAITING, message="", checks=[], evidence={},
+        started_at=None, finished_at=None,
+    )  # fmt: skip
+    return anew
 
 
 def _reopen(operation: Operation, members: list[OperationMachine], reason: str) -> None:
