@@ -30,7 +30,7 @@ from clusters.drivers.objects import NodeInfo
 from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
-from machines.models import Machine
+from machines.models import Machine, MachineAddress
 from machines.services import host_keys
 from operations.drivers import artifacts
 from operations.kinds import hosts, join_tokens, lifecycle, playbook, versions
@@ -45,7 +45,7 @@ from operations.kinds.base import (
 )
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
-from operations.models import ClusterSettings, Operation, OperationMachine
+from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
 
 logger = structlog.get_logger(__name__)
 
@@ -116,6 +116,7 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
     found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
     settings = hosts.settings_of(cluster.pk)
     names = set(Node.objects.filter(cluster=cluster).values_list("name", flat=True))
+    held = _names_held(cluster, machines)
     chosen: set[str] = set()
     for machine in machines:
         name = node_name(machine)
@@ -124,6 +125,14 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
         elif not machine.hostname:
             found.append(
                 Blocker(machine, gettext("its hostname is not known; gather its facts first"))
+            )
+        elif name in held:
+            found.append(
+                Blocker(
+                    machine,
+                    gettext("operation %(operation)s works on another machine called %(name)s")
+                    % {"operation": held[name], "name": name},
+                )
             )
         elif machine.cluster_id is None and (name in names or name in chosen):
             found.append(
@@ -134,6 +143,13 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
             )
         chosen.add(name)
     return found
+
+
+def _names_held(cluster: Cluster, machines: Sequence[Machine]) -> dict[str, str]:
+    """Names of nodes that other machines have or are about to get, and the operations at work."""
+    rows = OperationMachine.objects.filter(operation__cluster=cluster, holds_machine=True)
+    others = rows.exclude(machine__in=machines).select_related("operation")
+    return {_member_node(member): member.operation.name for member in others}
 
 
 def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
@@ -185,6 +201,40 @@ def _member_node(member: OperationMachine) -> str:
 
 def _per_machine(run: StepRun) -> dict[int, dict[str, Any]]:
     return {member.pk: {"node_name": _member_node(member)} for member in run.targets}
+
+
+def _own_addresses(run: StepRun) -> dict[int, set[str]]:
+    """By key of the member: the addresses that its node may report, as its host was seen."""
+    found = {member.pk: {member.address} for member in run.targets}
+    for cell in MachineStep.objects.filter(machine__in=found, step__name="preCheck"):
+        facts = cell.evidence.get("facts") or {}
+        found[cell.machine_id].update(str(each) for each in facts.get("addresses", ()))
+    visited = MachineAddress.objects.filter(machine__operations__in=found)
+    for key, address in visited.values_list("machine__operations", "address"):
+        found[key].add(address)
+    return found
+
+
+def _reported(node: NodeInfo) -> list[str]:
+    return [text for kind, text in node.addresses if kind != "Hostname"]
+
+
+def _require_own(node: NodeInfo, addresses: set[str]) -> None:
+    """``PermanentError`` for the node of another machine that has the same name.
+
+    By address alone: a series of machines may share one system UUID.
+    """
+    reported = _reported(node)
+    if addresses.isdisjoint(reported):
+        raise PermanentError(
+            Sentence(
+                "Node %(node)s is another machine: it has the address %(found)s, which this "
+                "machine has not.",
+                node=node.name,
+                found=", ".join(reported) or "–",
+            ),
+            code="foreign_node",
+        )
 
 
 def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, Any]:
@@ -297,10 +347,11 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 run, "scale_up", variables=variables, per_machine=_per_machine(run)
             )
             # Cordon as long as our own taint still keeps pods away.
+            addresses = _own_addresses(run)
             for target in list(run.targets):
                 run.stop_if_asked()
                 if target.pk not in results.failed:
-                    _cordon_new_node(run, client, target)
+                    _cordon_new_node(run, client, target, addresses[target.pk])
     return results
 
 
@@ -325,10 +376,12 @@ def _to_joining(run: StepRun) -> None:
         run.fail(targets[key], refused.message)
 
 
-def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
+def _cordon_new_node(
+    run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: set[str]
+) -> None:
     name = _member_node(target)
     try:
-        _wait_for_node(run, client, name)
+        _require_own(_wait_for_node(run, client, name), addresses)
         client.set_unschedulable(name, True)
         client.patch_node(
             name,
@@ -341,14 +394,19 @@ def _cordon_new_node(run: StepRun, client: KubernetesClient, target: OperationMa
 
 
 def _wait_for_node(run: StepRun, client: KubernetesClient, name: str) -> NodeInfo:
-    """The Node object, which kubelet registers a moment after the join."""
+    """The Node object, which kubelet registers a moment after the join; its addresses may come from
+    a cloud's controller and later still."""
     deadline = time.monotonic() + 30
     while True:
+        is_over = time.monotonic() > deadline or run.should_stop()
         try:
-            return client.get_node(name)
+            node = client.get_node(name)
         except kube_errors.NotFound:
-            if time.monotonic() > deadline or run.should_stop():
+            if is_over:
                 raise
+        else:
+            if is_over or _reported(node):
+                return node
         time.sleep(0.5)
 
 
@@ -366,13 +424,15 @@ def parse_taint(text: str) -> dict[str, str]:
 
 
 def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
-    """Joined means: the API server knows the node, and it is cordoned."""
+    """Joined means: the API server knows the machine's node, and it is cordoned."""
     _fail_unreached(run, results)
+    addresses = _own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
             try:
                 node = client.get_node(_member_node(target))
+                _require_own(node, addresses[target.pk])
             except ExternalError as error:
                 run.fail(target, error.message)
                 continue
@@ -423,8 +483,11 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         client_for(run.cluster, timeout=15) as client,
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
     ):
-        probe = _probe(run, client)
-        proofs = {pool.submit(_prove, run, client, target, probe): target for target in targets}
+        probe, addresses = _probe(run, client), _own_addresses(run)
+        proofs = {
+            pool.submit(_prove, run, client, target, probe, addresses[target.pk]): target
+            for target in targets
+        }
         for proof in as_completed(proofs):
             target = proofs[proof]
             checks = results.checks(target)
@@ -452,11 +515,16 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
 
 
 def _prove(
-    run: StepRun, client: KubernetesClient, target: OperationMachine, probe: Probe
+    run: StepRun,
+    client: KubernetesClient,
+    target: OperationMachine,
+    probe: Probe,
+    addresses: set[str],
 ) -> dict[str, Any]:
     """Runs in a thread of its own: talks to the cluster, writes nothing but output."""
     name = _member_node(target)
     node = _wait_until_ready(run, client, name)
+    _require_own(node, addresses)
     if node.kubelet_version != _version(run):
         raise PermanentError(
             Sentence(
@@ -540,6 +608,7 @@ def _probe(run: StepRun, client: KubernetesClient) -> Probe:
 
 def uncordon(run: StepRun) -> None:
     _to_joining(run)
+    addresses = _own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
@@ -547,7 +616,9 @@ def uncordon(run: StepRun) -> None:
                 run.fail(target, why)
                 continue
             try:
-                client.set_unschedulable(_member_node(target), False)
+                node = client.get_node(_member_node(target))
+                _require_own(node, addresses[target.pk])
+                client.set_unschedulable(node.name, False)
             except ExternalError as error:
                 run.fail(target, error.message)
 

@@ -101,7 +101,7 @@ def test_a_machine_with_a_changed_key_is_not_signed_in_to(machines):
 def test_a_waiting_operation_fails_the_machine_with_the_changed_key_alone(
     toy, begin, work, machines, monkeypatch
 ):
-    reached = []
+    reached: list[str] = []
 
     def look(**given):
         reached.extend(host.address for host in given["hosts"])
@@ -123,7 +123,13 @@ def test_the_node_of_a_machine_with_a_changed_key_is_not_opened(
     toy, begin, work, machines, monkeypatch
 ):
     opened = []
-    client = SimpleNamespace(set_unschedulable=lambda name, _value: opened.append(name))
+    client = SimpleNamespace(
+        get_node=lambda name: SimpleNamespace(
+            name=name,
+            addresses=[("InternalIP", Machine.objects.get(hostname=name).address)],
+        ),
+        set_unschedulable=lambda name, _value: opened.append(name),
+    )
     monkeypatch.setattr(scale_up, "client_for", lambda *_args, **_limits: nullcontext(client))
     monkeypatch.setattr(scale_up, "_to_joining", lambda run: None)
     toy.during = scale_up.uncordon
