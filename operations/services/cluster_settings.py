@@ -47,6 +47,17 @@ ENGINE_VARIABLES = frozenset(
     }
 )
 """Defaults of roles that decide what is touched, or that a step relies on: the engine's alone."""
+ENGINE_ARGUMENTS = frozenset(
+    {
+        "bootstrap-kubeconfig",
+        "hostname-override",
+        "kubeconfig",
+        "node-labels",
+        "register-node",
+        "register-with-taints",
+    }
+)
+"""Arguments of the kubelet that decide as what, and how, the node joins: the engine's alone."""
 FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?")
@@ -141,6 +152,12 @@ def _overrides_problem(value: Any) -> str:
             return "containerd_registry_mirrors: " + _(
                 "“%(name)s” is no registry; write host[:port]."
             ) % {"name": registry}
+    for argument in value.get("join_cluster_kubelet_extra_args", []):
+        name = argument.get("name") if isinstance(argument, dict) else None
+        if not isinstance(name, str) or name in ENGINE_ARGUMENTS:
+            return "join_cluster_kubelet_extra_args: " + _(
+                "write {name, value} for arguments of the kubelet, except for %(names)s."
+            ) % {"names": ", ".join(sorted(ENGINE_ARGUMENTS))}
     return _unstorable_problem(value) or _template_problem(value)
 
 

@@ -73,6 +73,11 @@ def test_the_same_again_leaves_no_trace(api, owner, cluster_a):
         ({"overrides": {"prepare_os_kernel_settings": [1]}}, "overrides"),
         ({"overrides": {"containerd_registry_mirrors": {"../../x": []}}}, "overrides"),
         ({"overrides": {"containerd_registry_mirrors": {"a": [{"url": "{# x"}]}}}, "overrides"),
+        ({"overrides": {"join_cluster_kubelet_extra_args": ["v=2"]}}, "overrides"),
+        (
+            {"overrides": {"join_cluster_kubelet_extra_args": [{"name": "register-with-taints"}]}},
+            "overrides",
+        ),
         ({"policy": {"disks_gib": {"{{ x }}": 1}}}, "policy"),
         ({"policy": {"commands": ["{{ x }}"]}}, "policy"),
         ({"credential": 999_999}, "credential"),

@@ -19,7 +19,7 @@ def prove(toy, monkeypatch, machines):
     """The step proves its nodes; what the first machine's proof raises is given."""
 
     def begin_with(error):
-        def proof(run, client, target, probe):
+        def proof(run, client, target, *_):
             if target.machine == machines[0]:
                 run.stop_reason = CANCELED if isinstance(error, Stopped) else ""
                 raise error
