@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import yaml
-from django.utils.translation import gettext as _
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import certificates
 from clusters.drivers.connection import Connection
 from clusters.drivers.kubeconfig_checks import (
@@ -57,21 +57,23 @@ def parse(
     if cluster is None:
         raise refuse(
             "kubeconfig_missing_cluster",
-            _(
+            Sentence(
                 "Context “%(name)s” refers to cluster “%(cluster)s”, which the "
-                "kubeconfig does not contain."
-            )
-            % {"name": name, "cluster": cluster_name},
+                "kubeconfig does not contain.",
+                name=name,
+                cluster=cluster_name,
+            ),
         )
     user = named_entries(config, "users", "user").get(user_name)
     if user is None:
         raise refuse(
             "kubeconfig_missing_user",
-            _(
+            Sentence(
                 "Context “%(name)s” refers to user “%(user)s”, which the kubeconfig "
-                "does not contain."
-            )
-            % {"name": name, "user": user_name},
+                "does not contain.",
+                name=name,
+                user=user_name,
+            ),
         )
     _refuse_what_acts(cluster, user)
     insecure = _insecure(cluster, allow_insecure=allow_insecure)
@@ -99,12 +101,12 @@ def from_parts(server: str, ca_pem: str, token: str, *, now: datetime | None = N
     """A connection from an address, a CA (PEM, or base64 of it) and a bearer token."""
     server = checked_server(server.strip(), field_name="server")
     if not ca_pem.strip():
-        raise refuse("kubeconfig_no_ca", _("The CA certificate is missing."), "ca_pem")
+        raise refuse("kubeconfig_no_ca", Sentence("The CA certificate is missing."), "ca_pem")
     if not token.strip():
-        raise refuse("kubeconfig_no_credential", _("The token is missing."), "token")
+        raise refuse("kubeconfig_no_credential", Sentence("The token is missing."), "token")
     ca_text = ca_pem.strip() + "\n"
     if "-----BEGIN" not in ca_text:
-        ca_text = decode(ca_text, _("CA certificate"), "ca_pem")
+        ca_text = decode(ca_text, Sentence("CA certificate"), "ca_pem")
     connection = Connection(
         server=server,
         ca_pem=checked_ca(ca_text, field_name="ca_pem"),
@@ -171,7 +173,7 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
     if given(user, "exec") is not None:
         raise refuse(
             "kubeconfig_exec",
-            _(
+            Sentence(
                 "The kubeconfig gets its credential by running a program (exec plugin), which is "
                 "not done here; use a client certificate or the token of a service account."
             ),
@@ -179,7 +181,7 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
     if given(user, "auth-provider") is not None:
         raise refuse(
             "kubeconfig_auth_provider",
-            _(
+            Sentence(
                 "The kubeconfig gets its credential through an auth-provider plugin, which is not "
                 "done here; use a client certificate or the token of a service account."
             ),
@@ -193,17 +195,17 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
         if given(entry, key) is not None:
             raise refuse(
                 "kubeconfig_file_reference",
-                _(
+                Sentence(
                     "The kubeconfig refers to a file (%(key)s) that exists only where it "
                     "was written; embed the content, for example with “kubectl config view "
-                    "--flatten --raw”."
-                )
-                % {"key": key},
+                    "--flatten --raw”.",
+                    key=key,
+                ),
             )
     if given(cluster, "proxy-url") is not None:
         raise refuse(
             "kubeconfig_proxy",
-            _(
+            Sentence(
                 "The kubeconfig sends the connection through a proxy (proxy-url), "
                 "which is not supported."
             ),
@@ -211,7 +213,7 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
     if given(user, "username") is not None or given(user, "password") is not None:
         raise refuse(
             "kubeconfig_basic_auth",
-            _(
+            Sentence(
                 "The kubeconfig signs in with user name and password, which Kubernetes does not "
                 "accept since 1.19; use a client certificate or a token."
             ),
@@ -220,11 +222,11 @@ def _refuse_what_acts(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> No
         if given(user, key) is not None:
             raise refuse(
                 "kubeconfig_impersonation",
-                _(
+                Sentence(
                     "The kubeconfig acts as somebody else (%(key)s); use a credential that "
-                    "has the rights itself."
-                )
-                % {"key": key},
+                    "has the rights itself.",
+                    key=key,
+                ),
             )
 
 
@@ -234,7 +236,7 @@ def _insecure(cluster: Mapping[str, Any], *, allow_insecure: bool) -> bool:
     if insecure and not allow_insecure:
         raise refuse(
             "kubeconfig_insecure",
-            _(
+            Sentence(
                 "The kubeconfig switches off the check of the server's certificate "
                 "(insecure-skip-tls-verify); embed the cluster's CA certificate instead."
             ),
@@ -245,7 +247,9 @@ def _insecure(cluster: Mapping[str, Any], *, allow_insecure: bool) -> bool:
 def _server_name(cluster: Mapping[str, Any]) -> str | None:
     name = text_of(cluster, "tls-server-name")
     if name is not None and not HOST_NAME.fullmatch(name):
-        raise refuse("kubeconfig_bad_server_name", _("The tls-server-name is not a host name."))
+        raise refuse(
+            "kubeconfig_bad_server_name", Sentence("The tls-server-name is not a host name.")
+        )
     return name
 
 
@@ -254,7 +258,7 @@ def _ca(cluster: Mapping[str, Any]) -> str:
     if pem is None:
         raise refuse(
             "kubeconfig_no_ca",
-            _(
+            Sentence(
                 "The kubeconfig contains no CA certificate (certificate-authority-data), "
                 "so the server could not be told from an impostor."
             ),

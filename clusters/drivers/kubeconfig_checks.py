@@ -6,9 +6,8 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
+from beidou.base.sentences import Sentence
 from clusters.drivers import certificates, tls
 from clusters.drivers.connection import Connection
 from clusters.drivers.kubeconfig_text import refuse
@@ -21,12 +20,16 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 def checked_server(server: str, *, field_name: str) -> str:
     """The address without trailing slash, when it is an https address and nothing more."""
     if not server:
-        raise refuse("kubeconfig_no_server", _("The address of the server is missing."), field_name)
+        raise refuse(
+            "kubeconfig_no_server", Sentence("The address of the server is missing."), field_name
+        )
     if len(server) > SERVER_LENGTH:
         raise refuse(
             "kubeconfig_bad_server",
-            _("The address of the server is longer than %(limit)s characters.")
-            % {"limit": SERVER_LENGTH},
+            Sentence(
+                "The address of the server is longer than %(limit)s characters.",
+                limit=SERVER_LENGTH,
+            ),
             field_name,
         )
     try:
@@ -34,12 +37,14 @@ def checked_server(server: str, *, field_name: str) -> str:
         port = parts.port
     except ValueError:
         raise refuse(
-            "kubeconfig_bad_server", _("The address of the server is not a valid URL."), field_name
+            "kubeconfig_bad_server",
+            Sentence("The address of the server is not a valid URL."),
+            field_name,
         ) from None
     if parts.scheme != "https":
         raise refuse(
             "kubeconfig_not_https",
-            _(
+            Sentence(
                 "The address of the server does not begin with https://; "
                 "Beidou sends credentials over TLS only."
             ),
@@ -49,7 +54,7 @@ def checked_server(server: str, *, field_name: str) -> str:
     if extra or port == 0 or not HOST_NAME.fullmatch(parts.hostname or ""):
         raise refuse(
             "kubeconfig_bad_server",
-            _(
+            Sentence(
                 "The address of the server must have the form https://host:port, "
                 "optionally with a path."
             ),
@@ -63,7 +68,9 @@ def checked_ca(pem: str, *, field_name: str) -> str:
         certificates.load_certificates(pem)
     except ValueError:
         raise refuse(
-            "kubeconfig_bad_ca", _("The CA certificate is not a PEM certificate."), field_name
+            "kubeconfig_bad_ca",
+            Sentence("The CA certificate is not a PEM certificate."),
+            field_name,
         ) from None
     return pem
 
@@ -74,14 +81,14 @@ def check_credential(connection: Connection, *, now: datetime, field_name: str) 
     if connection.token is None and certificate is None and key is None:
         raise refuse(
             "kubeconfig_no_credential",
-            _("The kubeconfig contains neither a client certificate nor a token."),
+            Sentence("The kubeconfig contains neither a client certificate nor a token."),
             field_name,
         )
     if (certificate is None) != (key is None):
         sentence = (
-            _("The kubeconfig contains a client key without its certificate.")
+            Sentence("The kubeconfig contains a client key without its certificate.")
             if certificate is None
-            else _("The kubeconfig contains a client certificate without its key.")
+            else Sentence("The kubeconfig contains a client certificate without its key.")
         )
         raise refuse("kubeconfig_incomplete_credential", sentence, field_name)
     if certificate is not None and key is not None:
@@ -93,8 +100,10 @@ def check_credential(connection: Connection, *, now: datetime, field_name: str) 
     except ssl.SSLError as error:
         raise refuse(
             "kubeconfig_unusable",
-            _("The certificates or the key cannot be used for TLS (%(reason)s).")
-            % {"reason": error.reason},
+            Sentence(
+                "The certificates or the key cannot be used for TLS (%(reason)s).",
+                reason=error.reason,
+            ),
             field_name,
         ) from None
 
@@ -104,12 +113,13 @@ def _check_client_certificate(pem: str, key_pem: str, *, now: datetime) -> None:
         certificate = certificates.load_certificates(pem)[0]
     except ValueError:
         raise refuse(
-            "kubeconfig_bad_certificate", _("The client certificate is not a PEM certificate.")
+            "kubeconfig_bad_certificate",
+            Sentence("The client certificate is not a PEM certificate."),
         ) from None
     if certificates.key_is_encrypted(key_pem):
         raise refuse(
             "kubeconfig_encrypted_key",
-            _(
+            Sentence(
                 "The client key is protected by a passphrase, which kubeconfigs do not provide "
                 "for; store it without one."
             ),
@@ -117,24 +127,30 @@ def _check_client_certificate(pem: str, key_pem: str, *, now: datetime) -> None:
     try:
         fits = certificates.key_fits_certificate(key_pem, certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise refuse("kubeconfig_bad_key", _("The client key is not a PEM private key.")) from None
+        raise refuse(
+            "kubeconfig_bad_key", Sentence("The client key is not a PEM private key.")
+        ) from None
     if not fits:
         raise refuse(
             "kubeconfig_key_mismatch",
-            _("The client key does not belong to the client certificate."),
+            Sentence("The client key does not belong to the client certificate."),
         )
     if certificate.not_valid_after_utc <= now:
         raise refuse(
             "kubeconfig_certificate_expired",
-            _("The client certificate expired %(since)s.")
-            % {"since": _since(certificate.not_valid_after_utc, now)},
+            Sentence(
+                "The client certificate expired %(since)s.",
+                since=_since(certificate.not_valid_after_utc),
+            ),
         )
     if certificate.not_valid_before_utc > now:
         begin = certificate.not_valid_before_utc
         raise refuse(
             "kubeconfig_certificate_not_yet_valid",
-            _("The client certificate is valid only from %(begin)s UTC.")
-            % {"begin": f"{begin:%Y-%m-%d %H:%M}"},
+            Sentence(
+                "The client certificate is valid only from %(begin)s UTC.",
+                begin=f"{begin:%Y-%m-%d %H:%M}",
+            ),
         )
 
 
@@ -142,27 +158,18 @@ def _check_token(token: str, *, now: datetime, field_name: str) -> None:
     if not _HEADER_SAFE.fullmatch(token):
         raise refuse(
             "kubeconfig_bad_token",
-            _("The token contains blanks, line breaks or characters that no token has."),
+            Sentence("The token contains blanks, line breaks or characters that no token has."),
             field_name,
         )
     end = certificates.token_expiry(token)
     if end is not None and end <= now:
         raise refuse(
             "kubeconfig_token_expired",
-            _("The token expired %(since)s.") % {"since": _since(end, now)},
+            Sentence("The token expired %(since)s.", since=_since(end)),
             field_name,
         )
 
 
-def _since(moment: datetime, now: datetime) -> str:
-    days = (now - moment).days
-    ago = (
-        ngettext("%(days)d day ago", "%(days)d days ago", days) % {"days": days}
-        if days
-        else _("less than a day ago")
-    )
-    return _("on %(day)s at %(time)s UTC (%(ago)s)") % {
-        "day": f"{moment:%Y-%m-%d}",
-        "time": f"{moment:%H:%M}",
-        "ago": ago,
-    }
+def _since(moment: datetime) -> str:
+    """Without how long ago that was: the sentence is stored where a credential ran out."""
+    return Sentence("on %(day)s at %(time)s UTC", day=f"{moment:%Y-%m-%d}", time=f"{moment:%H:%M}")

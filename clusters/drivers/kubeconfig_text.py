@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from django.utils.translation import gettext as _
 
 from beidou.base.errors import InvalidInput
+from beidou.base.sentences import Sentence
 
 SIZE_LIMIT = 1024 * 1024
 DEPTH_LIMIT = 20
@@ -24,29 +24,33 @@ _EMPTY: tuple[object, ...] = (None, "", "null", "~", {}, [])
 def load(text: str) -> Mapping[str, Any]:
     """The text as a mapping of texts, lists and mappings."""
     if len(text.encode("utf-8", "replace")) > SIZE_LIMIT:
-        raise refuse("kubeconfig_too_large", _("The kubeconfig is larger than 1 MiB."))
+        raise refuse("kubeconfig_too_large", Sentence("The kubeconfig is larger than 1 MiB."))
     try:
         _refuse_bombs(text)
         config = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a base loader makes only texts
     except yaml.YAMLError as error:
         # The error's own text quotes the file and with it, perhaps, a key.
         mark = getattr(error, "problem_mark", None)
-        where = " " + _("(line %(line)d)") % {"line": mark.line + 1} if mark else ""
+        where = " " + Sentence("(line %(line)d)", line=mark.line + 1) if mark else ""
         raise refuse(
-            "kubeconfig_not_yaml", _("The text is not valid YAML%(where)s.") % {"where": where}
+            "kubeconfig_not_yaml", Sentence("The text is not valid YAML%(where)s.", where=where)
         ) from None
     if not isinstance(config, dict):
         raise refuse(
             "kubeconfig_not_mapping",
-            _("The text is not a kubeconfig: it has no keys such as clusters, users and contexts."),
+            Sentence(
+                "The text is not a kubeconfig: it has no keys such as clusters, users and contexts."
+            ),
         )
     kind = config.get("kind")
     if kind != "Config":
-        found = f"“{kind}”" if isinstance(kind, str) and kind else _("missing")
+        found = f"“{kind}”" if isinstance(kind, str) and kind else Sentence("missing")
         raise refuse(
             "kubeconfig_wrong_kind",
-            _("The text is not a kubeconfig: its kind is %(found)s instead of “Config”.")
-            % {"found": found},
+            Sentence(
+                "The text is not a kubeconfig: its kind is %(found)s instead of “Config”.",
+                found=found,
+            ),
         )
     return config
 
@@ -58,15 +62,16 @@ def _refuse_bombs(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise refuse(
                 "kubeconfig_yaml_alias",
-                _("The kubeconfig uses YAML aliases (*name); write the values out."),
+                Sentence("The kubeconfig uses YAML aliases (*name); write the values out."),
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_LIMIT:
             raise refuse(
                 "kubeconfig_too_deep",
-                _("The kubeconfig is nested more than %(limit)s levels deep.")
-                % {"limit": DEPTH_LIMIT},
+                Sentence(
+                    "The kubeconfig is nested more than %(limit)s levels deep.", limit=DEPTH_LIMIT
+                ),
             )
 
 
@@ -78,7 +83,7 @@ def named_entries(
     if not isinstance(items, list):
         raise refuse(
             "kubeconfig_malformed",
-            _("“%(plural)s” in the kubeconfig is not a list.") % {"plural": plural},
+            Sentence("“%(plural)s” in the kubeconfig is not a list.", plural=plural),
         )
     entries: dict[str, Mapping[str, Any]] = {}
     for item in items:
@@ -87,8 +92,12 @@ def named_entries(
         if not isinstance(name, str) or not isinstance(body, dict):
             raise refuse(
                 "kubeconfig_malformed",
-                _("An entry of “%(plural)s” in the kubeconfig lacks its name or its %(singular)s.")
-                % {"plural": plural, "singular": singular},
+                Sentence(
+                    "An entry of “%(plural)s” in the kubeconfig lacks its name or its "
+                    "%(singular)s.",
+                    plural=plural,
+                    singular=singular,
+                ),
             )
         entries.setdefault(name, body)  # kubectl, too, takes the first of a name
     return entries
@@ -99,22 +108,26 @@ def choose_context(
 ) -> str:
     known = ", ".join(contexts)
     if not contexts:
-        raise refuse("kubeconfig_no_context", _("The kubeconfig contains no context."))
+        raise refuse("kubeconfig_no_context", Sentence("The kubeconfig contains no context."))
     name = wanted or text_of(config, "current-context")
     if name is None:
         if len(contexts) == 1:
             return next(iter(contexts))
         raise refuse(
             "kubeconfig_no_context",
-            _("The kubeconfig has no current context; choose one of: %(known)s.")
-            % {"known": known},
+            Sentence(
+                "The kubeconfig has no current context; choose one of: %(known)s.", known=known
+            ),
             "context",
         )
     if name not in contexts:
         raise refuse(
             "kubeconfig_unknown_context",
-            _("The kubeconfig has no context “%(name)s”; it has: %(known)s.")
-            % {"name": name, "known": known},
+            Sentence(
+                "The kubeconfig has no context “%(name)s”; it has: %(known)s.",
+                name=name,
+                known=known,
+            ),
             "context",
         )
     return name
@@ -130,7 +143,7 @@ def text_of(mapping: Mapping[str, Any], key: str) -> str | None:
     value = given(mapping, key)
     if value is not None and not isinstance(value, str):
         raise refuse(
-            "kubeconfig_malformed", _("“%(key)s” in the kubeconfig is not a text.") % {"key": key}
+            "kubeconfig_malformed", Sentence("“%(key)s” in the kubeconfig is not a text.", key=key)
         )
     return value
 
@@ -147,7 +160,7 @@ def decode(value: str, name: str, field_name: str) -> str:
     except (binascii.Error, ValueError):
         raise refuse(
             "kubeconfig_bad_base64",
-            _("The %(name)s is not valid base64 of a PEM text.") % {"name": name},
+            Sentence("The %(name)s is not valid base64 of a PEM text.", name=name),
             field_name,
         ) from None
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.utils.translation import override
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beidou.base.errors import InvalidInput
-from clusters.drivers import kubeconfig, kubeconfig_checks, kubeconfig_text
+from beidou.base.sentences import Sentence
+from clusters.drivers import kubeconfig
 from tests.fakes.kube_api import admin_certificate, authority, base64_text, make_kubeconfig
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -367,9 +369,7 @@ def test_an_expired_client_certificate_is_refused_with_its_end():
     user = certificate_user(begins=NOW - timedelta(days=30), ends=ended)
     error = refusal(make_kubeconfig(user=user), now=NOW)
     assert error.code == "kubeconfig_certificate_expired"
-    assert error.message == (
-        "The client certificate expired on 2026-05-29 at 12:00 UTC (3 days ago)."
-    )
+    assert error.message == ("The client certificate expired on 2026-05-29 at 12:00 UTC.")
 
 
 def test_a_client_certificate_of_the_future_is_refused_with_its_beginning():
@@ -383,7 +383,7 @@ def test_an_expired_token_is_refused_with_its_end():
     user = token_user(jwt(exp=(NOW - timedelta(hours=30)).timestamp()))
     error = refusal(make_kubeconfig(user=user), now=NOW)
     assert error.code == "kubeconfig_token_expired"
-    assert error.message == "The token expired on 2026-05-31 at 06:00 UTC (1 day ago)."
+    assert error.message == "The token expired on 2026-05-31 at 06:00 UTC."
 
 
 # --- expiry ---------------------------------------------------------------------------------------
@@ -444,9 +444,7 @@ def test_a_wrong_part_is_refused_at_its_field(parts: tuple[str, str, str], field
 
 def test_an_expired_token_is_refused_at_its_field():
     token = jwt(exp=(NOW - timedelta(hours=1)).timestamp())
-    with pytest.raises(
-        InvalidInput, match=r"expired on 2026-06-01 at 11:00 UTC \(less than a day ago\)"
-    ):
+    with pytest.raises(InvalidInput, match="expired on 2026-06-01 at 11:00 UTC"):
         kubeconfig.from_parts("https://a", authority().ca_pem, token, now=NOW)
 
 
@@ -460,7 +458,8 @@ def test_an_expired_token_is_refused_at_its_field():
         make_kubeconfig(user={"client-key-data": None}),
     ],
 )
-def test_a_refusal_is_said_in_the_reader_s_language(text: str, monkeypatch: pytest.MonkeyPatch):
-    for module in (kubeconfig, kubeconfig_checks, kubeconfig_text):
-        monkeypatch.setattr(module, "_", lambda sentence: f"翻译：{sentence}")
-    assert refusal(text).message.startswith("翻译：")
+def test_a_refusal_is_said_in_the_language_of_whoever_reads_it_later(text: str):
+    said = refusal(text).message
+    assert isinstance(said, Sentence)
+    with override("zh-hans"):
+        assert str(said.now()) != said.english
