@@ -13,7 +13,12 @@ from tests import factories
 @pytest.fixture
 def failed(cluster_a, operator):
     """A ScaleDown that preCheck stopped."""
-    machine = factories.make_machine(cluster=cluster_a, state="in_service")
+    machine = factories.make_machine(
+        cluster=cluster_a,
+        state="in_service",
+        credential=factories.make_credential(),
+        host_key="ssh-ed25519 AAAA",
+    )
     operation = Operation.objects.create(
         name="scaledown-1",
         kind="ScaleDown",
