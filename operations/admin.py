@@ -264,20 +264,17 @@ def _to_start(request: HttpRequest, kind: str, machines: Sequence[Machine]) -> H
     return HttpResponseRedirect(f"{reverse('operations:start')}?{urlencode(query)}")
 
 
-@admin.action(description=_("Scale up…"), permissions=["operate"])
-def scale_up_chosen(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
-) -> HttpResponse | None:
-    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
-    return _to_start(request, "ScaleUp", machines)
+def _start_chosen(name: str, kind: str, description: Any) -> Any:
+    """The list action ``name``: the start form of ``kind`` with the chosen machines."""
 
+    def chosen(
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
+    ) -> HttpResponse | None:
+        machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+        return _to_start(request, kind, machines)
 
-@admin.action(description=_("Scale down…"), permissions=["operate"])
-def scale_down_chosen(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
-) -> HttpResponse | None:
-    machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
-    return _to_start(request, "ScaleDown", machines)
+    chosen.__name__ = name
+    return admin.action(chosen, description=description, permissions=["operate"])
 
 
 @admin.action(description=_("Scale down…"), permissions=["operate"])
@@ -299,8 +296,8 @@ def scale_down_nodes(
 
 # The lists of machines and nodes belong to the apps below, which do not know this one.
 MachineAdmin.actions = (  # type: ignore[assignment]
-    scale_up_chosen,
-    scale_down_chosen,
+    _start_chosen("scale_up_chosen", "ScaleUp", _("Scale up…")),
+    _start_chosen("scale_down_chosen", "ScaleDown", _("Scale down…")),
     *MachineAdmin.actions,
 )
 NodeAdmin.actions = (*NodeAdmin.actions, scale_down_nodes)  # type: ignore[assignment]

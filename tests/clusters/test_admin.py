@@ -180,11 +180,18 @@ def test_a_check_that_verifies_no_certificate_is_red_not_amber(root):
 def test_a_viewer_sees_the_page_without_buttons(browser, viewer, viewers, full):
     factories.grant(viewers, full, "viewer")
     client = browser(viewer)
-    assert "kind=ScaleUp" not in client.get(page(full)).content.decode()
+    assert "/operations/start/" not in client.get(page(full)).content.decode()
     access = client.get(page(full, "access")).content.decode()
     assert "Replace the credential" not in access
     assert "Ask the cluster again" not in access
     assert "tab=settings" not in access
+
+
+@pytest.mark.parametrize("kind", ["ScaleUp", "ScaleDown"])
+def test_an_operator_begins_with_the_cluster_chosen(kind, operator, operators, browser, full):
+    factories.grant(operators, full, "operator")
+    text = browser(operator).get(page(full)).content.decode()
+    assert f"?kind={kind}&amp;cluster={full.pk}" in text
 
 
 def test_settings_are_saved_with_a_reason_and_derive_rights(root, full, admin):
