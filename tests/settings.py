@@ -1,9 +1,13 @@
 """The product's settings with a data folder of this run, and cheap password hashes."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ.setdefault("BEIDOU_DATA_DIR", tempfile.mkdtemp(prefix="beidou-test-"))
+if "BEIDOU_DATA_DIR" not in os.environ:
+    os.environ["BEIDOU_DATA_DIR"] = tempfile.mkdtemp(prefix="beidou-test-")
+    atexit.register(shutil.rmtree, os.environ["BEIDOU_DATA_DIR"], ignore_errors=True)
 os.environ.setdefault("BEIDOU_LOG_LEVEL", "WARNING")
 
 from beidou.settings import *  # noqa: E402, F403
