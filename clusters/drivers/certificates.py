@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+FITTING_MAX = 10_000
+_fitting: set[bytes] = set()
 PUBLIC_BYTES = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -39,9 +41,21 @@ def key_is_encrypted(pem: str) -> bool:
 
 
 def key_fits_certificate(key_pem: str, certificate: x509.Certificate) -> bool:
-    """Whether the private key belongs to the certificate; ValueError when it cannot be read."""
+    """Whether the private key belongs to the certificate; ValueError when it cannot be read.
+
+    Reading an RSA key proves its primes, which takes longer than all else that a connection needs:
+    pairs found to fit are remembered by their digest.
+    """
+    pair = hashlib.sha256(key_pem.encode() + _public_bytes(certificate.public_key())).digest()
+    if pair in _fitting:
+        return True
     key = load_pem_private_key(key_pem.encode(), password=None)
-    return _public_bytes(key.public_key()) == _public_bytes(certificate.public_key())
+    if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
+        return False
+    if len(_fitting) >= FITTING_MAX:
+        _fitting.clear()
+    _fitting.add(pair)
+    return True
 
 
 def public_key_hash(certificate: x509.Certificate) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from beidou.base.errors import InvalidInput
 from beidou.base.sentences import Sentence
-from clusters.drivers import kubeconfig
+from clusters.drivers import certificates, kubeconfig
 from tests.fakes.kube_api import admin_certificate, authority, base64_text, make_kubeconfig
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -463,3 +463,14 @@ def test_a_refusal_is_said_in_the_language_of_whoever_reads_it_later(text: str):
     assert isinstance(said, Sentence)
     with override("zh-hans"):
         assert str(said.now()) != said.english
+
+
+def test_a_pair_of_key_and_certificate_is_proved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = make_kubeconfig()
+    kubeconfig.parse(text)
+
+    def read_again(*_: object, **__: object) -> None:
+        raise AssertionError("the key was read again")
+
+    monkeypatch.setattr(certificates, "load_pem_private_key", read_again)
+    kubeconfig.parse(text)
