@@ -178,7 +178,7 @@ class _Site:
                 for host in hosts
             ]
             inventory = ansible.write_inventory(entries, folder)
-            environment = ansible.environment(folder, name, "bench", 600)
+            environment = ansible.environment(folder, name, "bench")
             began, cpu = time.perf_counter(), _cpu_seconds()
             for playbook in PLAYBOOKS.values():
                 subprocess.run(

@@ -26,6 +26,7 @@ from beidou.base.storable import storable
 from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
+ASK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``status``: successful, failed, canceled or timeout; ``failed`` hosts with ansible's
-    message."""
+    """``status``: successful, failed or canceled; ``failed`` hosts with ansible's message."""
 
     status: str
     failed: Mapping[str, str]
@@ -84,22 +84,21 @@ def run_playbook(
     folder: Path,
     mark: str,
     forks: int,
-    timeout_seconds: int,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool],
 ) -> Outcome:
     """Run ``playbooks/<playbook>.yml`` on ``hosts``; returns when nothing of it is left here.
 
     ``folder`` is made and removed; ``mark`` names the run in the environment of its processes.
-    ``should_stop`` is asked about twice a second.  What runs on the hosts in units of its own is
-    not ended here.
+    ``should_stop`` is asked about twice a second, and alone ends a run that takes too long.  What
+    runs on the hosts in units of its own is not ended here.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     sockets = tempfile.mkdtemp(prefix="bd-")  # a short path: sockets allow about 100 characters
     try:
         return _run(
-            playbook, hosts, variables, folder, sockets, mark, forks, timeout_seconds,
+            playbook, hosts, variables, folder, sockets, mark, forks,
             on_event, should_stop,
         )  # fmt: skip
     finally:
@@ -116,7 +115,6 @@ def _run(
     sockets: str,
     mark: str,
     forks: int,
-    timeout_seconds: int,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool],
 ) -> Outcome:
@@ -128,17 +126,15 @@ def _run(
         playbook=str(ROOT / "playbooks" / f"{playbook}.yml"),
         inventory=str(inventory),
         ident="run",
-        envvars=environment(folder, sockets, mark, timeout_seconds),
-        settings={
-            "pexpect_timeout": 0.5,  # how often should_stop is asked
-            "suppress_ansible_output": True,
-            "job_timeout": timeout_seconds,
-        },
+        envvars=environment(folder, sockets, mark),
         cmdline=f"--forks {forks} --extra-vars {shlex.quote('@' + str(folder / 'variables.yml'))}",
         suppress_output_file=True,
+        suppress_ansible_output=True,
         quiet=True,
     )
     config.prepare()
+    # Settings that are given to it, and not in a file, are lost in prepare().
+    config.pexpect_timeout = ASK_SECONDS
     config.command = [*processes.isolation(), *config.command]
     runner = Runner(config, event_handler=collector.handle, cancel_callback=should_stop)
     status, _code = runner.run()
@@ -183,7 +179,7 @@ def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
     return inventory
 
 
-def environment(folder: Path, sockets: str, mark: str, timeout_seconds: int) -> dict[str, str]:
+def environment(folder: Path, sockets: str, mark: str) -> dict[str, str]:
     """The whole environment of a run: nothing of the portal's own settings or keys is in it."""
     options = [
         "-F /dev/null",

@@ -138,7 +138,6 @@ def run_playbook(
         folder=settings.DATA_DIR / "runs" / run.mark,
         mark=run.mark,
         forks=min(run.operation.forks, settings.ANSIBLE_FORKS),
-        timeout_seconds=run.timeout_seconds,
         on_event=listener,
         should_stop=run.should_stop,
     )

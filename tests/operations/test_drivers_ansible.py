@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,30 +157,51 @@ def test_processes_are_found_by_their_mark_and_ended() -> None:
     assert process.poll() is not None
 
 
-def test_bytes_that_are_no_text_reach_nobody_as_half_characters(tmp_path: Path) -> None:
-    ssh = tmp_path / "ssh"
-    ssh.write_text("#!/bin/sh\nprintf '\\260\\241\\n' >&2\nexit 255\n")
-    ssh.chmod(0o700)
+@pytest.fixture
+def through(tmp_path: Path) -> Callable[..., ansible.Outcome]:
+    """``through(script)``: a playbook on one host, to which this shell script is the way."""
+
+    def run(
+        script: str,
+        on_event: Callable[[ansible.Event], None] = lambda _event: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> ansible.Outcome:
+        ssh = tmp_path / "ssh"
+        ssh.write_text(f"#!/bin/sh\n{script}\n")
+        ssh.chmod(0o700)
+        host = ansible.Host(
+            key="m1",
+            address="127.0.0.1",
+            port=22,
+            user="root",
+            host_key="ssh-ed25519 AAAA",
+            variables={"ansible_ssh_executable": str(ssh)},
+        )
+        return ansible.run_playbook(
+            playbook="stop_units",
+            hosts=[host],
+            variables={"unit_prefix": "beidou-1-1"},
+            folder=tmp_path / "run",
+            mark=tmp_path.name,
+            forks=1,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
+
+    return run
+
+
+def test_a_run_is_asked_whether_to_stop_while_a_host_hangs(through, tmp_path: Path) -> None:
+    """More often than a connection hangs for two seconds; ansible-runner's own pace is five."""
+    asked = iter(range(1000))
+    tried = tmp_path / "tried"
+    through(f"echo >> {tried}; sleep 2; exit 255", should_stop=lambda: next(asked) < 0)
+    assert next(asked) > len(tried.read_text())
+
+
+def test_bytes_that_are_no_text_reach_nobody_as_half_characters(through) -> None:
     events: list[ansible.Event] = []
-    host = ansible.Host(
-        key="m1",
-        address="127.0.0.1",
-        port=22,
-        user="root",
-        host_key="ssh-ed25519 AAAA",
-        variables={"ansible_ssh_executable": str(ssh)},
-    )
-    outcome = ansible.run_playbook(
-        playbook="stop_units",
-        hosts=[host],
-        variables={"unit_prefix": "beidou-1-1"},
-        folder=tmp_path / "run",
-        mark="test-bytes",
-        forks=1,
-        timeout_seconds=60,
-        on_event=events.append,
-        should_stop=lambda: False,
-    )
+    outcome = through("printf '\\260\\241\\n' >&2; exit 255", on_event=events.append)
     assert "\ufffd" in outcome.failed["m1"]
     assert is_storable(outcome.failed["m1"])
     assert all(is_storable(str(event)) for event in events)
