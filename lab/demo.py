@@ -67,6 +67,7 @@ def down() -> None:
         client = PortalClient(ADDRESS, _kept_token(lab))
         if client.token and client.answers():
             _forget(client, _Made(lab))
+            _revoke_token(client)
         _stop_portal(lab)
     remove_lab(record)
     print("The demo is gone.")
@@ -264,6 +265,13 @@ def _forget(client: PortalClient, made: _Made) -> None:
             client.request("DELETE", path)
         except PortalError as error:
             print(f"Left in the portal: {path} ({error})")
+
+
+def _revoke_token(client: PortalClient) -> None:
+    """Its own token, as the last request it allows."""
+    for row in client.get("tokens/")["results"]:
+        if client.token.startswith(row["hint"]) and row["revoked_at"] is None:
+            client.request("DELETE", f"tokens/{row['id']}/")
 
 
 # --- the terminal ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
+from django.core.exceptions import PermissionDenied
 
 from beidou.base.sentences import Sentence
 
@@ -15,9 +16,20 @@ def _in_english(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
     }
 
 
+def _without_traceback_of_refusals(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> Mapping[str, Any]:
+    """That somebody may not do something is no crash: the request's own line says who and what."""
+    trouble = event.get("exc_info")
+    if isinstance(trouble, tuple) and isinstance(trouble[1], PermissionDenied):
+        del event["exc_info"]
+    return event
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     _in_english,
+    _without_traceback_of_refusals,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
