@@ -95,10 +95,10 @@ def main() -> int:
     for sentence, texts in problems:
         for text in sorted(texts):
             print(f"{text.split('|', 1)[1]!r} {sentence} in {CATALOGUE}.")
-    is_current = is_compiled(catalogue)
-    if not is_current:
-        print(f"{CATALOGUE.with_suffix('.mo')} is not current: run `make messages`.")
-    return int(not is_current or any(texts for _, texts in problems))
+    stale = [each for each in sorted(catalogue.parent.glob("*.po")) if not is_compiled(each)]
+    for each in stale:
+        print(f"{each.relative_to(ROOT).with_suffix('.mo')} is not current: run `make messages`.")
+    return int(bool(stale) or any(texts for _, texts in problems))
 
 
 if __name__ == "__main__":

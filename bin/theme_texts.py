@@ -1,8 +1,8 @@
-"""Write the texts of the theme that nobody has translated into beidou/theme_texts.py.
+"""Write the texts of theme and admin that nobody has translated into beidou/theme_texts.py.
 
-unfold comes without translations.  What its templates say is collected here with gettext_noop, so
-that makemessages puts it into our catalogue (hence not under locale/, which makemessages passes
-over); what Django's own catalogues know already is left out.
+unfold comes without translations, and Django's own catalogues lack a few.  What they say is
+collected here with gettext_noop, so that makemessages puts it into our catalogue (hence not under
+locale/, which makemessages passes over); what Django's catalogues know already is left out.
 With --check nothing is written: the exit code says whether the file is what would be written.
 """
 
@@ -23,7 +23,9 @@ from django.utils import translation
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "beidou" / "theme_texts.py"
 LANGUAGE = "zh-hans"
-HEAD = '''"""Texts of the theme, which comes without translations; written by bin/theme_texts.py."""
+APPS = ("admin", "auth")
+CATALOGUE = Path("locale") / "en" / "LC_MESSAGES" / "django.po"
+HEAD = '''"""Texts of theme and admin without translations; written by bin/theme_texts.py."""
 
 from django.utils.translation import gettext_noop, ngettext_lazy
 
@@ -79,13 +81,16 @@ def needed() -> str:
     settings.configure(
         USE_I18N=True,
         LANGUAGE_CODE=LANGUAGE,
-        INSTALLED_APPS=[f"django.contrib.{app}" for app in ("admin", "auth", "contenttypes")],
+        INSTALLED_APPS=[f"django.contrib.{app}" for app in (*APPS, "contenttypes")],
     )
     django.setup()
     with tempfile.TemporaryDirectory() as folder:
-        texts = texts_of(catalogue_of_theme(Path(folder)))
+        texts = set(texts_of(catalogue_of_theme(Path(folder))))
+    for app in APPS:
+        english = Path(django.__file__).parent / "contrib" / app / CATALOGUE
+        texts |= set(texts_of(english.read_text()))
     with translation.override(LANGUAGE):
-        unknown = [pair for pair in texts if not is_known(*pair)]
+        unknown = [pair for pair in sorted(texts) if not is_known(*pair)]
     lines = [
         f"ngettext_lazy({_quoted(text)}, {_quoted(plural)})"
         if plural

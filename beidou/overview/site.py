@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
+from django.views.i18n import JavaScriptCatalog
 from unfold.sites import UnfoldAdminSite
 
 from beidou.overview import figures, palette
@@ -55,6 +56,13 @@ class PortalSite(_Base):
         context = {"overview": figures.collect(request.user)}
         response = TemplateResponse(request, "overview/figures.html", context)
         response["Cache-Control"] = "no-store"
+        return response
+
+    def i18n_javascript(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With our own catalogue too: Django's lacks some of the texts of its scripts."""
+        response: HttpResponse = JavaScriptCatalog.as_view()(request)  # type: ignore[assignment]
         return response
 
     def search(

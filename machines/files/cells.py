@@ -39,6 +39,8 @@ class AddressWidget(TextWidget):
 
 def spell_address(text: str) -> str:
     """One spelling per address; ``ValueError`` with the sentence for the person."""
+    if not text:
+        raise ValueError(_("Give an IP address."))
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

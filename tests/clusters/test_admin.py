@@ -406,7 +406,9 @@ def test_a_node_page_shows_annotations(root, full):
 
 def test_cordoning_shows_a_plan_first_and_then_does_it(root, kube, adopted):
     row = factories.make_node(adopted, "n1")
-    assert "New pods are no longer placed" in act(root, "cordon", row).content.decode()
+    plan = act(root, "cordon", row).content.decode()
+    assert "New pods are no longer placed" in plan
+    assert f'<li>n1 <span class="bd-subtle">{adopted.name}</span>' in plan
     assert not kube.requests
     kube.on("PATCH", "/api/v1/nodes/n1", Reply(node("n1", unschedulable=True)))
     answer = act(root, "cordon", row, post="yes", reason="fan is loud")

@@ -116,6 +116,11 @@ def test_the_serial_number_alone_is_enough(admin):
     assert machine.rack == "r9"
 
 
+def test_a_row_that_names_no_machine_is_told_what_to_give(admin):
+    text = "address,hostname\n,a\n"
+    assert mistakes(admin, text) == [(2, "A", "Give an IP address.")]
+
+
 def test_every_mistake_is_told_with_line_and_column(admin):
     text = """address,hostname,cpus,labels,owner_team,warranty_until
 10.8.3.11,a,many,zone=a,,

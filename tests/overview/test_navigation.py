@@ -1,5 +1,10 @@
 """The sidebar, the command palette, the label and the languages: as the reader's rights are."""
 
+import json
+import re
+from pathlib import Path
+
+import django
 import pytest
 from django.db import connection
 from django.test import RequestFactory
@@ -128,3 +133,15 @@ def test_choosing_a_language_leads_back_but_never_away(
     assert response["Location"] == leads_to
     viewer.refresh_from_db()
     assert viewer.language == "zh-hans"
+
+
+def test_the_scripts_of_the_forms_speak_chinese_too(admin: User, browser) -> None:
+    """Django's own catalogue lacks some of what its scripts say."""
+    client = browser(admin)
+    client.post(reverse("account_language"), {"language": "zh-hans", "next": ""})
+    english = Path(django.__file__).parent / "contrib/admin/locale/en/LC_MESSAGES/djangojs.po"
+    asked = set(re.findall(r'(?<!")\nmsgid "(.+)"', english.read_text()))  # those without a context
+    script = client.get("/jsi18n/").content.decode()
+    found = re.search(r"newcatalog = ({.*?});\n", script, re.S)
+    assert found is not None
+    assert asked - json.loads(found[1]).keys() == set()
