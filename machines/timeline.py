@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from django.contrib.auth.models import Group
 from django.utils.functional import Promise
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from beidou.base import permissions
+from beidou.base import permissions, verbs
 from beidou.base.models import AuditEntry
 from machines.models import Machine, SshCredential
 
@@ -176,7 +177,7 @@ def _audited(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
         yield Entry(
             at=row.at,
             kind="audit",
-            title=row.verb.capitalize(),
+            title=capfirst(verbs.shown(row.verb)),
             actor=row.actor,
             reason=row.reason,
             changes=tuple(

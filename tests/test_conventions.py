@@ -10,6 +10,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.core.management import get_commands, load_command_class
 
+from beidou.base import verbs
 from beidou.base.admin import ObjectPermissionAdmin
 from beidou.base.api.rights import ObjectPermissions
 from beidou.base.display import NOTHING
@@ -356,6 +357,26 @@ def test_every_sentence_stands_in_the_code_and_names_what_is_put_into_it():
             elif None not in given and set(re.findall(r"%\((\w+)\)", pattern)) != given:
                 found.append(f"{name_of(path)}:{call.lineno}: {pattern}")
     assert found == []
+
+
+def recorded_verbs(call: ast.Call) -> Iterator[str]:
+    """The verbs that this call puts into the audit trail, up to the first part that varies."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if name in ("record", "record_all") and call.args:
+        given = call.args[0]
+        for part in (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,):
+            if isinstance(part, ast.JoinedStr):
+                part = part.values[0]
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value
+
+
+def test_every_deed_in_the_audit_trail_has_a_name_in_every_language():
+    found = {
+        verb for path in sources(".py") for call in calls(path) for verb in recorded_verbs(call)
+    }
+    assert {verb for verb in found if not verb.endswith(" ")} <= verbs.VERBS
+    assert {verb.strip() for verb in found if verb.endswith(" ")} <= verbs.PATTERNS.keys()
 
 
 # --- the code itself ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from beidou.base import permissions
+from beidou.base import permissions, verbs
 from beidou.base.models import AuditEntry
 from operations.models import Operation, OperationStatusChange, StepStatusChange
 
@@ -55,7 +55,7 @@ def of(operation: Operation, *, user: Any) -> list[Entry]:
     found += [
         Entry(
             at=row.at,
-            what=row.verb,
+            what=verbs.shown(row.verb),
             actor=row.actor,
             reason=row.reason,
             is_audit=True,

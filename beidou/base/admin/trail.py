@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
-from beidou.base import audit, permissions
+from beidou.base import audit, permissions, verbs
 from beidou.base.admin.bases import ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
@@ -59,7 +59,10 @@ class VerbFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         rows = permissions.visible_to(request.user, AuditEntry.objects.order_by("verb"))
-        return [(verb, verb) for verb in rows.values_list("verb", flat=True).distinct()[:200]]
+        return [
+            (verb, verbs.shown(verb))
+            for verb in rows.values_list("verb", flat=True).distinct()[:200]
+        ]
 
     def queryset(
         self, request: HttpRequest, queryset: models.QuerySet[Any]
@@ -106,7 +109,7 @@ class AuditAdmin(ReadOnlyAdmin):
     """Auditors and administrators see all entries, owners of a cluster those of their cluster."""
 
     change_list_template = "admin/base/auditentry/change_list.html"
-    list_display = ("when", "actor", "verb", "object_link", "result", "reason", "address")
+    list_display = ("when", "actor", "action", "object_link", "result", "reason", "address")
     list_display_links = ("when",)
     list_filter = (
         ("at", MomentFilter),
@@ -120,7 +123,7 @@ class AuditAdmin(ReadOnlyAdmin):
     search_help_text = _("Actor, object, action, reason, request or address")
     list_per_page = 50
     fields = (
-        "at", "actor", "address", "verb", "object_link", "outcome", "reason", "changes",
+        "when", "actor", "address", "action", "object_link", "outcome", "reason", "changes",
         "same_request", "digest", "previous",
     )  # fmt: skip
     readonly_fields = fields
@@ -131,6 +134,10 @@ class AuditAdmin(ReadOnlyAdmin):
         return format_html(
             '<time datetime="{}">{}</time>', obj.at.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}"
         )
+
+    @display(description=_("action"), ordering="verb")
+    def action(self, obj: AuditEntry) -> str:
+        return verbs.shown(obj.verb)
 
     @display(
         description=_("outcome"),

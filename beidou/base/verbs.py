@@ -1,0 +1,71 @@
+"""What the deeds in the audit trail are called on pages; stored they are English, for filters and
+programs."""
+
+from django.utils.translation import gettext, gettext_noop
+
+VERBS = frozenset(
+    {
+        gettext_noop("accept drift"),
+        gettext_noop("accept host key"),
+        gettext_noop("add"),
+        gettext_noop("adopt"),
+        gettext_noop("cancel"),
+        gettext_noop("change"),
+        gettext_noop("change state"),
+        gettext_noop("confirm password"),
+        gettext_noop("create token"),
+        gettext_noop("delete"),
+        gettext_noop("export"),
+        gettext_noop("forget host key"),
+        gettext_noop("gather facts"),
+        gettext_noop("grant"),
+        gettext_noop("host key changed"),
+        gettext_noop("import"),
+        gettext_noop("link node"),
+        gettext_noop("lock out"),
+        gettext_noop("mark drift as wrong"),
+        gettext_noop("pause"),
+        gettext_noop("pin host key"),
+        gettext_noop("refresh_capabilities"),
+        gettext_noop("refused"),
+        gettext_noop("reject host key"),
+        gettext_noop("renew backup codes"),
+        gettext_noop("replace_credential"),
+        gettext_noop("resume"),
+        gettext_noop("retry"),
+        gettext_noop("revoke"),
+        gettext_noop("revoke token"),
+        gettext_noop("rotate secrets"),
+        gettext_noop("set password"),
+        gettext_noop("sign in"),
+        gettext_noop("sign out"),
+        gettext_noop("switch second factor off"),
+        gettext_noop("switch second factor on"),
+        gettext_noop("test credential"),
+        gettext_noop("unadopt"),
+        gettext_noop("unlink node"),
+        gettext_noop("unlock"),
+    }
+)
+PATTERNS = {
+    "start": gettext_noop("start %(what)s"),
+    "skip": gettext_noop("skip %(what)s"),
+    "operation": gettext_noop("operation %(what)s"),
+}
+"""Verbs that name what they are about: a kind, a step, or how an operation ended."""
+_ENDS = (
+    gettext_noop("succeeded"),
+    gettext_noop("failed"),
+    gettext_noop("partial"),
+    gettext_noop("canceled"),
+)
+
+
+def shown(verb: str) -> str:
+    """The stored ``verb`` in the language of the reader."""
+    if verb in VERBS:
+        return gettext(verb)
+    first, _space, what = verb.partition(" ")
+    if first not in PATTERNS:
+        return verb
+    return gettext(PATTERNS[first]) % {"what": gettext(what) if what in _ENDS else what}
