@@ -97,10 +97,7 @@ def run_playbook(
     folder.mkdir(mode=0o700, parents=True)
     sockets = tempfile.mkdtemp(prefix="bd-")  # a short path: sockets allow about 100 characters
     try:
-        return _run(
-            playbook, hosts, variables, folder, sockets, mark, forks,
-            on_event, should_stop,
-        )  # fmt: skip
+        return _run(playbook, hosts, variables, folder, sockets, mark, forks, on_event, should_stop)
     finally:
         processes.end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)

@@ -144,8 +144,9 @@ def _overrides_problem(value: Any) -> str:
     for name, wanted in value.items():
         model = _role_defaults().get(name)
         if isinstance(model, dict | list) and not isinstance(wanted, type(model)):
-            text = _("%(name)s must be a mapping.") if isinstance(model, dict) else ""
-            return (text or _("%(name)s must be a list.")) % {"name": name}
+            is_mapping = isinstance(model, dict)
+            text = _("%(name)s must be a mapping.") if is_mapping else _("%(name)s must be a list.")
+            return text % {"name": name}
     # They become names of folders on the hosts.
     for registry in value.get("containerd_registry_mirrors", {}):
         if not _REGISTRY.fullmatch(str(registry)):

@@ -147,9 +147,7 @@ def start_operation(
     )
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
-        raise InvalidInput(
-            _("max_failed_percent is 0 to 100, forks is 1 to 200."),
-        )
+        raise InvalidInput(_("max_failed_percent is 0 to 100, forks is 1 to 200."))
     try:
         with audit.entries_last():
             lock(plan.ready)
