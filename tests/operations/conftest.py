@@ -6,6 +6,7 @@ from django_q.models import OrmQ
 from operations.models import Operation
 from operations.services import start
 from tests import factories
+from tests.fakes.ssh_server import SshServer, new_key, private_text
 from tests.operations.toy import toy_kind
 
 
@@ -65,3 +66,12 @@ def control(django_capture_on_commit_callbacks):
             return function(*args, **kwargs)
 
     return call
+
+
+@pytest.fixture
+def host():
+    """A host that lets root in; whatever else would be done on it is not reached here."""
+    key = new_key()
+    with SshServer(keys={"root": [key]}) as server:
+        server.text = private_text(key)
+        yield server

@@ -7,17 +7,9 @@ from operations.drivers import ansible
 from operations.kinds import playbook, scale_up
 from operations.models import MachineStep, Operation
 from tests import factories
-from tests.fakes.ssh_server import SshServer, new_key, private_text
+from tests.fakes.ssh_server import new_key, private_text
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def host():
-    key = new_key()
-    with SshServer(keys={"root": [key]}) as server:
-        server.text = private_text(key)
-        yield server
 
 
 @pytest.fixture

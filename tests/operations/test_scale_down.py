@@ -17,7 +17,6 @@ from tests import factories
 from tests.clusters.conftest import connect
 from tests.fakes.emptying import EmptyingCluster
 from tests.fakes.kube_api import status_reply
-from tests.fakes.ssh_server import SshServer, new_key, private_text
 
 pytestmark = pytest.mark.django_db
 State = Machine.State
@@ -42,15 +41,6 @@ def kube():
 def cluster(cluster_a, kube):
     ClusterSettings.objects.create(cluster=cluster_a)
     return connect(cluster_a, kube)
-
-
-@pytest.fixture
-def host():
-    """A host that lets root in; whatever else would be done on it is not reached here."""
-    key = new_key()
-    with SshServer(keys={"root": [key]}) as server:
-        server.text = private_text(key)
-        yield server
 
 
 @pytest.fixture
