@@ -1,12 +1,14 @@
 """The big lists: server time and queries at full size, and how they grow with ten times the rows.
 
 Through the whole stack of the page (middleware, admin, template) with Django's test client, once as
-a superuser and once as a member of a team that is Operator of every cluster.  Growth is that of CPU
-seconds between a tenth of the rows and all of them; both fill a page, so the same rows are drawn.
+a superuser and once as a member of a team that is Operator of every cluster.  The rows are as full
+as a fleet's: labels, conditions, sums, facts of visits, addresses, and drift of one machine in ten.
+Growth is that of CPU seconds between a tenth of the rows and all of them; both fill a page, so the
+same rows are drawn.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from django.contrib.auth.models import Group
 from django.db import connection
@@ -18,10 +20,21 @@ from beidou.base.models import User
 from bench.report import Measure, middle, p95
 from clusters.models import Cluster, Node
 from clusters.services import grants
-from machines.models import Machine
+from machines.models import Drift, Machine, MachineAddress, MachineFacts
 
 ROUNDS = 15
 CLUSTERS = 200
+FACTS = {
+    "hostname": "node",
+    "time": 0,
+    "seconds_taken": 1,
+    "is_root": True,
+    "unread": {f"part {n}": "x" * 60 for n in range(60)},  # as long as a real host's
+}
+CONDITIONS = [
+    {"type": kind, "status": "False", "reason": f"KubeletHasNo{kind}", "message": "x" * 60}
+    for kind in ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "Ready")
+]
 
 
 def run() -> Iterator[Measure]:
@@ -108,6 +121,37 @@ def _machines(low: int, high: int) -> None:
         ),
         batch_size=2000,
     )
+    _visited(Machine.objects.order_by("pk")[low:high])
+
+
+def _visited(machines: Iterable[Machine]) -> None:
+    """What visits leave: facts of nearly all, two addresses each, drift of one machine in ten."""
+    now = timezone.now()
+    facts, addresses, drift = [], [], []
+    for n, machine in enumerate(machines):
+        is_lost = n % 50 == 0
+        facts.append(
+            MachineFacts(
+                machine=machine,
+                hostname=machine.hostname,
+                facts={} if is_lost else FACTS,
+                gathered_at=None if is_lost else now,
+                error="No SSH connection" if is_lost else "",
+                failed_at=now if is_lost else None,
+            )
+        )
+        addresses += [
+            MachineAddress(machine=machine, address=machine.address, interface="eth0"),
+            MachineAddress(machine=machine, address=f"fd00::{machine.pk:x}", interface="eth1"),
+        ]
+        if n % 10 == 0:
+            drift += [
+                Drift(machine=machine, field="kernel", intended="6.1.0-1", observed="6.1.0-2"),
+                Drift(machine=machine, field="memory_mib", intended="524288", observed="491520"),
+            ]
+    MachineFacts.objects.bulk_create(facts, batch_size=2000)
+    MachineAddress.objects.bulk_create(addresses, batch_size=2000)
+    Drift.objects.bulk_create(drift, batch_size=2000)
 
 
 def _clusters(low: int, high: int) -> None:
@@ -145,9 +189,21 @@ def _nodes(low: int, high: int) -> None:
                 cluster=cluster,
                 name=f"node-{n:05}",
                 uid=f"uid-{n}",
-                is_ready=True,
+                is_ready=n % 100 > 0,
                 observed_at=now,
                 internal_ip=f"10.9.{n // 250}.{n % 250 + 1}",
+                roles=["control-plane"] if n < 3 else ["worker"],
+                labels={f"example.org/label-{k}": f"value-{n}" for k in range(20)},
+                annotations={f"example.org/note-{k}": "x" * 100 for k in range(10)},
+                taints=[{"key": "example.org/gpu", "value": "yes", "effect": "NoSchedule"}],
+                conditions=CONDITIONS,
+                cpu_allocatable=64_000,
+                cpu_requested=40_000,
+                memory_allocatable=256 << 30,
+                memory_requested=100 << 30,
+                pods_allocatable=110,
+                pods_count=30,
+                kubelet_version="v1.36.3",
             )
             for n in range(low, high)
         ),
