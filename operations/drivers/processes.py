@@ -62,15 +62,16 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def boot_id() -> str:
-    """Identifies this boot of this kernel, so that a pid from before a reboot is not mistaken."""
+def _kernel() -> str:
+    """Where a pid means what it means here: this boot of this kernel and this PID namespace."""
     with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()[:8]
+        boot = file.read().strip()[:8]
+    return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def identity() -> str:
-    """Who this process is, for leases: host/boot/pid/start time of the process."""
-    return f"{os.uname().nodename}/{boot_id()}/{os.getpid()}/{_started(os.getpid())}"
+    """Who this process is, for leases: host/boot and PID namespace/pid/start time."""
+    return f"{os.uname().nodename}/{_kernel()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def _started(pid: int) -> int:
@@ -83,18 +84,17 @@ def _started(pid: int) -> int:
 
 
 def is_gone(holder: str) -> bool:
-    """True when ``holder`` (an ``identity``) was a process of this boot here and lives no more.
+    """True when ``holder`` (an ``identity``) was a process that can be seen from here, and is dead.
 
-    Of other hosts nothing is known, so the answer is False and the lease has to lapse.
+    Of other hosts, earlier boots and other containers nothing is known, even if they bear the same
+    host name, so the answer is False and the lease has to lapse.
     """
     try:
-        host, boot, pid, started = holder.rsplit("/", 3)
+        host, kernel, pid, started = holder.rsplit("/", 3)
     except ValueError:
         return False
-    if host != os.uname().nodename:
+    if (host, kernel) != (os.uname().nodename, _kernel()):
         return False
-    if boot != boot_id():
-        return True
     try:
         zombie = psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
         return zombie or _started(int(pid)) != int(started)

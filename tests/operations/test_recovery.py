@@ -1,5 +1,7 @@
 """Workers die at any moment: nothing is lost, nothing is done twice, nothing hangs."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -197,9 +199,23 @@ def test_looking_after_500_operations_costs_few_queries(
         recovery.maintain()
 
 
-def test_a_process_of_an_earlier_boot_is_gone():
-    host, _boot, pid, started = processes.identity().rsplit("/", 3)
-    assert processes.is_gone(f"{host}/00000000/{pid}/{started}")
+def test_of_an_earlier_boot_nothing_is_known():
+    host, _kernel, pid, started = processes.identity().rsplit("/", 3)
+    assert not processes.is_gone(f"{host}/00000000-1/{pid}/{started}")
+
+
+def test_a_live_process_of_another_container_with_the_same_host_name_is_not_gone():
+    tells = "from operations.drivers import processes; print(processes.identity()); input()"
+    with subprocess.Popen(
+        [*processes.isolation(), sys.executable, "-uc", tells],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as container:
+        there = container.stdout.readline().strip()
+        assert there.split("/")[0] == processes.identity().split("/")[0]
+        assert not processes.is_gone(there)
+        container.communicate("\n")
 
 
 def test_this_process_is_not_gone():
