@@ -39,6 +39,7 @@ from operations.kinds.draining.plan import (
     owners_of,
 )
 from operations.kinds.draining.raising import put_back
+from operations.kinds.names import name_of
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_up import describe, in_short
 from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
@@ -296,7 +297,7 @@ def drain(run: StepRun) -> list[Leaving]:
 
 def _put_back(run: StepRun, client: KubernetesClient) -> None:
     if run.params.raise_owner:
-        put_back(client.workloads, operation=str(run.operation.pk), say=run.say)
+        put_back(client.workloads, operation=name_of(run.operation), say=run.say)
 
 
 def after_drain(run: StepRun) -> None:

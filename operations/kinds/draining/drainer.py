@@ -24,6 +24,7 @@ from operations.kinds.draining.checks import ways_out
 from operations.kinds.draining.owners import Owners
 from operations.kinds.draining.plan import Answers, Code, Problem, What, local_data, what_happens
 from operations.kinds.draining.raising import raise_owner
+from operations.kinds.names import name_of
 from operations.models import OperationMachine
 
 PAUSE_SECONDS = 0.5
@@ -349,7 +350,7 @@ class Drainer:
         try:
             current = self.client.workloads.get(owner.kind, owner.namespace, owner.name)
             raised = raise_owner(
-                self.client.workloads, current, operation=str(self.run.operation.pk)
+                self.client.workloads, current, operation=name_of(self.run.operation)
             )
         except (errors.Conflict409, errors.NotFound) as error:
             self._tell_once(error.message, error.message, each)

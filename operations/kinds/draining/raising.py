@@ -2,6 +2,7 @@
 
 What was raised, by which operation and from how many, is written at the workload itself in the very
 change that raises it: whatever dies afterwards, the next attempt or the cleanup finds it there.
+``operation`` is what ``names.name_of`` calls it: another portal's may have the same key.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,5 @@
 """Emptying nodes of a cluster whose controllers answer, in simulated time."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +9,13 @@ from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds.base import Stopped
 from operations.kinds.draining.drainer import Drainer, Leaving
 from operations.kinds.draining.raising import put_back
+from operations.kinds.names import name_of
 from operations.kinds.scale_down import ScaleDownParams
+from operations.models import Operation
 from tests.fakes.emptying import EmptyingCluster
 from tests.fakes.kube_api import status_reply
+
+OPERATION = Operation(pk=17)
 
 
 class Run:
@@ -20,7 +23,7 @@ class Run:
 
     def __init__(self, **params):
         self.params = ScaleDownParams(**{"on_blocked": "wait", **params})
-        self.operation = SimpleNamespace(pk=17)
+        self.operation = OPERATION
         self.lines, self.notes, self.failed = [], [], {}
         self.is_stopped = False
 
@@ -268,7 +271,7 @@ def test_the_owner_gets_one_more_copy_for_a_while(api, client, drain):
     assert api.on_node("n1") == []
     assert api.most_away["web"] <= 1
     assert api.replicas("web") == 3
-    put_back(client.workloads, operation="17", say=run.lines.append)
+    put_back(client.workloads, operation=name_of(OPERATION), say=run.lines.append)
     assert api.replicas("web") == 2
     assert api.workloads["Deployment", "web"]["metadata"]["annotations"] == {}
     assert run.said("Deployment shop/web is back at 2 replicas.")
@@ -286,7 +289,7 @@ def test_what_somebody_else_changed_is_not_put_back(api, client, drain):
     run = Run(raise_owner=True)
     drain(run)
     api.workloads["Deployment", "web"]["spec"]["replicas"] = 7
-    put_back(client.workloads, operation="17", say=run.lines.append)
+    put_back(client.workloads, operation=name_of(OPERATION), say=run.lines.append)
     assert api.replicas("web") == 7
     assert run.said("somebody changed it")
 
@@ -294,7 +297,16 @@ def test_what_somebody_else_changed_is_not_put_back(api, client, drain):
 def test_what_another_operation_raised_is_not_put_back(api, client, drain):
     never_met(api)
     drain(Run(raise_owner=True))
-    put_back(client.workloads, operation="18", say=print)
+    put_back(client.workloads, operation=name_of(Operation(pk=18)), say=print)
+    assert api.replicas("web") == 3
+
+
+def test_what_another_portal_raised_is_not_put_back(api, client, drain, settings):
+    """Its operation may have the same key."""
+    never_met(api)
+    drain(Run(raise_owner=True))
+    settings.SECRET_KEY = "another-portal-" + "x" * 50
+    put_back(client.workloads, operation=name_of(OPERATION), say=print)
     assert api.replicas("web") == 3
 
 
