@@ -122,10 +122,11 @@ class ClusterViewSet(BaseViewSet):
     @action(detail=True, methods=["post"])
     def credential(self, request: Request, pk: str) -> Response:
         """Replace the credential; it must lead to the same cluster."""
+        cluster = self.get_object()
         given = serializers.ReplaceCredentialSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         findings = adoption.replace_credential(
-            cluster=self.get_object(),
+            cluster=cluster,
             source=given.to_source(),
             reason=given.validated_data.get("reason", ""),
         )

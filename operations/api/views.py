@@ -49,7 +49,8 @@ _TAIL_MAX = 100_000
 class OperationViewSet(ReadOnlyViewSet):
     """Operations: what was asked for, how far it is, and the verbs to steer it.
 
-    Which right a verb needs is the kind's own matter, so the services ask; here only seeing counts.
+    Which right a verb needs is the kind's own matter, so ``control`` is asked; ``rights`` say what
+    seeing the operation is enough for.
     """
 
     queryset = Operation.objects.all()
@@ -112,6 +113,12 @@ class OperationViewSet(ReadOnlyViewSet):
         data = serializers.OperationSerializer(fresh, context=self.get_serializer_context()).data
         return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 
+    def _to_steer(self, request: Request) -> Operation:
+        """The operation, before the body is read: whoever may not steer it is told that first."""
+        operation: Operation = self.get_object()
+        control.require_right(operation, _user(request))
+        return operation
+
     def _reason(self, request: Request) -> str:
         wish = serializers.ReasonSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
@@ -124,10 +131,9 @@ class OperationViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str = "") -> Response:
         """End it as soon as possible, also in the middle of a step."""
+        operation = self._to_steer(request)
         reason = self._reason(request)
-        return self._accepted(
-            control.cancel(self.get_object(), acting_user=_user(request), reason=reason)
-        )
+        return self._accepted(control.cancel(operation, acting_user=_user(request), reason=reason))
 
     @extend_schema(
         request=serializers.ReasonSerializer, responses={202: serializers.OperationSerializer}
@@ -135,10 +141,9 @@ class OperationViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str = "") -> Response:
         """Begin no further step; the running one is finished."""
+        operation = self._to_steer(request)
         reason = self._reason(request)
-        return self._accepted(
-            control.pause(self.get_object(), acting_user=_user(request), reason=reason)
-        )
+        return self._accepted(control.pause(operation, acting_user=_user(request), reason=reason))
 
     @extend_schema(
         request=serializers.ReasonSerializer, responses={202: serializers.OperationSerializer}
@@ -146,10 +151,9 @@ class OperationViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str = "") -> Response:
         """Go on after a pause."""
+        operation = self._to_steer(request)
         reason = self._reason(request)
-        return self._accepted(
-            control.resume(self.get_object(), acting_user=_user(request), reason=reason)
-        )
+        return self._accepted(control.resume(operation, acting_user=_user(request), reason=reason))
 
     @extend_schema(
         request=serializers.RetrySerializer, responses={202: serializers.OperationSerializer}
@@ -157,9 +161,9 @@ class OperationViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str = "") -> Response:
         """Do again what failed or was canceled, each machine from the step where it stands."""
+        operation = self._to_steer(request)
         wish = serializers.RetrySerializer(data=request.data)
         wish.is_valid(raise_exception=True)
-        operation = self.get_object()
         named = wish.validated_data.get("machines")
         machines = None if named is None else references.members_of(operation, named)
         return self._accepted(
@@ -178,9 +182,9 @@ class OperationViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def skip(self, request: Request, pk: str = "") -> Response:
         """Take the failed step of these machines as passed, for the reason given, and go on."""
+        operation = self._to_steer(request)
         wish = serializers.SkipSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
-        operation = self.get_object()
         return self._accepted(
             control.skip(
                 operation,

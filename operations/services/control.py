@@ -25,8 +25,13 @@ from operations.services import finish, holding, start
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
 
-def _locked(operation: Operation, user: User) -> Operation:
+def require_right(operation: Operation, user: User) -> None:
+    """Raise ``Forbidden`` unless ``user`` may steer it; everything below asks it itself."""
     permissions.require(user, operation, kinds.get(operation.kind).permission)
+
+
+def _locked(operation: Operation, user: User) -> Operation:
+    require_right(operation, user)
     return (
         Operation.objects.select_for_update(of=("self",))
         .select_related("cluster")

@@ -123,7 +123,7 @@ def test_a_stranger_sees_no_operation(begin, toy, api, stranger):
         assert api(stranger).get(f"{URL}{operation.pk}/{part}").status_code == 404
 
 
-@pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry"])
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry", "skip"])
 def test_a_viewer_sees_but_may_not_steer(verb, begin, toy, api, viewer):
     operation = begin()
     assert api(viewer).get(f"{URL}{operation.pk}/").status_code == 200
