@@ -184,6 +184,7 @@ def skip(
             ),
             finished_at=timezone.now(),
         )
+        _refuse_blocked(operation, _going_on(members))
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
                 change_status(row, to=result, reason=Sentence("Skipped: %(reason)s", reason=reason))
@@ -258,12 +259,24 @@ def _refuse_moved_on(operation: Operation, members: list[OperationMachine], user
 
 def _refuse_blocked(operation: Operation, members: list[OperationMachine]) -> None:
     """What has come in the way meanwhile is told now, not by a step that fails on it."""
+    if not members:
+        return
     kind = kinds.get(operation.kind)
     params = start.parse_params(kind, {**operation.params, **operation.answers})
     blockers = (kind.retry_blockers or kind.blockers)(
         operation.cluster, _machines_of(members), params
     )
     start.refuse_blockers(kind, operation.cluster, blockers)
+
+
+def _going_on(members: list[OperationMachine]) -> list[OperationMachine]:
+    """Those for which further steps wait; of the others nothing is asked any more."""
+    waiting = set(
+        MachineStep.objects.filter(
+            machine__in=members, status=MachineStep.Status.WAITING
+        ).values_list("machine_id", flat=True)
+    )
+    return [member for member in members if member.pk in waiting]
 
 
 def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[OperationMachine]:

@@ -91,6 +91,33 @@ def test_a_retry_asks_about_its_own_machines_alone(failed, machines, operator, c
     assert failed.status == Operation.Status.SUCCEEDED
 
 
+def skip(operation, step, operator):
+    failed = operation.machines.exclude(state="succeeded").get()
+    controls.skip(operation, acting_user=operator, step=step, machines=[failed.pk], reason="known")
+
+
+def test_a_skip_is_refused_where_the_steps_behind_would_meet_a_changed_key(
+    asking, begin, work, machines, operator
+):
+    asking.failing = {("first", machines[0].address)}
+    operation = begin()
+    work()
+    change_key(machines[0])
+    operation.refresh_from_db()
+    with pytest.raises(InvalidInput, match="its host key changed"):
+        skip(operation, "first", operator)
+    cell = MachineStep.objects.get(step__name="first", machine__machine=machines[0])
+    assert cell.status == MachineStep.Status.FAILED
+
+
+def test_a_skip_of_the_last_step_asks_nothing_more(failed, machines, operator, control, work):
+    change_key(machines[0])
+    control(skip, failed, "second", operator)
+    work()
+    failed.refresh_from_db()
+    assert failed.status == Operation.Status.SUCCEEDED
+
+
 def test_a_machine_with_a_changed_key_is_not_signed_in_to(machines):
     change_key(machines[0])
     machines[0].refresh_from_db()
