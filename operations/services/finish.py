@@ -6,6 +6,8 @@ or the end of the operation, and the release of machines.
 
 from typing import Any
 
+import structlog
+from django.db import InterfaceError, OperationalError
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -16,6 +18,8 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services import holding
+
+logger = structlog.get_logger(__name__)
 
 _CELL_ENDS = {
     Attempt.Outcome.DONE: (MachineStep.Status.FAILED, Sentence("The step ended without a result.")),
@@ -29,7 +33,24 @@ _CELL_ENDS = {
 
 
 def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> None:
-    """Settle what the attempt left open, end the step, and go on or end the operation."""
+    """Settle what the attempt left open, end the step, and go on or end the operation.
+
+    A mistake of our own in here would leave the step running without a worker: it would look lost
+    and be done again and again.  The operation ends and says so instead.  A database that is away
+    is no mistake; whoever takes the step over tries again.
+    """
+    try:
+        _end_attempt(attempt, outcome, message)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
+        logger.exception("attempt_not_ended", step=attempt.step_id, attempt=attempt.number)
+        _end_attempt(attempt, Attempt.Outcome.ERRORED, kinds.mistake(error), by_mistake=True)
+
+
+def _end_attempt(
+    attempt: Attempt, outcome: Attempt.Outcome, message: str, *, by_mistake: bool = False
+) -> None:
     with audit.entries_last():
         # The operation first, as ``claim`` does: a late delivery and this must not wait for each
         # other.
@@ -64,7 +85,10 @@ def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> 
                 "message": message,
             },
         )
-        go_on(operation)
+        if by_mistake:
+            _end_by_mistake(operation, message)
+        else:
+            go_on(operation)
 
 
 def step_result(step: Step, *, canceled: bool = False) -> Step.Status:
@@ -172,9 +196,25 @@ def _end_by_result(operation: Operation, failed: int, total: int) -> None:
         )
 
 
+def _end_by_mistake(operation: Operation, message: str) -> None:
+    """By as little as can be, whatever the operation was about to do; nothing of the kind is
+    asked."""
+    _settle_members(operation)
+    holding.abandon(operation, message)
+    if operation.status == Operation.Status.PAUSED:
+        change_status(operation, to=Operation.Status.RUNNING, reason=message)
+    is_canceling = operation.status == Operation.Status.CANCELING
+    _end(operation, Operation.Status.CANCELED if is_canceling else Operation.Status.FAILED, message)
+
+
 def end(operation: Operation, status: Operation.Status, message: str) -> None:
     """The end of an operation: its machines are released and its slot is free for the next."""
-    kind = kinds.get(operation.kind)
+    _settle_members(operation)
+    holding.release(operation, kinds.get(operation.kind))
+    _end(operation, status, message)
+
+
+def _settle_members(operation: Operation) -> None:
     succeeded = (
         operation.machines.annotate(
             open=Count("cells", filter=~Q(cells__status__in=MachineStep.PASSED))
@@ -188,7 +228,9 @@ def end(operation: Operation, status: Operation.Status, message: str) -> None:
     operation.machines.filter(
         state__in=[OperationMachine.State.WAITING, OperationMachine.State.RUNNING]
     ).update(state=OperationMachine.State.CANCELED)
-    holding.release(operation, kind)
+
+
+def _end(operation: Operation, status: Operation.Status, message: str) -> None:
     change_status(
         operation,
         to=status,

@@ -11,9 +11,19 @@ from beidou.base.errors import Conflict
 from machines.models import Machine
 from operations.kinds import lifecycle
 from operations.kinds.base import Kind
+from operations.kinds.lifecycle import Move
 from operations.models import MachineStep, Operation, OperationMachine
 
 logger = structlog.get_logger(__name__)
+
+_ON_THEIR_WAY = frozenset(
+    {
+        Machine.State.RESERVED,
+        Machine.State.JOINING,
+        Machine.State.DRAINING,
+        Machine.State.LEAVING,
+    }
+)
 
 
 def reserve(operation: Operation, kind: Kind, machines: Sequence[Machine]) -> None:
@@ -50,6 +60,22 @@ def release(operation: Operation, kind: Kind) -> None:
         logger.warning("machine_not_released", member=key, reason=why.message)
         OperationMachine.objects.filter(pk=key).update(message=why.message)
     operation.machines.filter(holds_machine=True).update(holds_machine=False)
+
+
+def abandon(operation: Operation, reason: str) -> None:
+    """Let the held machines go without asking the kind, which made a mistake.
+
+    Those that are on their way are Faulty then: nobody knows how far they got, and they must not
+    seem to be worked on.
+    """
+    moves = [
+        Move(member.machine, Machine.State.FAULTY, reason)
+        for member in _held(operation)
+        if member.machine is not None and member.machine.state in _ON_THEIR_WAY
+    ]
+    lifecycle.move_all(moves, operation=operation)
+    held = operation.machines.filter(holds_machine=True)
+    held.update(holds_machine=False, message=reason)
 
 
 def _held(operation: Operation) -> list[OperationMachine]:
