@@ -9,9 +9,10 @@ must match the pinned ones.  ansible-runner's event files are not written; the e
 import os
 import shlex
 import shutil
+import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
 ASK_SECONDS = 0.5
+_SOCKETS = "bd-"
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,27 @@ def run_playbook(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
-    sockets = tempfile.mkdtemp(prefix="bd-")  # a short path: sockets allow about 100 characters
+    # A short path: sockets allow about 100 characters.  Named by the run, so that the folder of one
+    # that was killed is found.
+    sockets = tempfile.mkdtemp(prefix=f"{_SOCKETS}{mark}-")
     try:
         return _run(playbook, hosts, variables, folder, sockets, mark, forks, on_event, should_stop)
     finally:
         processes.end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def socket_folders() -> Iterator[tuple[str, Path]]:
+    """The mark of a run, and its folder of SSH control sockets: all that are on this machine and
+    belong to our user, whatever portal they are of."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*-*"):
+        try:
+            found = folder.lstat()
+        except OSError:
+            continue  # removed just now
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+            yield folder.name.removeprefix(_SOCKETS).rpartition("-")[0], folder
 
 
 def _run(

@@ -6,9 +6,11 @@ its name, to be ended or deleted, therefore carries a mark of the installation: 
 would end what another one runs.
 """
 
+import re
+
 from django.utils.crypto import salted_hmac
 
-from operations.models import Operation, Step
+from operations.models import Attempt, Operation, Step
 
 
 def name_of(operation: Operation) -> str:
@@ -30,3 +32,22 @@ def unit_prefix(step: Step) -> str:
 def run_mark(step: Step, number: int) -> str:
     """Names the processes of one attempt on the worker's own machine."""
     return f"{name_of(step.operation)}-{step.position}-{number}"
+
+
+_RUN_MARK = re.compile(r"[0-9a-f]{8}-(\d{1,18})-(\d{1,4})-(\d{1,9})")
+
+
+def attempt_of(mark: str) -> Attempt | None:
+    """The attempt that ``run_mark`` calls so; None for what another portal runs, or nobody."""
+    parts = _RUN_MARK.fullmatch(mark)
+    if parts is None:
+        return None
+    operation, position, number = map(int, parts.groups())
+    attempt = (
+        Attempt.objects.filter(step__operation=operation, step__position=position, number=number)
+        .select_related("step__operation")
+        .first()
+    )
+    if attempt is None or run_mark(attempt.step, number) != mark:
+        return None
+    return attempt

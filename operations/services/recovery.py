@@ -17,7 +17,7 @@ from beidou.base import audit
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import WORK, enqueue_on_commit
-from operations.drivers import processes
+from operations.drivers import ansible, processes
 from operations.kinds import base as kinds
 from operations.kinds import names
 from operations.models import (
@@ -39,12 +39,13 @@ LONG_QUEUE = 1000  # tasks; with so many it is workers that are missing
 
 
 def maintain() -> None:
-    """Reap lost steps, wake what was forgotten by the queue, start what may start.
+    """Reap lost steps and sweep up after them, wake what was forgotten by the queue, start what may
+    start.
 
     A process boundary: what is wrong with one part or one operation must not keep the others
     waiting.
     """
-    for part in (reap, wake, dispatch, pack_ended):
+    for part in (reap, sweep, wake, dispatch, pack_ended):
         try:
             part()
         except Exception:
@@ -110,6 +111,21 @@ def _take_over(step: Step) -> bool:
         )
         return True
     return _put_back(step, attempt)
+
+
+def sweep() -> int:
+    """Remove the folders of SSH control sockets that killed workers left on this machine.
+
+    Only such of attempts of this portal that are over: whoever works, here or in another portal,
+    keeps its own.
+    """
+    count = 0
+    for mark, folder in ansible.socket_folders():
+        attempt = names.attempt_of(mark)
+        if attempt is not None and attempt.outcome != Attempt.Outcome.RUNNING:
+            shutil.rmtree(folder, ignore_errors=True)
+            count += 1
+    return count
 
 
 def _put_back(step: Step, attempt: Attempt) -> bool:

@@ -205,3 +205,14 @@ def test_bytes_that_are_no_text_reach_nobody_as_half_characters(through) -> None
     assert "\ufffd" in outcome.failed["m1"]
     assert is_storable(outcome.failed["m1"])
     assert all(is_storable(str(event)) for event in events)
+
+
+def test_the_sockets_of_a_run_are_found_by_its_mark_while_it_runs(through, tmp_path: Path) -> None:
+    seen: set[str] = set()
+
+    def look(_event: ansible.Event) -> None:
+        seen.update(mark for mark, _folder in ansible.socket_folders())
+
+    through("exit 255", on_event=look)
+    assert tmp_path.name in seen
+    assert tmp_path.name not in dict(ansible.socket_folders())

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.models import OrmQ
 
 from beidou.base import clock, tasks
 from operations.drivers import processes
+from operations.kinds import names
 from operations.models import Attempt, ClusterSettings, MachineStep, Operation, Step
 from operations.services import control as controls
 from operations.services import engine, finish, recovery
@@ -46,6 +50,57 @@ def test_a_step_whose_worker_died_is_done_again(toy, begin, work, lose, control)
     assert operation.status == Operation.Status.SUCCEEDED
     assert attempt.outcome == Attempt.Outcome.LOST
     assert operation.steps.get(name="first").attempt == 2
+
+
+@pytest.fixture
+def leave_sockets(tmp_path, monkeypatch):
+    """What a worker that was killed in a playbook leaves in the folder for temporary files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def leave(step: Step, number: int) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix=f"bd-{names.run_mark(step, number)}-"))
+        (folder / "0123456789").touch()
+        return folder
+
+    return leave
+
+
+def test_the_sockets_of_a_killed_worker_are_removed_and_those_of_a_living_one_stay(
+    toy, begin, work, lose, control, leave_sockets
+):
+    operation = begin()
+    work(limit=1)
+    step = operation.steps.get(name="first")
+    lose(step)
+    left = leave_sockets(step, 1)
+    control(recovery.maintain)
+    engine.claim(step.pk)
+    used = leave_sockets(step, 2)
+    control(recovery.maintain)
+    assert (left.exists(), used.exists()) == (False, True)
+
+
+def test_the_sockets_of_another_portal_stay(toy, begin, work, control, leave_sockets):
+    operation = begin()
+    work()
+    with override_settings(SECRET_KEY="another-portal-" + "x" * 50):
+        foreign = leave_sockets(operation.steps.get(name="first"), 1)
+    strange = foreign.with_name("bd-of-somebody-else")
+    strange.mkdir()
+    control(recovery.maintain)
+    assert (foreign.exists(), strange.exists()) == (True, True)
+
+
+def test_a_link_that_looks_like_a_folder_of_sockets_is_not_followed(
+    toy, begin, work, control, leave_sockets, tmp_path
+):
+    operation = begin()
+    work()
+    folder = leave_sockets(operation.steps.get(name="first"), 1)
+    target = folder.rename(tmp_path / "something-else")
+    folder.symlink_to(target)
+    control(recovery.maintain)
+    assert (target / "0123456789").exists()
 
 
 def test_a_step_whose_lease_lapsed_is_done_again(toy, begin, work, lose, control):
