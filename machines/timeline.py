@@ -18,7 +18,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from beidou.base import permissions, verbs
+from beidou.base import attempts, display, permissions
 from beidou.base.models import AuditEntry
 from machines.models import Machine, SshCredential
 
@@ -177,21 +177,19 @@ def _audited(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
         yield Entry(
             at=row.at,
             kind="audit",
-            title=capfirst(verbs.shown(row.verb)),
+            title=capfirst(attempts.told(row)),
             actor=row.actor,
             reason=row.reason,
             changes=tuple(
-                Change(field=name, before=_plain(row.before, name), after=_plain(row.after, name))
+                Change(
+                    field=name,
+                    before=display.value_text(row.before.get(name)),
+                    after=display.value_text(row.after.get(name)),
+                )
                 for name in {**row.before, **row.after}
+                if row.verb != attempts.REFUSED  # told already
             ),
         )
-
-
-def _plain(values: dict[str, Any], name: str) -> str:
-    value = values.get(name)
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return "–" if value in (None, "") else str(value)
 
 
 register("transition", gettext_lazy("Transitions"), "swap_horiz", _transitions)

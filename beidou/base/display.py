@@ -211,6 +211,27 @@ def yes_no(value: bool | None, yes: object, no: object, *, unknown: object = "?"
     return badge(yes, GOOD) if value else badge(no, BAD)
 
 
+def value_text(value: Any) -> str:
+    """A stored value (text, number, truth, list, mapping) as people read it."""
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, dict):
+        parts = [
+            f"{name}: ({value_text(each)})"
+            if each and isinstance(each, dict)
+            else f"{name}: {value_text(each)}"
+            for name, each in value.items()
+        ]
+        return "; ".join(parts) or NOTHING
+    if isinstance(value, list | tuple):
+        parts = [
+            f"({value_text(each)})" if isinstance(each, dict | list | tuple) else value_text(each)
+            for each in value
+        ]
+        return ", ".join(parts) or NOTHING
+    return NOTHING if value in (None, "") else str(value)
+
+
 def copyable(text: Any) -> SafeString:
     """An address or identifier that one click copies (``data-copy`` is handled by a script)."""
     if not text:

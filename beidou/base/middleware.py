@@ -12,7 +12,7 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import translation
 
-from beidou.base import audit, context, figures
+from beidou.base import attempts, audit, context, figures
 from beidou.base.models import AuditEntry
 from beidou.base.storable import is_storable
 
@@ -159,10 +159,12 @@ class ActorMiddleware:
         with context.noting_refusals() as about:
             response = self.get_response(request)
         if response.status_code == 403 and request.user.is_authenticated:
+            obj = about[-1] if about else None
             audit.record(
-                "refused",
-                about[-1] if about else None,
+                attempts.REFUSED,
+                obj,
                 name=f"{request.method} {request.path}",
+                after=attempts.of(request, obj),
                 outcome=AuditEntry.Outcome.REFUSED,
             )
         return response

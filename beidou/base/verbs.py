@@ -26,6 +26,7 @@ VERBS = frozenset(
         gettext_noop("mark drift as wrong"),
         gettext_noop("pause"),
         gettext_noop("pin host key"),
+        gettext_noop("read"),
         gettext_noop("refresh_capabilities"),
         gettext_noop("refused"),
         gettext_noop("reject host key"),

@@ -1,13 +1,13 @@
 """What happened to an operation, in one order: its own and its steps' changes of state, and audit
 entries."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from beidou.base import permissions, verbs
+from beidou.base import attempts, display, permissions
 from beidou.base.models import AuditEntry
 from operations.models import Operation, OperationStatusChange, StepStatusChange
 
@@ -16,7 +16,7 @@ LIMIT = 500
 
 @dataclass(frozen=True)
 class Entry:
-    """``after`` is what an audit entry says of the object."""
+    """``details`` is what an audit entry says of the object, name by name."""
 
     at: datetime
     what: str
@@ -24,7 +24,7 @@ class Entry:
     reason: str = ""
     is_audit: bool = False
     outcome: str = ""
-    after: dict[str, Any] = field(default_factory=dict)
+    details: tuple[tuple[str, str], ...] = ()
 
 
 def of(operation: Operation, *, user: Any) -> list[Entry]:
@@ -55,16 +55,26 @@ def of(operation: Operation, *, user: Any) -> list[Entry]:
     found += [
         Entry(
             at=row.at,
-            what=verbs.shown(row.verb),
+            what=attempts.told(row),
             actor=row.actor,
             reason=row.reason,
             is_audit=True,
-            outcome=row.get_outcome_display(),
-            after=row.after,
+            outcome="" if row.verb == attempts.REFUSED else row.get_outcome_display(),
+            details=_details(row),
         )
         for row in permissions.visible_to(user, entries).order_by("-id")[:LIMIT]
     ]
     return sorted(found, key=lambda entry: entry.at, reverse=True)[:LIMIT]
+
+
+def _details(row: AuditEntry) -> tuple[tuple[str, str], ...]:
+    if row.verb == attempts.REFUSED:
+        return ()  # told already
+    return tuple(
+        (name, display.value_text(value))
+        for name, value in row.after.items()
+        if value not in (None, "", [], {})
+    )
 
 
 def _label(subject: Any, state: str) -> str:

@@ -83,3 +83,20 @@ def test_the_template_library_gives_the_same_to_templates():
     assert "50 %" in shown
     assert "2 KiB" in shown
     assert 'data-copy="uid"' in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        (0, "0"),
+        ([], "–"),
+        (["a", "b"], "a, b"),
+        ({"size": 1, "force": False}, "size: 1; force: no"),
+        ({"labels": {"tier": "gold"}, "names": ["a"]}, "labels: (tier: gold); names: a"),
+        ([["a", "b"], {"x": None}], "(a, b), (x: –)"),
+    ],
+)
+def test_a_stored_value_is_told_as_people_read_it(value, text):
+    assert display.value_text(value) == text

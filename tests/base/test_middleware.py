@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from beidou.base import tokens
+from beidou.base import attempts, audit, tokens
 from beidou.base.models import ApiToken, AuditEntry, User
 from tests import factories
 
@@ -64,6 +64,7 @@ def test_a_refused_api_call_with_a_token_is_audited(operator, client):
     assert answer.status_code == 403
     entry = AuditEntry.objects.get(outcome="refused")
     assert (entry.actor, entry.object_name) == ("operator", "POST /api/v1/teams/")
+    assert attempts.told(entry) == "refused: add team (POST /api/v1/teams/)"
 
 
 def test_a_refusal_about_an_object_names_it_and_its_cluster(operator, viewer, api, cluster_a):
@@ -81,6 +82,7 @@ def test_a_refusal_about_an_object_names_it_and_its_cluster(operator, viewer, ap
     assert (entry.object_type, entry.object_id) == ("machines.machine", str(machine.pk))
     assert entry.cluster_id == cluster_a.pk
     assert entry.object_name == f"PATCH {page}"
+    assert attempts.told(entry) == f"refused: change machine {machine}"
 
 
 def test_a_refused_page_about_an_object_names_it(viewer, browser, cluster_a):
@@ -91,6 +93,28 @@ def test_a_refused_page_about_an_object_names_it(viewer, browser, cluster_a):
     assert answer.status_code == 403
     entry = AuditEntry.objects.get(outcome="refused")
     assert (entry.object_id, entry.cluster_id) == (str(machine.pk), cluster_a.pk)
+    assert attempts.told(entry).startswith("refused: ")
+    assert str(machine) in attempts.told(entry)
+
+
+def test_a_refusal_about_another_object_names_both(viewer, client, cluster_a):
+    machine = factories.make_machine(owner_team=viewer.groups.get())
+    _token, key = tokens.issue(user=viewer, name="robot")
+    answer = client.post(
+        "/api/v1/operations/",
+        {"kind": "ScaleUp", "cluster": cluster_a.name, "machines": [machine.address]},
+        content_type="application/json",
+        headers={"Authorization": f"Token {key}"},
+    )
+    assert answer.status_code == 403
+    entry = AuditEntry.objects.get(outcome="refused")
+    assert attempts.told(entry) == f"refused: add operation (cluster {cluster_a})"
+
+
+def test_a_refusal_that_was_written_before_attempts_were_kept_names_its_request(db):
+    entry = audit.record("refused", name="POST /api/v1/operations/7/cancel/", outcome="refused")
+    assert attempts.told(entry) == "refused: POST /api/v1/operations/7/cancel/"
+    assert list(audit.verify()) == []
 
 
 @pytest.fixture

@@ -194,6 +194,24 @@ def test_the_audit_tab_shows_changes_of_state_to_all_and_entries_to_auditors(
     assert "start Toy" in browser(admin).get(url).content.decode()
 
 
+def test_the_audit_tab_shows_values_as_people_read_them(toy, begin, browser, admin, machines):
+    operation = begin(params={"size": 3}, machines=machines[:2])
+    url = reverse("operations:audit", args=[operation.pk])
+    text = browser(admin).get(url).content.decode()
+    assert f"{machines[0].address}, {machines[1].address}" in text
+    assert "size: 3" in text
+    assert "[&#x27;" not in text
+    assert "{&#x27;" not in text
+
+
+def test_the_audit_tab_tells_what_was_refused(toy, begin, browser, api, viewer, admin):
+    operation = begin()
+    client = browser(viewer)
+    assert client.post(f"/api/v1/operations/{operation.pk}/cancel/").status_code == 403
+    text = browser(admin).get(reverse("operations:audit", args=[operation.pk])).content.decode()
+    assert f"refused: cancel operation {operation}" in text
+
+
 def test_a_manifest_can_be_saved(toy, begin, browser, viewer):
     operation = begin()
     answer = browser(viewer).get(reverse("operations:manifest", args=[operation.pk]))

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
-from beidou.base import audit, permissions, verbs
+from beidou.base import attempts, audit, permissions, verbs
 from beidou.base.admin.bases import ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
@@ -137,7 +137,7 @@ class AuditAdmin(ReadOnlyAdmin):
 
     @display(description=_("action"), ordering="verb")
     def action(self, obj: AuditEntry) -> str:
-        return verbs.shown(obj.verb)
+        return attempts.told(obj)
 
     @display(
         description=_("outcome"),

@@ -2,12 +2,12 @@
 
 ``{% load beidou %}``, then ``{% state_badge cluster "health" %}``, ``{% badge "new" "busy" %}``,
 ``{{ moment|ago }}``, ``{{ n|byte_size }}``, ``{{ n|cores }}``, ``{% usage_bar used all "cpu" %}``,
-``{% yes_no value "Ready" "Not ready" %}``, ``{{ uid|copyable }}``, ``{{ entry.verb|verb }}``.
+``{% yes_no value "Ready" "Not ready" %}``, ``{{ uid|copyable }}``, ``{{ entry|deed }}``.
 """
 
 from django import template
 
-from beidou.base import display, verbs
+from beidou.base import attempts, display
 
 register = template.Library()
 
@@ -20,4 +20,4 @@ register.filter("ago", display.ago)
 register.filter("byte_size", display.byte_size)
 register.filter("cores", display.cores)
 register.filter("copyable", display.copyable)
-register.filter("verb", verbs.shown)
+register.filter("deed", attempts.told)
