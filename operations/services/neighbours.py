@@ -24,14 +24,31 @@ def timeline_entries(machine: Machine, user: Any, limit: int) -> Iterable[Entry]
     visible = permissions.visible_to(user, Operation.objects.all())
     members = OperationMachine.objects.filter(machine=machine, operation__in=visible)
     for member in members.select_related("operation").order_by("-operation_id")[:limit]:
-        operation = member.operation
+        yield from _story(member)
+
+
+def _story(member: OperationMachine) -> Iterable[Entry]:
+    """The beginning and, once it has come, the end; what was done with the machine happened in
+    between, from the moment at which the operation was asked for."""
+    operation = member.operation
+    url = reverse("admin:operations_operation_change", args=[operation.pk])
+    outcome = f"{operation.name}: {member.get_state_display()}"
+    ended_at = None if operation.is_active else operation.finished_at
+    yield Entry(
+        at=operation.created_at,
+        kind="operation",
+        title=_("%(name)s was asked for") % {"name": operation.name} if ended_at else outcome,
+        actor=operation.requested_by_name,
+        reason=operation.reason if ended_at else member.message or operation.reason,
+        url=url,
+    )
+    if ended_at:
         yield Entry(
-            at=operation.started_at or operation.created_at,
+            at=ended_at,
             kind="operation",
-            title=f"{operation.name}: {member.get_state_display()}",
-            actor=operation.requested_by_name,
-            reason=member.message or operation.reason,
-            url=reverse("admin:operations_operation_change", args=[operation.pk]),
+            title=outcome,
+            reason=member.message,
+            url=url,
         )
 
 

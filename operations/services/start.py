@@ -103,7 +103,7 @@ def plan_operation(
             blockers.append(Blocker(machine, reason))
             blocked.add(machine.pk)
     ready = tuple(machine for machine in machines if machine.pk not in blocked)
-    seconds, runs = estimates.duration_of(kind, len(ready))
+    seconds, runs = estimates.duration_of(kind, len(ready)) if ready else (None, 0)
     return Plan(chosen, cluster, typed, ready, tuple(blockers), seconds, runs)
 
 

@@ -91,6 +91,9 @@ class StartView(LoginRequiredMixin, View):
         chosen = page.form.cleaned_data
         selected = selection.parse_machines(chosen["machines"], user=request.user)
         page.unknown = selected.unknown
+        if not selected.machines:
+            page.problem = _("No machine is chosen that could be planned for.")
+            return self._show(request, page, status=400)
         common = {
             "kind": page.kind.name,
             "cluster": chosen["cluster"],

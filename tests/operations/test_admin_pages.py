@@ -258,6 +258,30 @@ def test_the_plan_shows_what_is_done_what_is_blocked_and_what_is_unknown(
     assert not Operation.objects.exists()
 
 
+def test_there_is_no_plan_where_no_machine_is_chosen(
+    toy, browser, operator, cluster_a, begin, work
+):
+    begin()
+    work()
+    answer = browser(operator).post(START, wish(cluster_a, []) | {"machines": "no-such-machine"})
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert "No machine is chosen" in text
+    assert "no-such-machine" in text
+    assert answer.context["plan"] is None
+
+
+def test_a_plan_in_which_every_machine_is_blocked_tells_no_time(
+    toy, browser, operator, cluster_a, begin, work
+):
+    begin()
+    work()
+    faulty = factories.make_machine(state="faulty", owner_team=operator.groups.get())
+    text = browser(operator).post(START, wish(cluster_a, [faulty])).content.decode()
+    assert "it is Faulty" in text
+    assert "earlier run" not in text
+
+
 def test_start_leaves_out_what_is_blocked_and_leads_to_the_live_page(
     toy, browser, operator, cluster_a, machines
 ):

@@ -1,5 +1,7 @@
 """What pages of machines and clusters show and refuse because of operations."""
 
+from dataclasses import replace
+
 import pytest
 from django.db import transaction
 from django.forms import modelform_factory
@@ -16,6 +18,8 @@ from machines.files.resource import MachineResource
 from machines.models import Drift, Machine
 from machines.services import drift, edits, lifecycle
 from machines.services import removal as machine_removal
+from operations.kinds import base as kinds
+from operations.kinds.lifecycle import Move
 from operations.services import neighbours
 from tests import factories
 from tests.operations.toy import toy_kind
@@ -27,8 +31,38 @@ def test_a_machines_timeline_tells_its_operations(toy, begin, work, machines, op
     operation = begin()
     work()
     entries = timeline.entries(machines[0], operator, only=["operation"])
-    assert [entry.title for entry in entries] == [f"{operation.name}: Succeeded"]
-    assert entries[0].url == reverse("admin:operations_operation_change", args=[operation.pk])
+    assert [entry.title for entry in entries] == [
+        f"{operation.name}: Succeeded",
+        f"{operation.name} was asked for",
+    ]
+    address = reverse("admin:operations_operation_change", args=[operation.pk])
+    assert [entry.url for entry in entries] == [address, address]
+
+
+def test_what_an_operation_does_stands_between_its_beginning_and_its_end(
+    toy, begin, work, machines, operator, monkeypatch
+):
+    kind = replace(
+        kinds.KINDS["Toy"],
+        reserve=lambda operation, machine: Move(machine, Machine.State.RESERVED, "taken"),
+        release=lambda member, reached: Move(member.machine, Machine.State.AVAILABLE, "let go"),
+    )
+    monkeypatch.setitem(kinds.KINDS, "Toy", kind)
+    operation = begin()
+    work()
+    entries = timeline.entries(machines[0], operator, only=["operation", "transition"])
+    assert [entry.title for entry in reversed(entries)] == [
+        f"{operation.name} was asked for",
+        "Available → Reserved",
+        "Reserved → Available",
+        f"{operation.name}: Succeeded",
+    ]
+
+
+def test_an_operation_that_goes_on_is_told_once_with_its_state(toy, begin, machines, operator):
+    operation = begin()
+    entries = timeline.entries(machines[0], operator, only=["operation"])
+    assert [entry.title for entry in entries] == [f"{operation.name}: Waiting"]
 
 
 def test_operations_one_may_not_see_are_not_told(toy, begin, machines, stranger):
