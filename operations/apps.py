@@ -12,16 +12,17 @@ class OperationsConfig(AppConfig):
         from beidou.base import tasks
         from clusters.services import removal
         from machines import timeline
-        from machines.services import lifecycle
+        from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
         from operations.kinds import clean_up, scale_down, scale_up  # noqa: F401  register themselves
-        from operations.services import neighbours
+        from operations.services import cluster_settings, neighbours
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         timeline.register_buttons("operations", neighbours.buttons)
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
+        signing.register_fallback(cluster_settings.credentials_of_clusters)
         removal.register_blocker(neighbours.why_cluster_is_held)
         removal.register_consequence(neighbours.what_goes_with_cluster)
         removal.register_sweeper(neighbours.sweep_after_cluster)

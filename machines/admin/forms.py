@@ -18,7 +18,7 @@ from unfold.widgets import (
 from beidou.base import permissions
 from beidou.base.errors import InvalidInput
 from machines.models import Machine, SshCredential
-from machines.services import belonging, credentials, edits, lifecycle
+from machines.services import belonging, credentials, edits, lifecycle, signing
 
 if TYPE_CHECKING:
     _MachineForm = forms.ModelForm[Machine]
@@ -106,7 +106,8 @@ class MachineForm(_MachineForm):
         if refused:
             self.add_error(None, refused)
         if stored is not None and values.get("address", stored.address) != stored.address:
-            problem = belonging.new_address_problem(self.user, credential)
+            used = signing.credential_of(Machine(credential=credential, cluster=stored.cluster))
+            problem = belonging.new_address_problem(self.user, used)
             if problem:
                 self.add_error("address", problem)
         return values

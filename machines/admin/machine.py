@@ -399,7 +399,6 @@ class MachineAdmin(MachineActions):
             )
             for name, sentence in list(result.refused.items())[:20]:
                 messages.warning(request, f"{name}: {sentence}")
-            reachable = [each for each in result.created if each.credential_id]
-            facts.request_gathering(machines=reachable, acting_user=request.user)
+            facts.visit_new(machines=result.created, acting_user=request.user)
         listing = reverse("admin:machines_machine_changelist")
         return HttpResponseRedirect(f"{listing}?cluster__id__exact={cluster.pk}")

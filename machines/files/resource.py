@@ -38,7 +38,7 @@ from machines.files.cells import (
 from machines.files.loader import CHUNK, MachineLoader, chunks
 from machines.files.report import HEADING, Difference
 from machines.models import Machine
-from machines.services import belonging, drift, host_keys, lifecycle
+from machines.services import belonging, drift, host_keys, lifecycle, signing
 
 COLUMNS: Final = (
     "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
@@ -254,7 +254,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
                 ValidationError(_("Choose one of your teams as the owner."))
             )
         if self._has_moved(instance):
-            problem = belonging.new_address_problem(self.user, instance.credential)
+            problem = belonging.new_address_problem(self.user, signing.credential_of(instance))
             if problem:
                 errors.setdefault("address", []).append(ValidationError(problem))
         for name, sentence in self._taken(instance):

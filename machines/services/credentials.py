@@ -13,7 +13,7 @@ from beidou.base.errors import Conflict, ExternalError, InvalidInput
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
-from machines.services import belonging, host_keys
+from machines.services import belonging, host_keys, signing
 
 SECRETS: Final = ("private_key", "passphrase", "password", "become_password")
 
@@ -32,14 +32,18 @@ def validate(credential: SshCredential) -> None:
 
 def sign_in_problem(machine: Machine) -> str | None:
     """Why the portal cannot even try to sign in at ``machine``, as a sentence."""
-    if machine.credential_id is None:
-        return _("%(machine)s has no SSH credential.") % {"machine": machine}
+    if signing.credential_of(machine) is None:
+        return no_credential(machine)
     return host_keys.blocked_reason(machine)
+
+
+def no_credential(machine: Machine) -> str:
+    return _("%(machine)s has no SSH credential.") % {"machine": machine}
 
 
 def target_for(machine: Machine, *, credential: SshCredential | None = None) -> ssh.Target:
     """How to reach ``machine``; raises ``Conflict`` when it has no credential or is blocked."""
-    chosen = credential or machine.credential
+    chosen = credential or signing.credential_of(machine)
     if chosen is None:
         raise Conflict(
             Sentence("%(machine)s has no SSH credential.", machine=machine), code="no_credential"

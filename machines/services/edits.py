@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from machines.models import Machine
-from machines.services import belonging, drift, host_keys, lifecycle
+from machines.services import belonging, drift, host_keys, lifecycle, signing
 
 IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
 
@@ -67,7 +67,7 @@ def check_belonging_of_change(stored: Machine, wanted: Machine, acting_user: Any
         credential=wanted.credential if wanted.credential_id != stored.credential_id else None,
     )
     if wanted.address != stored.address:
-        problem = belonging.new_address_problem(acting_user, wanted.credential)
+        problem = belonging.new_address_problem(acting_user, signing.credential_of(wanted))
         if problem:
             raise InvalidInput(problem, fields={"address": problem})
 

@@ -1,6 +1,6 @@
 """Visits over SSH: ask many machines at once for their facts, and store what each one says."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,8 +19,8 @@ from beidou.base.sentences import Sentence
 from beidou.base.tasks import WORK, enqueue_on_commit
 from machines.drivers import facts as facts_driver
 from machines.drivers import ssh
-from machines.models import Machine, MachineAddress, MachineFacts
-from machines.services import credentials, drift, host_keys, lifecycle, registration
+from machines.models import Machine, MachineAddress, MachineFacts, SshCredential
+from machines.services import credentials, drift, host_keys, lifecycle, registration, signing
 
 logger = structlog.get_logger(__name__)
 
@@ -46,9 +46,14 @@ def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Reque
     """Have the worker visit these machines soon."""
     accepted: list[Machine] = []
     refused: dict[int, str] = {}
+    known = signing.by_machine(machines)
     for machine in machines:
         permissions.require(acting_user, machine, permissions.OPERATE)
-        problem = credentials.sign_in_problem(machine)
+        problem = (
+            host_keys.blocked_reason(machine)
+            if machine.pk in known
+            else credentials.no_credential(machine)
+        )
         if problem:
             refused[machine.pk] = problem
         else:
@@ -72,7 +77,7 @@ def visit_new(*, machines: Sequence[Machine], acting_user: Any) -> None:
     ready = [
         machine
         for machine in machines
-        if machine.credential_id is not None
+        if signing.credential_of(machine) is not None
         and permissions.may(acting_user, machine, permissions.OPERATE)
     ]
     if ready:
@@ -91,7 +96,7 @@ def request_stale(limit: int | None = None) -> int:
         limit = asked_at_once(Machine.objects.count())
     now = timezone.now()
     due = (
-        Machine.objects.filter(credential__isnull=False, offered_host_key="")
+        Machine.objects.filter(signing.has_one(), offered_host_key="")
         .exclude(state=Machine.State.RETIRED)
         .filter(
             Q(facts__isnull=True)
@@ -129,15 +134,17 @@ def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) ->
     loses only what was under way.
     """
     machines = list(Machine.objects.filter(pk__in=list(machine_ids)).select_related("credential"))
+    known = signing.by_machine(machines)
     outcomes: dict[int, str] = {}
-    for machine, error in _pin_unknown(machines):
+    for machine, error in _pin_unknown(machines, known):
         outcomes[machine.pk] = _kept(machine, error)
     targets: dict[ssh.Target, Machine] = {}
     for machine in machines:
         if machine.pk in outcomes:
             continue
         try:
-            targets[credentials.target_for(machine)] = machine
+            target = credentials.target_for(machine, credential=known.get(machine.pk))
+            targets[target] = machine
         except BeidouError as error:
             outcomes[machine.pk] = _kept(machine, error)
     for target, answer in facts_driver.gather(targets, concurrency=concurrency):
@@ -169,17 +176,21 @@ def _gone(machine: Machine) -> Conflict:
     )
 
 
-def _pin_unknown(machines: Sequence[Machine]) -> Iterator[tuple[Machine, BeidouError]]:
+def _pin_unknown(
+    machines: Sequence[Machine], known: Mapping[int, SshCredential]
+) -> Iterator[tuple[Machine, BeidouError]]:
     """First contact with those whose key is not known yet; yields those that did not answer."""
     unknown = [
         each
         for each in machines
-        if not each.host_key and each.credential and not each.offered_host_key
+        if not each.host_key and each.pk in known and not each.offered_host_key
     ]
     if not unknown:
         return
     with ThreadPoolExecutor(SCANS_AT_ONCE, thread_name_prefix="scan-host-key") as pool:
-        scans = [(each, pool.submit(_scan, str(each.address), _port(each))) for each in unknown]
+        scans = [
+            (each, pool.submit(_scan, str(each.address), known[each.pk].port)) for each in unknown
+        ]
         for machine, scan in scans:
             answer = scan.result()
             if not isinstance(answer, ssh.HostKey):
@@ -189,10 +200,6 @@ def _pin_unknown(machines: Sequence[Machine]) -> Iterator[tuple[Machine, BeidouE
                 host_keys.pin(machine=machine, key=answer)
             except Machine.DoesNotExist:
                 yield machine, _gone(machine)
-
-
-def _port(machine: Machine) -> int:
-    return machine.credential.port if machine.credential else 22
 
 
 def _scan(address: str, port: int) -> ssh.HostKey | ExternalError:

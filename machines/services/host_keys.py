@@ -16,7 +16,7 @@ from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine
-from machines.services import belonging, lifecycle
+from machines.services import belonging, lifecycle, signing
 
 
 def fingerprint(key: str) -> str:
@@ -78,8 +78,8 @@ def accept(*, machine: Machine, shown: str, reason: str, acting_user: Any) -> No
     The portal will send the machine's secrets to whoever has this key, so the right to use them is
     needed.
     """
-    if machine.credential is not None:
-        belonging.require_use(acting_user, machine.credential)
+    if (credential := signing.credential_of(machine)) is not None:
+        belonging.require_use(acting_user, credential)
     with transaction.atomic():
         current = _decided(machine, shown, reason, acting_user)
         before = fingerprint(current.host_key)

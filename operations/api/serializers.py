@@ -262,6 +262,11 @@ class PlanMachineSerializer(serializers.Serializer[Any]):
     address = serializers.CharField()
     hostname = serializers.CharField(allow_blank=True)
     reason = serializers.CharField(required=False, help_text="Why it is blocked.")
+    reasons = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="The same one by one, the cause of the others first.",
+    )
 
 
 class PlanSerializer(serializers.Serializer[Any]):

@@ -141,10 +141,19 @@ class StepKind:
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a machine (or, with None, the whole operation) cannot take part."""
+    """Why a machine (or, with None, the whole operation) cannot take part: one reason, the cause of
+    the ``further`` ones."""
 
     machine: Machine | None
     reason: str
+    further: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return (self.reason, *self.further)
+
+    def __str__(self) -> str:
+        return "; ".join(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -154,8 +163,9 @@ class Kind:
     ``reserve`` (before the operation begins) and ``release`` (at its end; None: nothing was begun)
     say what a machine becomes.  The engine does it for all machines at once.
 
-    ``blockers`` is asked by a plan and again by a retry, unless ``retry_blockers`` takes its place
-    there: machines that have gone half the way may not be judged as before the first step.
+    ``blockers`` says all that is in the way of a machine, the cause of the rest first; it is asked
+    by a plan and again by a retry, unless ``retry_blockers`` takes its place there: machines that
+    have gone half the way may not be judged as before the first step.
 
     ``fresh_states``: a machine that had been changed and is in one of these was brought back to the
     beginning meanwhile (cleaned, say), so that a retry begins with its first step.

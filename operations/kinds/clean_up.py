@@ -41,7 +41,7 @@ def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker
                     machine, gettext("it belongs to cluster %(name)s") % {"name": machine.cluster}
                 )
             )
-        elif reason := hosts.why_unreachable(machine, settings):
+        for reason in hosts.why_unreachable(machine, settings):
             found.append(Blocker(machine, reason))
     return found
 

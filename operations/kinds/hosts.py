@@ -9,14 +9,14 @@ from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
-from machines.services import credentials, host_keys
+from machines.services import credentials, host_keys, signing
 from operations.drivers.ansible import Host
 from operations.models import ClusterSettings, OperationMachine
 
 
 def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCredential:
     """The machine's own credential, else the cluster's; ``PermanentError`` without one."""
-    credential = machine.credential or (settings.credential if settings else None)
+    credential = signing.choose(machine, settings.credential if settings else None)
     if credential is None:
         raise PermanentError(
             Sentence(
@@ -28,15 +28,34 @@ def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCred
     return credential
 
 
-def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> str:
-    """Why we would not even try to sign in, as known here; empty when we would."""
-    if machine.credential_id is None and (settings is None or settings.credential_id is None):
-        return _("no SSH credential is set for it")
+def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> list[str]:
+    """Why we would not even try to sign in, as known here, the cause of the others first."""
+    reasons = []
+    if not _has_credential(machine, settings):
+        reasons.append(_("no SSH credential is set for it"))
     if machine.offered_host_key:
-        return _("its host key changed; look at it and accept or reject it first")
-    if not machine.host_key:
-        return _("its host key is not pinned yet; gather its facts first")
-    return ""
+        reasons.append(_("its host key changed; look at it and accept or reject it first"))
+    elif not machine.host_key:
+        reasons.append(
+            seen_by_visit(
+                machine,
+                settings,
+                _("its host key is not pinned yet"),
+                _("its host key is not pinned yet; gather its facts first"),
+            )
+        )
+    return reasons
+
+
+def seen_by_visit(
+    machine: Machine, settings: ClusterSettings | None, missing: str, advice: str
+) -> str:
+    """``advice`` is to gather the facts: nothing for a machine that cannot be visited."""
+    return advice if _has_credential(machine, settings) else missing
+
+
+def _has_credential(machine: Machine, settings: ClusterSettings | None) -> bool:
+    return signing.choose(machine, settings.credential if settings else None) is not None
 
 
 def machine_of(member: OperationMachine) -> Machine:

@@ -90,12 +90,9 @@ def blockers(
     settings = hosts.settings_of(cluster.pk)
     nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
     for machine in machines:
-        node = nodes.get(machine.node_id or 0)
-        reason = _why_no_worker(machine, node, cluster) or _why_unreachable(
-            machine, settings, params
-        )
-        if reason:
+        if reason := _why_no_worker(machine, nodes.get(machine.node_id or 0), cluster):
             found.append(Blocker(machine, reason))
+        found += _unreachable(machine, settings, params)
     return found
 
 
@@ -106,11 +103,7 @@ def retry_blockers(
     settings = hosts.settings_of(cluster.pk)
     return [
         *_whole_blockers(cluster),
-        *(
-            Blocker(machine, reason)
-            for machine in machines
-            if (reason := _why_unreachable(machine, settings, params))
-        ),
+        *(blocker for machine in machines for blocker in _unreachable(machine, settings, params)),
     ]
 
 
@@ -124,10 +117,12 @@ def _why_no_worker(machine: Machine, node: Node | None, cluster: Cluster) -> str
     return ""
 
 
-def _why_unreachable(
+def _unreachable(
     machine: Machine, settings: ClusterSettings | None, params: ScaleDownParams
-) -> str:
-    return "" if params.force_unreachable else hosts.why_unreachable(machine, settings)
+) -> list[Blocker]:
+    if params.force_unreachable:
+        return []
+    return [Blocker(machine, reason) for reason in hosts.why_unreachable(machine, settings)]
 
 
 def _whole_blockers(cluster: Cluster) -> list[Blocker]:

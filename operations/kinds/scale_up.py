@@ -120,28 +120,28 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
     chosen: set[str] = set()
     for machine in machines:
         name = node_name(machine)
-        if reason := hosts.why_unreachable(machine, settings):
-            found.append(Blocker(machine, reason))
-        elif not machine.hostname:
-            found.append(
-                Blocker(machine, gettext("its hostname is not known; gather its facts first"))
-            )
-        elif name in held:
-            found.append(
-                Blocker(
+        reasons = hosts.why_unreachable(machine, settings)
+        if not machine.hostname:
+            reasons.append(
+                hosts.seen_by_visit(
                     machine,
-                    gettext("operation %(operation)s works on another machine called %(name)s")
-                    % {"operation": held[name], "name": name},
+                    settings,
+                    gettext("its hostname is not known"),
+                    gettext("its hostname is not known; gather its facts first"),
                 )
+            )
+        if name in held:
+            reasons.append(
+                gettext("operation %(operation)s works on another machine called %(name)s")
+                % {"operation": held[name], "name": name}
             )
         elif machine.cluster_id is None and (name in names or name in chosen):
-            found.append(
-                Blocker(
-                    machine,
-                    gettext("a node called %(name)s is in the cluster already") % {"name": name},
-                )
+            reasons.append(
+                gettext("a node called %(name)s is in the cluster already") % {"name": name}
             )
-        chosen.add(name)
+        found += [Blocker(machine, reason) for reason in reasons]
+        if name:
+            chosen.add(name)
     return found
 
 

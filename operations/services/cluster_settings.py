@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from beidou.base.storable import unstorable_in
 from clusters.models import Cluster
+from machines.models import SshCredential
 from machines.services import belonging
 from operations.drivers import ansible, artifacts
 from operations.models import ClusterSettings
@@ -62,6 +63,15 @@ FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _POLICY = Path(__file__).resolve().parent.parent / "ansible" / "policies" / "default.yml"
+
+
+def credentials_of_clusters(clusters: Collection[int] | None) -> dict[int, SshCredential]:
+    """By cluster (all, for None): what the portal signs in with at machines that have no credential
+    of their own."""
+    rows = ClusterSettings.objects.filter(credential__isnull=False).select_related("credential")
+    if clusters is not None:
+        rows = rows.filter(cluster__in=clusters)
+    return {row.cluster_id: row.credential for row in rows if row.credential is not None}
 
 
 @cache

@@ -15,7 +15,11 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "steps": steps_of(plan.kind),
         "ready": [_machine(machine) for machine in plan.ready],
         "blocked": [
-            {**_machine(blocker.machine), "reason": blocker.reason}
+            {
+                **_machine(blocker.machine),
+                "reason": str(blocker),
+                "reasons": list(blocker.reasons),
+            }
             for blocker in plan.blockers
             if blocker.machine is not None
         ],

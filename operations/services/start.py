@@ -1,7 +1,7 @@
 """Planning and starting an operation: what will happen, what blocks, and the rows that make it
 happen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,52 @@ def plan_operation(
     permissions.require(acting_user, cluster, chosen.permission)
     typed = parse_params(chosen, params)
     _check_roles(chosen, roles or {})
-    blockers = list(chosen.blockers(cluster, machines, typed))
+    blockers = [
+        *_general_blockers(chosen, machines, roles or {}, acting_user),
+        *chosen.blockers(cluster, machines, typed),
+        *(
+            Blocker(machine, reason)
+            for machine in machines
+            if machine.state == Machine.State.DISCOVERED
+            and (reason := why_not_from_state(chosen, machine))
+        ),
+    ]
     blocked = {blocker.machine.pk for blocker in blockers if blocker.machine}
+    ready = tuple(machine for machine in machines if machine.pk not in blocked)
+    seconds, runs = estimates.duration_of(kind, len(ready)) if ready else (None, 0)
+    return Plan(chosen, cluster, typed, ready, tuple(together(blockers)), seconds, runs)
+
+
+def together(blockers: Sequence[Blocker]) -> list[Blocker]:
+    """One per machine, with all its reasons as they were found; those of the whole as they are."""
+    whole = [blocker for blocker in blockers if blocker.machine is None]
+    machines = {blocker.machine.pk: blocker.machine for blocker in blockers if blocker.machine}
+    reasons: dict[int, list[str]] = {}
+    for blocker in blockers:
+        if blocker.machine is not None:
+            reasons.setdefault(blocker.machine.pk, []).extend(blocker.reasons)
+    return [
+        *whole,
+        *(Blocker(machines[key], first, tuple(rest)) for key, (first, *rest) in reasons.items()),
+    ]
+
+
+def why_not_from_state(kind: Kind, machine: Machine) -> str:
+    """Why no operation of the kind can begin with the machine as it is; empty when it can."""
+    if machine.state in kind.startable_states:
+        return ""
+    wanted = " / ".join(sorted(str(Machine.State(s).label) for s in kind.startable_states))
+    return _("it is %(state)s; must be %(wanted)s") % {
+        "state": machine.get_state_display(),
+        "wanted": wanted,
+    }
+
+
+def _general_blockers(
+    chosen: Kind, machines: Sequence[Machine], roles: Mapping[int, str], acting_user: User
+) -> Iterator[Blocker]:
+    """What is in the way of any kind.  That a machine is only Discovered is told last: it follows
+    from what keeps it from being visited."""
     held = _held(machines) if chosen.mutating else {}
     allowed = set(
         permissions.visible_to(
@@ -81,30 +125,21 @@ def plan_operation(
         ).values_list("pk", flat=True)
     )
     for machine in machines:
-        reason = ""
         if machine.pk not in allowed:
-            reason = _("your roles do not include operating this machine")
-        elif machine.pk in held:
+            yield Blocker(machine, _("your roles do not include operating this machine"))
+        if machine.pk in held:
             reason = _("operation %(name)s is working on it") % {"name": held[machine.pk]}
-        elif machine.state not in chosen.startable_states:
-            wanted = " / ".join(
-                sorted(str(Machine.State(s).label) for s in chosen.startable_states)
-            )
-            reason = _("it is %(state)s; must be %(wanted)s") % {
-                "state": machine.get_state_display(),
-                "wanted": wanted,
-            }
-        elif chosen.takes_roles and (role := _role_of(machine, roles)) not in chosen.roles:
+            yield Blocker(machine, reason)
+        elif machine.state != Machine.State.DISCOVERED and (
+            reason := why_not_from_state(chosen, machine)
+        ):
+            yield Blocker(machine, reason)
+        if chosen.takes_roles and (role := _role_of(machine, roles)) not in chosen.roles:
             reason = _(
                 "its role is “%(role)s”; %(kind)s knows the roles %(roles)s: change the machine's "
                 "role, or give it another for this operation"
             ) % {"role": role, "kind": chosen.name, "roles": ", ".join(chosen.roles)}
-        if reason and machine.pk not in blocked:
-            blockers.append(Blocker(machine, reason))
-            blocked.add(machine.pk)
-    ready = tuple(machine for machine in machines if machine.pk not in blocked)
-    seconds, runs = estimates.duration_of(kind, len(ready)) if ready else (None, 0)
-    return Plan(chosen, cluster, typed, ready, tuple(blockers), seconds, runs)
+            yield Blocker(machine, reason)
 
 
 def _role_of(machine: Machine, roles: Mapping[int, str] | None) -> str:
@@ -217,7 +252,7 @@ def refuse_blockers(kind: Kind, cluster: Cluster, blockers: Sequence[Blocker]) -
             % {"kind": kind.name, "cluster": cluster, "reason": whole.reason},
             code="blocked",
         )
-    fields = {str(b.machine.address): b.reason for b in blockers if b.machine}
+    fields = {str(b.machine.address): str(b) for b in together(blockers) if b.machine}
     if fields:
         first, sentence = next(iter(fields.items()))
         raise InvalidInput(

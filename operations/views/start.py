@@ -120,6 +120,7 @@ class StartView(LoginRequiredMixin, View):
 
     def _show(self, request: HttpRequest, page: _Page, status: int = 200) -> HttpResponse:
         plan = page.plan
+        candidates = _candidates(request, page)
         context = {
             **admin.site.each_context(request),
             "title": _("Start an operation"),
@@ -128,7 +129,8 @@ class StartView(LoginRequiredMixin, View):
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
             "is_insecure": _is_insecure(page),
-            "candidates": _candidates(request, page),
+            "candidates": candidates,
+            "able": sum(not each.blocked_by for each in candidates),
             "candidates_max": CANDIDATES_MAX,
             "kinds": list(KINDS.values()),
         }
@@ -154,16 +156,25 @@ def _is_insecure(page: _Page) -> bool:
         return False
 
 
-def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
-    """Machines that could take part, to pick from; of the chosen cluster, if they must be in
-    one."""
+def _candidates(request: HttpRequest, page: _Page) -> list[Any]:
+    """Machines that could take part, to pick from; of the chosen cluster, if they must be in one.
+
+    Where free ones are wanted those that wait for their first visit are shown too, with the reason
+    as ``blocked_by``: whoever has just added them looks for them here.
+    """
     kind = page.kind
-    rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
+    states = set(kind.startable_states)
+    if Machine.State.AVAILABLE in states:
+        states.add(Machine.State.DISCOVERED)
+    rows = Machine.objects.filter(state__in=states).order_by("rack", "address")
     cluster = as_key(page.form["cluster"].value() or "")
     if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
         rows = rows.filter(cluster=cluster)
     visible = permissions.visible_to(request.user, rows, kind.permission)
-    return list(visible[:CANDIDATES_MAX])
+    found: list[Any] = list(visible[:CANDIDATES_MAX])
+    for machine in found:
+        machine.blocked_by = start.why_not_from_state(kind, machine)
+    return found
 
 
 def _digest(page: _Page) -> str:

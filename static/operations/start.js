@@ -28,7 +28,7 @@
     for (const item of list.children) item.hidden = !item.textContent.toLowerCase().includes(wanted);
   });
   document.getElementById("op-pick-find")?.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
-  document.getElementById("op-pick-all")?.addEventListener("click", () => set(shown().map((item) => item.querySelector("input")), true));
+  document.getElementById("op-pick-all")?.addEventListener("click", () => set(shown().filter((item) => !("blocked" in item.dataset)).map((item) => item.querySelector("input")), true));
 
   // The buttons of kinds post the form as it is; the server answers with that kind's options.
   for (const button of form.querySelectorAll("[data-step=change]")) {
