@@ -269,6 +269,15 @@ class PlanMachineSerializer(serializers.Serializer[Any]):
     )
 
 
+class PlanWarningSerializer(serializers.Serializer[Any]):
+    """What should be known of a ready machine; it stops nothing."""
+
+    id = serializers.IntegerField()
+    address = serializers.CharField()
+    hostname = serializers.CharField(allow_blank=True)
+    message = serializers.CharField()
+
+
 class PlanSerializer(serializers.Serializer[Any]):
     """What would happen; nothing was contacted and nothing changed."""
 
@@ -278,6 +287,7 @@ class PlanSerializer(serializers.Serializer[Any]):
     steps = PlanStepSerializer(many=True)
     ready = PlanMachineSerializer(many=True)
     blocked = PlanMachineSerializer(many=True)
+    warnings = PlanWarningSerializer(many=True)
     blockers = serializers.ListField(
         child=serializers.CharField(), help_text="What blocks the whole operation."
     )

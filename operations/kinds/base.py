@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel
 
 from beidou.base.errors import InvalidInput
+from beidou.base.models import User
 from beidou.base.permissions import OPERATE
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
@@ -157,6 +158,14 @@ class Blocker:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What somebody should know of a machine before they start; it stops nothing."""
+
+    machine: Machine
+    text: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of operation; ``name`` is what manifests, API and pages call it.
 
@@ -166,6 +175,8 @@ class Kind:
     ``blockers`` says all that is in the way of a machine, the cause of the rest first; it is asked
     by a plan and again by a retry, unless ``retry_blockers`` takes its place there: machines that
     have gone half the way may not be judged as before the first step.
+
+    ``notices`` are told with a plan to the person who asks for it.
 
     ``fresh_states``: a machine that had been changed and is in one of these was brought back to the
     beginning meanwhile (cleaned, say), so that a retry begins with its first step.
@@ -192,6 +203,7 @@ class Kind:
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
+    notices: Callable[[Sequence[Machine], User], list[Notice]] = lambda *_: []
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None

@@ -20,7 +20,7 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import hosts, lifecycle, playbook
+from operations.kinds import hosts, lifecycle, playbook, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_up import describe
@@ -130,6 +130,7 @@ CLEAN_UP = register(
         params=CleanUpParams,
         startable_states=frozenset({Machine.State.FAULTY, Machine.State.AVAILABLE}),
         blockers=blockers,
+        notices=sight.lost_outside,
         reserve=reserve,
         release=release,
         steps=(

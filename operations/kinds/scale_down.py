@@ -25,7 +25,7 @@ from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import hosts, lifecycle, playbook, reaching
+from operations.kinds import hosts, lifecycle, playbook, reaching, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, check, register
 from operations.kinds.clean_up import reset_variables
 from operations.kinds.draining.checks import make_checks
@@ -620,6 +620,7 @@ SCALE_DOWN = register(
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
         fresh_states=frozenset({State.IN_SERVICE}),  # it takes pods again, so it is drained again
         blockers=blockers,
+        notices=sight.lost_outside,
         retry_blockers=retry_blockers,
         reserve=reserve,
         release=release,

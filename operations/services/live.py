@@ -12,6 +12,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 
+from beidou.base import permissions
+from machines.models import Machine
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services import estimates
 
@@ -72,7 +74,7 @@ def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | 
     steps = list(operation.steps.order_by("position"))
     cells = _cells(operation_id)
     machines = {
-        member.pk: _machine(member, steps, cells.get(member.pk, {}))
+        member.pk: _machine(operation, member, steps, cells.get(member.pk, {}))
         for member in operation.machines.select_related("machine").order_by("pk")
     }
     _add_failed_checks(operation_id, machines)
@@ -148,7 +150,9 @@ def _cells(operation_id: int) -> dict[int, dict[int, list[Any]]]:
     return found
 
 
-def _machine(member: OperationMachine, steps: list[Step], cells: dict[int, list[Any]]) -> Row:
+def _machine(
+    operation: Operation, member: OperationMachine, steps: list[Step], cells: dict[int, list[Any]]
+) -> Row:
     row = [cells.get(step.pk, [MachineStep.Status.WAITING, None, None, ""]) for step in steps]
     running = [note for status, _, _, note in row if status == MachineStep.Status.RUNNING]
     latest = [note for _, _, _, note in row if note]
@@ -167,17 +171,31 @@ def _machine(member: OperationMachine, steps: list[Step], cells: dict[int, list[
         "state": member.state,
         "machine_state": member.machine.state if member.machine else "",
         "message": message,
-        "url": _machine_url(member),
+        "url": _url_for_all(operation, member),
         "cells": [cell[:3] for cell in row],
         "failed_step": open_steps[0] if open_steps else "",
         "failed_checks": [],
     }
 
 
-def _machine_url(member: OperationMachine) -> str:
-    if member.machine_id is None:
+def _url_for_all(operation: Operation, member: OperationMachine) -> str:
+    """A snapshot is the same for all who may see the operation: they may see the machines of its
+    cluster, and of others not each of them."""
+    if member.machine is None or member.machine.cluster_id != operation.cluster_id:
         return ""
-    return reverse("admin:machines_machine_change", args=[member.machine_id])
+    return _machine_url(member.machine)
+
+
+def links_for(user: Any, operation: Operation) -> dict[int, str]:
+    """By member: the pages of machines that are not in the cluster (now), and that ``user`` may
+    see."""
+    visible = permissions.visible_to(user, Machine.objects.exclude(cluster=operation.cluster_id))
+    members = operation.machines.filter(machine__in=visible).select_related("machine")
+    return {each.pk: _machine_url(each.machine) for each in members if each.machine is not None}
+
+
+def _machine_url(machine: Machine) -> str:
+    return reverse("admin:machines_machine_change", args=[machine.pk])
 
 
 def _add_failed_checks(operation_id: int, machines: dict[int, Row]) -> None:

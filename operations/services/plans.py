@@ -23,6 +23,9 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             for blocker in plan.blockers
             if blocker.machine is not None
         ],
+        "warnings": [
+            {**_machine(notice.machine), "message": notice.text} for notice in plan.notices
+        ],
         "blockers": [blocker.reason for blocker in plan.whole_blockers],
         "estimate": estimate_of(plan),
     }

@@ -17,7 +17,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds import base as kinds
-from operations.kinds.base import Blocker, Kind
+from operations.kinds.base import Blocker, Kind, Notice
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import estimates, holding
 
@@ -25,15 +25,15 @@ from operations.services import estimates, holding
 @dataclass(frozen=True)
 class Plan:
     """What an operation would do: ``ready`` machines go through ``steps``, ``blockers`` say why
-    others (or, without a machine, the whole) cannot; ``seconds`` is (low, high) from earlier runs
-    or
-    None."""
+    others (or, without a machine, the whole) cannot; ``notices`` tell of the ready ones what should
+    be known; ``seconds`` is (low, high) from earlier runs or None."""
 
     kind: Kind
     cluster: Cluster
     params: Any
     ready: tuple[Machine, ...]
     blockers: tuple[Blocker, ...]
+    notices: tuple[Notice, ...]
     seconds: tuple[float, float] | None
     earlier_runs: int
 
@@ -85,7 +85,16 @@ def plan_operation(
     blocked = {blocker.machine.pk for blocker in blockers if blocker.machine}
     ready = tuple(machine for machine in machines if machine.pk not in blocked)
     seconds, runs = estimates.duration_of(kind, len(ready)) if ready else (None, 0)
-    return Plan(chosen, cluster, typed, ready, tuple(together(blockers)), seconds, runs)
+    return Plan(
+        kind=chosen,
+        cluster=cluster,
+        params=typed,
+        ready=ready,
+        blockers=tuple(together(blockers)),
+        notices=tuple(chosen.notices(ready, acting_user)),
+        seconds=seconds,
+        earlier_runs=runs,
+    )
 
 
 def together(blockers: Sequence[Blocker]) -> list[Blocker]:

@@ -128,6 +128,7 @@ class StartView(LoginRequiredMixin, View):
             "plan": plan,
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
+            "ready": _with_notices(plan) if plan else [],
             "is_insecure": _is_insecure(page),
             "candidates": candidates,
             "able": sum(not each.blocked_by for each in candidates),
@@ -135,6 +136,13 @@ class StartView(LoginRequiredMixin, View):
             "kinds": list(KINDS.values()),
         }
         return TemplateResponse(request, "operations/start.html", context, status=status)
+
+
+def _with_notices(plan: Plan) -> list[tuple[Machine, list[str]]]:
+    texts: dict[int, list[str]] = {}
+    for notice in plan.notices:
+        texts.setdefault(notice.machine.pk, []).append(notice.text)
+    return [(machine, texts.get(machine.pk, [])) for machine in plan.ready]
 
 
 def _kind(values: QueryDict) -> Kind:

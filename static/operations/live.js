@@ -184,7 +184,8 @@
     if (row.dataset.key === key) return;
     row.dataset.key = key;
     const head = Object.assign(element("th"), { scope: "row" });
-    const name = machine.url ? Object.assign(element("a", "op-link"), { href: machine.url }) : element("span");
+    const url = machine.url || urls.machines[machine.id]; // of a machine that not all may see: only if this reader may
+    const name = url ? Object.assign(element("a", "op-link"), { href: url }) : element("span");
     name.textContent = machine.address;
     head.append(name);
     if (machine.hostname) head.append(element("span", "op-hostname", machine.hostname));
