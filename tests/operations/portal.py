@@ -6,9 +6,14 @@ import time
 from collections.abc import Callable
 
 import uvicorn
+from asgiref.sync import SyncToAsync
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 from django.test import Client
+
+from operations.services import broadcast
+
+END_SECONDS = 60
 
 
 class Portal:
@@ -29,15 +34,41 @@ class Portal:
             log_config=None,
             timeout_graceful_shutdown=1,
         )
+        self.before = set(threading.enumerate())
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         until(lambda: self.server.started, "the server has started")
 
     def stop(self) -> None:
+        """Nothing of it uses the database afterwards: the tables are emptied next, and whoever
+        still reads or writes would meet that (PostgreSQL ends one of the two as a deadlock)."""
         self.server.should_exit = True
-        self.thread.join(timeout=15)
+        # It ends when the last request has, which may wait for a lock of the database.
+        self.thread.join(timeout=END_SECONDS)
         assert not self.thread.is_alive()
+        until(lambda: not self._working(), "what requests began has ended", END_SECONDS)
+        _let_readers_end()
+
+    def _working(self) -> list[threading.Thread]:
+        """Threads of requests that were broken off: their views are worked through all the same,
+        and a server that ends no longer waits for them."""
+        lasting = SyncToAsync.single_thread_executor._threads
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith("ThreadPoolExecutor-")
+            and thread not in self.before
+            and thread not in lasting
+        ]
+
+
+def _let_readers_end() -> None:
+    """A stream that was broken off leaves its look at the database to a thread of the pool."""
+    pool = broadcast._POOL
+    meeting = threading.Barrier(pool._max_workers, timeout=END_SECONDS)
+    for each in [pool.submit(meeting.wait) for _ in range(pool._max_workers)]:
+        each.result()
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 from operations.models import Operation
 from operations.services import start
 from tests import factories
-from tests.operations.portal import Portal, session_of
+from tests.operations.portal import END_SECONDS, Portal, session_of
 from tests.operations.toy import toy_kind
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -117,7 +117,8 @@ class Worker:
         for gate in self.gates.values():
             gate.set()
         self.stopped.set()
-        self.thread.join(timeout=15)
+        self.thread.join(timeout=END_SECONDS)
+        assert not self.thread.is_alive()  # it would write while the tables are emptied
 
 
 @pytest.fixture
