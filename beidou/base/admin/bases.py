@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
 from beidou.base import audit, display, permissions
-from beidou.base.admin import meanwhile
+from beidou.base.admin import meanwhile, readonly  # noqa: F401  takes the theme's place
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import CHANGE, VIEW
 
@@ -67,7 +67,8 @@ class ObjectPermissionAdmin(_Base):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.reader = request.user  # a class of this request alone; see ``readonly``
         return meanwhile.guarded(form, request, obj)
 
     def render_change_form(

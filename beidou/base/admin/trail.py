@@ -14,7 +14,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import models
 from django.http import HttpRequest, StreamingHttpResponse
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
-from beidou.base import attempts, audit, permissions, verbs
+from beidou.base import attempts, audit, links, permissions, verbs
 from beidou.base.admin.bases import ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
@@ -149,7 +149,7 @@ class AuditAdmin(ReadOnlyAdmin):
     @display(description=_("object"))
     def object_link(self, obj: AuditEntry) -> str:
         name = obj.object_name or obj.object_id or "–"
-        address = object_address(obj)
+        address = getattr(obj, "object_page", "")
         return format_html('<a href="{}">{}</a>', address, name) if address else name
 
     @display(description=_("before and after"))
@@ -162,6 +162,15 @@ class AuditAdmin(ReadOnlyAdmin):
             return "–"
         address = reverse("admin:base_auditentry_changelist")
         return format_html('<a href="{}?q={}">{}</a>', address, obj.request_id, obj.request_id)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        shown = super().get_changelist_instance(request)
+        shown.result_list = with_pages(request.user, shown.result_list)
+        return shown
+
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        entry = super().get_object(request, *args, **kwargs)
+        return entry and with_pages(request.user, [entry])[0]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         query = request.GET.urlencode()
@@ -190,16 +199,14 @@ class AuditAdmin(ReadOnlyAdmin):
         )
 
 
-def object_address(entry: AuditEntry) -> str:
-    """The page of the entry's object, which may be gone; empty for objects without pages."""
-    if not entry.object_type or not entry.object_id:
-        return ""
-    try:
-        return reverse(
-            f"admin:{entry.object_type.replace('.', '_')}_change", args=[entry.object_id]
-        )
-    except NoReverseMatch:
-        return ""
+def with_pages(user: Any, entries: Iterable[AuditEntry]) -> list[AuditEntry]:
+    """Each with ``object_page``: the page of its object, empty where it is gone or not for
+    ``user``."""
+    rows: list[Any] = list(entries)
+    pages = links.pages_for(user, {(row.object_type, row.object_id) for row in rows})
+    for row in rows:
+        row.object_page = pages.get((row.object_type, row.object_id), "")
+    return rows
 
 
 def batches(rows: models.QuerySet[Any]) -> Iterator[AuditEntry]:

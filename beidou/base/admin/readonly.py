@@ -1,0 +1,21 @@
+"""Values that a page only shows: another object is a link for who may open it, else a name."""
+
+from typing import Any
+
+from django.db import models
+from django.utils.safestring import SafeString
+from unfold import forms as theme
+from unfold.fields import UnfoldAdminReadonlyField
+
+from beidou.base import links
+
+
+class ReadonlyField(UnfoldAdminReadonlyField):  # type: ignore[misc]
+    """Django and the theme link whatever has a page, whoever reads."""
+
+    def get_admin_url(self, remote_field: Any, remote_obj: models.Model) -> SafeString:
+        return links.link_for(self.form.reader, remote_obj)
+
+
+# The theme makes these fields by this name; there is no setting for another class.
+theme.UnfoldAdminReadonlyField = ReadonlyField
