@@ -96,3 +96,26 @@ def test_a_team_is_made_without_asking_for_what_it_cannot_have_yet(admin, browse
 def test_a_users_page_calls_teams_teams(admin, viewer, browser):
     shown = browser(admin).get(f"/base/user/{viewer.pk}/change/").content.decode()
     assert "Groups" not in shown
+
+
+@pytest.mark.parametrize("page", ["user", "group"])
+def test_permissions_are_named_in_the_language_of_the_reader(page, admin, viewer, viewers, browser):
+    admin.language = "zh-hans"
+    admin.save()
+    address = {
+        "user": f"/base/user/{viewer.pk}/change/",
+        "group": f"/auth/group/{viewers.pk}/change/",
+    }[page]
+    text = browser(admin).get(address).content.decode()
+    assert "可添加：集群" in text
+    assert "可查看整个平台的一切（全局审计员）" in text
+    assert "Can add" not in text
+    assert "May see" not in text
+
+
+def test_permissions_one_may_only_look_at_are_named_too(auditor, browser):
+    team = factories.make_team("adders")
+    factories.give(team, "machines.add_machine")
+    text = browser(auditor).get(f"/auth/group/{team.pk}/change/").content.decode()
+    assert "May add: machines" in text
+    assert "Can add" not in text

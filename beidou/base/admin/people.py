@@ -23,6 +23,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from beidou.base import audit, permissions, second_factor, tokens
 from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.admin.rights import PermissionsField
 from beidou.base.display import NOTHING
 from beidou.base.models import ApiToken, User
 
@@ -123,7 +124,7 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
-            kwargs["queryset"] = grantable()
+            kwargs |= {"queryset": grantable(), "form_class": PermissionsField}
         if db_field.name == "groups":
             kwargs["help_text"] = _("What a team may do on clusters is granted on the page Grants.")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
@@ -205,6 +206,8 @@ class TeamAdmin(GroupAdmin, RelationAudit):
     def formfield_for_manytomany(
         self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any
     ) -> Any:
+        if db_field.name == "permissions":
+            kwargs["form_class"] = PermissionsField
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if db_field.name == "permissions" and field is not None:
             field.queryset = grantable()
