@@ -21,6 +21,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -47,6 +48,7 @@ _CHAINED = (
     "previous",
 )
 HIDDEN = "(not shown)"
+_REASON = AuditEntry._meta.get_field("reason")
 
 # The connection whose transaction keeps its entries for its end.
 _kept_for: ContextVar[BaseDatabaseWrapper | None] = ContextVar("beidou_entries_last", default=None)
@@ -60,8 +62,11 @@ def _canonical(values: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(entry: AuditEntry) -> str:
+    """Of what is stored: the reason, which may be a sentence, without any language."""
     values = {name: getattr(entry, name) for name in _CHAINED}
     values["at"] = entry.at.isoformat()
+    stored: str | None = getattr(entry, "stored_reason", None)
+    values["reason"] = _REASON.get_prep_value(entry.reason) if stored is None else stored
     return hashlib.sha256(_canonical(values)).hexdigest()
 
 
@@ -93,7 +98,7 @@ def record(
         cluster_id=cluster_id_of(obj),
         before=_plain(before),
         after=_plain(after),
-        reason=sentences.in_english(reason)[:500],
+        reason=reason,
         outcome=outcome,
     )
     connection = connections[DEFAULT_DB_ALIAS]
@@ -228,7 +233,10 @@ def verify() -> Iterator[str]:
     if head is None and newest:
         head, newest = _end()  # unless the first entry ever came in between, which brings the head
     previous, last_id, count = "", 0, 0
-    entries = AuditEntry.objects.filter(id__lte=newest).order_by("id")
+    # As it stands in the column: what a sentence is read from must not have been changed either.
+    stored = Cast("reason", models.TextField())
+    entries = AuditEntry.objects.filter(id__lte=newest).annotate(stored_reason=stored)
+    entries = entries.order_by("id")
     for entry in entries.iterator(chunk_size=2000):
         if entry.id != last_id + 1:
             yield f"Between entry {last_id} and entry {entry.id} entries are missing."

@@ -19,6 +19,7 @@ from django_otp.oath import TOTP
 
 from beidou.base.fields import EncryptedTextField
 from beidou.base.permissions import Access
+from beidou.base.sentence_fields import SentenceField
 
 
 class User(AbstractUser):
@@ -209,7 +210,7 @@ class AuditEntry(models.Model):
     cluster_id = models.BigIntegerField(_("cluster key"), null=True, db_index=True)
     before = models.JSONField(_("before"), default=dict)
     after = models.JSONField(_("after"), default=dict)
-    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    reason = SentenceField(_("reason"), limit=500, blank=True)
     outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
     previous = models.CharField(_("digest of the entry before"), max_length=64, blank=True)
     digest = models.CharField(_("digest"), max_length=64)

@@ -22,6 +22,7 @@ from qrcode.image.svg import SvgPathImage
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import TotpDevice
+from beidou.base.sentences import Sentence
 
 BACKUP_CODES = 10
 _BACKUP_NAME = "backup codes"
@@ -111,7 +112,9 @@ def verify(user: AbstractBaseUser, *, code: str) -> Any:
 
 
 def _wrong() -> InvalidInput:
-    return InvalidInput(_("This code is not right, or it was used already."), code="wrong_code")
+    return InvalidInput(
+        Sentence("This code is not right, or it was used already."), code="wrong_code"
+    )
 
 
 def _check(device: Any, code: str) -> None:
@@ -119,7 +122,7 @@ def _check(device: Any, code: str) -> None:
     if not is_allowed:
         seconds = max(1, round((why["locked_until"] - timezone.now()).total_seconds()))
         raise InvalidInput(
-            _("Too many wrong codes; wait %(seconds)d seconds.") % {"seconds": seconds},
+            Sentence("Too many wrong codes; wait %(seconds)d seconds.", seconds=seconds),
             code="too_many_codes",
         )
     if not device.verify_token(code):

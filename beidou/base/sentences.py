@@ -42,7 +42,7 @@ class Sentence(str):
 
     @property
     def english(self) -> str:
-        """For what is kept in one language: the audit trail and logs."""
+        """For what is kept in one language: logs, and values in the audit trail."""
         return _filled(self.msgid, self.params, in_english)
 
     def now(self) -> "Sentence":

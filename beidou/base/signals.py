@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from beidou.base import audit
 from beidou.base.models import AuditEntry, User
+from beidou.base.sentences import Sentence
 
 
 def connect() -> None:
@@ -37,7 +38,7 @@ def _failed(
         audit.record(
             "confirm password" if is_signed_in else "sign in",
             name=name,
-            reason="locked out" if is_locked else "wrong name or password",
+            reason=Sentence("locked out") if is_locked else Sentence("wrong name or password"),
             outcome=AuditEntry.Outcome.REFUSED if is_locked else AuditEntry.Outcome.FAILED,
         )
 

@@ -1,5 +1,7 @@
-"""What the deeds in the audit trail are called on pages; stored they are English, for filters and
-programs."""
+"""What the deeds in the audit trail, and the programs that do some, are called on pages.
+
+Stored they are English, for filters and programs.
+"""
 
 from django.utils.translation import gettext, gettext_noop
 
@@ -70,3 +72,20 @@ def shown(verb: str) -> str:
     if first not in PATTERNS:
         return verb
     return gettext(PATTERNS[first]) % {"what": gettext(what) if what in _ENDS else what}
+
+
+PROGRAMS = frozenset(
+    {
+        gettext_noop("anonymous"),
+        gettext_noop("collector"),
+        gettext_noop("fact gathering"),
+        gettext_noop("inventory"),
+        gettext_noop("system"),
+    }
+)
+"""Who acts where no person does; see ``context``."""
+
+
+def actor(name: str) -> str:
+    """Whoever did it, in the language of the reader; people and commands are called as they are."""
+    return gettext(name) if name in PROGRAMS else name

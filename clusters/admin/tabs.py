@@ -7,10 +7,12 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from beidou.base import permissions
+from beidou.base import permissions, telling, verbs
 from beidou.base.models import AuditEntry
+from beidou.base.state import StatusChange
 from clusters.models import Cluster, NamespaceUsage, Node
 from clusters.services import capabilities, grants
 
@@ -90,25 +92,49 @@ def history(cluster: Cluster, request: HttpRequest) -> Context:
     entries = permissions.visible_to(
         request.user, AuditEntry.objects.filter(cluster_id=cluster.pk).order_by("-id")
     )[:ROWS_AT_MOST]
+    healths: dict[str, Any] = dict(Cluster.Health.choices)
     lines = chain(
-        ({"at": row.at, "kind": "health", "row": row} for row in health),
-        ({"at": row.at, "kind": "phase", "row": row} for row in phases),
-        ({"at": row.at, "kind": "audit", "row": row} for row in entries),
+        (_state_line(row, _("Health"), lambda state: healths.get(state, state)) for row in health),
+        (_state_line(row, _("Phase"), cluster.state_label) for row in phases),
+        telling.lines_of(entries, user=request.user),
         _field_changes(cluster),
     )
-    newest = sorted(lines, key=lambda line: line["at"], reverse=True)
+    newest = sorted(lines, key=lambda line: line.at, reverse=True)
     return {"timeline": newest[:ROWS_AT_MOST]}
 
 
-def _field_changes(cluster: Cluster) -> list[Context]:
+def _state_line(row: StatusChange, what: Promise, label: Callable[[str], Any]) -> telling.Line:
+    return telling.Line(
+        at=row.at,
+        what=str(what),
+        actor=verbs.actor(row.actor),
+        change=f"{label(row.old) or '–'} → {label(row.new)}",
+        reason=row.reason,
+    )
+
+
+def _field_changes(cluster: Cluster) -> list[telling.Line]:
     versions = list(cluster.history.select_related("history_user")[: RECENT * 10])
     lines = []
     for newer, older in zip(versions, versions[1:], strict=False):
-        changes = newer.diff_against(older).changes
+        changes = newer.diff_against(older, foreign_keys_are_objs=True).changes
         if changes:
-            line = {"at": newer.history_date, "kind": "fields", "row": newer, "changes": changes}
+            line = telling.Line(
+                at=newer.history_date,
+                what=gettext("Changed"),
+                actor=str(newer.history_user or "–"),
+                change="; ".join(_field_change(change) for change in changes),
+                reason=newer.history_change_reason or "",
+            )
             lines.append(line)
     return lines
+
+
+def _field_change(change: Any) -> str:
+    field: Any = Cluster._meta.get_field(change.field)
+    words: dict[Any, Any] = dict(getattr(field, "flatchoices", ()))
+    old, new = (words.get(str(value), value) or "–" for value in (change.old, change.new))
+    return f"{field.verbose_name}: {old} → {new}"
 
 
 TABS: dict[str, tuple[Promise, Callable[[Cluster, HttpRequest], Context]]] = {

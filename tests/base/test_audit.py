@@ -7,10 +7,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from beidou.base import audit, context
 from beidou.base.models import AuditEntry
+from beidou.base.sentences import Sentence
 from machines import timeline
 from tests import factories
 
@@ -449,3 +450,68 @@ def test_the_history_of_a_cluster_and_of_a_machine_stands_on_their_pages(
         answer = client.get(f"{address}history/")
         assert answer.status_code == 302
         assert answer["Location"] == f"{address}change/{place}"
+
+
+# --- languages ------------------------------------------------------------------------------------
+
+
+def test_a_reason_of_the_portal_is_told_in_the_language_of_the_reader(admin, browser):
+    record(1, reason=Sentence("the node was cordoned"))
+    admin.language = "zh-hans"
+    admin.save()
+    assert "节点已被封锁" in browser(admin).get("/base/auditentry/").content.decode()
+    admin.language = "en"
+    admin.save()
+    assert "the node was cordoned" in browser(admin).get("/base/auditentry/").content.decode()
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_the_chain_is_whole_in_every_language(language):
+    long = "x" * 700
+    with translation.override("zh-hans"):
+        record(reason=Sentence("host key rejected: %(reason)s", reason=long))
+    with translation.override(language):
+        record(reason="因为 x\x00 …")
+        assert list(audit.verify()) == []
+
+
+def test_a_reason_of_a_person_that_looks_like_a_stored_sentence_stays_what_it_is():
+    written = '{"text": "gone", "params": {}}'
+    record(1, reason=written)
+    assert AuditEntry.objects.get().reason == written
+    assert list(audit.verify()) == []
+
+
+def test_a_trail_from_before_there_were_sentences_is_whole():
+    """Its reasons stood in the column as they were written, whatever they looked like."""
+    written = '{"text":"gone","params" : {}}'
+    entry = record(1, reason=written)[0]
+    entry.stored_reason = written
+    digest = audit.digest_of(entry)
+    tamper("UPDATE base_auditentry SET reason = %s, digest = %s", written, digest)
+    tamper("UPDATE base_audithead SET digest = %s", digest)
+    assert list(audit.verify()) == []
+
+
+def test_a_changed_parameter_of_a_reason_is_found():
+    record(1, reason=Sentence("host key rejected: %(reason)s", reason="old"))
+    tamper("UPDATE base_auditentry SET reason = replace(reason, 'old', 'new')")
+    assert "was changed" in next(audit.verify())
+
+
+def test_the_export_is_in_one_language(admin, browser):
+    record(1, reason=Sentence("the node was cordoned"))
+    admin.language = "zh-hans"
+    admin.save()
+    rows = exported(browser(admin).get("/base/auditentry/export/?verb=change"))
+    assert rows[0]["reason"] == "the node was cordoned"
+
+
+def test_programs_are_called_in_the_language_of_the_reader(admin, browser):
+    with context.acting(actor_name="collector"):
+        audit.record("change", name="thing")
+    admin.language = "zh-hans"
+    admin.save()
+    page = browser(admin).get("/base/auditentry/").content.decode()
+    assert "采集器" in page
+    assert ">collector<" not in page

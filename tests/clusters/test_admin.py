@@ -8,12 +8,15 @@ from django.contrib.staticfiles import finders
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
+from beidou.base import audit
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
+from beidou.base.sentences import Sentence
 from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, HealthChange, NamespaceUsage
 from clusters.services import adoption, grants, removal
 from clusters.services.checking import STEP_KEYS
+from machines.services import lifecycle
 from operations.models import ClusterSettings, Operation
 from tests import factories
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but, prepare
@@ -149,8 +152,39 @@ def test_every_tab_shows_its_part(root, full, tab, shown, django_assert_max_num_
 
 def test_history_tells_old_and_new_values_of_fields(root, full):
     shown = root.get(page(full, "history")).content.decode()
-    assert "region" in shown
-    assert "<strong>gz</strong>" in shown
+    assert "region: – → gz" in shown
+
+
+def test_history_tells_what_became_of_which_machine_and_leads_to_it(root, full):
+    machine = factories.make_machine(cluster=full, hostname="new-1")
+    lifecycle.transition(machine=machine, to="reserved", reason=Sentence("the node was cordoned"))
+    line = history_line(root, full, "new-1")
+    assert f'href="/machines/machine/{machine.pk}/change/"' in line
+    assert f"machine {machine} Available → Reserved · the node was cordoned" in words(line)
+
+
+def test_history_links_nothing_that_is_gone(root, full):
+    machine = factories.make_machine(cluster=full, hostname="new-1")
+    audit.record("change", machine)
+    machine.delete()
+    assert "<a" not in history_line(root, full, "new-1")
+
+
+def test_history_is_told_in_the_language_of_the_reader(root, admin, full):
+    admin.language = "zh-hans"
+    admin.save()
+    line = words(history_line(root, full, "采集器"))
+    assert "健康状况 健康 → 降级" in line
+    assert "collector" not in line
+
+
+def history_line(client, cluster, about: str) -> str:
+    shown = client.get(page(cluster, "history")).content.decode()
+    return next(row for row in shown.split("<tr>") if about in row).split("</tr>")[0]
+
+
+def words(markup: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", markup).split())
 
 
 def test_an_unknown_tab_is_the_overview(root, full):

@@ -26,6 +26,7 @@ from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.admin.rights import PermissionsField
 from beidou.base.display import NOTHING
 from beidou.base.models import ApiToken, User
+from beidou.base.sentences import Sentence
 
 for _model in (Group, StaticDevice, OrmQ, Schedule, Success, Failure):
     if admin.site.is_registered(_model):
@@ -61,7 +62,9 @@ class SetPasswordForm(AdminPasswordChangeForm):
         with transaction.atomic():
             user: User = super().save(commit)
             if not user.has_usable_password():  # a usable one has its entry by now
-                audit.record("set password", user, reason="sign-in by password switched off")
+                audit.record(
+                    "set password", user, reason=Sentence("sign-in by password switched off")
+                )
         return user
 
 
@@ -167,14 +170,14 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     )
     def remove_second_factor(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
         for user in queryset:
-            second_factor.switch_off(user, reason="removed by an administrator")
+            second_factor.switch_off(user, reason=Sentence("removed by an administrator"))
         self._say(request, queryset.count())
 
     @action(description=gettext_lazy("Revoke all API tokens"), permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
         chosen = ApiToken.objects.filter(user__in=queryset, revoked_at=None)
         for token in chosen.select_related("user"):
-            tokens.revoke(token, reason="revoked by an administrator")
+            tokens.revoke(token, reason=Sentence("revoked by an administrator"))
         self._say(request, queryset.count())
 
     def _say(self, request: HttpRequest, count: int) -> None:

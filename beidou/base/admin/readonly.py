@@ -13,7 +13,7 @@ from beidou.base.admin import rights
 from beidou.base.display import NOTHING
 
 
-class ReadonlyField(UnfoldAdminReadonlyField):  # type: ignore[misc]
+class ReadonlyField(UnfoldAdminReadonlyField):
     """Django and the theme link whatever has a page, whoever reads."""
 
     def get_admin_url(self, remote_field: Any, remote_obj: models.Model) -> SafeString:

@@ -29,7 +29,7 @@ def name_of(permission: Permission) -> str:
     return str(_DEEDS[deed]) % {"what": model._meta.verbose_name_plural}
 
 
-class PermissionsField(forms.ModelMultipleChoiceField):
+class PermissionsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
     """The permissions one may choose, by name."""
 
     def label_from_instance(self, obj: Any) -> str:

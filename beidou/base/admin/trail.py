@@ -27,6 +27,7 @@ from beidou.base import attempts, audit, links, permissions, verbs
 from beidou.base.admin.bases import ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
+from beidou.base.sentences import in_english
 
 COLUMNS = (
     "id", "at", "actor", "address", "verb", "object_type", "object_id", "object_name", "cluster_id",
@@ -109,7 +110,7 @@ class AuditAdmin(ReadOnlyAdmin):
     """Auditors and administrators see all entries, owners of a cluster those of their cluster."""
 
     change_list_template = "admin/base/auditentry/change_list.html"
-    list_display = ("when", "actor", "action", "object_link", "result", "reason", "address")
+    list_display = ("when", "who", "action", "object_link", "result", "reason", "address")
     list_display_links = ("when",)
     list_filter = (
         ("at", MomentFilter),
@@ -123,7 +124,7 @@ class AuditAdmin(ReadOnlyAdmin):
     search_help_text = _("Actor, object, action, reason, request or address")
     list_per_page = 50
     fields = (
-        "when", "actor", "address", "action", "object_link", "outcome", "reason", "changes",
+        "when", "who", "address", "action", "object_link", "outcome", "reason", "changes",
         "same_request", "digest", "previous",
     )  # fmt: skip
     readonly_fields = fields
@@ -134,6 +135,10 @@ class AuditAdmin(ReadOnlyAdmin):
         return format_html(
             '<time datetime="{}">{}</time>', obj.at.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}"
         )
+
+    @display(description=_("actor"), ordering="actor")
+    def who(self, obj: AuditEntry) -> str:
+        return verbs.actor(obj.actor)
 
     @display(description=_("action"), ordering="verb")
     def action(self, obj: AuditEntry) -> str:
@@ -169,7 +174,7 @@ class AuditAdmin(ReadOnlyAdmin):
         return shown
 
     def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        entry = super().get_object(request, *args, **kwargs)
+        entry: Any = super().get_object(request, *args, **kwargs)
         return entry and with_pages(request.user, [entry])[0]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
@@ -238,6 +243,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    # Of one language, as its verbs are: it is for programs, and to be searched.
+    value = in_english(value)
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
     # A spreadsheet would run what begins like a formula.
     is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from beidou.base import audit
 from beidou.base.middleware import act_as
 from beidou.base.models import ApiToken, AuditEntry
+from beidou.base.sentences import Sentence
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -53,7 +54,10 @@ class TokenAuthentication(BaseAuthentication):
                 audit.record(
                     "sign in",
                     token.user,
-                    reason=f"API token {token.name}: expired, revoked or of an inactive user",
+                    reason=Sentence(
+                        "API token %(token)s: expired, revoked or of an inactive user",
+                        token=token.name,
+                    ),
                     outcome=AuditEntry.Outcome.FAILED,
                 )
 

@@ -2,12 +2,13 @@
 
 ``{% load beidou %}``, then ``{% state_badge cluster "health" %}``, ``{% badge "new" "busy" %}``,
 ``{{ moment|ago }}``, ``{{ n|byte_size }}``, ``{{ n|cores }}``, ``{% usage_bar used all "cpu" %}``,
-``{% yes_no value "Ready" "Not ready" %}``, ``{{ uid|copyable }}``, ``{{ entry|deed }}``.
+``{% yes_no value "Ready" "Not ready" %}``, ``{{ uid|copyable }}``, ``{{ entry|deed }}``,
+``{{ entry.actor|actor }}``.
 """
 
 from django import template
 
-from beidou.base import attempts, display
+from beidou.base import attempts, display, verbs
 
 register = template.Library()
 
@@ -21,3 +22,4 @@ register.filter("byte_size", display.byte_size)
 register.filter("cores", display.cores)
 register.filter("copyable", display.copyable)
 register.filter("deed", attempts.told)
+register.filter("actor", verbs.actor)
