@@ -350,7 +350,7 @@ def _one_step(source: Source, step: str, cluster: Cluster | None) -> dict[str, A
         "detail": found.detail,
         "url": getattr(run.findings.error, "url", ""),
         "capabilities": [
-            {name: row[name] for name in ("label", "ok", "why")}
+            {name: row[name] for name in ("label", "ok", "why", "planned")}
             for row in capabilities.shown(run.findings.capabilities)
         ],
         "suggested_name": _suggested_name(run.findings) if step == "parse" else "",

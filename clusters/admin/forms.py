@@ -226,6 +226,12 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = ClusterGrant
         fields = ("team", "role", "cluster", "label")
+        help_texts = {
+            "role": _(
+                "A Deployer will deploy applications, which this version cannot do yet; until then "
+                "the role gives what Viewer gives."
+            )
+        }
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

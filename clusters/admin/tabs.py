@@ -78,7 +78,8 @@ def access(cluster: Cluster, request: HttpRequest) -> Context:
     return {
         "grants": granted,
         "report": rows,
-        "report_good": sum(row["ok"] for row in rows),
+        "report_good": sum(row["ok"] for row in capabilities.present(rows)),
+        "report_all": len(capabilities.present(rows)),
         "may_change": may_change,
         "may_grant": may_change or request.user.has_perm("clusters.add_clustergrant"),
         "may_operate": permissions.may(request.user, cluster, permissions.OPERATE),

@@ -107,13 +107,20 @@ class ClusterDetailSerializer(ClusterSerializer):
 
 
 class CapabilitySerializer(serializers.Serializer[Any]):
-    """One feature: whether it will work, why not, and the RBAC objects that would mend it."""
+    """One feature: whether it will work, why not, and the RBAC objects that would mend it.
+
+    ``planned``: this version does not have it yet; the rights for it are looked at already.
+    """
 
     key = serializers.CharField()
     ok = serializers.BooleanField()
+    planned = serializers.SerializerMethodField()
     why = serializers.SerializerMethodField()
     missing = serializers.ListField(child=serializers.CharField())
     rbac = serializers.CharField()
+
+    def get_planned(self, row: dict[str, Any]) -> bool:
+        return row["key"] in capabilities.PLANNED
 
     def get_why(self, row: dict[str, Any]) -> str:
         return capabilities.why(row)

@@ -39,12 +39,17 @@ def _allow(
 
 @dataclass(frozen=True)
 class Capability:
-    """One feature and all that it needs; ``kubeadm``: it also needs kubeadm's ConfigMaps."""
+    """One feature and all that it needs.
+
+    ``kubeadm``: it also needs kubeadm's ConfigMaps.  ``planned``: a later version will have it;
+    its rights are looked at already, and it counts for nothing.
+    """
 
     key: str
     label: Promise
     accesses: tuple[Access, ...]
     kubeadm: bool = field(default=False)
+    planned: bool = field(default=False)
 
 
 _OWNERS = ("deployments", "statefulsets", "replicasets")
@@ -117,7 +122,7 @@ CAPABILITIES = (
         ),
     ),
     Capability("delete_nodes", gettext_lazy("Remove nodes"), _allow("delete", "nodes")),
-    Capability("events", gettext_lazy("Events"), _allow("list watch", "events")),
+    Capability("events", gettext_lazy("Events"), _allow("list watch", "events"), planned=True),
     Capability(
         "inspection",
         gettext_lazy("Inspections"),
@@ -131,6 +136,7 @@ CAPABILITIES = (
             *(access for kind in _WORKLOADS for access in _allow("list", kind, group="apps")),
             *_allow("list", "poddisruptionbudgets", group="policy"),
         ),
+        planned=True,
     ),
     Capability(
         "deploy",
@@ -145,8 +151,10 @@ CAPABILITIES = (
             *_allow("get list create patch delete", "statefulsets", group="apps"),
             *_allow("create delete", "jobs", group="batch"),
         ),
+        planned=True,
     ),
 )
+PLANNED = frozenset(item.key for item in CAPABILITIES if item.planned)
 LABELS: dict[str, Promise] = {item.key: item.label for item in CAPABILITIES}
 
 
@@ -191,10 +199,22 @@ def why(row: Mapping[str, Any]) -> str:
 
 
 def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stored rows with ``label`` and ``why`` in the reader's language."""
-    return [
-        {**row, "label": str(LABELS.get(row["key"], row["key"])), "why": why(row)} for row in rows
+    """Stored rows with ``label`` and ``why`` in the reader's language; what is planned, last."""
+    told = [
+        {
+            **row,
+            "label": str(LABELS.get(row["key"], row["key"])),
+            "why": why(row),
+            "planned": row["key"] in PLANNED,
+        }
+        for row in rows
     ]
+    return sorted(told, key=lambda row: bool(row["planned"]))
+
+
+def present(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those rows whose feature this version has."""
+    return [row for row in rows if row["key"] not in PLANNED]
 
 
 def _kubeadm_trouble(client: KubernetesClient) -> str:
@@ -208,8 +228,8 @@ def _kubeadm_trouble(client: KubernetesClient) -> str:
 
 
 def summary(rows: Iterable[dict[str, Any]]) -> str:
-    """``7 of 9 features will work; not: …``."""
-    listed = list(rows)
+    """``7 of 9 features will work; not: …``, of the features that this version has."""
+    listed = present(rows)
     bad = [str(LABELS.get(row["key"], row["key"])) for row in listed if not row["ok"]]
     text = _("%(good)d of %(all)d features will work") % {
         "good": len(listed) - len(bad),

@@ -231,7 +231,7 @@ class Check:
         rows = capabilities.report(self.client, identity)
         self.findings.capabilities = rows
         self.findings.networks = self._networks()
-        status = "ok" if all(row["ok"] for row in rows) else "warning"
+        status = "ok" if all(row["ok"] for row in capabilities.present(rows)) else "warning"
         return status, capabilities.summary(rows)
 
     def _networks(self) -> tuple[str, str]:

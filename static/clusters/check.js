@@ -39,8 +39,9 @@
   const showReport = (rows) => {
     report.replaceChildren(...rows.map((row) => {
       const item = document.createElement("li");
-      item.className = row.ok ? "" : "bd-tone-warning";
-      item.textContent = `${row.ok ? "✓" : "✗"} ${row.label}${row.why ? ": " + row.why : ""}`;
+      item.className = row.planned ? "bd-subtle" : row.ok ? "" : "bd-tone-warning";
+      const why = row.planned ? report.dataset.planned : row.why;
+      item.textContent = `${row.planned ? "○" : row.ok ? "✓" : "✗"} ${row.label}${why ? ": " + why : ""}`;
       return item;
     }));
   };
