@@ -196,24 +196,29 @@ class MachineViewSet(BaseViewSet):
     )
     @action(detail=False, methods=["post"], url_path="gather-facts", pagination_class=None)
     def gather_facts_of(self, request: Request) -> Response:
-        """Have many machines visited soon; those you may not operate are refused."""
+        """Have many machines visited soon, or none: when you may not operate one of them (403), or
+        there is no such machine that you may see (400).
+
+        ``refused`` are those that cannot be visited, and why.
+        """
         given = serializers.MachinesSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         keys = given.validated_data["machines"]
         rows = Machine.objects.select_related("credential").filter(pk__in=keys)
-        machines = list(permissions.visible_to(request.user, rows, permissions.OPERATE))
+        machines = list(permissions.visible_to(request.user, rows))
         found = {machine.pk for machine in machines}
-        return self._gather(machines, missing=[key for key in keys if key not in found])
+        unknown = [str(key) for key in dict.fromkeys(keys) if key not in found]
+        if unknown:
+            text = _("There is no machine %(keys)s, or you may not see it.")
+            sentence = text % {"keys": ", ".join(unknown)}
+            raise InvalidInput(sentence, fields={"machines": sentence})
+        return self._gather(machines)
 
-    def _gather(self, machines: list[Machine], missing: list[int] | None = None) -> Response:
+    def _gather(self, machines: list[Machine]) -> Response:
         asked = facts.request_gathering(machines=machines, acting_user=self.request.user)
-        refused = {
-            **dict.fromkeys(missing or [], _("There is no such machine that you may operate.")),
-            **asked.refused,
-        }
         answer = {
             "accepted": [machine.pk for machine in asked.accepted],
-            "refused": [{"machine": key, "message": text} for key, text in refused.items()],
+            "refused": [{"machine": key, "message": text} for key, text in asked.refused.items()],
         }
         return Response(
             serializers.GatheringSerializer(answer).data, status=status.HTTP_202_ACCEPTED

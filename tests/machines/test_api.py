@@ -2,7 +2,9 @@
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from rest_framework.test import APIClient
 
+from beidou.base import tokens
 from beidou.base.models import AuditEntry
 from machines.drivers import ssh
 from machines.files import reading
@@ -155,16 +157,46 @@ def test_a_key_that_no_row_can_have_is_refused_at_its_field(key, api, operator):
     assert any(name.startswith("machines") for name in answer.json()["fields"])
 
 
-def test_asking_for_facts_answers_202_with_who_is_refused(operator, api, cluster_a, cluster_b):
+def test_asking_for_facts_answers_202_with_who_cannot_be_visited(operator, api, cluster_a):
     good = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
     bad = factories.make_machine(cluster=cluster_a)
-    foreign = factories.make_machine(cluster=cluster_b)
-    answer = api(operator).post(f"{URL}gather-facts/", {"machines": [good.pk, bad.pk, foreign.pk]})
+    answer = api(operator).post(f"{URL}gather-facts/", {"machines": [good.pk, bad.pk]})
     assert answer.status_code == 202
     assert answer.data["accepted"] == [good.pk]
     refused = {row["machine"]: row["message"] for row in answer.data["refused"]}
     assert "no SSH credential" in refused[bad.pk]
-    assert refused[foreign.pk] == "There is no such machine that you may operate."
+
+
+def test_asking_for_facts_of_a_machine_one_may_only_see_is_refused_and_audited(
+    operator, api, cluster_a, cluster_b
+):
+    factories.grant(operator.groups.get(), cluster_b, "viewer")
+    good = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    seen = factories.make_machine(cluster=cluster_b, credential=factories.make_credential())
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.issue(user=operator, name='x')[1]}")
+    answer = client.post(f"{URL}gather-facts/", {"machines": [good.pk, seen.pk]})
+    assert answer.status_code == 403
+    assert str(seen) in answer.json()["message"]
+    assert not AuditEntry.objects.filter(verb="gather facts").exists()
+    entry = AuditEntry.objects.get(outcome="refused")
+    assert (entry.actor, entry.object_id) == ("operator", str(seen.pk))
+
+
+def test_asking_for_facts_of_a_machine_one_may_not_see_tells_nothing(
+    operator, api, cluster_a, cluster_b
+):
+    good = factories.make_machine(cluster=cluster_a, credential=factories.make_credential())
+    foreign = factories.make_machine(cluster=cluster_b)
+    answers = [
+        api(operator).post(f"{URL}gather-facts/", {"machines": [good.pk, key]})
+        for key in (foreign.pk, 999_999)
+    ]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].json()["fields"]["machines"] == (
+        f"There is no machine {foreign.pk}, or you may not see it."
+    )
+    assert not AuditEntry.objects.filter(verb="gather facts").exists()
 
 
 def test_a_changed_host_key_is_accepted_by_fingerprint(admin, api):
