@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -19,6 +20,7 @@ from unfold.decorators import action
 
 from beidou.base import display, permissions
 from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.context import note_refusal
 from beidou.base.numbers import as_key
 from clusters.admin.columns import name_of
 from clusters.admin.node import NodeAdmin
@@ -136,6 +138,9 @@ class OperationAdmin(ReadOnlyAdmin):
         operation: Any = self.get_object(request, object_id)
         if operation is None:
             self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "POST":
+            note_refusal(operation)
+            raise PermissionDenied
         return TemplateResponse(
             request,
             "admin/operations/operation/live.html",

@@ -45,6 +45,11 @@ class Route:
     def actions(self) -> list[Any]:
         return list(self.viewset.get_extra_actions())
 
+    def has(self, method: str) -> bool:
+        """Whether one object can be asked with ``method``."""
+        actions = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+        return hasattr(self.viewset, actions[method]) and method in self.viewset.http_method_names
+
     def url(self, name: str, *args: Any) -> str | None:
         try:
             return reverse(f"{self.basename}-{name}", args=args)

@@ -6,12 +6,15 @@ Actions declare ``permissions=["operate"]`` as Django wants it and still filter 
 write.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -23,6 +26,7 @@ from unfold.admin import ModelAdmin
 
 from beidou.base import audit, display, permissions
 from beidou.base.admin import meanwhile, readonly  # noqa: F401  takes the theme's place
+from beidou.base.context import note_refusal
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import CHANGE, VIEW
 
@@ -145,15 +149,36 @@ class ObjectPermissionAdmin(_Base):
         return response
 
     # Django makes one transaction of the object, its relations and its inlines.
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        with audit.entries_last():
-            response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        with self.unseen_is_gone(request, object_id), audit.entries_last():
+            response: HttpResponse = super().changeform_view(request, object_id, *args, **kwargs)
         return response
 
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        with audit.entries_last():
-            response: HttpResponse = super().delete_view(request, *args, **kwargs)
+    def delete_view(
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        with self.unseen_is_gone(request, object_id), audit.entries_last():
+            response: HttpResponse = super().delete_view(request, object_id, *args, **kwargs)
         return response
+
+    @contextmanager
+    def unseen_is_gone(self, request: HttpRequest, object_id: str | None) -> Iterator[None]:
+        """404 instead of a refusal for an object that one may not see.
+
+        Django asks for rights before it looks whether there is an object at all.
+        """
+        try:
+            yield
+        except PermissionDenied:
+            if object_id is None:
+                raise
+            found: Any = self.get_object(request, unquote(object_id))
+            if found is not None and permissions.may(request.user, found, VIEW):
+                note_refusal(found)
+                raise
+            self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = audit.snapshot(self.model._default_manager.get(pk=obj.pk)) if change else {}
@@ -182,6 +207,8 @@ class ObjectPermissionAdmin(_Base):
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
         """What the audit trail says of the object to this user; never an empty page."""
+        if self.get_object(request, unquote(object_id)) is None:
+            self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         address = reverse(
             f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[object_id]
         )

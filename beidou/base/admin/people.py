@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, Permission
 from django.db import models, transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -131,6 +131,11 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
         if db_field.name == "groups":
             kwargs["help_text"] = _("What a team may do on clusters is granted on the page Grants.")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def user_change_password(self, request: HttpRequest, id: str, *args: Any) -> HttpResponse:  # noqa: A002
+        with self.unseen_is_gone(request, id):
+            response: HttpResponse = super().user_change_password(request, id, *args)
+        return response
 
     @display(description=gettext_lazy("name"), ordering="last_name")
     def name(self, obj: User) -> str:
