@@ -92,7 +92,7 @@ def test_a_password_changed_by_command_is_audited(li, monkeypatch):
     monkeypatch.setattr("getpass.getpass", lambda *args, **kwargs: "a-long-new-secret-7")
     call_command("changepassword", "li", stdout=StringIO())
     entry = AuditEntry.objects.get(verb="set password")
-    assert (entry.actor, entry.object_name) == ("system", "li")
+    assert (entry.actor, entry.object_name) == ("manage.py changepassword", "li")
 
 
 def test_a_better_hash_of_the_same_password_is_no_new_password(li, settings):

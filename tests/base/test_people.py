@@ -1,7 +1,10 @@
 """Users, teams and tokens: who may act on those of others, and what the trail says of it."""
 
+from io import StringIO
+
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
+from django.core.management import CommandError, call_command
 
 from beidou.base import second_factor, tokens
 from beidou.base.models import AuditEntry, TotpDevice
@@ -119,3 +122,38 @@ def test_permissions_one_may_only_look_at_are_named_too(auditor, browser):
     text = browser(auditor).get(f"/auth/group/{team.pk}/change/").content.decode()
     assert "May add: machines" in text
     assert "Can add" not in text
+
+
+def test_changing_the_rights_of_a_team_on_its_page_is_audited(admin, viewers, browser):
+    right = Permission.objects.get(codename="add_machine")
+    values = {"name": viewers.name, "permissions": [right.pk]}
+    browser(admin).post(f"/auth/group/{viewers.pk}/change/", values)
+    entry = AuditEntry.objects.get(verb="change")
+    assert (entry.object_type, entry.object_id) == ("auth.group", str(viewers.pk))
+    assert entry.before == {"permissions": []}
+    assert entry.after == {"permissions": [str(right)]}
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_createsuperuser_leaves_an_entry_without_the_password(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a very long secret")
+    call_command("createsuperuser", username="li", email="", interactive=False, stdout=StringIO())
+    entry = AuditEntry.objects.get()
+    assert (entry.verb, entry.actor) == ("add", "manage.py createsuperuser")
+    assert (entry.object_name, entry.after["is_superuser"]) == ("li", True)
+    assert entry.after["password"].startswith("(not shown)")
+
+
+def test_createsuperuser_that_makes_nobody_leaves_no_entry(admin):
+    with pytest.raises(CommandError, match="already taken"):
+        call_command("createsuperuser", username="admin", email="", interactive=False)
+    assert not AuditEntry.objects.exists()
+
+
+def test_users_made_after_the_command_are_not_recorded_by_it(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a very long secret")
+    call_command("createsuperuser", username="li", email="", interactive=False, stdout=StringIO())
+    factories.make_user("wang")
+    assert AuditEntry.objects.count() == 1
