@@ -280,3 +280,8 @@ def test_a_password_set_by_an_administrator_is_audited_without_it(li, admin, bro
     entry = AuditEntry.objects.get(verb="set password")
     assert entry.actor == "admin"
     assert new not in str(AuditEntry.objects.values().get(pk=entry.pk))
+
+
+def test_whoever_is_in_no_team_is_told_whether_that_matters(admin, stranger, browser):
+    assert "none; an administrator needs none" in browser(admin).get("/account/").content.decode()
+    assert "none; ask an administrator" in browser(stranger).get("/account/").content.decode()
