@@ -9,6 +9,7 @@ from beidou.unfold import UNFOLD as UNFOLD
 CONFIG = config.load(os.environ)
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR: Path = CONFIG.data_dir
+ARTIFACT_FOLDERS: list[Path] = CONFIG.artifact_folders
 
 SECRET_KEY: str = CONFIG.secret_key
 ENCRYPTION_KEYS: list[str] = CONFIG.encryption_keys

@@ -225,7 +225,7 @@ class _Site:
         """What the kind ``ScaleUp`` gives its playbooks."""
         info = client.cluster_info()
         version = self.cluster.version
-        listed = artifacts.for_worker(self.source, version=version)
+        listed = artifacts.for_worker(self.source, version=version, folders=[])
         return {
             "unit_prefix": "beidou-bench",
             "kubernetes_version": version,

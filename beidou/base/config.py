@@ -71,6 +71,16 @@ def _folder(value: str) -> Path:
     return Path(_text(value)).expanduser().resolve()
 
 
+def _folders(value: str) -> list[Path]:
+    folders = [Path(name) for name in _names(value)]
+    for position, folder in enumerate(folders, start=1):
+        if not folder.is_absolute():
+            raise ValueError(f"has a folder at position {position} that does not begin with /")
+        if folder.resolve() == Path("/"):
+            raise ValueError(f"has / at position {position}, which is all of the machine")
+    return [folder.resolve() for folder in folders]
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -256,6 +266,13 @@ VARIABLES = (
     ),
     Variable("ANSIBLE_FORKS", _integer(1, 200), "20", "Machines one playbook works on at once."),
     Variable(
+        "ARTIFACT_FOLDERS",
+        _folders,
+        "",
+        "Folders of the workers' machine, comma separated, in or below which artifact sources may "
+        "lie; http(s) sources need none. Empty: `artifacts` in the data folder.",
+    ),
+    Variable(
         "ALLOW_INSECURE_TLS",
         _flag,
         "no",
@@ -328,6 +345,7 @@ def load(environ: Mapping[str, str]) -> Config:
             f"BEIDOU_DATA_DIR is {data_dir}, which cannot be made: {error.strerror}."
         ) from error
     values["database_url"] = values["database_url"] or f"sqlite:///{data_dir}/beidou.sqlite3"
+    values["artifact_folders"] = values["artifact_folders"] or [data_dir / "artifacts"]
     values["secret_key"] = values["secret_key"] or kept_secret(
         data_dir / "secret_key", lambda: secrets.token_urlsafe(64)
     )

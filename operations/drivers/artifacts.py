@@ -5,13 +5,18 @@ Layout below the source (an http(s) address, or a folder of the portal's machine
     kubernetes/v1.36.3/amd64/{kubelet,kubeadm,kubectl,images.tar,…}
     kubernetes/v1.36.3/amd64/SHA256SUMS      "<sha256>  <name>" per line
 
+Whoever may edit a cluster names its source, and must not thereby read what else lies on the
+portal's machine: a folder has to be one that the portal was configured with, or lie below one.
+
 The portal reads SHA256SUMS once per operation; each host gets addresses and expected checksums and
 verifies what it downloads itself.
 """
 
+import os
 import re
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -44,9 +49,15 @@ class Artifact:
         return {"name": self.name, "sha256": self.sha256, **place}
 
 
-def check_source(source: str) -> None:
-    """``InvalidInput`` unless ``source`` is an http(s) address or an absolute folder path."""
-    if _is_web_address(source) or source.startswith("/"):
+def check_source(source: str, *, folders: Sequence[Path]) -> None:
+    """``InvalidInput`` unless ``source`` is an http(s) address, or a folder in one of ``folders``.
+
+    What links lead to counts, not what a path looks like.
+    """
+    if _is_web_address(source):
+        return
+    if source.startswith("/"):
+        _check_folder(source, folders)
         return
     raise InvalidInput(
         Sentence(
@@ -55,6 +66,20 @@ def check_source(source: str) -> None:
         ),
         code="bad_artifact_source",
         fields={"artifact_source": Sentence("An http(s) address, or a folder that begins with /.")},
+    )
+
+
+def _check_folder(source: str, folders: Sequence[Path]) -> None:
+    place = Path(os.path.realpath(source))
+    if any(place.is_relative_to(os.path.realpath(folder)) for folder in folders):
+        return
+    sentence = Sentence(
+        "The portal may not install from this folder; it may from %(folders)s and from http(s) "
+        "addresses. Put the files there, or have the folder added to BEIDOU_ARTIFACT_FOLDERS.",
+        folders=", ".join(str(folder) for folder in folders),
+    )
+    raise InvalidInput(
+        sentence, code="artifact_folder_not_allowed", fields={"artifact_source": sentence}
     )
 
 
@@ -68,10 +93,12 @@ def _is_web_address(source: str) -> bool:
     return url.scheme in ("http", "https") and bool(url.hostname) and plain and port_is_right
 
 
-def for_worker(source: str, *, version: str, arch: str = "amd64") -> list[Artifact]:
+def for_worker(
+    source: str, *, version: str, folders: Sequence[Path], arch: str = "amd64"
+) -> list[Artifact]:
     """What a worker node of ``version`` needs, with checksums; ``PermanentError`` when some is
     missing."""
-    check_source(source)
+    check_source(source, folders=folders)
     base = f"{source.rstrip('/')}/kubernetes/{version}/{arch}"
     remote = "://" in source
     sums = parse_sums(_fetch(f"{base}/SHA256SUMS") if remote else _read(Path(base) / "SHA256SUMS"))

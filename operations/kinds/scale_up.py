@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import structlog
+from django.conf import settings as conf
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -157,6 +158,8 @@ def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
     settings = hosts.settings_of(cluster.pk)
     if settings is None or not settings.artifact_source:
         reasons.append(gettext("no artifact source is set in the cluster's operation settings"))
+    elif problem := _source_problem(settings.artifact_source):
+        reasons.append(problem)
     if cluster.health == Cluster.Health.UNREACHABLE:
         reasons.append(
             gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
@@ -178,6 +181,15 @@ def node_name(machine: Machine) -> str:
 
 
 # --- what steps share ------------------------------------------------------------------------
+
+
+def _source_problem(source: str) -> str:
+    """It was taken once, but what folders are allowed may have changed since."""
+    try:
+        artifacts.check_source(source, folders=conf.ARTIFACT_FOLDERS)
+    except InvalidInput as error:
+        return error.message
+    return ""
 
 
 def _settings(run: StepRun) -> ClusterSettings:
@@ -239,7 +251,9 @@ def _require_own(node: NodeInfo, addresses: set[str]) -> None:
 
 def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, Any]:
     """Variables of every playbook; the site's overrides win."""
-    listed = artifacts.for_worker(settings.artifact_source, version=_version(run))
+    listed = artifacts.for_worker(
+        settings.artifact_source, version=_version(run), folders=conf.ARTIFACT_FOLDERS
+    )
     return {
         "kubernetes_version": _version(run),
         "api_server_endpoint": _endpoint(server),

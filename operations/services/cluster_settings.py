@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from django.conf import settings as conf
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -136,7 +137,7 @@ def _source_problem(value: Any) -> str:
     if not value:
         return ""
     try:
-        artifacts.check_source(str(value))
+        artifacts.check_source(str(value), folders=conf.ARTIFACT_FOLDERS)
     except InvalidInput as error:
         return error.message
     return ""

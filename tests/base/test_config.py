@@ -3,6 +3,7 @@
 import os
 import stat
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -34,6 +35,8 @@ def load(tmp_path, **values: str) -> config.Config:
         ("BROKER_URL", "amqp://h", "BEIDOU_BROKER_URL is neither `database` nor an address"),
         ("TRUSTED_ORIGINS", "https://a.example,b.example", "an entry at position 2 that is no"),
         ("TRUSTED_ORIGINS", "https://a.example/portal", "without a path"),
+        ("ARTIFACT_FOLDERS", "/srv,k8s", "a folder at position 2 that does not begin with /"),
+        ("ARTIFACT_FOLDERS", "/srv/..", "has / at position 1"),
         ("METRICS_TOKEN", " ", "BEIDOU_METRICS_TOKEN is empty."),
         ("PROT", "1", "BEIDOU_PROT is no setting of Beidou"),
     ],
@@ -80,6 +83,12 @@ def test_origins_are_taken_with_their_scheme(tmp_path):
     given = "https://a.example, http://*.b.example:8443"
     found = load(tmp_path, TRUSTED_ORIGINS=given).trusted_origins
     assert found == ["https://a.example", "http://*.b.example:8443"]
+
+
+def test_artifacts_may_lie_in_the_data_folder_where_nothing_is_said(tmp_path):
+    assert load(tmp_path).artifact_folders == [tmp_path / "data" / "artifacts"]
+    given = load(tmp_path, ARTIFACT_FOLDERS="/srv/k8s, /mnt").artifact_folders
+    assert given == [Path("/srv/k8s"), Path("/mnt")]
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path):

@@ -414,6 +414,7 @@ def test_an_owner_makes_and_changes_settings_with_a_reason(browser, owner, clust
     ("change", "sentence"),
     [
         ({"artifact_source": "ftp://x"}, "is no artifact source"),
+        ({"artifact_source": "/root"}, "may not install from this folder; it may from /srv"),
         ({"policy": '{"min_cpu": 4}'}, "is no key of a policy"),
         ({"policy": "not json"}, "Enter a valid JSON"),
         ({"overrides": "[1]"}, "Must be a mapping"),

@@ -6,6 +6,7 @@ import pytest
 
 from beidou.base.errors import InvalidInput
 from beidou.base.models import AuditEntry
+from operations.kinds import scale_up
 from operations.models import ClusterSettings
 from operations.services import cluster_settings
 from tests import factories
@@ -61,6 +62,8 @@ def test_the_same_again_leaves_no_trace(api, owner, cluster_a):
     [
         ({"artifact_source": "ftp://files.example"}, "artifact_source"),
         ({"artifact_source": "relative/folder"}, "artifact_source"),
+        ({"artifact_source": "/etc"}, "artifact_source"),
+        ({"artifact_source": "/srv/../etc"}, "artifact_source"),
         ({"limit": 0}, "limit"),
         ({"limit": 51}, "limit"),
         ({"policy": {"min_cpu": 2}}, "policy"),
@@ -133,3 +136,9 @@ def test_operating_a_cluster_does_not_include_its_settings(api, operator, cluste
 def test_to_a_stranger_they_do_not_exist(api, stranger, cluster_a):
     assert api(stranger).get(url(cluster_a)).status_code == 404
     assert api(stranger).patch(url(cluster_a), {"limit": 2}).status_code == 404
+
+
+def test_a_folder_that_was_taken_once_and_is_allowed_no_more_blocks_the_plan(cluster_a):
+    ClusterSettings.objects.create(cluster=cluster_a, artifact_source="/mnt/k8s")
+    reasons = [row.reason for row in scale_up.blockers(cluster_a, [], scale_up.ScaleUpParams())]
+    assert any("may not install from this folder" in reason for reason in reasons)

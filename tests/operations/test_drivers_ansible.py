@@ -126,7 +126,7 @@ def test_a_site_may_set_the_variables_of_our_roles(name: str) -> None:
 )  # fmt: skip
 def test_an_address_that_is_no_artifact_source_is_refused_without_repeating_it(source: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        artifacts.check_source(source)
+        artifacts.check_source(source, folders=[])
     assert source not in caught.value.message
 
 
@@ -141,14 +141,14 @@ def test_artifacts_of_a_folder_are_found_with_their_checksums(tmp_path: Path) ->
     folder.mkdir(parents=True)
     names = (*artifacts.REQUIRED, "images.tar", "unknown.bin")
     (folder / "SHA256SUMS").write_text("".join(f"{'a' * 64}  {name}\n" for name in names))
-    found = artifacts.for_worker(str(tmp_path), version="v1.36.3")
+    found = artifacts.for_worker(str(tmp_path), version="v1.36.3", folders=[tmp_path])
     assert [one.name for one in found] == [*artifacts.REQUIRED, "images.tar"]
     assert found[0].src == str(folder / "kubelet")
 
 
 def test_an_artifact_source_without_the_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match="no readable"):
-        artifacts.for_worker(str(tmp_path), version="v1.36.3")
+        artifacts.for_worker(str(tmp_path), version="v1.36.3", folders=[tmp_path])
 
 
 def test_processes_are_found_by_their_mark_and_ended() -> None:

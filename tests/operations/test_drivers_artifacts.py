@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from beidou.base.errors import PermanentError, TemporaryError
+from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
 from operations.drivers import artifacts
 
 SUMS = "".join(f"{'a' * 64}  {name}\n" for name in artifacts.REQUIRED)
@@ -58,7 +58,7 @@ def dripping(begin: str) -> Answer:
 
 def test_checksums_are_read_over_the_network() -> None:
     with source(saying(f"HTTP/1.1 200 OK\r\nContent-Length: {len(SUMS)}\r\n\r\n{SUMS}")) as url:
-        found = artifacts.for_worker(url, version="v1.36.3")
+        found = artifacts.for_worker(url, version="v1.36.3", folders=[])
     assert [one.url for one in found] == [
         f"{url}/kubernetes/v1.36.3/amd64/{name}" for name in artifacts.REQUIRED
     ]
@@ -71,7 +71,7 @@ def test_a_redirect_is_not_followed() -> None:
         source(saying(f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/x\r\n\r\n")) as url,
         pytest.raises(PermanentError, match="302.*Redirects are not followed"),
     ):
-        artifacts.for_worker(url, version="v1.36.3")
+        artifacts.for_worker(url, version="v1.36.3", folders=[])
     assert not was_asked.is_set()
 
 
@@ -80,7 +80,7 @@ def test_what_is_not_there_is_missing_and_no_matter_of_waiting() -> None:
         source(saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as url,
         pytest.raises(PermanentError, match="404"),
     ):
-        artifacts.for_worker(url, version="v1.36.3")
+        artifacts.for_worker(url, version="v1.36.3", folders=[])
 
 
 @pytest.mark.parametrize("begin", ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\n\r\n"])
@@ -97,4 +97,42 @@ def test_a_source_that_drips_is_given_up(begin: str) -> None:
 )
 def test_a_broken_answer_is_a_source_that_does_not_answer(answer: str) -> None:
     with source(saying(answer)) as url, pytest.raises(TemporaryError, match="did not answer"):
-        artifacts.for_worker(url, version="v1.36.3")
+        artifacts.for_worker(url, version="v1.36.3", folders=[])
+
+
+# --- folders of the portal's machine ---------------------------------------------------------
+
+
+def test_a_folder_in_an_allowed_one_is_taken(tmp_path):
+    artifacts.check_source(str(tmp_path / "k8s"), folders=[tmp_path])
+    artifacts.check_source(str(tmp_path), folders=[tmp_path])
+
+
+@pytest.mark.parametrize("path", ["/etc", "{allowed}/../secrets", "{allowed}-2", "/", "//etc"])
+def test_any_other_folder_is_refused_and_the_allowed_ones_are_named(path, tmp_path):
+    allowed = tmp_path / "allowed"
+    with pytest.raises(InvalidInput, match="may not install from this folder") as caught:
+        artifacts.check_source(path.format(allowed=allowed), folders=[allowed])
+    assert str(allowed) in caught.value.message
+    assert "artifact_source" in caught.value.fields
+
+
+def test_a_link_that_leads_out_of_an_allowed_folder_is_refused(tmp_path):
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "k8s").symlink_to("/etc")
+    (allowed / "loop").symlink_to(allowed / "loop")
+    with pytest.raises(InvalidInput):
+        artifacts.check_source(str(allowed / "k8s"), folders=[allowed])
+    artifacts.check_source(str(allowed / "loop"), folders=[allowed])
+
+
+def test_an_allowed_folder_may_be_a_link_itself(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "allowed").symlink_to(tmp_path / "disk")
+    artifacts.check_source(str(tmp_path / "allowed/k8s"), folders=[tmp_path / "allowed"])
+
+
+def test_a_folder_that_is_allowed_no_more_is_not_read(tmp_path):
+    with pytest.raises(InvalidInput):
+        artifacts.for_worker(str(tmp_path), version="v1.36.3", folders=[tmp_path / "other"])
