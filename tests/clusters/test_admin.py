@@ -151,7 +151,7 @@ def test_every_tab_shows_its_part(root, full, tab, shown, django_assert_max_num_
 
 
 def test_the_report_promises_nothing_that_this_version_does_not_have(root, full):
-    rows = [{"key": key, "ok": True, "missing": [], "trouble": "", "rbac": ""}
+    rows: list[object] = [{"key": key, "ok": True, "missing": [], "trouble": "", "rbac": ""}
             for key in ("cordon", "inspection", "deploy")]  # fmt: skip
     Cluster.objects.filter(pk=full.pk).update(capabilities=rows)
     shown = words(root.get(page(full, "access")).content.decode())

@@ -1,8 +1,10 @@
 """What pages of machines and clusters show and refuse because of operations."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.db import transaction
 from django.forms import modelform_factory
 from django.urls import reverse
@@ -20,6 +22,7 @@ from machines.services import drift, edits, lifecycle
 from machines.services import removal as machine_removal
 from operations.kinds import base as kinds
 from operations.kinds.lifecycle import Move
+from operations.models import ClusterSettings
 from operations.services import neighbours
 from tests import factories
 from tests.operations.toy import toy_kind
@@ -304,3 +307,15 @@ def test_machines_one_may_not_operate_are_left_out(browser, operator, machines):
         },
     )
     assert "10.77.0.1" not in answer["Location"]
+
+
+def test_versions_of_settings_of_clusters_gone_before_are_swept_by_the_migration(
+    cluster_a, cluster_b
+):
+    for cluster in (cluster_a, cluster_b):
+        ClusterSettings.objects.create(cluster=cluster)
+    cluster_b.delete()  # as un-adopting once did it: the versions stay
+    assert ClusterSettings.history.filter(cluster_id__isnull=False).count() == 3
+    migration = import_module("operations.migrations.0005_history_of_clusters_gone")
+    migration.sweep(apps, None)
+    assert list(ClusterSettings.history.values_list("cluster_id", flat=True)) == [cluster_a.pk]
