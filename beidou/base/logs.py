@@ -66,6 +66,7 @@ def configure(*, level: str, shape: str) -> dict[str, Any]:
             "django.server": {"handlers": ["stderr"], "level": level, "propagate": False},
             "django": {"handlers": ["stderr"], "level": level, "propagate": False},
             "uvicorn.access": {"level": "WARNING"},
+            "django-q": {"level": "WARNING"},  # else several lines for every tick of the clock
             "asyncssh": {"level": "WARNING"},
             "axes": {"level": "WARNING"},
         },

@@ -136,6 +136,13 @@ def test_the_first_start_says_address_and_password_and_serves_the_sign_in(portal
     assert b"login-form" in body
 
 
+def test_what_a_newcomer_needs_comes_in_one_block_after_the_lines_of_the_start(portal):
+    before, block = portal.said().split("Beidou is at", 1)
+    assert "Uvicorn running" in before
+    assert "    name      admin\n    password  " in block
+    assert "\n=====" in block
+
+
 def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(portal):
     worker = wait_for(lambda: portal.child("work"), "the worker")
     old = wait_for(lambda: len(worker.children(recursive=True)) >= 3, "the worker's children")

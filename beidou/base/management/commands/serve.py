@@ -24,25 +24,38 @@ def programs() -> list[Program]:
     ]
 
 
+SETTLING_SECONDS = 1.0
+
+
 class Announcement:
-    """Says where the portal is as soon as it answers, and what the first password is."""
+    """Says where the portal is and what the first password is, once, when all of it has started.
+
+    The programs write lines of their own while they start; what a newcomer needs comes a moment
+    after web answers, in one block, so that it is the last thing on the screen.
+    """
 
     def __init__(self, *, command: BaseCommand, password: str | None) -> None:
         self._command = command
         self._password = password
         self._started_at = self._asked_at = time.monotonic()
+        self._answered_at: float | None = None
         self._is_made = False
         host = "127.0.0.1" if settings.HOST in ("0.0.0.0", "::") else settings.HOST  # noqa: S104
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{settings.PORT}/"
 
     def tick(self) -> None:
-        if self._is_made or time.monotonic() - self._asked_at < 0.5:
+        now = time.monotonic()
+        if self._is_made:
             return
-        self._asked_at = time.monotonic()
-        if self._answers():
-            self._is_made = True
-            self._say()
+        if self._answered_at is not None:
+            if now - self._answered_at >= SETTLING_SECONDS:
+                self._is_made = True
+                self._say(self._answered_at - self._started_at)
+        elif now - self._asked_at >= 0.5:
+            self._asked_at = now
+            if self._answers():
+                self._answered_at = time.monotonic()
 
     def _answers(self) -> bool:
         try:
@@ -53,16 +66,19 @@ class Announcement:
         except OSError:
             return False
 
-    def _say(self) -> None:
-        seconds = time.monotonic() - self._started_at
+    def _say(self, seconds: float) -> None:
         lines = [f"Beidou is at {self.address} (started in {seconds:.1f} s)."]
         if self._password:
             lines += [
-                f"Sign in as admin with the password {self._password}",
-                "It is shown this once; `manage.py changepassword admin` sets another.",
+                "",
+                "    name      admin",
+                f"    password  {self._password}",
+                "",
+                "The password is shown this once; `manage.py changepassword admin` sets another.",
             ]
         lines.append("Ctrl-C stops it.")
-        self._command.stdout.write("\n".join(["", *lines, ""]))
+        frame = "=" * max(map(len, lines))
+        self._command.stdout.write("\n".join(["", frame, *lines, frame, ""]))
         self._command.stdout.flush()
 
 
