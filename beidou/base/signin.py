@@ -45,11 +45,23 @@ def _finish(request: HttpRequest, user: User, *, backend: str, device: Any = Non
         audit.record("sign in", user, after={"second_factor": device is not None})
 
 
+class SignInForm(AuthenticationForm):  # type: ignore[misc]
+    """Django's own refusal speaks of staff accounts, which nobody here has heard of."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": gettext_lazy(
+            "The name or the password is wrong, or this account may not sign in to the pages. "
+            "Upper and lower case matter."
+        ),
+    }
+
+
 class SignInView(LoginView):
     """The page *Log in*; the same address as the admin's, which it stands in front of."""
 
     template_name = "admin/login.html"
-    authentication_form = AuthenticationForm
+    authentication_form = SignInForm
     redirect_authenticated_user = False
 
     def get_default_redirect_url(self) -> str:

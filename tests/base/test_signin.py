@@ -76,6 +76,12 @@ def test_a_user_without_pages_cannot_sign_in(client):
     assert not is_signed_in(client)
 
 
+def test_a_refused_sign_in_speaks_of_no_staff_account(client, li):
+    text = sign_in(client, password="wrong").content.decode()
+    assert "The name or the password is wrong" in text
+    assert "staff" not in text
+
+
 def lock_out(client: Client, settings, name: str = "li"):
     for _attempt in range(settings.AXES_FAILURE_LIMIT):
         response = sign_in(client, name, "wrong")
