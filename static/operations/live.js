@@ -175,7 +175,7 @@
       body.replaceChildren(row);
     }
     $("op-more").hidden = wanted.length <= shownRows;
-    $("op-more").textContent = fill(texts.more_rows, { count: Math.min(ROWS, wanted.length - shownRows) });
+    $("op-more").textContent = wanted.length > shownRows ? fill(texts.more_rows, { count: Math.min(ROWS, wanted.length - shownRows) }) : "";
     setText($("op-shown"), state.machines.size > 1 ? fill(texts.shown, { shown: visible.length, total: state.machines.size }) : "");
   }
 
@@ -240,7 +240,7 @@
     box.hidden = !failed.length;
     $("op-trouble-list").replaceChildren(...failed.slice(0, TROUBLES).map(trouble));
     $("op-trouble-more").hidden = failed.length <= TROUBLES;
-    $("op-trouble-more").textContent = fill(texts.more_failed, { count: failed.length - TROUBLES });
+    $("op-trouble-more").textContent = failed.length > TROUBLES ? fill(texts.more_failed, { count: failed.length - TROUBLES }) : "";
   }
 
   function trouble(machine) {
@@ -274,7 +274,7 @@
 
   // --- attempts -----------------------------------------------------------------------------
   function drawAttempts() {
-    const clock = new Intl.DateTimeFormat(document.documentElement.lang || "en", { dateStyle: "short", timeStyle: "medium" });
+    const clock = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "medium" }); // Swedish writes 2026-11-25 14:03:09, as all pages do
     const rows = [...state.attempts.values()].sort((a, b) => b.id - a.id).slice(0, 200).map((attempt) => {
       const row = element("tr"), mark = look(attempt.outcome);
       const outcome = element("td");
