@@ -147,6 +147,7 @@ OTP_TOTP_ISSUER = "Beidou"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "beidou.formats"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE: str = CONFIG.time_zone

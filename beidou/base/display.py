@@ -13,8 +13,9 @@ from typing import Any
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.db import models
 from django.utils import formats, timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 GOOD, WARNING, BAD, BUSY, NEUTRAL = "good", "warning", "bad", "busy", "neutral"
@@ -99,6 +100,12 @@ def badge(text: object, tone: str = NEUTRAL, *, icon: str = "", title: object = 
     )
 
 
+def badges(*shown: object) -> SafeString:
+    """Several badges side by side, or below each other where there is no room, never touching."""
+    parts = format_html_join("", "{}", ((each,) for each in shown if each))
+    return format_html('<span class="bd-badges">{}</span>', parts)
+
+
 def insecure_badge() -> SafeString:
     """The red mark beside a cluster whose certificate is not verified, wherever it is named."""
     return badge(
@@ -132,13 +139,43 @@ def ago(moment: datetime | None) -> SafeString:
     """Relative time with the exact one on hover; the script of the pages keeps it current."""
     if not moment:  # also the empty text that a template makes of a missing value
         return format_html("<span>{}</span>", NOTHING)
-    exact = formats.date_format(timezone.localtime(moment), "Y-m-d H:i:s")
     return format_html(
         '<time datetime="{}" title="{}" data-relative>{}</time>',
         moment.isoformat(),
-        exact,
+        _written(moment),
         naturaltime(moment),
     )
+
+
+def exact(moment: datetime | None) -> SafeString:
+    """The moment to the second, for records; how long ago is told on hover."""
+    if not moment:
+        return format_html("<span>{}</span>", NOTHING)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        moment.isoformat(),
+        naturaltime(moment),
+        _written(moment),
+    )
+
+
+def lasting(moment: datetime | None) -> SafeString:
+    """How long something has been so: “for 3 hours”, with the moment of its beginning on hover."""
+    if not moment:
+        return format_html("<span>{}</span>", NOTHING)
+    phrase = _("for %(time)s")
+    is_new = (timezone.now() - moment).total_seconds() < 60
+    return format_html(
+        '<time datetime="{}" title="{}" data-lasting="{}">{}</time>',
+        moment.isoformat(),
+        _written(moment),
+        phrase,
+        _("for less than a minute") if is_new else phrase % {"time": timesince(moment, depth=1)},
+    )
+
+
+def _written(moment: datetime) -> str:
+    return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")
 
 
 def byte_size(amount: float | None, digits: int = 1) -> str:

@@ -17,7 +17,7 @@ def health_badge(cluster: Cluster) -> SafeString:
     shown = display.state_badge(cluster, "health", title=cluster.health_reason)
     if not cluster.insecure_tls:
         return shown
-    return format_html("{} {}", shown, display.insecure_badge())
+    return display.badges(shown, display.insecure_badge())
 
 
 def name_of(cluster: Cluster | None) -> str:

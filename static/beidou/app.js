@@ -3,8 +3,15 @@
 (() => {
   const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const words = new Intl.RelativeTimeFormat(document.documentElement.lang || "en", { numeric: "auto" });
+  const amount = (count, unit) => new Intl.NumberFormat(document.documentElement.lang || "en", { style: "unit", unit, unitDisplay: "long" }).format(count);
   const refresh = () => {
     const now = Date.now();
+    for (const element of document.querySelectorAll("time[data-lasting]")) {
+      const seconds = Math.round((now - Date.parse(element.dateTime)) / 1000);
+      if (seconds < 60) continue; // the page says so in words
+      const [unit, size] = steps.find(([, size]) => seconds >= size);
+      element.textContent = element.dataset.lasting.replace("%(time)s", amount(Math.trunc(seconds / size), unit));
+    }
     for (const element of document.querySelectorAll("time[data-relative]")) {
       const seconds = Math.round((Date.parse(element.dateTime) - now) / 1000);
       const [unit, size] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? steps[3];
@@ -32,6 +39,10 @@
     }
     for (const titled of document.querySelectorAll("a:not([aria-label]) > [title]:empty")) {
       titled.parentElement.setAttribute("aria-label", titled.title);
+    }
+    // Headings in the cards of narrow screens, as the columns of wide ones are written.
+    for (const cell of document.querySelectorAll("#result_list [data-label]")) {
+      cell.dataset.label = cell.dataset.label.charAt(0).toUpperCase() + cell.dataset.label.slice(1);
     }
     for (const icon of document.querySelectorAll(".material-symbols-outlined:not([aria-hidden], [role])")) {
       icon.setAttribute("aria-hidden", "true");

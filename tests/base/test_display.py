@@ -1,10 +1,10 @@
 """States, times, amounts and shares as pages show them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.template import Context, Template
-from django.utils import timezone
+from django.utils import formats, timezone, translation
 
 from beidou.base import display
 from clusters.models import Cluster
@@ -44,6 +44,34 @@ def test_a_relative_time_carries_the_exact_one():
 
 def test_no_time_is_a_dash():
     assert display.NOTHING in display.ago(None)
+    assert display.NOTHING in display.exact(None)
+    assert display.NOTHING in display.lasting(None)
+
+
+def test_what_lasts_is_told_by_its_length_and_kept_current_by_the_script():
+    shown = display.lasting(timezone.now() - timedelta(hours=3))
+    assert ">for 3\xa0hours<" in shown
+    assert 'data-lasting="for %(time)s"' in shown
+
+
+def test_what_has_just_begun_lasts_less_than_a_minute():
+    assert "for less than a minute" in display.lasting(timezone.now())
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_moments_are_written_in_one_way_in_every_language(language):
+    moment = datetime(2026, 3, 9, 14, 3, 5, tzinfo=timezone.get_current_timezone())
+    with translation.override(language):
+        assert ">2026-03-09 14:03:05<" in display.exact(moment)
+        assert 'title="2026-03-09 14:03:05"' in display.ago(moment)
+        assert formats.date_format(moment.date()) == "2026-03-09"
+        assert formats.localize(moment) == "2026-03-09 14:03:05"
+
+
+def test_badges_side_by_side_leave_out_what_there_is_not():
+    shown = display.badges(display.badge("one"), "", display.badge("two"))
+    assert shown.startswith('<span class="bd-badges">')
+    assert shown.count("inline-flex") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Template tags and filters for what every page shows; see ``beidou.base.display``.
 
 ``{% load beidou %}``, then ``{% state_badge cluster "health" %}``, ``{% badge "new" "busy" %}``,
-``{{ moment|ago }}``, ``{{ n|byte_size }}``, ``{{ n|cores }}``, ``{% usage_bar used all "cpu" %}``,
+``{{ moment|ago }}``, ``{{ moment|exact }}``, ``{{ moment|lasting }}``,
+``{{ n|byte_size }}``, ``{{ n|cores }}``, ``{% usage_bar used all "cpu" %}``,
 ``{% yes_no value "Ready" "Not ready" %}``, ``{{ uid|copyable }}``, ``{{ entry|deed }}``,
 ``{{ entry.actor|actor }}``.
 """
@@ -18,6 +19,8 @@ register.simple_tag(display.state_badge, name="state_badge")
 register.simple_tag(display.usage_bar, name="usage_bar")
 register.simple_tag(display.yes_no, name="yes_no")
 register.filter("ago", display.ago)
+register.filter("exact", display.exact)
+register.filter("lasting", display.lasting)
 register.filter("byte_size", display.byte_size)
 register.filter("cores", display.cores)
 register.filter("copyable", display.copyable)
