@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import action
 
 from beidou.base import display, permissions
-from beidou.base.admin import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.context import note_refusal
 from beidou.base.numbers import as_key
 from clusters.admin.columns import name_of
@@ -106,7 +106,6 @@ class OperationAdmin(ReadOnlyAdmin):
     search_help_text = _("Name, reason, who asked, address of a machine")
     ordering = ["-id"]
     list_per_page = 50
-    list_before_template = "admin/operations/operation/list_empty.html"
     actions_list = ["start_operation"]
 
     class Media:
@@ -115,17 +114,22 @@ class OperationAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return listing.with_counts(super().get_queryset(request))
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        visible = permissions.visible_to(request.user, Operation.objects.all())
-        extra = {
-            "has_no_operations": not visible.exists(),
-            "may_start": self.has_start_permission(request),
-            **(extra_context or {}),
-        }
-        answer: HttpResponse = super().changelist_view(request, extra)
-        return answer
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        if not self.has_start_permission(request):
+            return EmptyList(
+                _(
+                    "No operation yet. You see those of the clusters on which your teams have a "
+                    "role."
+                )
+            )
+        return EmptyList(
+            _(
+                "No operation yet. One brings machines into a cluster or takes them out, step by "
+                "step. Adopt a cluster, register machines, then start one."
+            ),
+            reverse("operations:start"),
+            _("Start an operation"),
+        )
 
     def change_view(
         self,
@@ -231,6 +235,11 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("Every cluster uses the defaults. Here one gets its own artifact source or policy.")
+        )
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

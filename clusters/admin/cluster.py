@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RelatedDropdownF
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin
 from beidou.base.context import note_refusal
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
@@ -60,7 +60,6 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         "name", "description", "environment", "region", "labels", "team", "contact",
         "change_reason",
     )  # fmt: skip
-    change_list_template = "admin/clusters/cluster/change_list.html"
     change_form_template = "admin/clusters/cluster/change_form.html"
     history_place = "?tab=history"
 
@@ -74,6 +73,23 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         if is_list(request):
             return listing.with_running_operations(listing.slim_clusters(rows))
         return rows
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        if not self.has_add_permission(request):
+            return EmptyList(
+                _(
+                    "You see the clusters on which your teams have a role. "
+                    "Ask an owner of a cluster or an administrator for one."
+                )
+            )
+        return EmptyList(
+            _(
+                "Adopt a cluster that runs already: paste its kubeconfig, see what the portal "
+                "may do there, and confirm. Nothing is written to the cluster."
+            ),
+            reverse("admin:clusters_cluster_add"),
+            _("Adopt a cluster"),
+        )
 
     @column(description=gettext_lazy("Health"), ordering="health")
     def health_column(self, cluster: Cluster) -> SafeString:
@@ -121,9 +137,11 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                 "may_operate": permissions.may(request.user, cluster, permissions.OPERATE),
                 "health": health_badge(cluster),
             }
+            # Un-adopting is on the tab Access, in its own words; adopting is no form like this one.
+            context |= {"show_delete": False, "show_save_and_add_another": False}
             if context["tab"] != tabs.SETTINGS:
                 context |= {"show_save": False, "show_save_and_continue": False}
-                context |= {"show_delete": False, "show_close": False}
+                context |= {"show_close": False}
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 

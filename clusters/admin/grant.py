@@ -6,12 +6,13 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ago_column
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.permissions import ROLE_LABELS
 from clusters.admin.columns import name_of
@@ -20,12 +21,13 @@ from clusters.models import Cluster, ClusterGrant
 from clusters.services import grants
 
 MATRIX_AT_MOST = 2000
+_GRANTED = ago_column("created_at", gettext_lazy("granted"))
 
 
 @admin.register(ClusterGrant)
 class ClusterGrantAdmin(ObjectPermissionAdmin):
     form = GrantForm
-    list_display = ("team", "role_column", "cluster_column", "label", "created_at")
+    list_display = ("team", "role_column", "cluster_column", "label", _GRANTED)
     list_filter = (("role", ChoicesCheckboxFilter), ("cluster", VisibleRowFilter))
     search_fields = ("team__name", "cluster__name", "label")
     list_select_related = ("team", "cluster")
@@ -42,6 +44,13 @@ class ClusterGrantAdmin(ObjectPermissionAdmin):
     @column(description=gettext_lazy("cluster"), ordering="cluster__name")
     def cluster_column(self, grant: ClusterGrant) -> str:
         return name_of(grant.cluster)
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("No team has a role yet. Grant one, on a cluster or on all clusters with a label.")
+            if self.has_add_permission(request)
+            else _("You see the grants on the clusters that you own.")
+        )
 
     # --- rights -----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -14,7 +14,7 @@ from unfold.decorators import action
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import ReadOnlyAdmin, confirm_action
+from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import BeidouError
 from clusters.admin import tabs
@@ -74,6 +74,15 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
             return listing.slim_nodes(rows)
         return rows.select_related("cluster", "machine")
 
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        if request.user.has_perm("clusters.add_cluster"):
+            return EmptyList(
+                _("Nodes appear here by themselves once a cluster is adopted."),
+                reverse("admin:clusters_cluster_add"),
+                _("Adopt a cluster"),
+            )
+        return EmptyList(_("You see the nodes of the clusters on which your teams have a role."))
+
     @column(description=gettext_lazy("Cluster"), ordering="cluster__name")
     def cluster_column(self, node: Node) -> SafeString:
         url = reverse("admin:clusters_cluster_change", args=[node.cluster_id])
@@ -85,8 +94,10 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
         return node_state(node)
 
     @column(description=gettext_lazy("Roles"))
-    def roles_column(self, node: Node) -> str:
-        return ", ".join(node.roles) or _("worker")
+    def roles_column(self, node: Node) -> SafeString:
+        """A role breaks at no hyphen of its name, a list of them between two."""
+        roles = [(role,) for role in node.roles or [_("worker")]]
+        return format_html_join(", ", '<span class="bd-whole">{}</span>', roles)
 
     @column(description=gettext_lazy("As of"), ordering="cluster__observed_at")
     def as_of(self, node: Node) -> SafeString:
@@ -176,7 +187,7 @@ def node_state(node: Node) -> SafeString:
     )
     if not node.unschedulable:
         return ready
-    return format_html("{} {}", ready, display.badge(_("Cordoned"), display.WARNING, icon="block"))
+    return display.badges(ready, display.badge(_("Cordoned"), display.WARNING, icon="block"))
 
 
 def _plan(rows: list[Node], left_out: int, *, cordoned: bool) -> list[str]:

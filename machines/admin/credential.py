@@ -10,17 +10,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from beidou.base import permissions
-from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ago_column
 from machines.admin.answers import said_on_page
 from machines.admin.forms import CredentialForm
 from machines.models import SshCredential
 from machines.services import credentials
 
+_TESTED = ago_column("tested_at", gettext_lazy("last tested"))
+
 
 @admin.register(SshCredential)
 class CredentialAdmin(ObjectPermissionAdmin):
     form: Any = CredentialForm
-    list_display = ("name", "team", "user", "port", "become", "tested_at", "test_result")
+    list_display = ("name", "team", "user", "port", "become", _TESTED, "test_result")
     list_select_related = ("team",)
     search_fields = ("name", "user")
     readonly_fields = ("tested_at", "test_result")
@@ -36,6 +38,13 @@ class CredentialAdmin(ObjectPermissionAdmin):
         (gettext_lazy("Privilege"), {"fields": ("become", "become_password")}),
         (gettext_lazy("Test"), {"fields": ("test_machine", ("tested_at", "test_result"))}),
     )
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("No SSH credential yet. The portal reaches machines with one: a key or a password.")
+            if self.has_add_permission(request)
+            else _("You see the SSH credentials of your teams.")
+        )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who may only look sees no field of a secret, not even an empty one."""

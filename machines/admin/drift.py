@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from beidou.base import display, permissions
-from beidou.base.admin import ReadOnlyAdmin, confirm_action
+from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action
 from beidou.base.errors import BeidouError
 from machines.admin.forms import ReasonForm
 from machines.models import Drift
@@ -32,6 +32,7 @@ class FieldFilter(admin.SimpleListFilter):
 
 @admin.register(Drift)
 class DriftAdmin(ReadOnlyAdmin):
+    counted = (gettext_lazy("difference"), gettext_lazy("differences"))
     list_display = (
         "machine",
         "field_shown",
@@ -49,6 +50,11 @@ class DriftAdmin(ReadOnlyAdmin):
         "Begins with: any address, hostname, serial, asset tag, rack, node"
     )
     actions = ("accept", "wrong")
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("No machine differs from what was intended, as far as facts have been gathered.")
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
 from beidou.base import display, permissions
-from beidou.base.admin import confirm_action
+from beidou.base.admin import EmptyList, confirm_action
 from beidou.base.context import note_refusal
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
@@ -85,9 +85,9 @@ class MachineAdmin(MachineActions):
             gettext_lazy("Place and belonging"),
             {
                 "fields": (
-                    ("room", "rack", "position"),
-                    ("owner_team", "role"),
-                    "credential",
+                    ("room", "rack"),
+                    ("position", "role"),
+                    ("owner_team", "credential"),
                     "labels",
                     "warranty_until",
                     "notes",
@@ -100,7 +100,8 @@ class MachineAdmin(MachineActions):
                 "fields": (
                     ("vendor", "model"),
                     ("cpus", "memory_mib"),
-                    ("disks", "nics", "gpus"),
+                    ("disks", "nics"),
+                    "gpus",
                     ("os", "kernel"),
                 ),
                 "description": gettext_lazy("What is empty was not promised and cannot drift."),
@@ -135,10 +136,22 @@ class MachineAdmin(MachineActions):
                 for key, label in tabs
             ],
             "may_import": self._may_import(request),
-            "may_add": self.has_add_permission(request),
             "query_string": request.GET.urlencode(),
         }
         return super().changelist_view(request, {**extra, **(extra_context or {})})
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _(
+                "No machine yet. Add one, import a list, or register the nodes of an adopted "
+                "cluster from its page."
+            )
+            if self.has_add_permission(request)
+            else _(
+                "You see the machines of your teams and of the clusters on which your teams have "
+                "a role. Ask an administrator for more."
+            )
+        )
 
     @admin.display(description=gettext_lazy("Machine"), ordering="address")
     def machine(self, obj: Machine) -> SafeString:
@@ -146,13 +159,17 @@ class MachineAdmin(MachineActions):
         name = obj.hostname or (seen.hostname if seen else "")
         if not name:
             return format_html("{}", obj.address)
-        return format_html('{}<br><span class="machine-address">{}</span>', name, obj.address)
+        return format_html(
+            '<span class="bd-name" title="{0}">{0}</span><span class="machine-address">{1}</span>',
+            name,
+            obj.address,
+        )
 
     @admin.display(description=gettext_lazy("State"), ordering="state")
     def state_shown(self, obj: Machine) -> SafeString:
         badge = display.state_badge(obj, "state")
         if obj.offered_host_key:
-            return format_html("{} {}", badge, display.badge(_("host key changed"), display.BAD))
+            return display.badges(badge, display.badge(_("host key changed"), display.BAD))
         return badge
 
     @admin.display(description=gettext_lazy("Cluster"), ordering="cluster")
@@ -161,8 +178,9 @@ class MachineAdmin(MachineActions):
         return format_html("{} {}", obj.cluster or display.NOTHING, mark)
 
     @admin.display(description=gettext_lazy("Node"))
-    def node_shown(self, obj: Machine) -> str:
-        return obj.node.name if obj.node else display.NOTHING
+    def node_shown(self, obj: Machine) -> SafeString:
+        name = obj.node.name if obj.node else display.NOTHING
+        return format_html('<span class="bd-name" title="{0}">{0}</span>', name)
 
     @admin.display(description=gettext_lazy("Rack"), ordering="rack")
     def place(self, obj: Machine) -> str:

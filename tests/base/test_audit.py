@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from io import StringIO
 
 import pytest
@@ -291,6 +292,13 @@ def test_the_page_shows_before_and_after(admin, browser):
     page = browser(admin).get(f"/base/auditentry/{entry.pk}/change/").content.decode()
     assert "− 1" in page
     assert "+ 2" in page
+
+
+def test_the_page_counts_entries(admin, cluster_a, browser):
+    audit.record("change", cluster_a)
+    audit.record("change", cluster_a)
+    text = browser(admin).get("/base/auditentry/").content.decode()
+    assert re.search(r"\d+\s+audit entries\s", text)
 
 
 def test_the_page_searches_by_reason(admin, browser):

@@ -54,6 +54,19 @@ def test_everybody_revokes_the_own_token(viewer, browser):
     assert not token.is_valid
 
 
+def test_the_switches_of_a_user_are_told_in_words_of_the_product(admin, operator, browser):
+    text = browser(admin).get(f"/base/user/{operator.pk}/change/").content.decode()
+    assert "May open the pages" in text
+    assert "taff status" not in text
+    assert "admin site" not in text
+
+
+def test_an_empty_list_of_tokens_leads_to_where_they_are_made(viewer, browser):
+    text = browser(viewer).get("/base/apitoken/").content.decode()
+    assert "Everybody makes their own on the page My account." in text
+    assert 'href="/account/"' in text
+
+
 def test_changing_the_teams_of_a_user_through_the_api_is_audited(admin, operator, operators, api):
     team = factories.make_team("storage")
     answer = api(admin).patch(f"/api/v1/users/{operator.pk}/", {"teams": [team.pk]}, format="json")

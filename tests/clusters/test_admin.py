@@ -91,6 +91,36 @@ def test_an_empty_list_offers_adopting_to_nobody_who_may_not(browser, viewer, cl
     assert answer.status_code == 403 or ADD not in answer.content.decode()
 
 
+def test_an_empty_list_of_nodes_leads_to_adopting(root):
+    text = root.get(NODES).content.decode()
+    assert "once a cluster is adopted" in text
+    assert ADD in text
+
+
+def test_an_empty_list_of_nodes_offers_adopting_to_nobody_who_may_not(browser, viewer, cluster_a):
+    text = browser(viewer).get(NODES).content.decode()
+    assert "You see the nodes of the clusters on which your teams have a role." in text
+    assert ADD not in text
+
+
+@pytest.mark.parametrize("url", [LIST, NODES, GRANTS, "/machines/machine/"])
+def test_an_empty_list_says_so_once(root, url):
+    text = root.get(url).content.decode()
+    assert text.count(">inbox<") == 1
+    assert "No results found" not in text
+    assert "Show all" not in text
+
+
+def test_the_settings_of_a_cluster_offer_no_deletion(root, full):
+    text = root.get(page(full, "settings")).content.decode()
+    assert "Delete cluster" not in text
+    assert f"{LIST}{full.pk}/delete/" not in text
+
+
+def test_the_access_tab_offers_to_un_adopt(root, full):
+    assert f"{LIST}{full.pk}/delete/" in root.get(page(full, "access")).content.decode()
+
+
 def test_the_list_shows_health_figures_and_running_operations(root, full):
     make_row(Operation, full)
     shown = root.get(LIST).content.decode()

@@ -8,6 +8,8 @@ write.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django import forms
@@ -20,6 +22,7 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
@@ -49,6 +52,26 @@ class MappingField(forms.JSONField):
         return {} if found is None else found
 
 
+def ago_column(field: str, description: Any) -> Any:
+    """A column for ``field`` that tells how long ago, with the moment itself on hover."""
+
+    @admin.display(description=description, ordering=field)
+    def column(obj: models.Model) -> SafeString:
+        return display.ago(getattr(obj, field))
+
+    column.__name__ = field
+    return column
+
+
+@dataclass(frozen=True)
+class EmptyList:
+    """What a list says when it has no row at all, and the one button to begin with."""
+
+    text: object
+    url: str = ""
+    button: object = ""
+
+
 class ObjectPermissionAdmin(_Base):
     """A ModelAdmin whose rights come from the model's ``access``.
 
@@ -56,10 +79,13 @@ class ObjectPermissionAdmin(_Base):
     permission, since no row exists yet, respectively ``change`` on the row as well.
     ``history_place``: where on its own page an object shows its history, as the end of an address
     (``?tab=history``); empty where the audit trail alone knows it.
+    ``counted``: what one and what several rows are called where they are counted, if the list
+    itself is called otherwise: “108 audit entries” in the “Audit trail”.
     """
 
     change_action: ClassVar[str] = CHANGE
     history_place: ClassVar[str] = ""
+    counted: ClassVar[tuple[Any, Any] | None] = None
     empty_value_display = display.NOTHING
     compressed_fields = True
     warn_unsaved_form = True
@@ -137,6 +163,19 @@ class ObjectPermissionAdmin(_Base):
             # What has changed is told by the row, not by a second, hidden field in the form.
             kwargs.setdefault("show_hidden_initial", False)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def empty_list(self, request: HttpRequest) -> EmptyList | None:
+        """What to do first, as far as this person may; shown only when nothing is listed."""
+        return None
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        listed: Any = super().get_changelist_instance(request)
+        # The theme's template of an empty list knows the list alone.
+        listed.empty_list = partial(self.empty_list, request)
+        if not (listed.has_active_filters or listed.query):
+            # All rows are shown: the head of the page need not offer “Show all”.
+            listed.full_result_count = listed.result_count
+        return listed
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

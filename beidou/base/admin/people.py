@@ -22,9 +22,9 @@ from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from beidou.base import audit, permissions, second_factor, tokens
-from beidou.base.admin.bases import ObjectPermissionAdmin, ReadOnlyAdmin
+from beidou.base.admin.bases import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin, ago_column
 from beidou.base.admin.rights import PermissionsField
-from beidou.base.display import NOTHING
+from beidou.base.display import NOTHING, ago
 from beidou.base.models import ApiToken, User
 from beidou.base.sentences import Sentence
 
@@ -36,6 +36,23 @@ for _model in (Group, StaticDevice, OrmQ, Schedule, Success, Failure):
 Group._meta.verbose_name = gettext_lazy("team")
 Group._meta.verbose_name_plural = gettext_lazy("teams")
 User._meta.get_field("groups").verbose_name = gettext_lazy("teams")
+
+
+# What three switches of a user do, as (label, help text).
+_WORDS: dict[str, dict[str, Any]] = {
+    "is_active": {
+        "label": gettext_lazy("Active"),
+        "help_text": gettext_lazy("Off: neither pages nor API; the account and its past stay."),
+    },
+    "is_staff": {
+        "label": gettext_lazy("May open the pages"),
+        "help_text": gettext_lazy("Off: the account of a program that uses the API alone."),
+    },
+    "is_superuser": {
+        "label": gettext_lazy("Administrator"),
+        "help_text": gettext_lazy("May see and do everything, without any team or grant."),
+    },
+}
 
 
 def grantable() -> models.QuerySet[Permission]:
@@ -89,7 +106,7 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     add_form = UserCreationForm
     change_password_form = SetPasswordForm
     audited_relations = User.audited_relations
-    list_display = ("username", "name", "team_names", "level", "is_active", "last_login")
+    list_display = ("username", "name", "team_names", "level", "is_active", "last_seen")
     list_filter = ("is_active", "is_superuser", "groups")
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("username",)
@@ -125,6 +142,11 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"is_staff": True, **super().get_changeform_initial_data(request)}
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Django's own words speak of staff, superusers and an admin site."""
+        kwargs |= _WORDS.get(db_field.name, {})
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
             kwargs |= {"queryset": grantable(), "form_class": PermissionsField}
@@ -137,13 +159,17 @@ class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
             response: HttpResponse = super().user_change_password(request, id, *args)
         return response
 
+    @display(description=gettext_lazy("last signed in"), ordering="last_login")
+    def last_seen(self, obj: User) -> SafeString:
+        return ago(obj.last_login)
+
     @display(description=gettext_lazy("name"), ordering="last_name")
     def name(self, obj: User) -> str:
-        return obj.get_full_name()
+        return obj.get_full_name() or NOTHING
 
     @display(description=gettext_lazy("teams"))
     def team_names(self, obj: User) -> str:
-        return ", ".join(group.name for group in obj.groups.all())
+        return ", ".join(group.name for group in obj.groups.all()) or NOTHING
 
     @display(
         description=gettext_lazy("level"),
@@ -222,6 +248,9 @@ class TeamAdmin(GroupAdmin, RelationAudit):
             field.label = _("Rights beyond the roles on clusters")
         return field
 
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(_("No team yet. People get their roles on clusters through teams."))
+
     @display(description=gettext_lazy("members"), ordering="members_count")
     def members(self, obj: Any) -> int:
         return int(obj.members_count)
@@ -247,12 +276,27 @@ class TeamAdmin(GroupAdmin, RelationAudit):
 class ApiTokenAdmin(ReadOnlyAdmin):
     """Everybody sees their own tokens, administrators all; they are made on *My account*."""
 
-    list_display = ("name", "user", "hint", "state", "created_at", "used_at", "expires_at")
+    list_display = (
+        "name",
+        "user",
+        "hint",
+        "state",
+        ago_column("created_at", gettext_lazy("created")),
+        ago_column("used_at", gettext_lazy("last used")),
+        ago_column("expires_at", gettext_lazy("expires")),
+    )
     list_filter = (("user", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("name", "user__username")
     list_select_related = ("user",)
     actions = ("revoke",)
     fields = ("name", "user", "hint", "created_at", "used_at", "expires_at", "revoked_at")
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("No API token yet. Everybody makes their own on the page My account."),
+            reverse("account"),
+            _("My account"),
+        )
 
     @display(description=gettext_lazy("state"), label={"valid": "success", "void": "danger"})
     def state(self, obj: ApiToken) -> tuple[str, str]:

@@ -24,7 +24,8 @@ from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
 from beidou.base import attempts, audit, links, permissions, verbs
-from beidou.base.admin.bases import ReadOnlyAdmin
+from beidou.base import display as moments
+from beidou.base.admin.bases import EmptyList, ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
 from beidou.base.sentences import in_english
@@ -109,6 +110,7 @@ class ClusterFilter(admin.SimpleListFilter):
 class AuditAdmin(ReadOnlyAdmin):
     """Auditors and administrators see all entries, owners of a cluster those of their cluster."""
 
+    counted = (_("audit entry"), _("audit entries"))
     change_list_template = "admin/base/auditentry/change_list.html"
     list_display = ("when", "who", "action", "object_link", "result", "reason", "address")
     list_display_links = ("when",)
@@ -131,10 +133,7 @@ class AuditAdmin(ReadOnlyAdmin):
 
     @display(description=_("at"), ordering="id")
     def when(self, obj: AuditEntry) -> SafeString:
-        local = timezone.localtime(obj.at)
-        return format_html(
-            '<time datetime="{}">{}</time>', obj.at.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}"
-        )
+        return moments.exact(obj.at)
 
     @display(description=_("actor"), ordering="actor")
     def who(self, obj: AuditEntry) -> str:
@@ -176,6 +175,14 @@ class AuditAdmin(ReadOnlyAdmin):
     def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         entry: Any = super().get_object(request, *args, **kwargs)
         return entry and with_pages(request.user, [entry])[0]
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _(
+                "Nothing has happened yet. What people do is written here, for auditors and "
+                "owners to read."
+            )
+        )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         query = request.GET.urlencode()
