@@ -24,7 +24,7 @@ def figure(counted: Counted, label: object = "", *, tone: str = "", name: str = 
         '<span class="bd-figure-number{}">{}</span> <span class="bd-figure-label">{}</span>',
         f" bd-tone-{tone}" if tone and counted.count else "",
         number_format(counted.count, force_grouping=True),
-        label or counted.label,
+        label or str(counted.label).lower(),
     )
     if not counted.url:
         return format_html('<span class="bd-figure" id="{}">{}</span>', anchor, content)
