@@ -12,8 +12,8 @@ from clusters.models import Cluster
 from machines.models import Machine
 from operations.drivers import ansible
 from operations.kinds import base as kinds
-from operations.kinds import clean_up, hosts, playbook, scale_down, scale_up
-from operations.kinds.scale_down import ScaleDownParams
+from operations.kinds import clean_up, hosts, playbook, scale_up
+from operations.kinds.scale_down import ScaleDownParams, planning
 from operations.kinds.scale_up import ScaleUpParams
 from operations.models import ClusterSettings, MachineStep, Operation
 from operations.services import control as controls
@@ -186,11 +186,11 @@ def test_a_retry_of_a_scale_down_does_not_miss_the_node_that_is_gone(cluster_a, 
     machine = machines[0]
     machine.cluster = cluster_a
     params = ScaleDownParams(delete_blocked=True)
-    assert scale_down.retry_blockers(cluster_a, [machine], params) == []
+    assert planning.retry_blockers(cluster_a, [machine], params) == []
 
 
 def test_a_retry_of_a_scale_down_is_told_of_a_changed_key(cluster_a, machines):
     machine = machines[0]
     machine.offered_host_key = public_line(new_key())
-    (blocker,) = scale_down.retry_blockers(cluster_a, [machine], ScaleDownParams())
+    (blocker,) = planning.retry_blockers(cluster_a, [machine], ScaleDownParams())
     assert "its host key changed" in blocker.reason

@@ -9,7 +9,7 @@ from django.urls import reverse
 from clusters.models import Node
 from machines.models import Machine
 from operations.kinds import clean_up, lifecycle
-from operations.kinds import scale_down as scale_down_kind
+from operations.kinds.scale_down import machines as machine_lives
 from operations.models import ClusterSettings, Operation
 from operations.services import control as controls
 from operations.services import manifests, start
@@ -327,7 +327,7 @@ def test_a_reset_that_fails_leaves_node_and_machine_to_a_person(kube, scale_down
 def test_workloads_that_are_not_whole_fail_the_post_check(
     kube, scale_down, lost_machine, work, monkeypatch
 ):
-    monkeypatch.setattr("operations.kinds.scale_down.WHOLE_SECONDS", 0)
+    monkeypatch.setattr("operations.kinds.scale_down.post_check.WHOLE_SECONDS", 0)
     kube.deploy("web", on=["n1", "n2"])
     operation = scale_down(lost_machine, force_unreachable=True)
     work(limit=4)
@@ -388,7 +388,7 @@ def test_a_machine_nobody_saw_leave_is_not_called_available(scale_down, machine,
     member = operation.machines.get()
     member.state = "succeeded"  # as when every step was skipped
     Machine.objects.filter(pk=machine.pk).update(state=State.CORDONED)
-    scale_down_kind.release(member, None)
+    machine_lives.release(member, None)
     machine.refresh_from_db()
     assert machine.state == State.FAULTY
 

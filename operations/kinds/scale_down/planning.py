@@ -1,0 +1,77 @@
+"""What is known to be in the way before anything is contacted."""
+
+from collections.abc import Sequence
+
+from django.utils.translation import gettext
+
+from clusters.models import Cluster, Node
+from clusters.services import capabilities
+from machines.models import Machine
+from operations.kinds import hosts
+from operations.kinds.base import Blocker
+from operations.kinds.draining.plan import CONTROL_PLANE
+from operations.kinds.scale_down.params import ScaleDownParams
+from operations.models import ClusterSettings
+
+
+def blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
+) -> list[Blocker]:
+    """What is known to be in the way before anything is contacted."""
+    found = _whole_blockers(cluster)
+    if params.delete_blocked:
+        reason = gettext(
+            "delete_blocked is approved by somebody else, with a retry, "
+            "once it is known which pods a budget blocks"
+        )
+        found.append(Blocker(None, reason))
+    settings = hosts.settings_of(cluster.pk)
+    nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
+    for machine in machines:
+        if reason := _why_no_worker(machine, nodes.get(machine.node_id or 0), cluster):
+            found.append(Blocker(machine, reason))
+        found += _unreachable(machine, settings, params)
+    return found
+
+
+def retry_blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
+) -> list[Blocker]:
+    """The node may be gone by now, and which pods a budget blocks is known."""
+    settings = hosts.settings_of(cluster.pk)
+    return [
+        *_whole_blockers(cluster),
+        *(blocker for machine in machines for blocker in _unreachable(machine, settings, params)),
+    ]
+
+
+def _why_no_worker(machine: Machine, node: Node | None, cluster: Cluster) -> str:
+    if machine.cluster_id != cluster.pk:
+        return gettext("it is not in this cluster")
+    if node is None:
+        return gettext("no node of the cluster is linked to it")
+    if any(role in CONTROL_PLANE for role in node.roles):
+        return gettext("it is a control plane; only workers can be scaled down")
+    return ""
+
+
+def _unreachable(
+    machine: Machine, settings: ClusterSettings | None, params: ScaleDownParams
+) -> list[Blocker]:
+    if params.force_unreachable:
+        return []
+    return [Blocker(machine, reason) for reason in hosts.why_unreachable(machine, settings)]
+
+
+def _whole_blockers(cluster: Cluster) -> list[Blocker]:
+    reasons = []
+    if cluster.health == Cluster.Health.UNREACHABLE:
+        reasons.append(
+            gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
+        )
+    for row in cluster.capabilities:
+        if row.get("key") == "scale_down" and not row.get("ok"):
+            reasons.append(
+                gettext("our credential does not suffice: %(why)s") % {"why": capabilities.why(row)}
+            )
+    return [Blocker(None, reason) for reason in reasons]

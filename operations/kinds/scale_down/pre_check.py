@@ -1,0 +1,94 @@
+"""preCheck: what will happen to each pod, and what has to be decided first."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from beidou.base.sentences import Sentence
+from clusters.drivers import errors as kube_errors
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.drivers.workloads import WORKLOAD_KINDS
+from clusters.services.connections import client_for
+from operations.kinds.base import StepRun, check
+from operations.kinds.draining.checks import make_checks
+from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
+from operations.kinds.scale_down.settling import node_name, settle, why_not_reached
+
+
+@dataclass
+class Found:
+    """What preCheck read: plans by node, and why hosts could not be reached."""
+
+    situation: Situation
+    plans: dict[str, NodePlan]
+    reasons: dict[int, str]
+
+
+def pre_check(run: StepRun) -> Found:
+    names = [node_name(target) for target in run.targets]
+    reasons = why_not_reached(run)
+    run.stop_if_asked()
+    with client_for(run.cluster, timeout=30) as client:
+        situation = _read_situation(run, client)
+    return Found(situation, make_plan(situation, names), reasons)
+
+
+def _read_situation(run: StepRun, client: KubernetesClient) -> Situation:
+    workloads = client.workloads
+    pods = []
+    for pod in workloads.pods():
+        run.stop_if_asked()
+        pods.append(pod)
+    try:
+        volumes = workloads.volumes()
+    except kube_errors.Forbidden as error:
+        volumes = []
+        run.say(f"Volumes are not looked at. {error.message}", level="warning")
+    return Situation(
+        nodes=client.list_nodes(),
+        pods=pods,
+        workloads=[item for kind in WORKLOAD_KINDS for item in workloads.all(kind)],
+        budgets=workloads.budgets(),
+        volumes=volumes,
+    )
+
+
+def confirm(run: StepRun, found: Found) -> None:
+    for target in list(run.targets):
+        run.stop_if_asked()
+        name = node_name(target)
+        plan = found.plans.get(name)
+        host = _host_check(run, found.reasons.get(target.pk, ""))
+        if plan is None:
+            run.fail(
+                target,
+                Sentence("There is no node %(node)s in the cluster.", node=name),
+                checks=[host],
+            )
+            continue
+        for fate in plan.fates:
+            owner = f" ({fate.owner})" if fate.owner else ""
+            run.say(f"{fate.pod.key}{owner}: {fate.what}", target=target)
+        checks = [host, *make_checks(plan, run.params)]
+        evidence = {
+            "node": name,
+            "uid": plan.node.uid,
+            "moves": len(plan.evicted),
+            "pods": [fate.as_dict() for fate in plan.fates],
+            "owners": dict(owners_of(found.situation, plan)),
+        }
+        moving = Sentence("%(count)s pods will move", count=len(plan.evicted))
+        settle(run, target, checks, evidence, moving)
+
+
+def _host_check(run: StepRun, reason: str) -> dict[str, Any]:
+    is_forced = run.params.force_unreachable
+    return check(
+        "host",
+        not reason,
+        reason or "reached over SSH",
+        "reached over SSH, so that it can be reset",
+        "goes on, because force_unreachable was chosen: the host is not reset"
+        if is_forced
+        else "mend the connection; or, if the host is lost, retry with force_unreachable",
+        "warning" if is_forced else "error",
+    )

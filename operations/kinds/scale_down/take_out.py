@@ -1,0 +1,106 @@
+"""scaleDown: reset the hosts, then delete the Node objects."""
+
+from dataclasses import dataclass
+
+from beidou.base.errors import ExternalError
+from beidou.base.sentences import Sentence
+from clusters.drivers import errors as kube_errors
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.services.connections import client_for
+from machines.models import Machine
+from operations.kinds import playbook
+from operations.kinds.base import StepRun
+from operations.kinds.clean_up import reset_variables
+from operations.kinds.playbook import PlaybookResults
+from operations.kinds.scale_down.machines import move
+from operations.kinds.scale_down.settling import (
+    evidence_of,
+    node_name,
+    why_node_is_there,
+    why_not_reached,
+)
+from operations.models import OperationMachine
+
+
+@dataclass
+class Reset:
+    results: PlaybookResults
+    unreached: dict[int, str]
+
+
+def take_out(run: StepRun) -> Reset:
+    reasons = why_not_reached(run)
+    unreached = {key: reason for key, reason in reasons.items() if reason}
+    for target in list(run.targets):
+        if target.pk in unreached and not run.params.force_unreachable:
+            why = unreached[target.pk].rstrip(".")
+            run.fail(
+                target,
+                Sentence(
+                    "The host was not reached: %(why)s. Mend the connection; or, if the host is "
+                    "lost, retry with force_unreachable.",
+                    why=why,
+                ),
+            )
+    move(run, run.targets, Machine.State.LEAVING)
+    reached = [target for target in run.targets if target.pk not in unreached]
+    with client_for(run.cluster, timeout=15) as client:
+        variables = reset_variables(run, client) if reached else {}
+        results = playbook.run_playbook(
+            run,
+            "clean_up",
+            variables=variables,
+            per_machine={target.pk: {"node_name": node_name(target)} for target in reached},
+            members=reached,
+        )
+        # The host first: a kubelet that still ran would register its node again.
+        for target in list(run.targets):
+            run.stop_if_asked()
+            if target.pk not in results.failed:
+                _delete_node(run, client, target)
+    return Reset(results, unreached)
+
+
+def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
+    name = node_name(target)
+    try:
+        node = client.get_node(name)
+        uid = evidence_of(target, "preCheck").get("uid")
+        is_own = node.uid == uid or target.address in [text for _kind, text in node.addresses]
+        if not is_own:
+            run.fail(
+                target,
+                Sentence("Node %(node)s is another machine by now; it is left alone.", node=name),
+            )
+            return
+        client.delete_node(name)
+        run.say(f"Node {name} was deleted.", target=target)
+    except kube_errors.NotFound:
+        return
+    except ExternalError as error:
+        run.fail(target, error.message)
+
+
+def confirm(run: StepRun, reset: Reset) -> None:
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            run.stop_if_asked()
+            name = node_name(target)
+            checks = reset.results.checks(target)
+            if target.pk in reset.results.failed:
+                run.fail(target, reset.results.failed[target.pk], checks=checks)
+            elif (why := why_node_is_there(client, name)) is not None:
+                run.fail(target, why, checks=checks)
+            elif target.pk in reset.unreached:
+                run.succeed(
+                    target,
+                    message=Sentence("node %(node)s deleted; the host was not reset", node=name),
+                    evidence={"node": name, "unreached": reset.unreached[target.pk]},
+                )
+            else:
+                run.succeed(
+                    target,
+                    message=Sentence("reset, node %(node)s deleted", node=name),
+                    checks=checks,
+                    evidence={"node": name, "done": reset.results.find(target, "done") or []},
+                )
