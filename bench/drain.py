@@ -17,7 +17,8 @@ from clusters.drivers.kubernetes import KubernetesClient
 from lab import Lab
 from lab.cluster import LabCluster
 from lab.workloads import web_deployment
-from operations.kinds.draining.drainer import Drainer, Leaving
+from operations.kinds.draining.drainer import Drainer
+from operations.kinds.draining.leaving import Leaving
 from operations.kinds.scale_down import ScaleDownParams
 
 ROUNDS = 3

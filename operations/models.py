@@ -344,7 +344,7 @@ class MachineStep(models.Model):
     checks = SentencesField(
         _("checks"), default=list, help_text=_("check, ok, found, wanted, advice, severity")
     )
-    evidence = models.JSONField(_("evidence"), default=dict)
+    evidence = SentencesField(_("evidence"), default=dict)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)

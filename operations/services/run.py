@@ -15,7 +15,6 @@ import structlog
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from beidou.base.storable import storable
 from operations.kinds import names
 from operations.kinds.base import Checks, Kind, StepKind, Stopped
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
@@ -181,7 +180,7 @@ class EngineRun:
             ).update(
                 status=status,
                 message=message,
-                evidence=storable(dict(evidence or {})),
+                evidence=dict(evidence or {}),
                 checks=[dict(check) for check in checks],
                 finished_at=now,
             )

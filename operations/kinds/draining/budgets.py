@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers.placed_pods import PlacedPod
 from clusters.drivers.workloads import Budget
 
@@ -44,21 +45,41 @@ def why_blocked(pod: PlacedPod, budgets: Iterable[Budget]) -> Block | None:
         return None
     if len(found) > 1:
         names = tuple(budget.key for budget in found)
-        reason = f"budgets {' and '.join(names)} both mean it, which evictions do not support"
+        reason = Sentence(
+            "budgets %(names)s mean it together, which evictions do not support",
+            names=", ".join(names),
+        )
         return Block(names, reason, is_final=True)
     budget = found[0]
     if not pod.is_ready and _passes_unready(budget):
         return None
     if not budget.is_current:
-        return Block((budget.key,), f"budget {budget.key} was not counted yet by its controller")
+        return Block(
+            (budget.key,),
+            Sentence("budget %(budget)s was not counted yet by its controller", budget=budget.key),
+        )
     if budget.allowed > 0:
         return None
     is_final = budget.expected > 0 and spare(budget, budget.expected) <= 0
-    why = "none to spare even when all are" if is_final else "0 may go now"
+    numbers = {
+        "budget": budget.key,
+        "desired": budget.desired,
+        "expected": budget.expected,
+        "healthy": budget.healthy,
+    }
     return Block(
         (budget.key,),
-        f"budget {budget.key} needs {budget.desired} healthy of {budget.expected}, "
-        f"{budget.healthy} are: {why}",
+        Sentence(
+            "budget %(budget)s needs %(desired)s healthy of %(expected)s, %(healthy)s are: "
+            "none to spare even when all are",
+            **numbers,
+        )
+        if is_final
+        else Sentence(
+            "budget %(budget)s needs %(desired)s healthy of %(expected)s, %(healthy)s are: "
+            "0 may go now",
+            **numbers,
+        ),
         is_final=is_final,
         raising_helps=raising_helps(budget),
     )
@@ -95,6 +116,7 @@ def _count(value: int | str, copies: int) -> int:
 
 
 def listed(names: Sequence[str], at_most: int = 5) -> str:
-    """``a, b and 3 more``."""
-    shown = ", ".join(names[:at_most])
-    return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"
+    """``a, b and 3 more``; names or sentences."""
+    shown = joined(names[:at_most], ", ")
+    rest = len(names) - at_most
+    return Sentence("%(shown)s and %(rest)d more", shown=shown, rest=rest) if rest > 0 else shown

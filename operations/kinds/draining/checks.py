@@ -3,25 +3,30 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from beidou.base.sentences import Sentence, joined
 from operations.kinds.base import Check, check
-from operations.kinds.draining.budgets import listed
+from operations.kinds.draining.budgets import Block, listed
 from operations.kinds.draining.plan import Answers, Code, Fate, NodePlan, Problem, Share
 
 LARGE_SHARE = 0.5
 LONG_GRACE_SECONDS = 600
 
 _WANTED = {
-    Code.BARE: "every pod has a controller that makes it anew",
-    Code.LOCAL_DATA: "no pod keeps data on the node",
-    Code.ONLY_COPY: "another ready copy of each",
-    Code.NO_ROOM: "room on another node for each pod that moves",
+    Code.BARE: Sentence("every pod has a controller that makes it anew"),
+    Code.LOCAL_DATA: Sentence("no pod keeps data on the node"),
+    Code.ONLY_COPY: Sentence("another ready copy of each"),
+    Code.NO_ROOM: Sentence("room on another node for each pod that moves"),
 }
 _ADVICE = {
-    Code.BARE: "copy what is needed, then retry with delete_bare_pods",
-    Code.LOCAL_DATA: "save what is needed, then retry with delete_local_data",
-    Code.ONLY_COPY: "give each a second copy, or retry with allow_single_copy: they are away "
-    "until the new one is ready",
-    Code.NO_ROOM: "make room, or retry with allow_pending: these pods wait until there is some",
+    Code.BARE: Sentence("copy what is needed, then retry with delete_bare_pods"),
+    Code.LOCAL_DATA: Sentence("save what is needed, then retry with delete_local_data"),
+    Code.ONLY_COPY: Sentence(
+        "give each a second copy, or retry with allow_single_copy: they are away until the new one "
+        "is ready"
+    ),
+    Code.NO_ROOM: Sentence(
+        "make room, or retry with allow_pending: these pods wait until there is some"
+    ),
 }
 _ANSWER = {
     Code.BARE: "delete_bare_pods",
@@ -35,6 +40,7 @@ def make_checks(plan: NodePlan, answers: Answers) -> list[Check]:
     checks = [_control_plane(plan.control_plane)]
     for code in (Code.BARE, Code.LOCAL_DATA, Code.ONLY_COPY, Code.NO_ROOM):
         checks.append(_problems(code, plan.problems(code), answers))
+    checks += _unsure(plan.fates)
     checks += _budgets(plan.problems(Code.BUDGET), answers)
     checks += [_share(share) for share in plan.shares]
     checks += _long_graces(plan.evicted)
@@ -42,77 +48,123 @@ def make_checks(plan: NodePlan, answers: Answers) -> list[Check]:
 
 
 def _control_plane(why: str) -> Check:
+    worker = Sentence("a worker")
     return check(
         "control-plane",
         not why,
-        f"a control plane: {why}" if why else "a worker",
-        "a worker",
-        "ScaleDown takes workers only: without this node etcd could lose its quorum",
+        Sentence("a control plane: %(why)s", why=why) if why else worker,
+        worker,
+        Sentence("ScaleDown takes workers only: without this node etcd could lose its quorum"),
     )
 
 
 def _problems(code: Code, found: list[tuple[Fate, Problem]], answers: Answers) -> Check:
     if not found:
-        return check(code, True, "none", _WANTED[code])
+        return check(code, True, Sentence("none"), _WANTED[code])
     is_answered = all(problem.is_answered(answers) for _fate, problem in found)
-    texts = [f"{fate.pod.key} ({problem.text})" for fate, problem in found]
     return check(
         code,
         False,
-        f"{len(found)}: {listed(texts)}",
+        _counted([_of_pod(fate, problem.text) for fate, problem in found]),
         _WANTED[code],
-        f"goes on, because {_ANSWER[code]} was chosen" if is_answered else _ADVICE[code],
+        Sentence("goes on, because %(answer)s was chosen", answer=_ANSWER[code])
+        if is_answered
+        else _ADVICE[code],
         "warning" if is_answered else "error",
     )
 
 
+def _of_pod(fate: Fate, text: str) -> Sentence:
+    return Sentence("%(pod)s (%(text)s)", pod=fate.pod.key, text=text)
+
+
+def _counted(texts: list[Sentence]) -> Sentence:
+    return Sentence("%(count)s: %(listed)s", count=len(texts), listed=listed(texts))
+
+
+def _unsure(fates: Iterable[Fate]) -> list[Check]:
+    """What nobody can work out here is said, and not taken for room."""
+    texts = [_of_pod(fate, joined(fate.doubts, "; ")) for fate in fates if fate.doubts]
+    if not texts:
+        return []
+    return [
+        check(
+            "room-unknown",
+            False,
+            _counted(texts),
+            Sentence("room that can be worked out"),
+            Sentence(
+                "see whether these pods can run elsewhere; if not, the drain waits for them and "
+                "says so"
+            ),
+            "warning",
+        )
+    ]
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
 def _budgets(found: list[tuple[Fate, Problem]], answers: Answers) -> list[Check]:
-    wanted = "a budget that lets every pod go, one after the other"
     if not found:
-        return [check(Code.BUDGET, True, "none blocks", wanted)]
+        return [check(Code.BUDGET, True, Sentence("none blocks"), _all_may_go())]
     groups: dict[str, list[tuple[Fate, Problem]]] = defaultdict(list)
     for fate, problem in found:
         groups[problem.text].append((fate, problem))
     checks = []
-    for reason, rows in groups.items():
+    for rows in groups.values():
         problem = rows[0][1]
         assert problem.block is not None  # noqa: S101  every budget problem has one
         pods = [fate.pod.key for fate, _problem in rows]
-        is_answered = problem.is_answered(answers)
-        checks.append(
-            check(
-                f"budget:{' '.join(problem.block.budgets)}",
-                False,
-                f"{reason}; it keeps {listed(pods)}",
-                wanted,
-                f"goes on: {_chosen(problem, answers)}" if is_answered else ways_out(problem),
-                "warning" if is_answered else "error",
-            )
-        )
+        if problem.is_answered(answers):
+            advice = Sentence("goes on: %(chosen)s", chosen=_chosen(problem, answers))
+            checks.append(block_check(problem.block, pods, advice, "warning"))
+        else:
+            checks.append(block_check(problem.block, pods, ways_out(problem.block)))
     return checks
 
 
-def _chosen(problem: Problem, answers: Answers) -> str:
+def block_check(block: Block, pods: list[str], advice: str, severity: str = "error") -> Check:
+    """Which budget keeps which pods."""
+    return check(
+        f"budget:{' '.join(block.budgets)}",
+        False,
+        Sentence("%(reason)s; it keeps %(pods)s", reason=block.reason, pods=listed(pods)),
+        _all_may_go(),
+        advice,
+        severity,
+    )
+
+
+def _all_may_go() -> Sentence:
+    return Sentence("a budget that lets every pod go, one after the other")
+
+
+def _chosen(problem: Problem, answers: Answers) -> Sentence:
     block = problem.block
     if answers.raise_owner and block is not None and block.raising_helps:
-        return "its owner gets one more copy for a while"
+        return Sentence("its owner gets one more copy for a while")
     if answers.on_blocked == "wait" and block is not None and not block.is_final:
-        return "it is waited for"
-    return "these pods are deleted past it, as approved"
+        return Sentence("it is waited for")
+    return Sentence("these pods are deleted past it, as approved")
 
 
-def ways_out(problem: Problem) -> str:
-    block = problem.block
+def ways_out(block: Block) -> Sentence:
     ways = []
-    if block is None or not block.is_final:
-        ways.append("wait (on_blocked: wait)")
-    if block is None or block.raising_helps:
-        ways.append("one more copy for a while (raise_owner)")
-    ways.append("deletion, approved by somebody else (delete_blocked)")
-    start = "change the budget, or retry with"
-    if block is not None and len(block.budgets) > 1:
-        start = "leave one budget for the pod, or retry with"
-    return f"{start} {' or '.join(ways)}"
+    if not block.is_final:
+        ways.append(Sentence("wait (on_blocked: wait)"))
+    if block.raising_helps:
+        ways.append(Sentence("one more copy for a while (raise_owner)"))
+    ways.append(Sentence("deletion, approved by somebody else (delete_blocked)"))
+    choices = ways[0]
+    for way in ways[1:]:
+        choices = Sentence("%(first)s or %(second)s", first=choices, second=way)
+    if len(block.budgets) > 1:
+        return Sentence("leave one budget for the pod, or retry with %(choices)s", choices=choices)
+    return Sentence("change the budget, or retry with %(choices)s", choices=choices)
+
+
+# --- the node among others ------------------------------------------------------------------------
 
 
 def _share(share: Share) -> Check:
@@ -120,9 +172,13 @@ def _share(share: Share) -> Check:
     return check(
         f"share:{share.label.replace(' ', ':', 1)}",
         not is_large,
-        f"{share.leaving} of {share.total} nodes would be gone",
-        "less than half of a zone or pool at once",
-        "make sure that the rest carries the load, or take fewer machines at once",
+        Sentence(
+            "%(leaving)s of %(total)s nodes would be gone",
+            leaving=share.leaving,
+            total=share.total,
+        ),
+        Sentence("less than half of a zone or pool at once"),
+        Sentence("make sure that the rest carries the load, or take fewer machines at once"),
         "warning",
     )
 
@@ -136,9 +192,9 @@ def _long_graces(fates: Iterable[Fate]) -> list[Check]:
         check(
             "long-grace",
             False,
-            f"may take their time to end: {listed(texts)}",
-            f"pods end within {LONG_GRACE_SECONDS} s",
-            "give the operation enough limit_minutes",
+            Sentence("may take their time to end: %(pods)s", pods=listed(texts)),
+            Sentence("pods end within %(seconds)s s", seconds=LONG_GRACE_SECONDS),
+            Sentence("give the operation enough limit_minutes"),
             "warning",
         )
     ]

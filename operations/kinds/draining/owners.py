@@ -7,6 +7,7 @@ deleted or its replacement not being ready yet is seen at once.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers import errors
 from clusters.drivers.placed_pods import PlacedPod
 from clusters.drivers.workloads import WORKLOAD_KINDS, Workload, Workloads
@@ -32,6 +33,11 @@ class Awaited:
     @property
     def away(self) -> int:
         return self.missing + len(self.recent)
+
+    @property
+    def lacking(self) -> str:
+        counted = Sentence("%(ready)s of %(wanted)s ready", ready=self.ready, wanted=self.target)
+        return joined([counted, self.nowhere], ". ") if self.nowhere else counted
 
     @property
     def at_once(self) -> int:

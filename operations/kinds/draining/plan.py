@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Protocol
 
+from beidou.base.sentences import Sentence
 from clusters.drivers.objects import NodeInfo
 from clusters.drivers.placed_pods import BoundVolume, PlacedPod
 from clusters.drivers.workloads import WORKLOAD_KINDS, Budget, Workload
@@ -93,6 +94,8 @@ class Fate:
     what: What
     owner: str = ""
     problems: tuple[Problem, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """What keeps from working out whether it finds room elsewhere."""
 
     @property
     def is_evicted(self) -> bool:
@@ -236,11 +239,13 @@ class _Judge:
 
     def _problems(self, pod: PlacedPod, what: What, workload: Workload | None) -> Iterable[Problem]:
         if what == What.LOST:
-            yield Problem(Code.BARE, "nothing makes it anew")
+            yield Problem(Code.BARE, Sentence("nothing makes it anew"))
         if data := local_data(pod):
             yield Problem(Code.LOCAL_DATA, data)
         if workload is not None and pod.is_ready and self.copies[workload.uid] <= 1:
-            yield Problem(Code.ONLY_COPY, f"the only ready copy of {workload.key}")
+            yield Problem(
+                Code.ONLY_COPY, Sentence("the only ready copy of %(owner)s", owner=workload.key)
+            )
         if block := why_blocked(pod, self.situation.budgets):
             yield Problem(Code.BUDGET, block.reason, block)
         if what != What.LOST and (why := self.room.place(pod)):
@@ -279,19 +284,21 @@ def local_data(pod: PlacedPod) -> str:
         parts.append(f"emptyDir {', '.join(pod.empty_dirs)}")
     if pod.host_paths:
         parts.append(f"hostPath {', '.join(pod.host_paths)}")
-    return f"keeps data on the node: {'; '.join(parts)}" if parts else ""
+    if not parts:
+        return ""
+    return Sentence("keeps data on the node: %(data)s", data="; ".join(parts))
 
 
 def why_control_plane(node: NodeInfo, pods: Iterable[PlacedPod]) -> str:
     """By its roles or by what runs there: taking it away would cost etcd its quorum."""
     roles = [role for role in node.roles if role in CONTROL_PLANE]
     if roles:
-        return f"its role is {roles[0]}"
+        return Sentence("its role is %(role)s", role=roles[0])
     for pod in pods:
         if pod.is_mirror and pod.namespace == "kube-system":
             program = next((name for name in ETCD_OR_API if pod.name.startswith(f"{name}-")), "")
             if program:
-                return f"{program} runs on it"
+                return Sentence("%(program)s runs on it", program=program)
     return ""
 
 

@@ -1,14 +1,13 @@
 """preCheck: what will happen to each pod, and what has to be decided first."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.workloads import WORKLOAD_KINDS
 from clusters.services.connections import client_for
-from operations.kinds.base import StepRun, check
+from operations.kinds.base import Check, StepRun, check
 from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
 from operations.kinds.scale_down.settling import node_name, settle, why_not_reached
@@ -80,15 +79,15 @@ def confirm(run: StepRun, found: Found) -> None:
         settle(run, target, checks, evidence, moving)
 
 
-def _host_check(run: StepRun, reason: str) -> dict[str, Any]:
+def _host_check(run: StepRun, reason: str) -> Check:
     is_forced = run.params.force_unreachable
     return check(
         "host",
         not reason,
-        reason or "reached over SSH",
-        "reached over SSH, so that it can be reset",
-        "goes on, because force_unreachable was chosen: the host is not reset"
+        reason or Sentence("reached over SSH"),
+        Sentence("reached over SSH, so that it can be reset"),
+        Sentence("goes on, because force_unreachable was chosen: the host is not reset")
         if is_forced
-        else "mend the connection; or, if the host is lost, retry with force_unreachable",
+        else Sentence("mend the connection; or, if the host is lost, retry with force_unreachable"),
         "warning" if is_forced else "error",
     )

@@ -7,7 +7,8 @@ import pytest
 from clusters.drivers.errors import Forbidden
 from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds.base import Stopped
-from operations.kinds.draining.drainer import Drainer, Leaving
+from operations.kinds.draining.drainer import Drainer
+from operations.kinds.draining.leaving import Leaving
 from operations.kinds.draining.raising import put_back
 from operations.kinds.names import name_of
 from operations.kinds.scale_down import ScaleDownParams
