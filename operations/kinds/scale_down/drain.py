@@ -1,6 +1,7 @@
 """drain: cordon, move the pods away, take additional copies away again."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
@@ -9,9 +10,13 @@ from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds.base import StepRun
-from operations.kinds.draining.drainer import Drainer, Leaving
+from operations.kinds.draining.budgets import listed
+from operations.kinds.draining.drainer import Drainer
+from operations.kinds.draining.leaving import Leaving
+from operations.kinds.draining.plan import EVICTED, what_happens
 from operations.kinds.draining.raising import put_back
 from operations.kinds.names import name_of
+from operations.kinds.patience import patiently
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import evidence_of, node_name, owners_before
 
@@ -30,13 +35,13 @@ def drain(run: StepRun) -> list[Leaving]:
     # A cancel must be seen within seconds, also while the API server hangs.
     with client_for(run.cluster, timeout=5) as client:
         Drainer(run, client, leaving).drain()
-        _put_back(run, client)
+        patiently(run, partial(_put_back, run, client))
     return leaving
 
 
 def _put_back(run: StepRun, client: KubernetesClient) -> None:
-    if run.params.raise_owner:
-        put_back(client.workloads, operation=name_of(run.operation), say=run.say)
+    """Also without ``raise_owner``: an earlier attempt may have been told to raise."""
+    put_back(client.workloads, operation=name_of(run.operation), say=run.say)
 
 
 def after_drain(run: StepRun) -> None:
@@ -62,17 +67,35 @@ def confirm(run: StepRun, leaving: Sequence[Leaving]) -> None:
             run.stop_if_asked()
             each = by_target[target.pk]
             try:
-                node = client.get_node(each.node)
+                why = patiently(run, partial(_why_not_empty, client, each))
             except kube_errors.NotFound:
                 run.succeed(target, message=Sentence("the node is gone"), evidence=each.evidence)
                 continue
             except ExternalError as error:
-                run.fail(target, error.message)
-                continue
-            if not node.unschedulable:
-                run.fail(
-                    target, Sentence("Somebody uncordoned node %(node)s meanwhile.", node=each.node)
-                )
+                why = error.message
+            if why:
+                run.fail(target, why)
             else:
                 moved = Sentence("%(count)s pods have moved", count=each.total)
                 run.succeed(target, message=moved, evidence=each.evidence)
+
+
+def _why_not_empty(client: KubernetesClient, each: Leaving) -> str:
+    """As the cluster has it now, which may be long after this node was empty."""
+    if not client.get_node(each.node).unschedulable:
+        return Sentence("Somebody uncordoned node %(node)s meanwhile.", node=each.node)
+    if "left_behind" in each.evidence:
+        return ""  # given up with what cannot end there
+    came = [
+        pod.key
+        for pod in client.workloads.pods(node_name=each.node)
+        if what_happens(pod, None) in EVICTED
+    ]
+    if not came:
+        return ""
+    return Sentence(
+        "Pods came to node %(node)s after it was empty: %(pods)s. See what puts them on a cordoned "
+        "node, then retry.",
+        node=each.node,
+        pods=listed(came),
+    )

@@ -6,6 +6,7 @@ from beidou.base.sentences import Sentence
 from machines.models import Machine
 from operations.kinds import lifecycle
 from operations.kinds.base import StepRun
+from operations.kinds.lifecycle import Move
 from operations.kinds.scale_down.settling import evidence_of
 from operations.models import Operation, OperationMachine
 
@@ -13,83 +14,82 @@ State = Machine.State
 
 
 def move(run: StepRun, targets: Sequence[OperationMachine], to: str) -> None:
-    """To *Draining* or *Leaving*, by the states between; also said again by a retry."""
-    for target in targets:
-        machine = target.machine
-        if machine is None:
-            continue
-        machine.refresh_from_db(fields=["state"])
-        reason = Sentence(
-            "%(operation)s: %(step)s", operation=run.operation.name, step=run.step_name
-        )
-        if to == State.LEAVING and machine.state in (State.IN_SERVICE, State.CORDONED):
-            lifecycle.move(machine, State.DRAINING, operation=run.operation, reason=reason)
-        lifecycle.move(machine, to, operation=run.operation, reason=reason)
+    """To *Draining* or *Leaving*, by the states between; also said again by a retry.
+
+    A machine that a person has moved elsewhere meanwhile fails, and the others go on.
+    """
+    reason = Sentence("%(operation)s: %(step)s", operation=run.operation.name, step=run.step_name)
+    chosen = {target.machine.pk: target for target in targets if target.machine is not None}
+    if to == State.LEAVING:
+        nodes = Machine.objects.filter(pk__in=chosen, state__in=[State.IN_SERVICE, State.CORDONED])
+        _move_all(run, chosen, list(nodes.values_list("pk", flat=True)), State.DRAINING, reason)
+    _move_all(run, chosen, list(chosen), to, reason)
 
 
-def reserve(operation: Operation, machine: Machine) -> None:
+def _move_all(
+    run: StepRun, chosen: dict[int, OperationMachine], keys: list[int], to: str, reason: str
+) -> None:
+    moves = [
+        Move(machine, to, reason=reason)
+        for key in keys
+        if (machine := chosen[key].machine) is not None
+    ]
+    for key, why in lifecycle.move_all(moves, operation=run.operation).items():
+        run.fail(chosen.pop(key), why.message)
+
+
+def reserve(operation: Operation, machine: Machine) -> Move | None:
     """The machine stays what it is until it is drained; one that failed half way is a node
     again."""
-    if machine.state == State.FAULTY:
-        lifecycle.move(
-            machine,
-            State.CORDONED,
-            operation=operation,
-            reason=Sentence("%(operation)s goes on", operation=operation.name),
-        )
+    if machine.state != State.FAULTY:
+        return None
+    reason = Sentence("%(operation)s goes on", operation=operation.name)
+    return Move(machine, State.CORDONED, reason=reason)
 
 
-def release(member: OperationMachine, reached: str | None) -> None:
+def release(member: OperationMachine, reached: str | None) -> Move | None:
     """Free, still a node, or faulty half way."""
-    machine, operation = member.machine, member.operation
+    machine, name = member.machine, member.operation.name
     if machine is None:
-        return
-    machine.refresh_from_db(fields=["state"])
+        return None
     if member.state == OperationMachine.State.SUCCEEDED:
-        _release_gone(machine, member)
-    elif machine.state == State.DRAINING:
-        lifecycle.move(
-            machine, State.CORDONED, operation=operation,
+        return _release_gone(machine, member)
+    if machine.state == State.DRAINING:
+        return Move(
+            machine, State.CORDONED,
             reason=Sentence(
                 "%(operation)s left it cordoned: %(message)s",
-                operation=operation.name, message=member.message,
+                operation=name, message=member.message,
             ),
         )  # fmt: skip
-    elif machine.state == State.LEAVING or reached in ("scaleDown", "postCheck"):
-        lifecycle.move(
-            machine, State.FAULTY, operation=operation,
+    if machine.state == State.LEAVING or reached in ("scaleDown", "postCheck"):
+        return Move(
+            machine, State.FAULTY,
             reason=Sentence(
                 "%(operation)s got as far as %(step)s: %(message)s",
-                operation=operation.name, step=reached or "", message=member.message,
+                operation=name, step=reached or "", message=member.message,
             ),
         )  # fmt: skip
+    return None
 
 
-def _release_gone(machine: Machine, member: OperationMachine) -> None:
-    operation = member.operation
-    unreached = evidence_of(member, "scaleDown").get("unreached")
-    if unreached:
-        lifecycle.move(
-            machine, State.FAULTY, operation=operation, node=None,
+def _release_gone(machine: Machine, member: OperationMachine) -> Move:
+    name = member.operation.name
+    if machine.state != State.LEAVING:  # scaleDown and postCheck were skipped
+        reason = Sentence("%(operation)s ended, but did not see it leave", operation=name)
+        return Move(machine, State.FAULTY, reason=reason)
+    if lifecycle.RESIDUE in machine.labels and (
+        unreached := evidence_of(member, "scaleDown").get("unreached")
+    ):
+        return Move(
+            machine, State.FAULTY, fields={"node": None},
             reason=Sentence(
                 "%(operation)s deleted its node without reaching it (%(why)s); "
                 "what it was as a node is still on it: clean it up when it is back",
-                operation=operation.name, why=unreached,
+                operation=name, why=unreached,
             ),
         )  # fmt: skip
-        lifecycle.remember_residue(machine, operation=operation)
-        return
-    if machine.state != State.LEAVING:  # scaleDown and postCheck were skipped
-        lifecycle.move(
-            machine, State.FAULTY, operation=operation,
-            reason=Sentence(
-                "%(operation)s ended, but did not see it leave", operation=operation.name
-            ),
-        )  # fmt: skip
-        return
-    lifecycle.move(
-        machine, State.AVAILABLE, operation=operation,
-        reason=Sentence("%(operation)s took it out of the cluster", operation=operation.name),
-        cluster=None, node=None,
+    return Move(
+        machine, State.AVAILABLE, fields={"cluster": None, "node": None},
+        reason=Sentence("%(operation)s took it out of the cluster", operation=name),
     )  # fmt: skip
-    lifecycle.forget_residue(machine)

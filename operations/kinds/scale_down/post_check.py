@@ -4,13 +4,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import playbook
 from operations.kinds.base import StepRun, check
+from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.owners import Owners
+from operations.kinds.patience import patiently
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import (
     evidence_of,
@@ -47,15 +49,15 @@ def confirm(run: StepRun, reset: Reset) -> None:
         for target in list(run.targets):
             run.stop_if_asked()
             name = node_name(target)
-            why = why_node_is_there(client, name)
+            why = why_node_is_there(run, client, name)
             checks = [
                 *(reset.results.find(target, "checks") or _no_host_checks(reset, target)),
                 check(
                     "node",
                     why is None,
-                    why or "gone",
-                    f"no node {name} in the cluster",
-                    "see what registers it again, then retry",
+                    why or Sentence("gone"),
+                    Sentence("no node %(node)s in the cluster", node=name),
+                    Sentence("see what registers it again, then retry"),
                 ),
                 *_workload_checks(before[target.pk], missing),
             ]
@@ -69,9 +71,11 @@ def _no_host_checks(reset: Reset, target: OperationMachine) -> list[dict[str, An
         check(
             "leftovers",
             False,
-            f"not looked at: {reason}" if reason else "the checks gave no result",
-            "nothing left on the host",
-            "clean the machine up when it is back",
+            Sentence("not looked at: %(reason)s", reason=reason)
+            if reason
+            else Sentence("the checks gave no result"),
+            Sentence("nothing left on the host"),
+            Sentence("clean the machine up when it is back"),
             "warning" if reason else "error",
         )
     ]
@@ -83,31 +87,32 @@ def _wait_until_whole(
     """Workload → what it lacks, after as long as pods may need to start."""
     wanted = {key: count for counts in before for key, count in counts.items()}
     owners = Owners(client.workloads, wanted, allow_pending=run.params.allow_pending)
-    owners.expect_all(wanted)
+    patiently(run, lambda: owners.expect_all(wanted))
     deadline = time.monotonic() + WHOLE_SECONDS
     while True:
         run.stop_if_asked()
-        owners.look()
+        patiently(run, owners.look)
         if not owners.awaited or time.monotonic() > deadline:
             break
         for target in run.targets:
-            names = ", ".join(sorted(owners.awaited))[:300]
+            names = listed(sorted(owners.awaited))
             run.note(target, Sentence("waiting for %(names)s", names=names))
         time.sleep(1)
-    return {
-        key: f"{awaited.ready} of {awaited.target} ready {awaited.nowhere}".strip()
-        for key, awaited in owners.awaited.items()
-    }
+    return {key: awaited.lacking for key, awaited in owners.awaited.items()}
 
 
 def _workload_checks(before: Mapping[str, int], missing: Mapping[str, str]) -> list[dict[str, Any]]:
-    lacking = [f"{key}: {missing[key]}" for key in sorted(before) if key in missing]
+    lacking = [
+        Sentence("%(owner)s: %(lacking)s", owner=key, lacking=missing[key])
+        for key in sorted(before)
+        if key in missing
+    ]
     return [
         check(
             "workloads",
             not lacking,
-            "; ".join(lacking) or f"{len(before)} whole",
-            "as many ready copies as before",
-            "see why their pods are not ready, then retry",
+            joined(lacking, "; ") or Sentence("%(count)s whole", count=len(before)),
+            Sentence("as many ready copies as before"),
+            Sentence("see why their pods are not ready, then retry"),
         )
     ]

@@ -9,6 +9,7 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds import reaching
 from operations.kinds.base import StepRun
+from operations.kinds.patience import patiently
 from operations.kinds.scale_up import describe, in_short
 from operations.models import MachineStep, OperationMachine
 
@@ -38,9 +39,9 @@ def why_not_reached(run: StepRun) -> dict[int, str]:
     return {key: reaching.why(checks) for key, checks in reaching.look(run, run.targets).items()}
 
 
-def why_node_is_there(client: KubernetesClient, name: str) -> str | None:
+def why_node_is_there(run: StepRun, client: KubernetesClient, name: str) -> str | None:
     try:
-        client.get_node(name)
+        patiently(run, lambda: client.get_node(name))
     except kube_errors.NotFound:
         return None
     except ExternalError as error:

@@ -8,9 +8,10 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import playbook
+from operations.kinds import lifecycle, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.clean_up import reset_variables
+from operations.kinds.patience import patiently
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import (
@@ -33,13 +34,12 @@ def take_out(run: StepRun) -> Reset:
     unreached = {key: reason for key, reason in reasons.items() if reason}
     for target in list(run.targets):
         if target.pk in unreached and not run.params.force_unreachable:
-            why = unreached[target.pk].rstrip(".")
             run.fail(
                 target,
                 Sentence(
-                    "The host was not reached: %(why)s. Mend the connection; or, if the host is "
+                    "The host was not reached. %(why)s → Mend the connection; or, if the host is "
                     "lost, retry with force_unreachable.",
-                    why=why,
+                    why=unreached[target.pk],
                 ),
             )
     move(run, run.targets, Machine.State.LEAVING)
@@ -64,7 +64,7 @@ def take_out(run: StepRun) -> Reset:
 def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
     name = node_name(target)
     try:
-        node = client.get_node(name)
+        node = patiently(run, lambda: client.get_node(name))
         uid = evidence_of(target, "preCheck").get("uid")
         is_own = node.uid == uid or target.address in [text for _kind, text in node.addresses]
         if not is_own:
@@ -73,7 +73,7 @@ def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachin
                 Sentence("Node %(node)s is another machine by now; it is left alone.", node=name),
             )
             return
-        client.delete_node(name)
+        patiently(run, lambda: client.delete_node(name))
         run.say(f"Node {name} was deleted.", target=target)
     except kube_errors.NotFound:
         return
@@ -89,18 +89,31 @@ def confirm(run: StepRun, reset: Reset) -> None:
             checks = reset.results.checks(target)
             if target.pk in reset.results.failed:
                 run.fail(target, reset.results.failed[target.pk], checks=checks)
-            elif (why := why_node_is_there(client, name)) is not None:
+            elif (why := why_node_is_there(run, client, name)) is not None:
                 run.fail(target, why, checks=checks)
             elif target.pk in reset.unreached:
+                _remember(run, target)
                 run.succeed(
                     target,
                     message=Sentence("node %(node)s deleted; the host was not reset", node=name),
                     evidence={"node": name, "unreached": reset.unreached[target.pk]},
                 )
             else:
+                _forget(target)
                 run.succeed(
                     target,
                     message=Sentence("reset, node %(node)s deleted", node=name),
                     checks=checks,
                     evidence={"node": name, "done": reset.results.find(target, "done") or []},
                 )
+
+
+def _remember(run: StepRun, target: OperationMachine) -> None:
+    """From now on, whatever becomes of the operation: what it was as a node is still on it."""
+    if target.machine is not None:
+        lifecycle.remember_residue(target.machine, operation=run.operation)
+
+
+def _forget(target: OperationMachine) -> None:
+    if target.machine is not None:
+        lifecycle.forget_residue(target.machine)

@@ -10,95 +10,15 @@ from clusters.models import Node
 from machines.models import Machine
 from operations.kinds import clean_up, lifecycle
 from operations.kinds.scale_down import machines as machine_lives
-from operations.models import ClusterSettings, Operation
+from operations.models import Operation
 from operations.services import control as controls
-from operations.services import manifests, start
+from operations.services import manifests
 from tests import factories
-from tests.clusters.conftest import connect
-from tests.fakes.emptying import EmptyingCluster
 from tests.fakes.kube_api import status_reply
+from tests.operations.scale_down.looking import blocked, cell_of, failed_checks
 
 pytestmark = pytest.mark.django_db
 State = Machine.State
-
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch):
-    """A step that lasted a second would meet its own lease thread in the test's transaction."""
-    for name in ("LAG_SECONDS", "ASK_AGAIN_SECONDS", "PAUSE_SECONDS", "BUDGETS_EVERY_SECONDS"):
-        monkeypatch.setattr(f"operations.kinds.draining.drainer.{name}", 0)
-
-
-@pytest.fixture
-def kube():
-    with EmptyingCluster(is_hasty=True) as api:
-        for name in ("n1", "n2"):
-            api.add_node(name)
-        yield api
-
-
-@pytest.fixture
-def cluster(cluster_a, kube):
-    ClusterSettings.objects.create(cluster=cluster_a)
-    return connect(cluster_a, kube)
-
-
-@pytest.fixture
-def machine(cluster, host):
-    node = factories.make_node(cluster, "n1")
-    credential = factories.make_credential(password="", private_key=host.text, port=host.port)
-    return factories.make_machine(
-        host.address,
-        hostname="some-other-name",
-        cluster=cluster,
-        node=node,
-        state=State.IN_SERVICE,
-        credential=credential,
-        host_key=host.host_key,
-    )
-
-
-@pytest.fixture
-def lost_machine(machine):
-    """Nothing answers at its port."""
-    credential = machine.credential
-    credential.port = 9
-    credential.save()
-    return machine
-
-
-@pytest.fixture
-def scale_down(cluster, operator, django_capture_on_commit_callbacks):
-    def begin(*machines, **params):
-        with django_capture_on_commit_callbacks(execute=True):
-            return start.start_operation(
-                kind="ScaleDown",
-                cluster=cluster,
-                machines=machines,
-                params=params,
-                acting_user=operator,
-            )
-
-    return begin
-
-
-def cell_of(operation, step="preCheck"):
-    return operation.machines.get().cells.get(step__name=step)
-
-
-def failed_checks(operation, step="preCheck"):
-    return {
-        item["check"]
-        for item in cell_of(operation, step).checks
-        if not item["ok"] and item["severity"] == "error"
-    }
-
-
-def blocked(cluster, machine, operator, **params):
-    plan = start.plan_operation(
-        kind="ScaleDown", cluster=cluster, machines=[machine], params=params, acting_user=operator
-    )
-    return [blocker.reason for blocker in plan.blockers]
 
 
 # --- planning -------------------------------------------------------------------------------------
@@ -388,7 +308,8 @@ def test_a_machine_nobody_saw_leave_is_not_called_available(scale_down, machine,
     member = operation.machines.get()
     member.state = "succeeded"  # as when every step was skipped
     Machine.objects.filter(pk=machine.pk).update(state=State.CORDONED)
-    machine_lives.release(member, None)
+    move = machine_lives.release(member, None)
+    lifecycle.move_all([move], operation=operation)
     machine.refresh_from_db()
     assert machine.state == State.FAULTY
 

@@ -1,0 +1,32 @@
+"""Asking a cluster that may be away for a moment, while its API server is restarted, say."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from beidou.base.errors import TemporaryError
+from operations.kinds.base import StepRun
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 90.0
+PAUSE_SECONDS = 2.0
+
+
+def patiently(run: StepRun, call: Callable[[], T]) -> T:
+    """What ``call`` returns, once the cluster answers; its last error when that takes too long.
+
+    Only for calls that may be made twice.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    is_told = False
+    while True:
+        run.stop_if_asked()
+        try:
+            return call()
+        except TemporaryError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not is_told:
+                run.say(f"{error.message} It is tried again.", level="warning")
+                is_told = True
+        time.sleep(PAUSE_SECONDS)
