@@ -16,9 +16,10 @@ from beidou.base.sentences import Sentence
 from clusters.drivers import errors
 from clusters.drivers.listing import iterate
 from clusters.drivers.objects import Resource
-from clusters.drivers.placed_pods import PLACED_PODS, VOLUMES, BoundVolume, Owner, PlacedPod
+from clusters.drivers.placed_pods import PLACED_PODS, Owner, PlacedPod
 from clusters.drivers.selectors import RawSelector, Selector, selector
 from clusters.drivers.transport import MERGE_PATCH, Transport
+from clusters.drivers.volumes import VOLUMES, BoundVolume
 
 # --- workloads ------------------------------------------------------------------------------------
 
@@ -187,6 +188,26 @@ _BUDGETS: Resource[Budget] = Resource(
 )
 
 
+# --- namespaces -----------------------------------------------------------------------------------
+
+
+class _NamespaceMetadata(msgspec.Struct, frozen=True):
+    name: str
+    labels: dict[str, str] | None = None
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: _NamespaceMetadata
+
+
+_NAMESPACES: Resource[tuple[str, dict[str, str]]] = Resource(
+    "/api/v1/namespaces",
+    _Namespace,
+    lambda raw: (raw.metadata.name, raw.metadata.labels or {}),
+    title="namespaces",
+)
+
+
 # --- evictions ------------------------------------------------------------------------------------
 
 
@@ -270,6 +291,10 @@ class Workloads:
 
     def volumes(self) -> list[BoundVolume]:
         return list(iterate(self._transport, VOLUMES))
+
+    def namespaces(self) -> dict[str, dict[str, str]]:
+        """Name → labels."""
+        return dict(iterate(self._transport, _NAMESPACES))
 
     def all(self, kind: str) -> list[Workload]:
         return list(iterate(self._transport, _RESOURCES[kind]))

@@ -69,8 +69,8 @@ def test_a_pod_says_where_it_may_run(api, workloads):
     ]
     assert pod.node_terms[0].matches("n1", {"zone": "a"})
     assert not pod.node_terms[0].matches("n1", {"zone": "b"})
-    assert pod.anti_affinity[0].means("default", {"app": "web"})
-    assert not pod.anti_affinity[0].means("other", {"app": "web"})
+    assert pod.anti_affinity[0].means("default", {"app": "web"}, {})
+    assert not pod.anti_affinity[0].means("other", {"app": "web"}, {})
 
 
 def test_requests_of_every_kind_are_summed_up(api, workloads):
@@ -100,7 +100,8 @@ def test_what_a_pod_keeps_on_its_node_is_seen(api, workloads):
     (pod,) = workloads.pods()
     assert pod.empty_dirs == ("cache",)
     assert pod.host_paths == ("/srv",)
-    assert pod.claims == ("data-0", "web-1-scratch")
+    assert pod.claims == ("data-0",)
+    assert pod.own_claims == ("scratch",)
 
 
 def test_a_static_pod_and_one_that_ends_are_told_apart(api, workloads):

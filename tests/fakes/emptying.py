@@ -92,15 +92,16 @@ class EmptyingCluster(FakeKubeApi):
 
     def _count_budgets(self) -> None:
         for budget in self.budgets:
-            app = budget["spec"]["selector"]["matchLabels"]["app"]
+            apps = _apps_of(budget)
             replicas = sum(
                 item["spec"]["replicas"]
                 for (kind, name), item in self.workloads.items()
-                if name == app and kind != "ReplicaSet"
+                if name in apps and kind != "ReplicaSet"
             )
             healthy = sum(
                 p["status"]["conditions"][0]["status"] == "True"
                 and "deletionTimestamp" not in p["metadata"]
+                for app in apps
                 for p in self._of(app)
             )
             wanted = budget["spec"].get("minAvailable")
@@ -167,12 +168,13 @@ class EmptyingCluster(FakeKubeApi):
             )
         return pod
 
-    def budget(self, name: str, **spec: Any) -> None:
-        """A budget for the workload of the same name."""
+    def budget(self, name: str, *others: str, **spec: Any) -> None:
+        """A budget for the workload of the same name, and for ``others``."""
+        chosen = {"key": "app", "operator": "In", "values": [name, *others]}
         self.budgets.append(
             {
                 "metadata": {"name": f"{name}-budget", "namespace": "shop"},
-                "spec": {"selector": {"matchLabels": {"app": name}}, **spec},
+                "spec": {"selector": {"matchExpressions": [chosen]}, **spec},
             }
         )
         self._count_budgets()
@@ -208,7 +210,11 @@ class EmptyingCluster(FakeKubeApi):
             return list_reply(list(self.nodes.values()))
         if request.path == "/apis/policy/v1/poddisruptionbudgets":
             return list_reply(self.budgets)
-        if request.path in ("/api/v1/persistentvolumes", "/api/v1/replicationcontrollers"):
+        if request.path in (
+            "/api/v1/persistentvolumes",
+            "/api/v1/replicationcontrollers",
+            "/api/v1/namespaces",
+        ):
             return list_reply([])
         for pattern, handler in (
             (_NODE, self._node),
@@ -268,7 +274,7 @@ class EmptyingCluster(FakeKubeApi):
 
     def _refusal(self, pod: Item) -> Reply | None:
         app = pod["metadata"].get("labels", {}).get("app")
-        own = [b for b in self.budgets if b["spec"]["selector"]["matchLabels"]["app"] == app]
+        own = [b for b in self.budgets if app in _apps_of(b)]
         if len(own) > 1:
             return status_reply(500, "This pod has more than one PodDisruptionBudget, which …")
         if own and not own[0]["status"]["disruptionsAllowed"]:
@@ -310,3 +316,8 @@ def _workload(kind: str, name: str, spec: Item, owner: Item | None = None) -> It
         "spec": spec,
         "grace": 0,
     }
+
+
+def _apps_of(budget: Item) -> list[str]:
+    found: list[str] = budget["spec"]["selector"]["matchExpressions"][0]["values"]
+    return found

@@ -137,13 +137,20 @@ class Evictions:
             telling.fail(self.drain, each, why)
 
     def _is_coming(self, pod: PlacedPod) -> bool:
-        """Whether a pod is ending or a replacement starting that the pod's budgets count."""
+        """Whether a pod is ending or a replacement starting that the pod's budgets count.
+
+        On whichever of the nodes, and of whichever owner: a budget may guard several.
+        """
         if self._is_replaced(self.owners.key_of(pod)):
             return True
         covering = budgets_of(pod, self.drain.budgets)
         return any(
-            uid in other.left and any(budget in covering for budget in budgets_of(gone, covering))
-            for other in self.drain.open
+            budgets_of(gone, covering)
+            and (
+                (uid in other.left and not other.is_over)
+                or self._is_replaced(self.owners.key_of(gone))
+            )
+            for other in self.drain.leaving
             for uid, gone in other.asked.items()
         )
 

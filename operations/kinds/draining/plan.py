@@ -13,7 +13,8 @@ from typing import Protocol
 
 from beidou.base.sentences import Sentence
 from clusters.drivers.objects import NodeInfo
-from clusters.drivers.placed_pods import BoundVolume, PlacedPod
+from clusters.drivers.placed_pods import PlacedPod
+from clusters.drivers.volumes import BoundVolume
 from clusters.drivers.workloads import WORKLOAD_KINDS, Budget, Workload
 from operations.kinds.draining.budgets import Block, why_blocked
 from operations.kinds.draining.fitting import Room
@@ -38,6 +39,7 @@ class What(StrEnum):
 
 
 EVICTED = frozenset({What.MOVED, What.AGAIN, What.PERHAPS, What.LOST})
+STAYING = frozenset({What.DAEMON_SET, What.STATIC})
 
 
 class Code(StrEnum):
@@ -107,6 +109,7 @@ class Fate:
             "owner": self.owner,
             "what": str(self.what),
             "problems": [problem.text for problem in self.problems],
+            "doubts": list(self.doubts),
         }
 
 
@@ -142,13 +145,16 @@ class NodePlan:
 
 @dataclass
 class Situation:
-    """What the cluster says now."""
+    """What the cluster says now, as far as it may be read."""
 
     nodes: Sequence[NodeInfo]
     pods: Sequence[PlacedPod]
     workloads: Sequence[Workload] = ()
     budgets: Sequence[Budget] = ()
-    volumes: Sequence[BoundVolume] = ()
+    volumes: Sequence[BoundVolume] | None = ()
+    """None: they may not be read."""
+    namespaces: Mapping[str, Mapping[str, str]] | None = None
+    """Name → labels; None: they may not be read, or nobody asks for them."""
     _by_uid: dict[str, Workload] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -184,11 +190,9 @@ def make_plan(situation: Situation, leaving: Iterable[str]) -> dict[str, NodePla
     for pod in situation.pods:
         if pod.node_name in names:
             pods[pod.node_name].append(pod)
-    judge = _Judge(situation, names)
-    fates = {
-        pod.uid: judge.fate(pod)
-        for pod in sorted((p for own in pods.values() for p in own), key=_hardest_first)
-    }
+    moving = sorted((pod for own in pods.values() for pod in own), key=_hardest_first)
+    judge = _Judge(situation, names, moving)
+    fates = {pod.uid: judge.fate(pod) for pod in moving}
     shares = find_shares(situation.nodes, names)
     return {
         node.name: NodePlan(
@@ -212,29 +216,38 @@ def _hardest_first(pod: PlacedPod) -> tuple[int, int, int, str]:
 
 
 class _Judge:
-    def __init__(self, situation: Situation, leaving: set[str]) -> None:
+    def __init__(self, situation: Situation, leaving: set[str], moving: list[PlacedPod]) -> None:
         self.situation = situation
-        self.copies = situation.copies
         self.room = Room(
-            [node for node in situation.nodes if node.name not in leaving],
-            [pod for pod in situation.pods if pod.node_name not in leaving],
-            {
-                (volume.namespace, volume.claim): volume.node_terms
-                for volume in situation.volumes
-                if volume.claim
-            },
+            situation.nodes,
+            [
+                pod
+                for pod in situation.pods
+                if pod.node_name not in leaving or what_happens(pod, None) in STAYING
+            ],
+            situation.volumes,
+            leaving=leaving,
+            namespaces=situation.namespaces,
+        )
+        self.nowhere = self.room.place_all(
+            pod for pod in moving if self._what(pod) in EVICTED - {What.LOST}
         )
 
+    def _what(self, pod: PlacedPod) -> What:
+        return what_happens(pod, self.situation.workload_of(pod))
+
     def fate(self, pod: PlacedPod) -> Fate:
-        what = what_happens(pod, self.situation.workload_of(pod))
+        what = self._what(pod)
         if what not in EVICTED:
             return Fate(pod=pod, what=what, owner=owner_words(pod, None))
         workload = self.situation.workload_of(pod)
+        is_placed = what != What.LOST and pod.uid not in self.nowhere
         return Fate(
             pod=pod,
             what=what,
             owner=owner_words(pod, workload),
             problems=tuple(self._problems(pod, what, workload)),
+            doubts=self.room.doubts(pod) if is_placed else (),
         )
 
     def _problems(self, pod: PlacedPod, what: What, workload: Workload | None) -> Iterable[Problem]:
@@ -242,14 +255,14 @@ class _Judge:
             yield Problem(Code.BARE, Sentence("nothing makes it anew"))
         if data := local_data(pod):
             yield Problem(Code.LOCAL_DATA, data)
-        if workload is not None and pod.is_ready and self.copies[workload.uid] <= 1:
+        if workload is not None and pod.is_ready and self.situation.copies[workload.uid] <= 1:
             yield Problem(
                 Code.ONLY_COPY, Sentence("the only ready copy of %(owner)s", owner=workload.key)
             )
         if block := why_blocked(pod, self.situation.budgets):
             yield Problem(Code.BUDGET, block.reason, block)
-        if what != What.LOST and (why := self.room.place(pod)):
-            yield Problem(Code.NO_ROOM, f"fits nowhere: {why}")
+        if why := self.nowhere.get(pod.uid):
+            yield Problem(Code.NO_ROOM, Sentence("fits nowhere: %(why)s", why=why))
 
 
 def what_happens(pod: PlacedPod, workload: Workload | None) -> What:

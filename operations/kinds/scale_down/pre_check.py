@@ -1,6 +1,8 @@
 """preCheck: what will happen to each pod, and what has to be decided first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
@@ -11,6 +13,8 @@ from operations.kinds.base import Check, StepRun, check
 from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
 from operations.kinds.scale_down.settling import node_name, settle, why_not_reached
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -37,18 +41,26 @@ def _read_situation(run: StepRun, client: KubernetesClient) -> Situation:
     for pod in workloads.pods():
         run.stop_if_asked()
         pods.append(pod)
-    try:
-        volumes = workloads.volumes()
-    except kube_errors.Forbidden as error:
-        volumes = []
-        run.say(f"Volumes are not looked at. {error.message}", level="warning")
+    are_labels_asked_for = any(
+        term.asks_for_labels for pod in pods for term in (*pod.affinity, *pod.anti_affinity)
+    )
     return Situation(
         nodes=client.list_nodes(),
         pods=pods,
         workloads=[item for kind in WORKLOAD_KINDS for item in workloads.all(kind)],
         budgets=workloads.budgets(),
-        volumes=volumes,
+        volumes=_if_allowed(run, workloads.volumes),
+        namespaces=_if_allowed(run, workloads.namespaces) if are_labels_asked_for else None,
     )
+
+
+def _if_allowed(run: StepRun, read: Callable[[], T]) -> T | None:
+    """What is no right that ScaleDown needs; the plan says where it is missed."""
+    try:
+        return read()
+    except kube_errors.Forbidden as error:
+        run.say(f"Some pods' room cannot be worked out. {error.message}", level="warning")
+        return None
 
 
 def confirm(run: StepRun, found: Found) -> None:

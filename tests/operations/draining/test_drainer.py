@@ -1,88 +1,14 @@
 """Emptying nodes of a cluster whose controllers answer, in simulated time."""
 
-from typing import Any
-
 import pytest
 
 from clusters.drivers.errors import Forbidden
-from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds.base import Stopped
-from operations.kinds.draining.drainer import Drainer
-from operations.kinds.draining.leaving import Leaving
 from operations.kinds.draining.raising import put_back
 from operations.kinds.names import name_of
-from operations.kinds.scale_down import ScaleDownParams
 from operations.models import Operation
-from tests.fakes.emptying import EmptyingCluster
 from tests.fakes.kube_api import status_reply
-
-OPERATION = Operation(pk=17)
-
-
-class Run:
-    """The engine's side of a step, kept in lists."""
-
-    def __init__(self, **params):
-        self.params = ScaleDownParams(**{"on_blocked": "wait", **params})
-        self.operation = OPERATION
-        self.lines, self.notes, self.failed = [], [], {}
-        self.is_stopped = False
-
-    def say(self, text, *, target=None, level="info"):
-        self.lines.append(text)
-
-    def note(self, target, message):
-        self.notes.append(message)
-
-    def fail(self, target, message, *, evidence=None, checks=()):
-        self.failed[target] = (message, list(checks))
-
-    def stop_if_asked(self):
-        if self.is_stopped:
-            raise Stopped("canceled")
-
-    def said(self, text):
-        return any(text in line for line in self.lines)
-
-    def noted(self, text):
-        return any(text in note for note in self.notes)
-
-
-@pytest.fixture
-def api():
-    with EmptyingCluster() as cluster:
-        cluster.add_node("n1")
-        cluster.add_node("n2")
-        yield cluster
-
-
-@pytest.fixture
-def client(api):
-    with KubernetesClient(api.connection(), cluster_name="prod-1", timeout=5) as made:
-        yield made
-
-
-def leaves(node: Any = "n1", before=None):
-    return Leaving(node, node, before=before or {})
-
-
-@pytest.fixture
-def drainer(api, client):
-    def make(run: Any, *leaving):
-        return Drainer(run, client, leaving, clock=api.clock, sleep=api.sleep, now=api.now)
-
-    return make
-
-
-@pytest.fixture
-def drain(drainer):
-    def do(run, *nodes, before=None):
-        leaving = [leaves(name, before) for name in nodes or ("n1",)]
-        drainer(run, *leaving).drain()
-        return leaving[0]
-
-    return do
-
+from tests.operations.draining.running import OPERATION, Run, leaves
 
 # --- what goes well -------------------------------------------------------------------------------
 

@@ -3,16 +3,18 @@
 import pytest
 
 from clusters.drivers.objects import Taint
-from clusters.drivers.placed_pods import NodeTerm, PodTerm, Toleration
+from clusters.drivers.placement import HostPort, NodeTerm, PodTerm, Toleration
 from clusters.drivers.selectors import Requirement
-from operations.kinds.draining.fitting import Room, amount
+from clusters.drivers.volumes import BoundVolume
+from operations.kinds.draining.fitting import Room
+from operations.kinds.draining.obstacles import amount
 from tests.operations.draining.made_up import GIB, node, pod, selects
 
 OTHER = pod("other", on="n2", app="other")
 
 
-def why(moving, *nodes, pods=(), volumes=None):
-    return Room(nodes, pods, volumes).place(moving)
+def why(moving, *nodes, pods=(), volumes=(), **values):
+    return Room(nodes, pods, volumes, **values).place(moving)
 
 
 def test_an_empty_node_has_room():
@@ -110,7 +112,7 @@ def test_one_of_the_alternatives_of_a_node_affinity_must_hold():
 
 def test_a_local_volume_keeps_its_pod_on_its_node():
     terms = (NodeTerm((Requirement("kubernetes.io/hostname", "In", ("n1",)),)),)
-    found = why(pod(claims=("data-0",)), node("n2"), volumes={("shop", "data-0"): terms})
+    found = why(pod(claims=("data-0",)), node("n2"), volumes=[BoundVolume("shop", "data-0", terms)])
     assert found == "1 node without access to its volume"
 
 
@@ -122,7 +124,7 @@ def test_copies_that_must_not_share_a_node_need_one_each():
 
 
 def test_a_pod_there_may_keep_others_off():
-    apart = (PodTerm("kubernetes.io/hostname", selects(app="web"), frozenset()),)
+    apart = (PodTerm("kubernetes.io/hostname", selects(app="web"), frozenset({"shop"})),)
     there = pod("lonely", on="n2", app="lonely", anti_affinity=apart)
     assert "must not share" in why(pod(), node("n2"), pods=[there])
 
@@ -146,10 +148,28 @@ def test_the_first_of_a_group_may_go_anywhere():
     assert why(pod(affinity=together), node("n2")) == ""
 
 
-def test_a_host_port_is_taken_once():
-    first = pod("a", on="n2", host_ports=frozenset({("TCP", 80)}))
-    assert "host port" in why(pod(host_ports=frozenset({("TCP", 80)})), node("n2"), pods=[first])
-    assert why(pod(host_ports=frozenset({("UDP", 80)})), node("n2"), pods=[first]) == ""
+@pytest.mark.parametrize(
+    ("taken", "wanted", "fits"),
+    [
+        (HostPort("TCP", 80), HostPort("TCP", 80), False),
+        (HostPort("TCP", 80), HostPort("UDP", 80), True),
+        (HostPort("TCP", 80), HostPort("TCP", 81), True),
+        (HostPort("TCP", 80, "10.0.0.1"), HostPort("TCP", 80), False),
+        (HostPort("TCP", 80), HostPort("TCP", 80, "10.0.0.1"), False),
+        (HostPort("TCP", 80, "10.0.0.1"), HostPort("TCP", 80, "10.0.0.1"), False),
+        (HostPort("TCP", 80, "10.0.0.1"), HostPort("TCP", 80, "10.0.0.2"), True),
+    ],
+)
+def test_a_host_port_is_taken_once_per_address(taken, wanted, fits):
+    there = pod("there", on="n2", host_ports=frozenset({taken}))
+    found = why(pod(host_ports=frozenset({wanted})), node("n2"), pods=[there])
+    assert found == ("" if fits else "1 node with its host port taken")
+
+
+def test_two_pods_that_move_with_one_host_port_need_two_nodes():
+    room = Room([node("n2"), node("n3")], [])
+    port = frozenset({HostPort("TCP", 80)})
+    assert [bool(room.place(pod(name, host_ports=port))) for name in "abc"] == [False, False, True]
 
 
 def test_every_reason_is_counted():

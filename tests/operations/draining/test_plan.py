@@ -240,4 +240,5 @@ def test_a_plan_can_be_kept_as_plain_values():
         "owner": "Deployment shop/web",
         "what": "moved",
         "problems": ["budget shop/web needs 2 healthy of 3, 2 are: 0 may go now"],
+        "doubts": [],
     }

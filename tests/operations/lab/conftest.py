@@ -4,6 +4,7 @@ The portal's rows live in a database file of their own, because real workers can
 transaction in which a test runs; everything is driven through a small client of the public API.
 """
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from lab import Lab, site
 from lab.cluster import LabCluster
 from lab.hosts import Host
+from lab.workloads import web_deployment
+from tests.operations.lab.leaving import names_of
 from tests.operations.lab.portal import Portal
 
 pytestmark = pytest.mark.lab
@@ -49,3 +52,55 @@ def deliver(
     yield start
     if names:
         lab_cluster.kubectl(["delete", "node", "--ignore-not-found", *names])
+
+
+@pytest.fixture
+def workload(lab_cluster):
+    """``workload(name, host, replicas)``: a Deployment whose pods all begin on ``host``, or on
+    several of them; ``change`` has the last word on its manifest."""
+    made = []
+
+    def start(name, *hosts, replicas=2, grace=1, change=str):
+        chosen = {host.name for host in hosts}
+        others = [each for each in names_of(lab_cluster, "nodes") if each not in chosen]
+        open_ones = [
+            each
+            for each in others
+            if not json.loads(lab_cluster.kubectl(["get", "node", each, "-o", "json"]))["spec"].get(
+                "unschedulable"
+            )
+        ]
+        made.append(name)
+        lab_cluster.kubectl(["cordon", *open_ones])
+        manifest = web_deployment(name, replicas=replicas).replace(
+            "terminationGracePeriodSeconds: 1", f"terminationGracePeriodSeconds: {grace}"
+        )
+        lab_cluster.apply(change(manifest))
+        lab_cluster.kubectl(["rollout", "status", f"deployment/{name}", "--timeout=60s"])
+        lab_cluster.kubectl(["uncordon", *open_ones])
+
+    yield start
+    for name in made:
+        for kind in ("deployment", "service", "pdb"):
+            lab_cluster.kubectl(["delete", kind, "--ignore-not-found", "--wait=false", name])
+
+
+@pytest.fixture
+def join(portal, deliver):
+    """``join(2)``: machines that were scaled up: their hosts and their keys."""
+
+    def start(count):
+        hosts = deliver(count)
+        machines = portal.register(*hosts)
+        row = portal.api.wait_for(portal.start_operation("ScaleUp", machines), seconds=400)
+        assert row["status"] == "succeeded", row
+        return hosts, machines
+
+    return start
+
+
+@pytest.fixture
+def node(join):
+    """One of them."""
+    (host,), (machine,) = join(1)
+    return host, machine

@@ -6,94 +6,12 @@ import time
 
 import psutil
 import pytest
-import yaml
 
-from lab.workloads import web_daemon_set, web_deployment
+from lab.workloads import web_daemon_set
+from tests.operations.lab.leaving import budget, cell, names_of, ready_elsewhere, retry
 from tests.operations.lab.portal import wait_until
 
 pytestmark = pytest.mark.lab
-
-
-def names_of(lab_cluster, kind, selector=""):
-    chosen = ["-l", selector] if selector else []
-    text = lab_cluster.kubectl(["get", kind, *chosen, "-o", "json"])
-    return [item["metadata"]["name"] for item in json.loads(text)["items"]]
-
-
-def pods_of(lab_cluster, app):
-    text = lab_cluster.kubectl(["get", "pods", "-l", f"app={app}", "-o", "json"])
-    return json.loads(text)["items"]
-
-
-def ready_elsewhere(lab_cluster, app, host):
-    return sum(
-        condition["status"] == "True"
-        for pod in pods_of(lab_cluster, app)
-        if pod["spec"].get("nodeName") != host.name and "deletionTimestamp" not in pod["metadata"]
-        for condition in pod["status"].get("conditions", ())
-        if condition["type"] == "Ready"
-    )
-
-
-def cell(row, step):
-    return next(each for each in row["machines"][0]["steps"] if each["step"] == step)
-
-
-def budget(name, **spec):
-    return yaml.safe_dump(
-        {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": {"name": name},
-            "spec": {"selector": {"matchLabels": {"app": name}}, **spec},
-        }
-    )
-
-
-@pytest.fixture
-def workload(lab_cluster):
-    """``workload(name, host, replicas)``: a Deployment whose pods all begin on ``host``."""
-    made = []
-
-    def start(name, host, *, replicas=2, grace=1):
-        others = [each for each in names_of(lab_cluster, "nodes") if each != host.name]
-        open_ones = [
-            each
-            for each in others
-            if not json.loads(lab_cluster.kubectl(["get", "node", each, "-o", "json"]))["spec"].get(
-                "unschedulable"
-            )
-        ]
-        made.append(name)
-        lab_cluster.kubectl(["cordon", *open_ones])
-        manifest = web_deployment(name, replicas=replicas).replace(
-            "terminationGracePeriodSeconds: 1", f"terminationGracePeriodSeconds: {grace}"
-        )
-        lab_cluster.apply(manifest)
-        lab_cluster.kubectl(["rollout", "status", f"deployment/{name}", "--timeout=60s"])
-        lab_cluster.kubectl(["uncordon", *open_ones])
-
-    yield start
-    for name in made:
-        for kind in ("deployment", "service", "pdb"):
-            lab_cluster.kubectl(["delete", kind, "--ignore-not-found", "--wait=false", name])
-
-
-@pytest.fixture
-def node(portal, deliver):
-    """A machine that was scaled up: its host and its key."""
-    (host,) = deliver(1)
-    (machine,) = portal.register(host)
-    row = portal.api.wait_for(portal.start_operation("ScaleUp", [machine]), seconds=300)
-    assert row["status"] == "succeeded", row
-    return host, machine
-
-
-def retry(portal, operation, **answers):
-    portal.api.post(f"operations/{operation}/retry/", {"answers": answers})
-    wait_until(
-        lambda: portal.api.get(f"operations/{operation}/")["status"] != "failed", "the retry"
-    )
 
 
 def test_a_machine_leaves_as_it_was_delivered_and_joins_again(portal, lab_cluster, node, workload):

@@ -1,5 +1,7 @@
 """What the step does around the drain itself: proof, additional copies, a cluster that is away."""
 
+from typing import Any
+
 import pytest
 
 from beidou.base.errors import PermanentError, TemporaryError
@@ -10,7 +12,7 @@ from operations.kinds.base import Stopped
 from operations.kinds.draining.leaving import Leaving
 from operations.kinds.draining.raising import RAISED_BY, REPLICAS_BEFORE
 from operations.kinds.scale_down import drain
-from tests.operations.draining.test_drainer import Run
+from tests.operations.draining.running import Run
 from tests.operations.scale_down.looking import cell_of
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +30,8 @@ def no_pause(monkeypatch):
 def why(cluster, kube):
     def look(**values):
         with client_for(cluster, timeout=5) as client:
-            return drain._why_not_empty(client, Leaving("n1", "n1", **values))
+            target: Any = "n1"
+            return drain._why_not_empty(client, Leaving(target, "n1", **values))
 
     kube.nodes["n1"]["spec"]["unschedulable"] = True
     return look
@@ -97,6 +100,10 @@ def test_a_cluster_that_is_away_when_copies_are_taken_back_costs_time_only(
 # --- patience -------------------------------------------------------------------------------------
 
 
+def any_run() -> Any:
+    return Run()
+
+
 def failing(*errors):
     left = list(errors)
 
@@ -109,7 +116,7 @@ def failing(*errors):
 
 
 def test_what_is_away_for_a_moment_is_asked_again_and_said_once():
-    run = Run()
+    run: Any = Run()
     call = failing(TemporaryError("No answer."), TemporaryError("No answer."))
     assert patience.patiently(run, call) == "there"
     assert run.lines == ["No answer. It is tried again."]
@@ -118,17 +125,17 @@ def test_what_is_away_for_a_moment_is_asked_again_and_said_once():
 def test_what_stays_away_is_an_error(monkeypatch):
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", -1)
     with pytest.raises(TemporaryError, match="No answer"):
-        patience.patiently(Run(), failing(TemporaryError("No answer.")))
+        patience.patiently(any_run(), failing(TemporaryError("No answer.")))
 
 
 @pytest.mark.parametrize("error", [PermanentError("no"), NotFound("gone")])
 def test_an_answer_is_not_asked_for_again(error):
     with pytest.raises(type(error)):
-        patience.patiently(Run(), failing(error))
+        patience.patiently(any_run(), failing(error))
 
 
 def test_a_cancel_ends_the_waiting():
-    run = Run()
+    run: Any = Run()
     run.is_stopped = True
     with pytest.raises(Stopped):
         patience.patiently(run, failing(TemporaryError("No answer.")))

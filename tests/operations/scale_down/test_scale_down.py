@@ -124,16 +124,47 @@ def test_a_node_that_is_gone_says_so(kube, scale_down, machine, work):
     assert "There is no node n1" in cell_of(operation).message
 
 
-def test_volumes_that_may_not_be_listed_are_no_failure(kube, scale_down, machine, work):
+def forbid(kube, path):
     original = kube._route
     kube._route = lambda request: (
-        status_reply(403, "no")
-        if request.path == "/api/v1/persistentvolumes"
-        else original(request)
+        status_reply(403, "no") if request.path == path else original(request)
     )
+
+
+def test_volumes_that_may_not_be_listed_are_no_failure(kube, scale_down, machine, work):
+    forbid(kube, "/api/v1/persistentvolumes")
     operation = scale_down(machine)
     work(limit=2)
     assert cell_of(operation).status == "succeeded"
+
+
+def test_what_cannot_be_worked_out_is_a_warning(kube, scale_down, machine, work):
+    kube.deploy("web", on=["n1", "n2"])
+    team = {"matchLabels": {"team": "blue"}}
+    term = {"topologyKey": "zone", "labelSelector": {}, "namespaceSelector": team}
+    for pod in kube.pods.values():
+        pod["spec"] |= {
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+            "affinity": {
+                "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+            },
+        }
+    forbid(kube, "/api/v1/persistentvolumes")
+    forbid(kube, "/api/v1/namespaces")
+    operation = scale_down(machine)
+    work(limit=2)
+    cell = cell_of(operation)
+    rows = {row["check"]: row for row in cell.checks}
+    assert cell.status == "succeeded"
+    assert rows["room-unknown"]["severity"] == "warning"
+    assert "where its volumes can be reached from may not be read" in rows["room-unknown"]["found"]
+    assert "labels of namespaces, which may not be read" in rows["room-unknown"]["found"]
+
+
+def test_labels_of_namespaces_are_read_only_if_a_pod_asks_for_them(kube, scale_down, machine, work):
+    scale_down(machine)
+    work(limit=2)
+    assert not any(request.path == "/api/v1/namespaces" for request in kube.requests)
 
 
 # --- answers and drain ----------------------------------------------------------------------------
