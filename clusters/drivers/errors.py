@@ -29,6 +29,10 @@ class Forbidden(PermanentError):
     code = "forbidden_by_cluster"
 
 
+REFUSALS = (Unauthorized, Forbidden)
+"""What an API server that has just begun may answer, too, until it has read its roles."""
+
+
 class NotFound(PermanentError):
     """404: the object, or the whole API group, does not exist."""
 

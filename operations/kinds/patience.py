@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from beidou.base.errors import TemporaryError
+from clusters.drivers.errors import REFUSALS
 from operations.kinds.base import StepRun
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 90.0
+BELIEVE_SECONDS = 30.0  # what a refusal must last
 PAUSE_SECONDS = 2.0
 
 
@@ -17,14 +19,15 @@ def patiently(run: StepRun, call: Callable[[], T]) -> T:
 
     Only for calls that may be made twice.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    began = time.monotonic()
     is_told = False
     while True:
         run.stop_if_asked()
         try:
             return call()
-        except TemporaryError as error:
-            if time.monotonic() > deadline:
+        except (TemporaryError, *REFUSALS) as error:
+            patience = BELIEVE_SECONDS if isinstance(error, REFUSALS) else PATIENCE_SECONDS
+            if time.monotonic() - began > patience:
                 raise
             if not is_told:
                 run.say(f"{error.message} It is tried again.", level="warning")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from beidou.base.errors import TemporaryError
+from beidou.base.errors import ExternalError, TemporaryError
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors
 from clusters.drivers.kubernetes import KubernetesClient
@@ -41,6 +41,7 @@ class Drainer:
         self.evictions = Evictions(self.state)
         self._clock, self._sleep = clock, sleep
         self._began = clock()
+        self._refused_since: float | None = None
         self._look_again: dict[str, float] = {}
 
     def drain(self) -> None:
@@ -49,13 +50,13 @@ class Drainer:
             self.run.stop_if_asked()
             try:
                 self._round()
+            except (TemporaryError, *errors.REFUSALS) as error:
+                self._meet(error)
+            else:
+                self._refused_since = None
                 if state.trouble:
                     self.run.say("The cluster answers again; the drain goes on.")
                 state.trouble = ""
-            except TemporaryError as error:
-                if not state.trouble:
-                    self.run.say(f"{error.message} It is tried again.", level="warning")
-                state.trouble = error.message
             if self._clock() > self._began + limit * 60:
                 for each in state.open:
                     why = Sentence("not empty after %(minutes)s min", minutes=limit)
@@ -64,6 +65,20 @@ class Drainer:
                 telling.report(state, each)
             if state.open:
                 self._sleep(pace.TROUBLE_SECONDS if state.trouble else pace.PAUSE_SECONDS)
+
+    def _meet(self, error: ExternalError) -> None:
+        """Say it once and go on; raise a refusal that has lasted."""
+        if isinstance(error, errors.REFUSALS):
+            if self._refused_since is None:
+                self._refused_since = self._clock()
+            if self._clock() - self._refused_since >= pace.BELIEVE_SECONDS:
+                raise error
+        if not self.state.trouble:
+            self.run.say(f"{error.message} It is tried again.", level="warning")
+        self.state.trouble = error.message
+        # What failed is due again at once, so that a round that goes well has asked all of it.
+        self.state.make_all_due()
+        self._look_again.clear()
 
     def _round(self) -> None:
         state = self.state
@@ -126,6 +141,7 @@ class Drainer:
                     f"{pod.key} has left ({each.gone} of {each.total}).", target=each.target
                 )
         each.blocked = {uid: block for uid, block in each.blocked.items() if uid in left}
+        each.refused = {uid: said for uid, said in each.refused.items() if uid in left}
         if not each.is_known:
             # Also what an earlier attempt took must be whole before this node counts as empty.
             state.owners.expect_all(each.before)

@@ -79,9 +79,11 @@ class Evictions:
         owner = self.owners.of(pod)
         awaited = self.owners.expect(owner) if owner is not None else None
         answer = self.drain.workloads.evict(pod)
+        each.refused.pop(pod.uid, None)
         if answer.outcome in (Evicted.ACCEPTED, Evicted.GONE):
             self._asked(each, pod, "is evicted")
         elif answer.outcome == Evicted.BUSY:
+            each.refused[pod.uid] = answer.message
             text = f"{pod.key} could not be evicted now: {answer.message}"
             self.drain.tell_once(text, text, each)
         else:

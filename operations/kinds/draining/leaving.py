@@ -39,6 +39,8 @@ class Leaving:
     left: dict[str, PlacedPod] = field(default_factory=dict)
     asked: dict[str, PlacedPod] = field(default_factory=dict)
     blocked: dict[str, Block] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """What the API server said when it did not want to evict a pod now, for no budget's sake."""
     said: str = ""
     is_over: bool = False
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +91,9 @@ class Drain:
             return False
         self._due[what] = self.clock() + seconds
         return True
+
+    def make_all_due(self) -> None:
+        self._due.clear()
 
     def is_first(self, what: str) -> bool:
         """Whether it is asked for the first time."""

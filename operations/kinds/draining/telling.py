@@ -31,6 +31,12 @@ def _parts(drain: Drain, each: Leaving) -> Iterator[str]:
             budgets=listed(budgets, 3),
             allowed=_allowed(drain, budgets),
         )
+    if each.refused:
+        yield Sentence(
+            "the cluster does not evict %(count)s now: %(why)s",
+            count=len(each.refused),
+            why=next(iter(each.refused.values()))[:200],
+        )
     for key in drain.awaited_by(each)[:3]:
         awaited = drain.owners.awaited[key]
         yield Sentence(
@@ -87,6 +93,19 @@ def _block_checks(each: Leaving) -> list[Check]:
 
 
 def _other_checks(drain: Drain, each: Leaving) -> Iterator[Check]:
+    if each.refused:
+        pods = [each.left[uid].key for uid in each.refused]
+        yield check(
+            "evictions",
+            False,
+            Sentence(
+                "the cluster does not evict %(pods)s: %(why)s",
+                pods=listed(pods),
+                why=next(iter(each.refused.values())),
+            ),
+            Sentence("evictions that are accepted"),
+            Sentence("see what refuses them (a webhook, an overloaded API server), then retry"),
+        )
     if overdue := drain.overdue(each):
         yield check(
             "ending",

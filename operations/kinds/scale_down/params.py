@@ -12,6 +12,7 @@ class ScaleDownParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    ask_first: bool = False
     delete_bare_pods: bool = False
     delete_local_data: bool = False
     allow_single_copy: bool = False

@@ -80,6 +80,8 @@ def confirm(run: StepRun, found: Found) -> None:
             owner = f" ({fate.owner})" if fate.owner else ""
             run.say(f"{fate.pod.key}{owner}: {fate.what}", target=target)
         checks = [host, *make_checks(plan, run.params)]
+        if run.params.ask_first:
+            checks.append(_unseen(plan))
         evidence = {
             "node": name,
             "uid": plan.node.uid,
@@ -89,6 +91,21 @@ def confirm(run: StepRun, found: Found) -> None:
         }
         moving = Sentence("%(count)s pods will move", count=len(plan.evicted))
         settle(run, target, checks, evidence, moving)
+
+
+def _unseen(plan: NodePlan) -> Check:
+    moving = len(plan.evicted)
+    return check(
+        "plan",
+        False,
+        Sentence(
+            "%(moving)s pods will move, %(staying)s stay until the node is gone",
+            moving=moving,
+            staying=len(plan.fates) - moving,
+        ),
+        Sentence("somebody who has looked at the plan"),
+        Sentence("see under Evidence what will happen to each pod, then retry with ask_first off"),
+    )
 
 
 def _host_check(run: StepRun, reason: str) -> Check:

@@ -380,14 +380,43 @@ def test_an_api_server_that_stays_away_is_named_at_the_limit(api, drain):
     assert "HTTP 503" in run.failed["n1"][0]
 
 
-def test_a_missing_right_ends_the_step(api, drain):
-    api.deploy("web", on=["n1", "n2"])
+def refusing(api, *, until, path=""):
     original = api._route
     api._route = lambda request: (
-        status_reply(403, "no") if request.path.endswith("/eviction") else original(request)
+        status_reply(403, "no")
+        if api.seconds < until and request.path.endswith(path)
+        else original(request)
     )
+
+
+def test_a_missing_right_ends_the_step(api, drain):
+    api.deploy("web", on=["n1", "n2"])
+    refusing(api, until=1000, path="/eviction")
     with pytest.raises(Forbidden, match="could not evict pod shop/web-1"):
         drain(Run())
+    assert 30 <= api.seconds < 40
+
+
+def test_an_api_server_that_has_just_begun_refuses_for_a_moment_only(api, drain):
+    """Until it has read its roles it forbids everything, as the lab shows."""
+    api.deploy("web", on=["n1", "n2"])
+    refusing(api, until=15)
+    run = Run()
+    drain(run)
+    assert run.failed == {}
+    assert api.on_node("n1") == []
+    assert run.said("The cluster answers again")
+
+
+def test_refusals_with_answers_between_them_end_nothing(api, drain):
+    api.deploy("web", on=["n1", "n2"], grace=120)
+    original = api._route
+    api._route = lambda request: (
+        status_reply(403, "no") if int(api.seconds) % 40 < 20 else original(request)
+    )
+    run = Run()
+    drain(run)
+    assert run.failed == {}
 
 
 def test_a_busy_api_server_is_asked_again(api, drain):
@@ -404,6 +433,24 @@ def test_a_busy_api_server_is_asked_again(api, drain):
     drain(run)
     assert api.on_node("n1") == []
     assert sum("could not be evicted now" in line for line in run.lines) == 1
+
+
+def test_evictions_that_are_refused_all_along_are_told_and_named_at_the_limit(api, drain):
+    """As by a webhook that does not answer; no budget is to blame."""
+    api.deploy("web", on=["n1", "n2"])
+    original = api._route
+    api._route = lambda request: (
+        status_reply(500, "failed calling webhook guard: timeout")
+        if request.path.endswith("/eviction")
+        else original(request)
+    )
+    run = Run(limit_minutes=2)
+    drain(run)
+    assert run.noted("the cluster does not evict 1 now: failed calling webhook guard")
+    message, checks = run.failed["n1"]
+    assert checks[0]["check"] == "evictions"
+    assert "shop/web-1: failed calling webhook guard: timeout" in checks[0]["found"]
+    assert "see what refuses them" in message
 
 
 def test_a_cancel_ends_it_at_once_and_leaves_the_node_cordoned(api, drain):

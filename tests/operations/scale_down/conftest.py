@@ -15,7 +15,8 @@ State = Machine.State
 @pytest.fixture(autouse=True)
 def haste(monkeypatch):
     """A step that lasted a second would meet its own lease thread in the test's transaction."""
-    for name in ("LAG_SECONDS", "ASK_AGAIN_SECONDS", "PAUSE_SECONDS", "BUDGETS_EVERY_SECONDS"):
+    names = ("LAG_SECONDS", "ASK_AGAIN_SECONDS", "PAUSE_SECONDS", "BUDGETS_EVERY_SECONDS")
+    for name in (*names, "BELIEVE_SECONDS"):
         monkeypatch.setattr(f"operations.kinds.draining.pace.{name}", 0)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from beidou.base.errors import PermanentError, TemporaryError
-from clusters.drivers.errors import NotFound
+from clusters.drivers.errors import Forbidden, NotFound
 from clusters.services.connections import client_for
 from operations.kinds import patience
 from operations.kinds.base import Stopped
@@ -120,6 +120,16 @@ def test_what_is_away_for_a_moment_is_asked_again_and_said_once():
     call = failing(TemporaryError("No answer."), TemporaryError("No answer."))
     assert patience.patiently(run, call) == "there"
     assert run.lines == ["No answer. It is tried again."]
+
+
+def test_a_refusal_of_an_api_server_that_has_just_begun_is_not_believed_yet():
+    assert patience.patiently(any_run(), failing(Forbidden("may not"))) == "there"
+
+
+def test_a_refusal_that_lasts_is_believed(monkeypatch):
+    monkeypatch.setattr(patience, "BELIEVE_SECONDS", -1)
+    with pytest.raises(Forbidden, match="may not"):
+        patience.patiently(any_run(), failing(Forbidden("may not")))
 
 
 def test_what_stays_away_is_an_error(monkeypatch):

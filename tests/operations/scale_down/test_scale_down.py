@@ -167,6 +167,22 @@ def test_labels_of_namespaces_are_read_only_if_a_pod_asks_for_them(kube, scale_d
     assert not any(request.path == "/api/v1/namespaces" for request in kube.requests)
 
 
+def test_the_plan_is_shown_before_anything_starts_where_that_was_asked_for(
+    kube, scale_down, machine, work, control, operator
+):
+    kube.deploy("web", on=["n1", "n2"])
+    operation = scale_down(machine, ask_first=True)
+    work()
+    operation.refresh_from_db()
+    assert failed_checks(operation) == {"plan"}
+    assert "1 pods will move, 0 stay" in cell_of(operation).message
+    assert [row["pod"] for row in cell_of(operation).evidence["pods"]] == ["shop/web-1"]
+    assert not kube.nodes["n1"]["spec"].get("unschedulable")
+    control(controls.retry, operation, acting_user=operator, answers={"ask_first": False})
+    work(limit=3)
+    assert cell_of(operation, "drain").status == "succeeded"
+
+
 # --- answers and drain ----------------------------------------------------------------------------
 
 
