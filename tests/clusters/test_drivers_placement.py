@@ -1,5 +1,7 @@
 """Where pods may run, read from what the API server answers."""
 
+from typing import Any
+
 import pytest
 
 from clusters.drivers.errors import Forbidden
@@ -144,7 +146,10 @@ def test_labels_of_namespaces_are_read_only_where_they_decide(read, selector, as
 
 
 def test_namespaces_are_read_with_their_labels(api, workloads):
-    raw = [{"metadata": {"name": "blue", "labels": {"team": "blue"}}}, {"metadata": {"name": "x"}}]
+    raw: list[dict[str, Any]] = [
+        {"metadata": {"name": "blue", "labels": {"team": "blue"}}},
+        {"metadata": {"name": "x"}},
+    ]
     api.on("GET", NAMESPACES, list_reply(raw))
     assert workloads.namespaces() == {"blue": {"team": "blue"}, "x": {}}
 

@@ -1,6 +1,7 @@
 """What ScaleDown finds is stored once and read in every language: messages, checks, evidence."""
 
 import re
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -70,7 +71,7 @@ def test_the_api_and_the_evidence_page_are_in_the_language_of_the_reader(
 def test_what_a_drain_waits_for_and_why_it_fails_is_told_in_every_language(kube, cluster):
     kube.deploy("web", on=["n1", "n2"])
     kube.budget("web", minAvailable=2)
-    run = Run(on_blocked="stop")
+    run: Any = Run(on_blocked="stop")
     with client_for(cluster, timeout=5) as client:
         drainer = Drainer(run, client, [leaves()], clock=kube.clock, sleep=kube.sleep, now=kube.now)
         drainer._round()
