@@ -53,6 +53,7 @@ def privilege_check(reason: str) -> dict[str, Any]:
 class ActionModule(ActionBase):
     """Answers for one host; everything but the two additions comes from the module."""
 
+    MODULE = "host_check"
     _requires_connection = True
 
     def run(self, tmp: object = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -70,14 +71,19 @@ class ActionModule(ActionBase):
             others = [c for c in result["checks"] if c["check"] != "privilege"]
             result["checks"] = [privilege_check(problem), *others]
         clock = result.pop("clock")
-        policy = arguments.get("policy")
-        if policy and arguments.get("scope", "all") == "all":
+        limit = self._clock_limit(arguments)
+        if limit is not None:
             low, high = clock_bounds(before=before, after=after, **clock)
-            result["checks"].append(
-                clock_check(low, high, float(policy["max_clock_offset_seconds"]))
-            )
-            result["facts"]["clock_offset_seconds"] = [round(low, 3), round(high, 3)]
+            result["checks"].append(clock_check(low, high, limit))
+            result.setdefault("facts", {})["clock_offset_seconds"] = [round(low, 3), round(high, 3)]
         return result
+
+    def _clock_limit(self, arguments: dict[str, Any]) -> float | None:
+        """Seconds that the clock may be off; None when it is not compared."""
+        policy = arguments.get("policy")
+        if not policy or arguments.get("scope", "all") != "all":
+            return None
+        return float(policy["max_clock_offset_seconds"])
 
     def _look(
         self, arguments: dict[str, Any], variables: dict[str, Any]
@@ -88,7 +94,7 @@ class ActionModule(ActionBase):
             self._connection.set_become_plugin(None)
             self._play_context.become = False
         result = self._execute_module(
-            module_name="host_check", module_args=arguments, task_vars=variables
+            module_name=self.MODULE, module_args=arguments, task_vars=variables
         )
         return result, problem
 

@@ -1,4 +1,4 @@
-"""Two facts of an X.509 certificate, read without a library: whose it is, and its key's pin.
+"""Facts of an X.509 certificate, read without a library: whose it is, its key's pin, its end.
 
 kubeadm pins a cluster's authority by the SHA-256 of its SubjectPublicKeyInfo; comparing that with
 the authority in a host's kubelet.conf tells to which cluster the host belongs, whatever address
@@ -11,14 +11,16 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 PEM = re.compile(
     r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----", re.DOTALL
 )
 COMMON_NAME = bytes.fromhex("0603550403")  # the object identifier 2.5.4.3
-SUBJECT, PUBLIC_KEY = 4, 5
+VALIDITY, SUBJECT, PUBLIC_KEY = 3, 4, 5
 """Places after the version: serial, signature, issuer, validity, subject, key."""
 VERSION_TAG = 0xA0
+UTC_TIME = 0x17
 
 
 def certificates_in(pem: str) -> list[bytes]:
@@ -38,6 +40,21 @@ def common_name(certificate: bytes) -> str:
         return ""
     _, start, end = _element(subject, at + len(COMMON_NAME))
     return subject[start:end].decode(errors="replace")
+
+
+def not_after(certificate: bytes) -> datetime:
+    """When it ends; ValueError if it is no certificate."""
+    validity = _field(certificate, VALIDITY)
+    _, start, end = _element(validity, 0)
+    times = list(_elements(validity[start:end]))
+    if len(times) != 2:
+        raise ValueError("this is not an X.509 certificate")
+    tag, start, end = _element(times[1], 0)
+    # RFC 5280: a year of two digits lies between 1950 and 2049.
+    text = times[1][start:end].decode("ascii", "replace")
+    if tag == UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)  # noqa: UP017
 
 
 def _field(certificate: bytes, number: int) -> bytes:
