@@ -15,7 +15,12 @@ class OperationsConfig(AppConfig):
         from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
-        from operations.kinds import clean_up, scale_down, scale_up  # noqa: F401  register themselves
+        from operations.kinds import (  # noqa: F401  register themselves
+            clean_up,
+            health_check,
+            scale_down,
+            scale_up,
+        )
         from operations.services import cluster_settings, neighbours
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
@@ -46,6 +47,9 @@ _LABELS = {
     "force_unreachable": _("Go on without hosts that are not reached"),
     "pods_at_once": _("Pods at once"),
     "limit_minutes": _("Time limit of the drain, minutes"),
+    "test_pods": _("Start test pods"),
+    "pull_image": _("Image to pull"),
+    "log_minutes": _("Look back in logs, minutes"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -63,6 +67,10 @@ _HELP = {
     "force_unreachable": _("The node is deleted, the host is not reset and becomes Faulty."),
     "pods_at_once": _("How many may be on their way at the same time."),
     "limit_minutes": _("What is left then is named, and can be retried."),
+    "test_pods": _(
+        "Without them, nothing is created in the cluster, and the pod network not tested."
+    ),
+    "pull_image": _("Each node pulls it from its registry; empty: no image is pulled."),
 }
 _CHOICES = {
     "stop": _("stop"),
@@ -183,8 +191,15 @@ class StartForm(forms.Form):
         help_text=_("Kept with the operation and in the audit trail."),
     )
 
-    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Any, kind: Kind, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if kind.whole_cluster:
+            self.fields["machines"].required = False
+            self.fields["machines"].help_text = format_lazy(
+                "{} {}",
+                _("Empty: all machines of the cluster."),
+                self.fields["machines"].help_text,
+            )
         choices = [(name, kind.title) for name, kind in KINDS.items()]
         self._kind_field.choices = choices
         rows = permissions.visible_to(user, Cluster.objects.order_by("name"), permissions.OPERATE)

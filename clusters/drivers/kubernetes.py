@@ -255,6 +255,15 @@ class KubernetesClient:
                 unknown[kind] = error.message
         return WorkloadCounts(counts=counts, unknown=unknown)
 
+    def has_daemon_set(self, namespace: str, name: str) -> bool:
+        path = f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}/daemonsets/{quote(name)}"
+        action = Sentence("read %(kind)s %(key)s", kind="DaemonSet", key=f"{namespace}/{name}")
+        try:
+            self._transport.call("GET", path, action=action)
+        except errors.NotFound:
+            return False
+        return True
+
     def _count(self, path: str, *, action: str) -> int:
         page = self._transport.get(
             path, _CountPage, action=action, query={"limit": 1}, accept=METADATA_ONLY
@@ -387,6 +396,12 @@ class KubernetesClient:
         action = Sentence("read pod %(pod)s", pod=f"{namespace}/{name}")
         raw = self._transport.get(_pods_path(namespace, name), pods.RawPodDetail, action=action)
         return pods.pod_detail(raw)
+
+    def find_pods(self, namespace: str, labels: Mapping[str, str]) -> list[PodDetail]:
+        """The pods of a namespace that carry all of these labels."""
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+        path = _pods_path(namespace)
+        return list(listing.iterate(self._transport, pods.POD_DETAILS, path=path, query=query))
 
     def delete_pod(self, namespace: str, name: str, *, grace_seconds: int = 30) -> bool:
         """Ask for a pod's end; False when it was gone already."""

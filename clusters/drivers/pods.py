@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from clusters.drivers.answers import PodDetail
-from clusters.drivers.objects import RawCondition
+from clusters.drivers.objects import RawCondition, Resource
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -73,6 +73,9 @@ def pod_detail(raw: RawPodDetail) -> PodDetail:
         waiting=tuple(_waits(item) for item in containers if item.state.waiting is not None),
         said="\n".join(_said(item) for item in containers if _said(item)),
     )
+
+
+POD_DETAILS: Resource[PodDetail] = Resource("/api/v1/pods", RawPodDetail, pod_detail, title="pods")
 
 
 def _said(container: _ContainerStatus) -> str:

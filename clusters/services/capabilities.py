@@ -89,6 +89,16 @@ CAPABILITIES = (
         kubeadm=True,
     ),
     Capability(
+        "health_check",
+        gettext_lazy("Check nodes with test pods (HealthCheck)"),
+        (
+            *_allow("list", "nodes"),
+            *_allow("list", "pods"),
+            *_allow("get", "daemonsets", group="apps", namespace="kube-system"),
+            *_allow("create list delete", "pods", namespace="kube-system"),
+        ),
+    ),
+    Capability(
         "drain",
         gettext_lazy("Drain nodes by eviction"),
         (

@@ -20,6 +20,7 @@ from operations.models import (
     Step,
 )
 from operations.services import live
+from operations.services.start import MACHINES_MAX
 
 _REFERENCE: dict[str, Any] = {
     "oneOf": [
@@ -225,7 +226,11 @@ class StartSerializer(serializers.Serializer[Any]):
     kind = serializers.CharField(max_length=40, help_text="One of /api/v1/operation-kinds/.")
     cluster = ReferenceField(help_text="Name or key.")
     machines = serializers.ListField(
-        child=MachineReferenceField(), allow_empty=False, max_length=2000
+        child=MachineReferenceField(),
+        required=False,
+        default=list,
+        max_length=MACHINES_MAX,
+        help_text="May be left out for kinds with `whole_cluster`: all machines of the cluster.",
     )
     params = serializers.DictField(required=False, default=dict)
     name = serializers.RegexField(
@@ -291,6 +296,9 @@ class PlanSerializer(serializers.Serializer[Any]):
     blockers = serializers.ListField(
         child=serializers.CharField(), help_text="What blocks the whole operation."
     )
+    notes = serializers.ListField(
+        child=serializers.CharField(), help_text="What is worth knowing and blocks nothing."
+    )
     estimate = EstimateSerializer(allow_null=True)
 
 
@@ -345,6 +353,9 @@ class KindSerializer(serializers.Serializer[Any]):
     description = serializers.CharField()
     permission = serializers.CharField()
     changes_machines = serializers.BooleanField()
+    whole_cluster = serializers.BooleanField(
+        help_text="Without machines it is done on all of the cluster."
+    )
     roles = serializers.ListField(child=serializers.CharField())
     startable_states = serializers.ListField(child=serializers.CharField())
     steps = PlanStepSerializer(many=True)

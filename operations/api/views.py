@@ -96,9 +96,10 @@ class OperationViewSet(ReadOnlyViewSet):
         asked: dict[str, Any] = dict(wish.validated_data)
         cluster = references.find_cluster(asked.pop("cluster"), user=request.user)
         chosen = references.find_machines(asked.pop("machines"), user=request.user)
+        machines = chosen.machines or start.machines_of(asked["kind"], cluster, user=_user(request))
         common: dict[str, Any] = {
             "cluster": cluster,
-            "machines": chosen.machines,
+            "machines": machines,
             "roles": chosen.roles,
             "acting_user": _user(request),
         }

@@ -184,6 +184,12 @@ class Kind:
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.
 
+    ``whole_cluster``: it works on machines of its cluster; none chosen means all of them.
+
+    ``notes`` is what a plan says that blocks nothing.
+
+    ``compares``: its checks say what has changed since the last time, and are shown in a table.
+
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
     """
@@ -198,12 +204,15 @@ class Kind:
     mutating: bool = True
     roles: tuple[str, ...] = ("Compute",)
     takes_roles: bool = False
+    whole_cluster: bool = False
+    compares: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     fresh_states: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
     notices: Callable[[Sequence[Machine], User], list[Notice]] = lambda *_: []
+    notes: Callable[[Cluster, Sequence[Machine]], list[str]] = lambda *_: []
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None

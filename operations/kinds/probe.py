@@ -17,7 +17,7 @@ from clusters.drivers.kubernetes import KubernetesClient
 
 IMAGE = "registry.k8s.io/beidou/probe:1"
 PORT = 18080
-_LABELS = {"app.kubernetes.io/managed-by": "beidou", "app.kubernetes.io/component": "probe"}
+LABELS = {"app.kubernetes.io/managed-by": "beidou", "app.kubernetes.io/component": "probe"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def serving_pod(name: str, node: str, probe: Probe) -> dict[str, Any]:
         "mkdir -p /tmp/www && echo beidou > /tmp/www/index.html "
         f"&& exec httpd -f -p {PORT} -h /tmp/www"
     )
-    return _pod(name, node, probe, script, restart="Always", ready=True)
+    return probe_pod(name, node, probe, script, restart="Always", ready=True)
 
 
 def asking_pod(name: str, node: str, probe: Probe, *, peer: str) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def asking_pod(name: str, node: str, probe: Probe, *, peer: str) -> dict[str, An
         f"i=0; while [ $i -lt 10 ]; do if {check}; then break; fi; i=$((i+1)); sleep 1; done"
         for check in checks
     )
-    return _pod(name, node, probe, f"({body}) > /dev/termination-log 2>&1", restart="Never")
+    return probe_pod(name, node, probe, f"({body}) > /dev/termination-log 2>&1", restart="Never")
 
 
-def _pod(
+def probe_pod(
     name: str, node: str, probe: Probe, script: str, *, restart: str, ready: bool = False
 ) -> dict[str, Any]:
     container: dict[str, Any] = {
@@ -82,7 +82,7 @@ def _pod(
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": probe.namespace, "labels": _LABELS},
+        "metadata": {"name": name, "namespace": probe.namespace, "labels": LABELS},
         "spec": {
             "nodeName": node,
             "restartPolicy": restart,

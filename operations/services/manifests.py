@@ -61,14 +61,15 @@ class _OperationMachine(BaseModel):
 
 
 class _OperationSpec(BaseModel):
-    """``params``, ``reason``, ``maxFailedPercent`` and ``forks`` may be left out."""
+    """``params``, ``reason``, ``maxFailedPercent`` and ``forks`` may be left out, and
+    ``operationMachines`` for kinds that are done on a whole cluster then."""
 
     model_config = _STRICT
     clusterName: str  # noqa: N815  the manifest's own names
     operationType: str  # noqa: N815
     operationFlow: list[str] = Field(min_length=1, max_length=50)  # noqa: N815
     operationMachines: list[_OperationMachine] = Field(  # noqa: N815
-        min_length=1, max_length=2000
+        default_factory=list, max_length=start.MACHINES_MAX
     )
     user: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -303,6 +304,8 @@ class _Document:
     def _machines(
         self, spec: _OperationSpec, user: User, kind: Kind
     ) -> tuple[list[Machine], dict[int, str]]:
+        if not spec.operationMachines:
+            return self._whole_cluster(kind, user), {}
         wanted = [each.ip for each in spec.operationMachines]
         rows = permissions.visible_to(user, Machine.objects.filter(address__in=wanted))
         known = {str(machine.address): machine for machine in rows.select_related("credential")}
@@ -330,6 +333,14 @@ class _Document:
                 roles[machine.pk] = each.role
         return [known[address] for address in wanted], roles
 
+    def _whole_cluster(self, kind: Kind, user: User) -> list[Machine]:
+        if self._existing() is not None:
+            return []  # it was begun with those that there were then
+        try:
+            return start.machines_of(kind.name, self.cluster, user=user)
+        except InvalidInput as error:
+            raise self._refuse("spec.operationMachines", error.message, code=error.code) from error
+
     def _refuse_other_content(
         self, existing: Operation, manifest: _OperationManifest, cluster: Cluster
     ) -> None:
@@ -346,12 +357,13 @@ class _Document:
         }
         asked = {each.ip: each.role or there.get(each.ip, "") for each in spec.operationMachines}
         kind = kinds.get(existing.kind)
+        is_whole = kind.whole_cluster and not asked
         differing = [
             name
             for name, is_same in (
                 ("spec.clusterName", existing.cluster_id == cluster.pk),
                 ("spec.operationType", existing.kind == spec.operationType),
-                ("spec.operationMachines", there == asked),
+                ("spec.operationMachines", there == asked or is_whole),
                 ("spec.params", _same_params(kind, existing.params, spec.params)),
                 ("spec.maxFailedPercent", existing.max_failed_percent == spec.maxFailedPercent),
                 ("spec.forks", existing.forks == spec.forks),

@@ -53,14 +53,17 @@ def _story(member: OperationMachine) -> Iterable[Entry]:
 
 
 def buttons(machine: Machine, user: Any) -> Iterable[Button]:
-    """The kinds that can begin from the machine's state; the operation that holds it, instead."""
+    """The kinds that can begin from the machine's state; while an operation holds it, that one and
+    the kinds that change nothing."""
     holding = _holding(machine)
-    if holding is not None:
-        if permissions.may(user, holding):
-            url = reverse("admin:operations_operation_change", args=[holding.pk])
-            yield Button(label=holding.name, url=url, icon="play_circle")
-        return
+    if holding is not None and permissions.may(user, holding):
+        url = reverse("admin:operations_operation_change", args=[holding.pk])
+        yield Button(label=holding.name, url=url, icon="play_circle")
     for kind in KINDS.values():
+        if holding is not None and kind.mutating:
+            continue
+        if kind.whole_cluster and machine.cluster_id is None:
+            continue
         if machine.state in kind.startable_states and permissions.may(
             user, machine, kind.permission
         ):

@@ -27,6 +27,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             {**_machine(notice.machine), "message": notice.text} for notice in plan.notices
         ],
         "blockers": [blocker.reason for blocker in plan.whole_blockers],
+        "notes": list(plan.notes),
         "estimate": estimate_of(plan),
     }
 
@@ -53,6 +54,7 @@ def kind_as_dict(kind: Kind) -> dict[str, Any]:
         "description": str(kind.description),
         "permission": kind.permission,
         "changes_machines": kind.mutating,
+        "whole_cluster": kind.whole_cluster,
         "roles": list(kind.roles),
         "startable_states": sorted(kind.startable_states),
         "steps": steps_of(kind),

@@ -21,12 +21,14 @@ from operations.kinds.base import Blocker, Kind, Notice
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import estimates, holding
 
+MACHINES_MAX = 2000
+
 
 @dataclass(frozen=True)
 class Plan:
     """What an operation would do: ``ready`` machines go through ``steps``, ``blockers`` say why
     others (or, without a machine, the whole) cannot; ``notices`` tell of the ready ones what should
-    be known; ``seconds`` is (low, high) from earlier runs or None."""
+    be known, ``notes`` of the whole; ``seconds`` is (low, high) from earlier runs or None."""
 
     kind: Kind
     cluster: Cluster
@@ -36,6 +38,7 @@ class Plan:
     notices: tuple[Notice, ...]
     seconds: tuple[float, float] | None
     earlier_runs: int
+    notes: tuple[str, ...] = ()
 
     @property
     def whole_blockers(self) -> tuple[Blocker, ...]:
@@ -92,6 +95,7 @@ def plan_operation(
         ready=ready,
         blockers=tuple(together(blockers)),
         notices=tuple(chosen.notices(ready, acting_user)),
+        notes=tuple(chosen.notes(cluster, machines)),
         seconds=seconds,
         earlier_runs=runs,
     )
@@ -149,6 +153,31 @@ def _general_blockers(
                 "role, or give it another for this operation"
             ) % {"role": role, "kind": chosen.name, "roles": ", ".join(chosen.roles)}
             yield Blocker(machine, reason)
+
+
+def machines_of(kind: str, cluster: Cluster, *, user: User) -> list[Machine]:
+    """Those that are meant when none are named: all of the cluster that the kind can begin with."""
+    chosen = kinds.get(kind)
+    if not chosen.whole_cluster:
+        sentence = _("Name at least one machine.")
+        raise InvalidInput(sentence, code="no_machines", fields={"machines": sentence})
+    rows = permissions.visible_to(
+        user,
+        Machine.objects.select_related("credential", "node").filter(
+            cluster=cluster, state__in=chosen.startable_states
+        ),
+    )
+    found = list(rows.order_by("pk")[: MACHINES_MAX + 1])
+    if not found or len(found) > MACHINES_MAX:
+        sentence = (
+            _("An operation has at most %(count)s machines; name those that are meant.")
+            % {"count": MACHINES_MAX}
+            if found
+            else _("No machine is registered in %(cluster)s that this can begin with.")
+            % {"cluster": cluster}
+        )
+        raise InvalidInput(sentence, code="no_machines", fields={"machines": sentence})
+    return found
 
 
 def _role_of(machine: Machine, roles: Mapping[int, str] | None) -> str:

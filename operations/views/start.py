@@ -6,7 +6,7 @@ plan was shown for, and the service checks everything once more.
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -19,6 +19,7 @@ from django.views import View
 
 from beidou.base import permissions
 from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.models import User
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
@@ -63,16 +64,16 @@ class StartView(LoginRequiredMixin, View):
             "cluster": request.GET.get("cluster", ""),
             "machines": _machines_text(request.GET),
         }
-        form = StartForm(user=request.user, initial=given)
+        form = StartForm(user=request.user, kind=kind, initial=given)
         return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         kind = _kind(request.POST)
         step = request.POST.get("step", "plan")
-        form = StartForm(request.POST, user=request.user)
+        form = StartForm(request.POST, user=request.user, kind=kind)
         if step == "change":  # another kind was chosen: other options, nothing is checked yet
             values = {name: request.POST.get(name, "") for name in form.fields}
-            form = StartForm(user=request.user, initial=values)
+            form = StartForm(user=request.user, kind=kind, initial=values)
             return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
         params = ParamsForm(request.POST, kind=kind)
         page = _Page(form, params, kind)
@@ -91,13 +92,18 @@ class StartView(LoginRequiredMixin, View):
         chosen = page.form.cleaned_data
         selected = selection.parse_machines(chosen["machines"], user=request.user)
         page.unknown = selected.unknown
-        if not selected.machines:
+        machines = selected.machines
+        if not chosen["machines"].strip():
+            machines = start.machines_of(
+                page.kind.name, chosen["cluster"], user=cast("User", request.user)
+            )
+        if not machines:
             page.problem = _("No machine is chosen that could be planned for.")
             return self._show(request, page, status=400)
         common = {
             "kind": page.kind.name,
             "cluster": chosen["cluster"],
-            "machines": selected.machines,
+            "machines": machines,
             "params": page.params.params,
             "acting_user": request.user,
         }
@@ -176,7 +182,8 @@ def _candidates(request: HttpRequest, page: _Page) -> list[Any]:
         states.add(Machine.State.DISCOVERED)
     rows = Machine.objects.filter(state__in=states).order_by("rack", "address")
     cluster = as_key(page.form["cluster"].value() or "")
-    if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
+    of_cluster = kind.whole_cluster or kind.startable_states <= Machine.IN_CLUSTER
+    if of_cluster and cluster is not None:
         rows = rows.filter(cluster=cluster)
     visible = permissions.visible_to(request.user, rows, kind.permission)
     found: list[Any] = list(visible[:CANDIDATES_MAX])
