@@ -308,10 +308,31 @@ def scale_down_nodes(
     return _to_start(request, "ScaleDown", machines)
 
 
+@admin.action(description=_("Check health…"), permissions=["operate"])
+def check_health_of_nodes(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Node]
+) -> HttpResponse | None:
+    """By the machines that are these nodes; the others are left out, and named."""
+    nodes, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+    machines = list(Machine.objects.filter(node__in=[node.pk for node in nodes]).order_by("pk"))
+    known = {machine.node_id for machine in machines}
+    if unknown := [node.name for node in nodes if node.pk not in known]:
+        messages.warning(
+            request,
+            _("Registered as no machine and left out: %(names)s.") % {"names": ", ".join(unknown)},
+        )
+    return _to_start(request, "HealthCheck", machines) if machines else None
+
+
 # The lists of machines and nodes belong to the apps below, which do not know this one.
 MachineAdmin.actions = (  # type: ignore[assignment]
     _start_chosen("scale_up_chosen", "ScaleUp", _("Scale up…")),
     _start_chosen("scale_down_chosen", "ScaleDown", _("Scale down…")),
+    _start_chosen("check_health_chosen", "HealthCheck", _("Check health…")),
     *MachineAdmin.actions,
 )
-NodeAdmin.actions = (*NodeAdmin.actions, scale_down_nodes)  # type: ignore[assignment]
+NodeAdmin.actions = (  # type: ignore[assignment]
+    *NodeAdmin.actions,
+    scale_down_nodes,
+    check_health_of_nodes,
+)

@@ -10,8 +10,11 @@ class OperationsConfig(AppConfig):
         from django_q.signals import post_spawn
 
         from beidou.base import tasks
+        from beidou.base.admin import lines
+        from clusters.models import Node
         from clusters.services import removal
         from machines import timeline
+        from machines.models import Machine
         from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
@@ -25,6 +28,8 @@ class OperationsConfig(AppConfig):
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         timeline.register_buttons("operations", neighbours.buttons)
+        lines.register(Machine, "health", neighbours.last_health_check)
+        lines.register(Node, "health", neighbours.last_health_check_of_node)
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         signing.register_fallback(cluster_settings.credentials_of_clusters)

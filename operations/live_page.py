@@ -150,6 +150,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
                 "live": f"{api}live/",
                 "login": f"{reverse('admin:login')}?{urlencode({'next': request.path})}",
                 "evidence": reverse("operations:evidence", args=[operation.pk]),
+                "results": reverse("operations:results", args=[operation.pk]),
                 "audit": reverse("operations:audit", args=[operation.pk]),
                 "machines": live.links_for(request.user, operation),
                 "clean_up": f"{start}?kind=CleanUp&cluster={operation.cluster_id}",

@@ -8,6 +8,7 @@ app_name = "operations"
 urlpatterns = [
     path("operations/start/", start.StartView.as_view(), name="start"),
     path("operations/<int:pk>/evidence/", pages.evidence, name="evidence"),
+    path("operations/<int:pk>/results/", pages.results, name="results"),
     path("operations/<int:pk>/audit/", pages.audit, name="audit"),
     path("operations/<int:pk>/manifest/", pages.manifest, name="manifest"),
 ]

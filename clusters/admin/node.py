@@ -14,7 +14,7 @@ from unfold.decorators import action
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action
+from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action, lines
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import BeidouError
 from clusters.admin import tabs
@@ -122,6 +122,7 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
                 "state": node_state(node),
                 "health": health_badge(node.cluster),
                 "may_operate": permissions.may(request.user, node, permissions.OPERATE),
+                "lines": lines.of(node, request.user),
             }
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response

@@ -1,19 +1,23 @@
 """What the apps below ask of operations through their registries: a machine's timeline and buttons,
 why a machine or a cluster must be left alone, or kept, now, and what goes with a cluster."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from beidou.base import permissions
-from clusters.models import Cluster
+from beidou.base import display, permissions
+from beidou.base.admin.lines import Line
+from clusters.models import Cluster, Node
 from machines.models import Machine
 from machines.timeline import Button, Entry
 from operations.kinds.base import KINDS
+from operations.kinds.health import changes, last
 from operations.models import ClusterSettings, Operation, OperationMachine
 
 NAMED_AT_MOST = 3
@@ -75,6 +79,40 @@ def buttons(machine: Machine, user: Any) -> Iterable[Button]:
                 url=f"{reverse('operations:start')}?{urlencode(query)}",
                 icon=kind.icon,
             )
+
+
+def last_health_check(machine: Machine, user: Any) -> Iterable[Line]:
+    """The verdict of the newest HealthCheck that ``user`` may see, and the way to it."""
+    visible = permissions.visible_to(user, Operation.objects.all())
+    cell = (
+        last.cells(visible)
+        .filter(machine__machine=machine)
+        .select_related("step")
+        .order_by("-pk")
+        .first()
+    )
+    if cell is None:
+        return
+    levels = Counter(changes.level(each) for each in cell.checks)
+    if levels["error"]:
+        text = ngettext("%(count)d error", "%(count)d errors", levels["error"])
+        shown = display.badge(text % {"count": levels["error"]}, display.BAD)
+    elif levels["warning"]:
+        text = ngettext("%(count)d warning", "%(count)d warnings", levels["warning"])
+        shown = display.badge(text % {"count": levels["warning"]}, display.WARNING)
+    else:
+        shown = display.badge(_("in order"), display.GOOD)
+    url = reverse("admin:operations_operation_change", args=[cell.step.operation_id])
+    yield Line(
+        label=_("Health check"),
+        shown=format_html("{} {}", shown, display.ago(cell.finished_at)),
+        url=f"{url}#results",
+    )
+
+
+def last_health_check_of_node(node: Node, user: Any) -> Iterable[Line]:
+    machine = getattr(node, "machine", None)
+    return last_health_check(machine, user) if machine is not None else ()
 
 
 def why_machine_is_held(machine: Machine) -> str | None:

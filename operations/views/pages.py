@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -12,9 +12,11 @@ from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
 from beidou.base.models import AuditEntry
+from operations.kinds import base as kinds
 from operations.kinds.draining.plan import What
 from operations.models import Operation
 from operations.services import manifests, story
+from operations.services import results as all_results
 
 
 def _visible(request: HttpRequest, pk: int) -> Operation:
@@ -77,6 +79,24 @@ def _shown(value: Any) -> tuple[str, bool]:
     if isinstance(value, dict | list):
         return json.dumps(value, indent=2, ensure_ascii=False), True
     return str(value), False
+
+
+@login_required
+@require_GET
+def results(request: HttpRequest, pk: int) -> HttpResponse:
+    """Machines × checks with what has changed since the last time (``?show=``)."""
+    operation = _visible(request, pk)
+    kind = kinds.KINDS.get(operation.kind)
+    if kind is None or not kind.compares:
+        raise Http404
+    table = all_results.of(operation, view=request.GET.get("show", ""))
+    views = [
+        (all_results.PROBLEMS, _("Only problems")),
+        (all_results.CHANGED, _("Only changed")),
+        (all_results.ALL, _("Everything")),
+    ]
+    context = {"table": table, "views": views, "marked": ("new", "worse", "repaired")}
+    return render(request, "operations/results.html", context)
 
 
 @login_required

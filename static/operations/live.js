@@ -488,6 +488,7 @@
     });
   }
   $("op-evidence").addEventListener("change", (event) => { if (event.target.matches("[data-evidence-of]")) load($("op-evidence"), `${urls.evidence}?machine=${event.target.value}`); });
+  $("op-results")?.addEventListener("click", (event) => { const button = event.target.closest("[data-results-show]"); if (button) load($("op-results"), `${urls.results}?show=${button.dataset.resultsShow}`); });
   for (const id of ["op-find", "op-which"]) $(id).addEventListener("input", () => { shownRows = ROWS; drawMatrix(); });
   $("op-more").addEventListener("click", () => { shownRows += ROWS; drawMatrix(); });
 

@@ -13,6 +13,7 @@ from operations.services import start
 from tests import factories
 from tests.clusters.conftest import connect
 from tests.fakes.checked_cluster import CheckedCluster
+from tests.fakes.ssh_server import new_key, public_line
 
 NAMES = ("n1", "n2", "n3")
 
@@ -88,6 +89,7 @@ def cluster(cluster_a, kube):
 @pytest.fixture
 def machines(cluster, hosts):
     credential = factories.make_credential()
+    host_key = public_line(new_key())
     return [
         factories.make_machine(
             f"10.0.0.{at}",
@@ -96,7 +98,7 @@ def machines(cluster, hosts):
             node=factories.make_node(cluster, name),
             state=Machine.State.IN_SERVICE,
             credential=credential,
-            host_key="ssh-ed25519 AAAA",
+            host_key=host_key,
         )
         for at, name in enumerate(NAMES, start=1)
     ]

@@ -154,7 +154,7 @@ def test_a_node_that_is_gone_is_told_and_its_host_looked_at(check, kube, machine
 def test_the_node_of_another_machine_is_not_taken_for_ones_own(check, cluster, machines):
     other = factories.make_machine(
         "10.9.9.9", hostname="N1", cluster=cluster, state=Machine.State.FAULTY,
-        credential=machines[0].credential, host_key="ssh-ed25519 AAAA",
+        credential=machines[0].credential, host_key=machines[0].host_key,
     )  # fmt: skip
     operation = check(other)
     assert "node" in failing(operation, other)
