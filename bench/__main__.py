@@ -1,6 +1,6 @@
 """Run all measures, or those named.
 
-``python -m bench [output latency lists inventory scale_up drain]``
+``python -m bench [output latency lists inventory scale_up drain health]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -17,6 +17,7 @@ from bench.report import Measure
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
     from bench import (  # noqa: PLC0415  need Django set up
         drain,
+        health,
         inventory,
         latency,
         lists,
@@ -31,6 +32,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "inventory": inventory.run,
         "scale_up": scale_up.run,
         "drain": drain.run,
+        "health": health.run,
     }
 
 

@@ -415,6 +415,8 @@ class _Network:
             evidence["nodes_reached"] = self.nodes[name]
         if name in self.pods:
             evidence["pods_reached"] = dict(self.pods[name])
+        if (answer := found.answers.get(name)) and answer.address:
+            evidence |= {"pod_address": answer.address, "pod_seconds": answer.seconds}
         if samples := found.hosts.find(target, "log_samples"):
             evidence["log_samples"] = samples
         return evidence

@@ -49,7 +49,9 @@ class Row:
 
     @property
     def told(self) -> list[Found]:
-        return [each for each in self.cells if each is not None]
+        """What stands in the cells, the worst first."""
+        found = [each for each in self.cells if each is not None]
+        return sorted(found, key=lambda each: _ORDER[each.level])
 
 
 @dataclass(frozen=True)
