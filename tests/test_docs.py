@@ -18,6 +18,7 @@ from machines.files.resource import COLUMNS
 from machines.models import Machine
 from machines.services import lifecycle
 from operations.kinds.base import KINDS
+from operations.kinds.health import changes
 from operations.services.cluster_settings import default_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +163,12 @@ def test_every_key_of_the_policy_is_explained():
 def test_every_answer_to_a_scale_down_is_explained():
     page = text_of("docs/scale-down.md")
     assert [name for name in KINDS["ScaleDown"].answers if f"| `{name}` |" not in page] == []
+
+
+def test_every_option_and_change_of_a_health_check_is_explained():
+    page = text_of("docs/health-check.md")
+    names = [*KINDS["HealthCheck"].params.model_fields, *filter(None, changes.Change)]
+    assert [name for name in names if f"| `{name}` |" not in page] == []
 
 
 def test_every_playbook_variable_exists():
