@@ -362,3 +362,26 @@ def test_a_service_has_an_address_and_ports(api: FakeKubeApi, client: Kubernetes
     api.on("GET", "/api/v1/namespaces/default/services/kubernetes", Reply(body={"spec": spec}))
     service = client.get_service()
     assert (service.cluster_ip, service.ports) == ("10.96.0.1", (443,))
+
+
+def test_pods_are_found_by_all_of_their_labels(api: FakeKubeApi, client: KubernetesClient):
+    api.on("GET", PODS, list_reply([kube_api.pod("a")]))
+    (found,) = client.find_pods("default", {"beidou.io/step": "x", "beidou.io/attempt": "2"})
+    assert (found.name, found.is_ready) == ("a", True)
+    (request,) = api.asked("GET", PODS)
+    assert request.query["labelSelector"] == "beidou.io/step=x,beidou.io/attempt=2"
+
+
+@pytest.mark.parametrize(("answer", "there"), [(Reply(), True), (status_reply(404, "no"), False)])
+def test_a_daemon_set_is_there_or_not(api: FakeKubeApi, client: KubernetesClient, answer, there):
+    api.on("GET", "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy", answer)
+    assert client.has_daemon_set("kube-system", "kube-proxy") is there
+
+
+def test_a_daemon_set_one_may_not_read_is_no_missing_one(
+    api: FakeKubeApi, client: KubernetesClient
+):
+    path = "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"
+    api.on("GET", path, status_reply(403, "forbidden"))
+    with pytest.raises(errors.Forbidden):
+        client.has_daemon_set("kube-system", "kube-proxy")

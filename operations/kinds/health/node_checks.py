@@ -26,7 +26,7 @@ def named(names: Iterable[str]) -> str:
     every = list(names)
     shown = ", ".join(every[:NAMED_AT_MOST])
     rest = len(every) - NAMED_AT_MOST
-    return Sentence("%(shown)s and %(rest)s more", shown=shown, rest=rest) if rest > 0 else shown
+    return Sentence("%(shown)s and %(rest)d more", shown=shown, rest=rest) if rest > 0 else shown
 
 
 # --- what the cluster knows -----------------------------------------------------------------------
