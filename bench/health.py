@@ -3,7 +3,7 @@
 Who does it by hand has a script per subject (services, logs, resources, disks, certificates,
 network, clock) and sends each to all hosts; what one script with all of it costs is told beside.
 Scripts only look: judging, comparing and keeping is on the portal's side alone, and so are the test
-pods, which no script on a host can start.  ``BEIDOU_BENCH_NODES`` is the number of nodes, 20 by
+pods, which no script on a host can start.  ``BENCH_NODES`` is the number of nodes, 20 by
 default.
 """
 
@@ -66,7 +66,7 @@ SCRIPTS = {
 
 
 def run() -> Iterator[Measure]:
-    count = int(os.environ.get("BEIDOU_BENCH_NODES", "20"))
+    count = int(os.environ.get("BENCH_NODES", "20"))
     with Lab.start("bench-health") as lab, tempfile.TemporaryDirectory(prefix="bench-") as name:
         bench = _Site(lab, count, Path(name))
         by_us, by_scripts, by_one, whole, beyond = [], [], [], [], []

@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
-from operations.kinds.health import pairs
+from operations.kinds.health import last, pairs
 from operations.kinds.health.changes import Change, level, worst
 from operations.models import MachineStep, Operation, OperationMachine
 
@@ -99,10 +99,7 @@ def of(operation: Operation, *, view: str = PROBLEMS) -> Table:
 
 
 def _cells(operation: Operation) -> QuerySet[MachineStep]:
-    rows = MachineStep.objects.filter(
-        step__operation=operation,
-        status__in=[MachineStep.Status.SUCCEEDED, MachineStep.Status.FAILED],
-    )
+    rows = MachineStep.objects.filter(step__operation=operation, status__in=last.ENDED)
     return rows.select_related("machine").order_by("machine_id")
 
 

@@ -97,13 +97,13 @@ def test_scaling_down_works_without_the_rights_to_get_past_budgets(kube, client)
 def test_the_summary_counts_and_names(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
     text = capabilities.summary(capabilities.report(client, ADMIN))
-    assert text == "6 of 8 features will work; not: Take machines out (ScaleDown), Remove nodes."
+    assert text == "7 of 9 features will work; not: Take machines out (ScaleDown), Remove nodes."
 
 
 def test_what_this_version_does_not_have_is_told_apart_and_counts_for_nothing(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("list", "events"), ("create", "namespaces")))
     rows = capabilities.report(client, ADMIN)
-    assert capabilities.summary(rows) == "8 of 8 features will work."
+    assert capabilities.summary(rows) == "9 of 9 features will work."
     told = capabilities.shown(rows)
     assert [row["key"] for row in told if row["planned"]] == ["events", "inspection", "deploy"]
-    assert [row["planned"] for row in told] == [False] * 8 + [True] * 3
+    assert [row["planned"] for row in told] == [False] * 9 + [True] * 3

@@ -8,13 +8,18 @@ from django.db.models import Max, QuerySet
 from operations.models import MachineStep
 
 KIND: Final = "HealthCheck"
+ENDED: Final = (
+    MachineStep.Status.SUCCEEDED,
+    MachineStep.Status.FAILED,
+    MachineStep.Status.SKIPPED,  # the checks are those of the failure that was skipped
+)
 
 
 def cells(operations: QuerySet[Any] | None = None) -> QuerySet[MachineStep]:
     """Every result, of these operations alone if they are given."""
     rows = MachineStep.objects.filter(
         step__operation__kind=KIND,
-        status__in=[MachineStep.Status.SUCCEEDED, MachineStep.Status.FAILED],
+        status__in=ENDED,
     ).exclude(checks=[])
     return rows if operations is None else rows.filter(step__operation__in=operations)
 

@@ -8,6 +8,7 @@ from django.urls import reverse
 from clusters.models import Node
 from machines.models import Machine
 from operations.models import MachineStep, Operation
+from operations.services import control as controls
 from operations.services import results
 from tests import factories
 from tests.operations.health.conftest import host_check
@@ -105,6 +106,18 @@ def test_a_machine_that_failed_without_any_check_is_a_problem(check, machines):
     table = results.of(operation)
     assert len(table.rows) == 3
     assert results.of(operation, view="changed").rows == []
+
+
+def test_a_failure_that_was_skipped_is_still_told(check, hosts, machines, operator, control):
+    hosts.checks["10.0.0.1"] = [host_check("disk:/", ok=False)]
+    operation = check()
+    member = operation.machines.get(machine=machines[0])
+    control(
+        controls.skip, operation, acting_user=operator, step="healthCheck",
+        machines=[member.pk], reason="known",
+    )  # fmt: skip
+    table = results.of(operation)
+    assert (addresses(table), table.total) == (["10.0.0.1"], 3)
 
 
 # --- pages ----------------------------------------------------------------------------------------
