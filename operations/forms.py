@@ -68,7 +68,7 @@ _HELP = {
     "pods_at_once": _("How many may be on their way at the same time."),
     "limit_minutes": _("What is left then is named, and can be retried."),
     "test_pods": _(
-        "Without them, nothing is created in the cluster, and the pod network not tested."
+        "Without them, nothing is created in the cluster, and the pod network is not tested."
     ),
     "pull_image": _("Each node pulls it from its registry; empty: no image is pulled."),
 }
