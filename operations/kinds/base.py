@@ -158,10 +158,11 @@ class Blocker:
 
 
 @dataclass(frozen=True)
-class Notice:
-    """What somebody should know of a machine before they start; it stops nothing."""
+class Remark:
+    """What somebody should know of a machine (with None, of the whole) before they start; it stops
+    nothing."""
 
-    machine: Machine
+    machine: Machine | None
     text: str
 
 
@@ -176,7 +177,7 @@ class Kind:
     by a plan and again by a retry, unless ``retry_blockers`` takes its place there: machines that
     have gone half the way may not be judged as before the first step.
 
-    ``notices`` are told with a plan to the person who asks for it.
+    ``remarks`` are told with a plan to the person who asks for it, and block nothing.
 
     ``fresh_states``: a machine that had been changed and is in one of these was brought back to the
     beginning meanwhile (cleaned, say), so that a retry begins with its first step.
@@ -185,8 +186,6 @@ class Kind:
     ``roles`` unless another is given; other kinds make nothing of it.
 
     ``whole_cluster``: it works on machines of its cluster; none chosen means all of them.
-
-    ``notes`` is what a plan says that blocks nothing.
 
     ``compares``: its checks say what has changed since the last time, and are shown in a table.
 
@@ -211,8 +210,7 @@ class Kind:
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
-    notices: Callable[[Sequence[Machine], User], list[Notice]] = lambda *_: []
-    notes: Callable[[Cluster, Sequence[Machine]], list[str]] = lambda *_: []
+    remarks: Callable[[Cluster, Sequence[Machine], User], list[Remark]] = lambda *_: []
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
@@ -36,6 +37,7 @@ from operations.kinds.base import (
     Blocker,
     Check,
     Kind,
+    Remark,
     StepKind,
     StepRun,
     Stopped,
@@ -91,15 +93,13 @@ def blockers(
     return found
 
 
-def notes(cluster: Cluster, machines: Sequence[Machine]) -> list[str]:
+def remarks(cluster: Cluster, machines: Sequence[Machine], _user: User) -> list[Remark]:
     """Of a whole cluster: nodes without a machine cannot be looked at."""
     names = left_out(cluster, machines)
     if not names:
         return []
-    return [
-        gettext("%(count)s nodes are registered as no machine and cannot be checked: %(names)s")
-        % {"count": len(names), "names": node_checks.named(names)}
-    ]
+    text = gettext("%(count)s nodes are registered as no machine and cannot be checked: %(names)s")
+    return [Remark(None, text % {"count": len(names), "names": node_checks.named(names)})]
 
 
 def left_out(cluster: Cluster, machines: Sequence[Machine]) -> list[str]:
@@ -471,7 +471,7 @@ HEALTH_CHECK = register(
         compares=True,
         startable_states=STATES,
         blockers=blockers,
-        notes=notes,
+        remarks=remarks,
         steps=(
             StepKind(
                 name="healthCheck",

@@ -7,11 +7,12 @@ from django.utils.translation import gettext as _
 
 from beidou.base import permissions
 from beidou.base.models import User
+from clusters.models import Cluster
 from machines.models import Machine
-from operations.kinds.base import Notice
+from operations.kinds.base import Remark
 
 
-def lost_outside(machines: Sequence[Machine], user: User) -> list[Notice]:
+def lost_outside(_cluster: Cluster, machines: Sequence[Machine], user: User) -> list[Remark]:
     """Which of these ``user``, or all but administrators and auditors, would lose sight of."""
     teams = set(user.groups.values_list("pk", flat=True))
     sees_all = user.is_superuser or permissions.is_auditor(user)
@@ -30,5 +31,5 @@ def lost_outside(machines: Sequence[Machine], user: User) -> list[Notice]:
             ) % {"team": owners[machine.owner_team_id]}
         else:
             continue
-        found.append(Notice(machine, text))
+        found.append(Remark(machine, text))
     return found

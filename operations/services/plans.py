@@ -24,10 +24,12 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             if blocker.machine is not None
         ],
         "warnings": [
-            {**_machine(notice.machine), "message": notice.text} for notice in plan.notices
+            {**_machine(remark.machine), "message": remark.text}
+            for remark in plan.remarks
+            if remark.machine is not None
         ],
         "blockers": [blocker.reason for blocker in plan.whole_blockers],
-        "notes": list(plan.notes),
+        "notes": [remark.text for remark in plan.remarks if remark.machine is None],
         "estimate": estimate_of(plan),
     }
 

@@ -17,7 +17,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds import base as kinds
-from operations.kinds.base import Blocker, Kind, Notice
+from operations.kinds.base import Blocker, Kind, Remark
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import estimates, holding
 
@@ -27,18 +27,17 @@ MACHINES_MAX = 2000
 @dataclass(frozen=True)
 class Plan:
     """What an operation would do: ``ready`` machines go through ``steps``, ``blockers`` say why
-    others (or, without a machine, the whole) cannot; ``notices`` tell of the ready ones what should
-    be known, ``notes`` of the whole; ``seconds`` is (low, high) from earlier runs or None."""
+    others (or, without a machine, the whole) cannot; ``remarks`` tell of the ready ones, or of the
+    whole, what should be known; ``seconds`` is (low, high) from earlier runs or None."""
 
     kind: Kind
     cluster: Cluster
     params: Any
     ready: tuple[Machine, ...]
     blockers: tuple[Blocker, ...]
-    notices: tuple[Notice, ...]
+    remarks: tuple[Remark, ...]
     seconds: tuple[float, float] | None
     earlier_runs: int
-    notes: tuple[str, ...] = ()
 
     @property
     def whole_blockers(self) -> tuple[Blocker, ...]:
@@ -94,8 +93,11 @@ def plan_operation(
         params=typed,
         ready=ready,
         blockers=tuple(together(blockers)),
-        notices=tuple(chosen.notices(ready, acting_user)),
-        notes=tuple(chosen.notes(cluster, machines)),
+        remarks=tuple(
+            remark
+            for remark in chosen.remarks(cluster, machines, acting_user)
+            if remark.machine is None or remark.machine.pk not in blocked
+        ),
         seconds=seconds,
         earlier_runs=runs,
     )

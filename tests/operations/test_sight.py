@@ -78,22 +78,22 @@ def test_the_api_tells_the_warning_in_a_dry_run(api, cluster_a, node_machine, op
 
 def test_a_team_of_ones_own_keeps_it_in_sight(node_machine, operator, operators):
     node_machine.owner_team = operators
-    assert lost_outside([node_machine], operator) == []
+    assert lost_outside(node_machine.cluster, [node_machine], operator) == []
 
 
 def test_a_foreign_team_is_named(node_machine, operator, admin):
     node_machine.owner_team = factories.make_team("others")
-    (notice,) = lost_outside([node_machine], operator)
-    assert "others" in notice.text
-    assert lost_outside([node_machine], admin) == []
+    (remark,) = lost_outside(node_machine.cluster, [node_machine], operator)
+    assert "others" in remark.text
+    assert lost_outside(node_machine.cluster, [node_machine], admin) == []
 
 
-def test_a_machine_that_is_in_no_cluster_is_lost_to_nobody(operator):
-    assert lost_outside([factories.make_machine()], operator) == []
+def test_a_machine_that_is_in_no_cluster_is_lost_to_nobody(cluster_a, operator):
+    assert lost_outside(cluster_a, [factories.make_machine()], operator) == []
 
 
 def test_a_clean_up_of_a_machine_of_the_cluster_warns_too(node_machine, operator):
-    assert clean_up.CLEAN_UP.notices([node_machine], operator)
+    assert clean_up.CLEAN_UP.remarks(node_machine.cluster, [node_machine], operator)
 
 
 # --- the page of the operation ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0004_stored_sentences'),
+        ('operations', '0005_history_of_clusters_gone'),
     ]
 
     operations = [
