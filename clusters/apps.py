@@ -7,13 +7,32 @@ class ClustersConfig(AppConfig):
     verbose_name = _("Clusters")
 
     def ready(self) -> None:
-        from beidou.base import tasks
+        from beidou.base import notices, tasks
+        from clusters.services import news
 
+        notices.register(
+            notices.Kind(news.UNREACHABLE, _("Cluster unreachable")),
+            notices.Kind(news.RECOVERED, _("Cluster reachable again")),
+            notices.Kind(news.CREDENTIAL, _("Credential expires")),
+            notices.Kind(news.CERTIFICATE, _("Certificate expires")),
+        )
         tasks.register(
+            tasks.Periodic(
+                "clusters: tell of health",
+                "clusters.tasks.tell_health",
+                1,
+                "tells of clusters that stay away, and of those that stay back",
+            ),
+            tasks.Periodic(
+                "clusters: tell of ends",
+                "clusters.tasks.tell_expiry",
+                60,
+                "tells of credentials and certificates that expire soon",
+            ),
             tasks.Periodic(
                 "clusters: derive rights",
                 "clusters.services.grants.derive_all",
                 30,
                 "mends rights on clusters that do not follow from the grants",
-            )
+            ),
         )

@@ -7,10 +7,11 @@ class MachinesConfig(AppConfig):
     verbose_name = _("Machines")
 
     def ready(self) -> None:
-        from beidou.base import tasks
+        from beidou.base import notices, tasks
         from clusters.services import removal
         from machines.services import facts, unadoption
 
+        notices.register(notices.Kind("machine.host_key_changed", _("Host key changed")))
         removal.register_consequence(unadoption.consequences)
         removal.register_follower(unadoption.unlink)
         tasks.register(

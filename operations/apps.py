@@ -9,7 +9,7 @@ class OperationsConfig(AppConfig):
     def ready(self) -> None:
         from django_q.signals import post_spawn
 
-        from beidou.base import tasks
+        from beidou.base import notices, tasks
         from beidou.base.admin import lines
         from clusters.models import Node
         from clusters.services import removal
@@ -24,7 +24,7 @@ class OperationsConfig(AppConfig):
             scale_down,
             scale_up,
         )
-        from operations.services import cluster_settings, neighbours
+        from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         timeline.register_buttons("operations", neighbours.buttons)
@@ -37,6 +37,13 @@ class OperationsConfig(AppConfig):
         removal.register_consequence(neighbours.what_goes_with_cluster)
         removal.register_sweeper(neighbours.sweep_after_cluster)
 
+        notices.register(
+            notices.Kind(news.SUCCEEDED, _("Operation succeeded")),
+            notices.Kind(news.PARTIAL, _("Operation failed in part")),
+            notices.Kind(news.FAILED, _("Operation failed")),
+            notices.Kind(news.WORKER_LOST, _("Worker lost")),
+            notices.Kind(news.NEEDS_PERSON, _("Operation waits for a person")),
+        )
         tasks.register(
             tasks.Periodic(
                 name="operations: maintain",

@@ -10,8 +10,9 @@ class BaseConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from beidou.base import signals, tasks
+        from beidou.base import notices, signals, tasks
         from beidou.base.api import schema  # noqa: F401  registers itself
 
         signals.connect()
+        notices.register(notices.Kind("account.locked_out", _("Name locked out")))
         post_migrate.connect(tasks.apply_schedules, dispatch_uid="beidou-schedules")

@@ -1,4 +1,4 @@
-"""Users, API tokens and the audit trail."""
+"""Users, API tokens, the audit trail, and the outbox of news."""
 
 import base64
 import hashlib
@@ -259,3 +259,45 @@ class AuditHead(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} entries"
+
+
+class Notice(models.Model):
+    """Something that people may want to be told; see ``notices.py``.
+
+    Keys of clusters and teams are plain values, because this app knows neither.  ``routed_at``:
+    when it was handed to those who are told.
+    """
+
+    access = Access(cluster="cluster_id", team="team_id", view_permission="base.audit_fleet")
+
+    class Severity(models.TextChoices):
+        INFO = "info", _("information")
+        WARNING = "warning", _("warning")
+        CRITICAL = "critical", _("critical")
+
+    RANKS: ClassVar[dict[str, int]] = {Severity.INFO: 1, Severity.WARNING: 2, Severity.CRITICAL: 3}
+
+    at = models.DateTimeField(_("at"), default=timezone.now, db_index=True)
+    kind = models.CharField(_("kind"), max_length=40, db_index=True)
+    severity = models.CharField(_("severity"), max_length=8, choices=Severity.choices)
+    title = SentenceField(_("title"), limit=300)
+    details = SentenceField(_("details"), limit=1000, blank=True)
+    cluster_id = models.BigIntegerField(_("cluster key"), null=True, db_index=True)
+    team_id = models.BigIntegerField(_("team key"), null=True)
+    object_type = models.CharField(_("kind of object"), max_length=60, blank=True)
+    object_id = models.CharField(_("object key"), max_length=64, blank=True)
+    key = models.CharField(
+        _("told once"), max_length=160, null=True, blank=True, unique=True, editable=False
+    )
+    routed_at = models.DateTimeField(_("handed on"), null=True)
+
+    class Meta:
+        verbose_name = _("notice")
+        verbose_name_plural = _("notices")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(routed_at=None), name="notices_to_route")
+        ]
+
+    def __str__(self) -> str:
+        return self.title

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.http import HttpRequest
 
-from beidou.base import audit
+from beidou.base import audit, notices
 from beidou.base.models import AuditEntry, User
 from beidou.base.sentences import Sentence
 
@@ -43,8 +43,19 @@ def _failed(
         )
 
 
-def _locked_out(*, username: str, **kwargs: Any) -> None:
+def _locked_out(*, username: str, ip_address: str = "", **kwargs: Any) -> None:
     with transaction.atomic():
+        notices.publish(
+            notices.News(
+                kind="account.locked_out",
+                severity=notices.Severity.WARNING,
+                title=Sentence("The name %(name)s is locked out.", name=username or "?"),
+                details=Sentence(
+                    "Too many failed attempts to sign in from %(address)s.",
+                    address=ip_address or "?",
+                ),
+            )
+        )
         audit.record("lock out", name=username or "", outcome=AuditEntry.Outcome.REFUSED)
 
 

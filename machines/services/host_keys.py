@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from beidou.base import audit, permissions
+from beidou.base import audit, notices, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.sentences import Sentence
 from machines.drivers import ssh
@@ -62,6 +62,17 @@ def offer(*, machine: Machine, key: ssh.HostKey) -> None:
             current.offered_host_key = key.key
             shown = Sentence("the machine showed another host key")
             _save(current, ["offered_host_key"], reason=shown)
+            notices.publish(
+                notices.News(
+                    kind="machine.host_key_changed",
+                    severity=notices.Severity.CRITICAL,
+                    title=Sentence("%(machine)s shows another host key.", machine=current),
+                    details=blocked_reason(current) or "",
+                    cluster_id=current.cluster_id,
+                    team_id=current.owner_team_id,
+                    about=current,
+                )
+            )
             audit.record(
                 "host key changed",
                 current,

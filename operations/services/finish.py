@@ -17,7 +17,7 @@ from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-from operations.services import holding
+from operations.services import holding, news
 
 logger = structlog.get_logger(__name__)
 
@@ -32,25 +32,28 @@ _CELL_ENDS = {
 }
 
 
-def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> None:
+def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> bool:
     """Settle what the attempt left open, end the step, and go on or end the operation.
+
+    Gives whether it did: not when somebody else has taken the step over.
 
     A mistake of our own in here would leave the step running without a worker: it would look lost
     and be done again and again.  The operation ends and says so instead.  A database that is away
     is no mistake; whoever takes the step over tries again.
     """
     try:
-        _end_attempt(attempt, outcome, message)
+        return _end_attempt(attempt, outcome, message)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
         logger.exception("attempt_not_ended", step=attempt.step_id, attempt=attempt.number)
-        _end_attempt(attempt, Attempt.Outcome.ERRORED, kinds.mistake(error), by_mistake=True)
+        why = kinds.mistake(error)
+        return _end_attempt(attempt, Attempt.Outcome.ERRORED, why, by_mistake=True)
 
 
 def _end_attempt(
     attempt: Attempt, outcome: Attempt.Outcome, message: str, *, by_mistake: bool = False
-) -> None:
+) -> bool:
     with audit.entries_last():
         # The operation first, as ``claim`` does: a late delivery and this must not wait for each
         # other.
@@ -61,7 +64,7 @@ def _end_attempt(
             .get(pk=attempt.step_id)
         )
         if step.attempt != attempt.number or step.status != Step.Status.RUNNING:
-            return  # taken over meanwhile: whoever did so settles it
+            return False  # taken over meanwhile: whoever did so settles it
         now = timezone.now()
         status, sentence = _CELL_ENDS[outcome]
         open_cells = step.cells.filter(status=MachineStep.Status.RUNNING)
@@ -89,6 +92,7 @@ def _end_attempt(
             _end_by_mistake(operation, message)
         else:
             go_on(operation)
+    return True
 
 
 def step_result(step: Step, *, canceled: bool = False) -> Step.Status:
@@ -237,6 +241,7 @@ def _end(operation: Operation, status: Operation.Status, message: str) -> None:
         reason=message,
         fields={"finished_at": timezone.now(), "slot": None, "message": message},
     )
+    news.tell_end(operation)
     done = status == Operation.Status.SUCCEEDED
     audit.record(
         f"operation {status}",

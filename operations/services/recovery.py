@@ -28,7 +28,7 @@ from operations.models import (
     OutputChunk,
     Step,
 )
-from operations.services import engine, finish, output
+from operations.services import engine, finish, news, output
 from operations.services.dispatch import dispatch
 
 logger = structlog.get_logger(__name__)
@@ -101,14 +101,13 @@ def _take_over(step: Step) -> bool:
             if is_idempotent
             else Sentence("its worker was lost and it must not be repeated unasked")
         )
-        finish.end_attempt(
-            attempt,
-            outcome=Attempt.Outcome.FAILED,
-            message=Sentence(
-                "The step was ended, because %(why)s. Look at the machines, then retry or skip.",
-                why=why,
-            ),
+        message = Sentence(
+            "The step was ended, because %(why)s. Look at the machines, then retry or skip.",
+            why=why,
         )
+        with audit.entries_last():
+            if finish.end_attempt(attempt, outcome=Attempt.Outcome.FAILED, message=message):
+                news.tell_given_up(step, message)
         return True
     return _put_back(step, attempt)
 
@@ -160,6 +159,7 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
             reason=Sentence("The worker was lost; the step is done again."),
             fields={"lease_until": None, "holder": "", "losses": step.losses + 1},
         )
+        news.tell_lost_worker(step)
         enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations")
     return True
 

@@ -3,7 +3,7 @@
 import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, Notice
 from machines.drivers import ssh
 from machines.files import reading, report
 from machines.files.resource import MachineResource
@@ -42,6 +42,14 @@ def test_a_pinned_key_is_not_replaced_by_a_second_pin(ssh_machine, ssh_server):
     other = ssh.scan_host_key(ssh_server.address, ssh_server.port)
     host_keys.pin(machine=ssh_machine, key=other)
     assert reloaded(ssh_machine).host_key != other.key
+
+
+def test_a_changed_key_is_told_once(changed):
+    facts.gather([changed.pk])
+    notice = Notice.objects.get(kind="machine.host_key_changed")
+    assert (notice.severity, notice.object_id) == ("critical", str(changed.pk))
+    assert notice.team_id == changed.owner_team_id
+    assert "nothing is done on it" in notice.details
 
 
 def test_a_changed_key_is_offered_and_blocks(changed, ssh_server):

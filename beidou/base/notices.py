@@ -1,0 +1,102 @@
+"""The outbox of news: whoever changes what people may want to be told of writes a ``Notice``.
+
+It is one row in the transaction of the change itself: what is rolled back is not told, and what is
+committed is told even if this process dies now.  Who is told, and how, is decided later and
+elsewhere (``notifications``).  Publishing costs one INSERT and never spoils the change: what goes
+wrong with it is logged.
+
+Every app registers the kinds of its news from ``AppConfig.ready``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from django.db import DatabaseError, models, transaction
+from django.utils import timezone
+from django.utils.functional import Promise
+
+from beidou.base.models import Notice
+
+logger = structlog.get_logger(__name__)
+
+Severity = Notice.Severity
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What rules choose by; ``name`` is stored, ``label`` is what a person reads."""
+
+    name: str
+    label: str | Promise
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(*kinds: Kind) -> None:
+    KINDS.update({kind.name: kind for kind in kinds})
+
+
+def label_of(name: str) -> str:
+    """The word for a kind; one of an app that is gone keeps its name."""
+    return str(KINDS[name].label) if name in KINDS else name
+
+
+@dataclass(frozen=True)
+class News:
+    """One thing to tell.
+
+    ``cluster_id``: who may see that cluster may be told.  ``team_id`` counts where there is none.
+    Without both it is for administrators.  ``about``: the object to look at.  ``key``: of several
+    with the same key the first alone is told, for as long as it is kept.
+    """
+
+    kind: str
+    severity: str
+    title: str
+    details: str = ""
+    cluster_id: int | None = None
+    team_id: int | None = None
+    about: models.Model | None = None
+    key: str | None = None
+
+
+def publish(*news: News) -> None:
+    """Tell these; inside the transaction of the change, and before its audit entry."""
+    publish_all(news)
+
+
+def publish_all(news: Iterable[News]) -> None:
+    try:
+        rows = [_row(each) for each in news]
+        if rows:
+            # A savepoint: PostgreSQL gives a transaction up after an error in it.
+            with transaction.atomic():
+                Notice.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+    except (DatabaseError, TypeError, ValueError, OverflowError):
+        logger.exception("notice_not_published")
+
+
+def known(keys: Iterable[str]) -> set[str]:
+    """Those of ``keys`` that were told already: asked before many are published again."""
+    found = Notice.objects.filter(key__in=list(keys)).values_list("key", flat=True)
+    return {key for key in found if key is not None}
+
+
+def _row(news: News) -> Notice:
+    if news.kind not in KINDS:
+        logger.warning("notice_of_unknown_kind", kind=news.kind)
+    about = news.about
+    return Notice(
+        at=timezone.now(),
+        kind=news.kind[:40],
+        severity=news.severity,
+        title=news.title,
+        details=news.details,
+        cluster_id=news.cluster_id,
+        team_id=news.team_id,
+        object_type=about._meta.label_lower if about is not None else "",
+        object_id=str(about.pk or "") if about is not None else "",
+        key=news.key[:160] if news.key else None,
+    )
