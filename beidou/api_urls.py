@@ -9,6 +9,12 @@ from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
 from machines.api.views import CredentialViewSet, DriftViewSet, MachineViewSet
+from notifications.api.views import (
+    DeliveryViewSet,
+    NoticeViewSet,
+    NotificationRuleViewSet,
+    ReceiverViewSet,
+)
 from operations.api.manifests import ManifestViewSet
 from operations.api.settings import ClusterSettingsViewSet
 from operations.api.views import KindViewSet, OperationViewSet
@@ -28,6 +34,10 @@ router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")
 router.register("manifests", ManifestViewSet, basename="manifest")
+router.register("notification-rules", NotificationRuleViewSet, basename="notificationrule")
+router.register("notification-receivers", ReceiverViewSet, basename="receiver")
+router.register("notification-deliveries", DeliveryViewSet, basename="delivery")
+router.register("notices", NoticeViewSet, basename="notice")
 
 urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),

@@ -24,9 +24,18 @@ HOST: str = CONFIG.host
 PORT: int = CONFIG.port
 METRICS_TOKEN: str | None = CONFIG.metrics_token
 LABEL: str = CONFIG.label
+PUBLIC_URL: str = CONFIG.public_url
+# Not EMAIL_…: Django's own mail is not used, its settings would say nothing.
+MAIL_SERVER = config.parse_email_url(CONFIG.email_url) if CONFIG.email_url else None
+MAIL_FROM: str = CONFIG.email_from
+WEBHOOK_ALLOW_HTTP: bool = CONFIG.webhook_allow_http
+WEBHOOK_ALLOW_LOCAL: bool = CONFIG.webhook_allow_local
+WEBHOOK_HOSTS: list[str] = CONFIG.webhook_hosts
+NOTICE_DAYS: int = CONFIG.notice_days
 
 INSTALLED_APPS = [
     "beidou.overview",
+    "notifications",
     "operations",
     "machines",
     "clusters",

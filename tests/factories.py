@@ -7,10 +7,12 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
-from beidou.base.models import User
+from beidou.base.models import Notice, User
 from beidou.base.permissions import ROLES
 from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
+from notifications.models import Delivery, NotificationRule, Receiver
+from notifications.services import content
 
 _numbers = itertools.count(1)
 
@@ -81,6 +83,57 @@ def make_machine(address: str = "", **values: Any) -> Machine:
             "address": address or f"10.2.{number // 250}.{number % 250 + 1}",
             "hostname": f"host-{number}",
             "state": Machine.State.AVAILABLE,
+            **values,
+        }
+    )
+
+
+def make_notice(title: str = "", *, cluster: Cluster | None = None, **values: Any) -> Notice:
+    return Notice.objects.create(
+        **{
+            "kind": "cluster.unreachable",
+            "severity": Notice.Severity.CRITICAL,
+            "title": title or f"notice {next(_numbers)}",
+            "cluster_id": None if cluster is None else cluster.pk,
+            **values,
+        }
+    )
+
+
+def make_receiver(name: str = "", **values: Any) -> Receiver:
+    return Receiver.objects.create(
+        **{
+            "name": name or f"receiver-{next(_numbers)}",
+            "channel": Receiver.Channel.EMAIL,
+            "addresses": "oncall@example.com",
+            **values,
+        }
+    )
+
+
+def make_rule(
+    *receivers: Receiver, clusters: tuple[Cluster, ...] = (), **values: Any
+) -> NotificationRule:
+    rule = NotificationRule.objects.create(
+        **{
+            "name": f"rule-{next(_numbers)}",
+            "severity": Notice.Severity.INFO,
+            "scope": "chosen" if clusters else "all",
+            **values,
+        }
+    )
+    rule.receivers.set(receivers)
+    rule.clusters.set(clusters)
+    return rule
+
+
+def make_delivery(receiver: Receiver | None = None, **values: Any) -> Delivery:
+    about = content.of_notices([make_notice(routed_at=timezone.now())])
+    return Delivery.objects.create(
+        **{
+            "receiver": receiver or make_receiver(),
+            "content": about,
+            "severity": content.severity(about),
             **values,
         }
     )

@@ -14,10 +14,11 @@ from django.utils import timezone
 from model_bakery import baker
 
 from beidou.base import audit
-from beidou.base.models import ApiToken, AuditEntry, User
+from beidou.base.models import ApiToken, AuditEntry, Notice, User
 from beidou.base.permissions import access_of
 from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
+from notifications.models import Delivery, Receiver
 from operations.models import Operation
 from tests import factories
 
@@ -35,6 +36,9 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
         Operation, cluster=cluster, name=f"operation-{next(_numbers)}", kind="ScaleUp"
     ),
     AuditEntry: lambda cluster: audit.record("change", cluster),
+    Notice: lambda cluster: factories.make_notice(cluster=cluster),
+    Receiver: lambda cluster: factories.make_receiver(),
+    Delivery: lambda cluster: factories.make_delivery(),
     User: lambda cluster: factories.make_user(),
     Group: lambda cluster: factories.make_team(),
     ApiToken: lambda cluster: ApiToken.issue(user=factories.make_user(), name="robot")[0],

@@ -27,6 +27,7 @@ PACKAGES = [
         "clusters",
         "machines",
         "operations",
+        "notifications",
         "inspection",
         "appcenter",
         "events",
@@ -68,6 +69,7 @@ STATE_WRITERS = {
     "beidou/base/state.py": "change_status itself",
     "operations/services": "cells and parts of an operation: no lifecycle of their own, fenced by "
     "the attempt's number and written many at a time",
+    "notifications/services/sending.py": "messages: fenced by the number of the try",
 }
 
 

@@ -176,6 +176,50 @@ def parse_database_url(value: str) -> dict[str, Any]:
     raise ValueError("begins with neither sqlite:/// nor postgresql://")
 
 
+def parse_email_url(value: str) -> dict[str, Any]:
+    """``smtp://user:pw@host:587`` (STARTTLS), ``smtps://…:465`` (TLS) or ``smtp+plain://…:25``.
+
+    Sentences about a wrong one never quote it: it may hold a password.
+    """
+    url = _split(value)
+    ports = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
+    if url.scheme not in ports or not url.hostname:
+        raise ValueError(
+            "must look like smtp://user:password@host:587, smtps://user:password@host:465 "
+            "or smtp+plain://host:25"
+        )
+    return {
+        "host": url.hostname,
+        "port": url.port or ports[url.scheme],
+        "user": unquote(url.username or ""),
+        "password": unquote(url.password or ""),
+        "security": {"smtp": "starttls", "smtps": "tls", "smtp+plain": "none"}[url.scheme],
+    }
+
+
+def _email_url(value: str) -> str:
+    parse_email_url(value)
+    return value
+
+
+_MAILBOX = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+")
+
+
+def _mailbox(value: str) -> str:
+    if not _MAILBOX.fullmatch(value.strip()):
+        raise ValueError(f"is {value!r}, which is no address such as beidou@example.com")
+    return value.strip()
+
+
+def _public_url(value: str) -> str:
+    if not _ORIGIN.fullmatch(value.rstrip("/")):
+        raise ValueError(
+            "is no origin; write http:// or https:// and a host, without a path, for example "
+            "https://portal.example.com"
+        )
+    return value.rstrip("/")
+
+
 def _database_url(value: str) -> str:
     parse_database_url(value)
     return value
@@ -296,6 +340,47 @@ VARIABLES = (
         "LABEL", _label, "", "Short name of this portal on every page, for example `production`."
     ),
     Variable("TIME_ZONE", _zone, "UTC", "Time zone of the pages."),
+    Variable(
+        "PUBLIC_URL",
+        _public_url,
+        None,
+        "Origin under which people reach the portal, for links in messages "
+        "(https://portal.example.com). Default: http:// with host and port of the web process.",
+    ),
+    Variable(
+        "EMAIL_URL",
+        _email_url,
+        None,
+        "Mail server for notifications: `smtp://user:password@host:587` (STARTTLS), "
+        "`smtps://user:password@host:465`, or `smtp+plain://host:25`. Default: no e-mail is sent.",
+    ),
+    Variable("EMAIL_FROM", _mailbox, "beidou@localhost", "Sender of the e-mail."),
+    Variable(
+        "WEBHOOK_ALLOW_HTTP",
+        _flag,
+        "no",
+        "Webhooks may be http: whoever listens on the way can read them.",
+    ),
+    Variable(
+        "WEBHOOK_ALLOW_LOCAL",
+        _flag,
+        "no",
+        "Webhooks may lead to loopback and link-local addresses: to services of the portal's own "
+        "machine.",
+    ),
+    Variable(
+        "WEBHOOK_HOSTS",
+        _names,
+        "",
+        "The only hosts to which webhooks may lead, comma separated; `*.example.com` is every host "
+        "below. Empty: all.",
+    ),
+    Variable(
+        "NOTICE_DAYS",
+        _integer(1, 3650),
+        "90",
+        "Days for which notices and the log of their messages are kept.",
+    ),
     Variable("LOG_FORMAT", _choice("text", "json"), "text", "Shape of the log lines."),
     Variable(
         "LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "Least level logged."
@@ -352,6 +437,7 @@ def load(environ: Mapping[str, str]) -> Config:
     values["encryption_keys"] = values["encryption_keys"] or _fernet_keys(
         kept_secret(data_dir / "encryption_keys", lambda: Fernet.generate_key().decode())
     )
+    values["public_url"] = values["public_url"] or f"http://{values['host']}:{values['port']}"
     return Config(values)
 
 

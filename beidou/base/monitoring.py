@@ -22,6 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from beidou.base.middleware import client_address
+from beidou.base.models import Notice
 from beidou.base.preparation import unapplied_migrations
 from beidou.base.tasks import CLOCK, WORK
 
@@ -60,12 +61,22 @@ def _problems() -> Iterator[str]:
         yield f"A task of the clock has been waiting for {ages[CLOCK]:.0f} s: no worker runs."
     elif ages[WORK] > QUEUE_AGE_MAX and not _a_step_runs():
         yield f"A task has been waiting for {ages[WORK]:.0f} s: no worker takes from the queue."
+    age = notice_age()
+    if age > QUEUE_AGE_MAX:
+        yield f"A notice has been waiting for {age:.0f} s: no messenger runs."
 
 
 def _a_step_runs() -> bool:
     """Then workers are busy, for hours perhaps, and what waits for them waits rightly."""
     steps = apps.get_model("operations", "Step")._default_manager
     return bool(steps.filter(status="running", lease_until__gt=timezone.now()).exists())
+
+
+def notice_age() -> float:
+    """Seconds that the oldest notice waits for the messenger; 0 without one."""
+    waiting = Notice.objects.filter(routed_at=None).order_by("pk")
+    oldest = waiting.values_list("at", flat=True).first()
+    return 0.0 if oldest is None else max(0.0, (timezone.now() - oldest).total_seconds())
 
 
 def queue_ages() -> dict[str, float]:

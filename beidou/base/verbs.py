@@ -39,6 +39,8 @@ VERBS = frozenset(
         gettext_noop("revoke"),
         gettext_noop("revoke token"),
         gettext_noop("rotate secrets"),
+        gettext_noop("send again"),
+        gettext_noop("send test message"),
         gettext_noop("set password"),
         gettext_noop("sign in"),
         gettext_noop("sign out"),

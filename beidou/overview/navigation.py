@@ -62,6 +62,15 @@ SECTIONS = (
         ),
     ),
     Section(
+        gettext_lazy("Notifications"),
+        (
+            Entry(gettext_lazy("Rules"), "rule", "notifications.NotificationRule"),
+            Entry(gettext_lazy("Receivers"), "contact_mail", "notifications.Receiver"),
+            Entry(gettext_lazy("Messages"), "outgoing_mail", "notifications.Delivery"),
+            Entry(gettext_lazy("Notices"), "notifications", "base.Notice"),
+        ),
+    ),
+    Section(
         gettext_lazy("Access"),
         (
             Entry(gettext_lazy("Users"), "person", "base.User"),

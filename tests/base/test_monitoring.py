@@ -136,3 +136,12 @@ def test_metrics_ask_for_the_token_when_there_is_one(token, status, client, sett
         "/metrics", REMOTE_ADDR="10.0.0.7", headers={"Authorization": f"Bearer {token}"}
     )
     assert answer.status_code == status
+
+
+def test_notices_that_nobody_hands_on_are_not_ready(client):
+    factories.make_notice(at=timezone.now() - timedelta(minutes=6), routed_at=timezone.now())
+    assert client.get("/readyz").status_code == 200
+    factories.make_notice(at=timezone.now() - timedelta(minutes=6))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "no messenger runs" in answer.json()["problems"][0]

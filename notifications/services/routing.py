@@ -1,0 +1,106 @@
+"""From the outbox to messages: each notice is handed on once, and a storm becomes a few messages.
+
+At most ``PER_MINUTE`` messages go to one receiver within any minute (``sending`` holds to it).
+While there is room each notice is a message of its own; what comes beyond joins a message that
+still waits.  While a receiver fails, all that comes waits in one message for it to work again.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import Count
+from django.utils import timezone
+
+from beidou.base.models import Notice
+from notifications.models import Delivery, Receiver
+from notifications.services import content
+from notifications.services.matching import Rules, told_by
+
+PER_MINUTE: Final = 5
+WINDOW: Final = timedelta(minutes=1)
+AT_ONCE: Final = 5000
+_KEYS_AT_ONCE: Final = 1000
+
+
+def route(now: datetime | None = None) -> int:
+    """Hand on what waits in the outbox, at most ``AT_ONCE``; returns how many notices."""
+    if not Notice.objects.filter(routed_at=None).exists():
+        return 0  # asked every second: no lock for nothing
+    now = now or timezone.now()
+    with transaction.atomic():
+        # Whoever routes holds the receivers: what waits for one is not changed by two at a time.
+        receivers = Receiver.objects.select_for_update(no_key=True).order_by("pk").only("pk")
+        keys = [receiver.pk for receiver in receivers]
+        # The flag, and no "after the last one": keys are committed out of order.
+        notices = list(
+            Notice.objects.select_for_update(skip_locked=True)
+            .filter(routed_at=None)
+            .order_by("pk")[:AT_ONCE]
+        )
+        _hand_on(keys, notices, now)
+        for first in range(0, len(notices), _KEYS_AT_ONCE):
+            chunk = [notice.pk for notice in notices[first : first + _KEYS_AT_ONCE]]
+            Notice.objects.filter(pk__in=chunk).update(routed_at=now)
+    return len(notices)
+
+
+def tried_lately(receivers: Iterable[int], now: datetime) -> dict[int, int]:
+    """Receiver -> messages tried within the last minute."""
+    rows = Delivery.objects.filter(receiver__in=list(receivers), tried_at__gt=now - WINDOW)
+    return dict(rows.order_by().values_list("receiver").annotate(Count("pk")))
+
+
+def failing_among(receivers: Iterable[int]) -> set[int]:
+    """Those to whom a message could not be sent and will be tried again."""
+    rows = Delivery.objects.filter(receiver__in=list(receivers), status=Delivery.Status.FAILED)
+    return set(rows.order_by().values_list("receiver", flat=True).distinct())
+
+
+def _hand_on(receivers: list[int], notices: list[Notice], now: datetime) -> None:
+    told = told_by(Rules(), notices)
+    if not told:
+        return
+    tried = tried_lately(told, now)
+    waiting: dict[int, list[Delivery]] = {}
+    for delivery in Delivery.objects.filter(
+        receiver__in=list(told), status=Delivery.Status.WAITING, tries=0
+    ).order_by("pk"):
+        waiting.setdefault(delivery.receiver_id, []).append(delivery)
+    failing = failing_among(told)
+    new: list[Delivery] = []
+    joined: list[Delivery] = []
+    for receiver, found in told.items():
+        if receiver not in receivers:
+            continue  # deleted meanwhile
+        present = waiting.get(receiver, [])
+        room = PER_MINUTE - tried.get(receiver, 0) - len(present)
+        room = 0 if receiver in failing else room
+        if len(found) <= room:
+            new += [_message(receiver, content.of_notices([notice]), now) for notice in found]
+        elif present:
+            _join(present[-1], content.of_notices(found))
+            joined.append(present[-1])
+        else:
+            new.append(_message(receiver, content.of_notices(found), now))
+    Delivery.objects.bulk_create(new, batch_size=200)
+    if joined:
+        Delivery.objects.bulk_update(joined, ["content", "count", "severity"], batch_size=50)
+
+
+def _message(receiver: int, about: content.Content, now: datetime) -> Delivery:
+    return Delivery(
+        receiver_id=receiver,
+        content=about,
+        count=content.count(about),
+        severity=content.severity(about),
+        created_at=now,
+        next_try_at=now,
+    )
+
+
+def _join(delivery: Delivery, about: content.Content) -> None:
+    delivery.content = content.merged(delivery.content, about)
+    delivery.count = content.count(delivery.content)
+    delivery.severity = content.severity(delivery.content)
