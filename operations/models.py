@@ -428,3 +428,9 @@ class OutputChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation_id}: {self.first}–{self.last}"
+
+
+# The flows above operations are of this app, too; they know these models, which do not know them.
+from operations.flows.models import (  # noqa: E402
+    AutoOperationTask as AutoOperationTask,
+)
