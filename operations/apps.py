@@ -23,6 +23,7 @@ class OperationsConfig(AppConfig):
             health_check,
             scale_down,
             scale_up,
+            uncordon_nodes,
         )
         from operations.services import cluster_settings, neighbours, news
 

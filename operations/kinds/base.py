@@ -189,6 +189,8 @@ class Kind:
 
     ``compares``: its checks say what has changed since the last time, and are shown in a table.
 
+    ``looks`` are steps that only look: an operation of such alone leaves machines what they are.
+
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
     """
@@ -207,6 +209,7 @@ class Kind:
     compares: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     fresh_states: frozenset[str] = frozenset()
+    looks: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []

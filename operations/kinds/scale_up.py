@@ -673,8 +673,11 @@ def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | N
     if machine is None:
         return None
     if member.state == OperationMachine.State.SUCCEEDED:
+        # One that was asked for without the last step leaves the node cordoned.
+        is_open = reached not in ("scaleUp", "postCheck")
+        state = Machine.State.IN_SERVICE if is_open else Machine.State.CORDONED
         return lifecycle.Move(
-            machine, Machine.State.IN_SERVICE,
+            machine, state,
             reason=Sentence("%(operation)s succeeded", operation=operation.name),
             node=_member_node(member),
         )  # fmt: skip
@@ -703,6 +706,7 @@ SCALE_UP = register(
         takes_roles=True,
         startable_states=frozenset({Machine.State.AVAILABLE}),
         fresh_states=frozenset({Machine.State.AVAILABLE}),
+        looks=frozenset({"preCheck"}),
         blockers=blockers,
         reserve=reserve,
         release=release,

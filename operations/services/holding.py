@@ -28,6 +28,8 @@ _ON_THEIR_WAY = frozenset(
 
 def reserve(operation: Operation, kind: Kind, machines: Sequence[Machine]) -> None:
     """``Conflict`` when one of them cannot be taken."""
+    if _only_looks(operation, kind):
+        return
     moves = [move for machine in machines if (move := kind.reserve(operation, machine))]
     for refused in lifecycle.move_all(moves, operation=operation).values():
         raise refused
@@ -35,6 +37,9 @@ def reserve(operation: Operation, kind: Kind, machines: Sequence[Machine]) -> No
 
 def release(operation: Operation, kind: Kind) -> None:
     """Let the held machines go; a person may have moved one elsewhere meanwhile, which is noted."""
+    if _only_looks(operation, kind):
+        operation.machines.filter(holds_machine=True).update(holds_machine=False)
+        return
     reached = _reached_steps(operation)
     refused: dict[int, Conflict] = {}
     try:
@@ -76,6 +81,13 @@ def abandon(operation: Operation, reason: str) -> None:
     lifecycle.move_all(moves, operation=operation)
     held = operation.machines.filter(holds_machine=True)
     held.update(holds_machine=False, message=reason)
+
+
+def _only_looks(operation: Operation, kind: Kind) -> bool:
+    """Whether none of its steps does anything to a machine."""
+    if not kind.looks:
+        return False
+    return not operation.steps.exclude(name__in=kind.looks).exists()
 
 
 def _held(operation: Operation) -> list[OperationMachine]:

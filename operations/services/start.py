@@ -205,12 +205,14 @@ def start_operation(
     max_failed_percent: int = 100,
     forks: int = 10,
     leave_out_blocked: bool = False,
+    steps: Sequence[str] | None = None,
 ) -> Operation:
     """Write the operation with its steps and machines, and let it be dispatched on commit.
 
     Blocked machines refuse the whole (``InvalidInput``) unless ``leave_out_blocked``.  ``roles``
     gives machines (by key) another role than their own.  A machine on which another change goes on
-    is refused by the database (``Conflict``), whatever the plan said a moment ago.
+    is refused by the database (``Conflict``), whatever the plan said a moment ago.  ``steps``
+    narrows the kind's steps to these.
     """
     plan = plan_operation(
         kind=kind,
@@ -221,6 +223,7 @@ def start_operation(
         acting_user=acting_user,
     )
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
+    chosen = [step.name for step in plan.kind.steps if steps is None or step.name in steps]
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
         raise InvalidInput(_("max_failed_percent is 0 to 100, forks is 1 to 200."))
     try:
@@ -251,8 +254,8 @@ def start_operation(
                 )
                 for machine in plan.ready
             )
+            _make_steps(operation, chosen, members)
             holding.reserve(operation, plan.kind, plan.ready)
-            _make_steps(operation, plan.kind, members)
             audit.record(
                 f"start {kind}",
                 operation,
@@ -318,9 +321,11 @@ def _check_roles(kind: Kind, roles: Mapping[int, str]) -> None:
             raise InvalidInput(sentence, code="unknown_role", fields={"role": sentence})
 
 
-def _make_steps(operation: Operation, kind: Kind, members: Sequence[OperationMachine]) -> None:
-    for position, step_kind in enumerate(kind.steps, start=1):
-        step = Step.objects.create(operation=operation, position=position, name=step_kind.name)
+def _make_steps(
+    operation: Operation, names: Sequence[str], members: Sequence[OperationMachine]
+) -> None:
+    for position, name in enumerate(names, start=1):
+        step = Step.objects.create(operation=operation, position=position, name=name)
         MachineStep.objects.bulk_create(
             MachineStep(step=step, machine=member) for member in members
         )
