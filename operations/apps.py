@@ -18,6 +18,8 @@ class OperationsConfig(AppConfig):
         from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
+        from operations.flows import neighbours as flow_neighbours
+        from operations.flows.kinds import operation, wait, work_order  # noqa: F401  likewise
         from operations.kinds import (  # noqa: F401  register themselves
             clean_up,
             health_check,
@@ -35,6 +37,8 @@ class OperationsConfig(AppConfig):
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         signing.register_fallback(cluster_settings.credentials_of_clusters)
         removal.register_blocker(neighbours.why_cluster_is_held)
+        machine_removal.register_blocker("tasks", flow_neighbours.why_machines_stay)
+        removal.register_blocker(flow_neighbours.why_cluster_is_held)
         removal.register_consequence(neighbours.what_goes_with_cluster)
         removal.register_sweeper(neighbours.sweep_after_cluster)
 

@@ -1,5 +1,6 @@
 """Entry points of the queue: an id in, one service call."""
 
+from operations.flows import advance as flows
 from operations.services import dispatch as dispatching
 from operations.services import engine, recovery
 
@@ -14,3 +15,8 @@ def dispatch() -> None:
 
 def maintain() -> None:
     recovery.maintain()
+    flows.sweep()
+
+
+def advance(task_id: int) -> None:
+    flows.advance(task_id)

@@ -67,6 +67,7 @@ def calls(path: Path) -> Iterator[ast.Call]:
 
 STATE_WRITERS = {
     "beidou/base/state.py": "change_status itself",
+    "operations/flows": "machines of a task: no lifecycle of their own",
     "operations/services": "cells and parts of an operation: no lifecycle of their own, fenced by "
     "the attempt's number and written many at a time",
     "notifications/services/sending.py": "messages: fenced by the number of the try",
@@ -180,6 +181,7 @@ def test_every_action_of_the_admin_declares_the_right_it_needs():
 VIEWSETS_OF_THEIR_OWN = {
     "manifests": "no model: the services ask for the right on each named cluster",
     "operation-kinds": "no model: what kinds there are is no secret",
+    "task-templates": "no model: what templates there are is no secret",
 }
 
 

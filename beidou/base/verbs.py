@@ -11,6 +11,7 @@ VERBS = frozenset(
         gettext_noop("accept host key"),
         gettext_noop("add"),
         gettext_noop("adopt"),
+        gettext_noop("approve"),
         gettext_noop("cancel"),
         gettext_noop("change"),
         gettext_noop("change state"),
@@ -31,6 +32,7 @@ VERBS = frozenset(
         gettext_noop("read"),
         gettext_noop("refresh_capabilities"),
         gettext_noop("refused"),
+        gettext_noop("reject"),
         gettext_noop("reject host key"),
         gettext_noop("renew backup codes"),
         gettext_noop("replace_credential"),
@@ -50,12 +52,14 @@ VERBS = frozenset(
         gettext_noop("unadopt"),
         gettext_noop("unlink node"),
         gettext_noop("unlock"),
+        gettext_noop("withdraw approval"),
     }
 )
 PATTERNS = {
     "start": gettext_noop("start %(what)s"),
     "skip": gettext_noop("skip %(what)s"),
     "operation": gettext_noop("operation %(what)s"),
+    "task": gettext_noop("task %(what)s"),
 }
 """Verbs that name what they are about: a kind, a step, or how an operation ended."""
 _ENDS = (

@@ -15,6 +15,7 @@ from beidou.base import audit
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
+from operations.flows.models import TaskPart
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services import holding, news
@@ -250,3 +251,6 @@ def _end(operation: Operation, status: Operation.Status, message: str) -> None:
         outcome="done" if done else "failed",
     )
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    part = TaskPart.objects.filter(operation=operation).select_related("step").first()
+    if part is not None:
+        enqueue_on_commit("operations.tasks.advance", part.step.task_id, queue=CLOCK)

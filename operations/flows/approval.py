@@ -1,0 +1,104 @@
+"""Executed exactly as approved: what an approval is about, and whether it is still that.
+
+The plan has the cluster, the machines, the steps with their parameters, the playbooks (a hash of
+all that ansible runs), and what the cluster's settings make of them.  Machines that drop out are no
+change: fewer machines than approved are touched, never others.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from beidou.base.sentences import Sentence, joined
+from beidou.base.state import change_status
+from operations.flows.models import AutoOperationTask, TaskMachine, WorkOrder
+from operations.models import ClusterSettings
+
+Plan = dict[str, Any]
+ANSIBLE = Path(__file__).resolve().parent.parent / "ansible"
+
+
+@functools.cache
+def playbook_revision() -> str:
+    """Of every file that ansible may run; a portal runs one version of them as long as it lives."""
+    digest = hashlib.sha256()
+    for path in sorted(ANSIBLE.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(ANSIBLE)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
+    """What would be done from here on, as plain values."""
+    settings = ClusterSettings.objects.filter(cluster=task.cluster_id).first()
+    return {
+        "cluster": task.cluster.name,
+        "machines": {
+            member.address: {
+                "key": member.machine_id,
+                "hostname": member.machine.hostname if member.machine else member.hostname,
+                "address": str(member.machine.address) if member.machine else member.address,
+                "role": member.role or (member.machine.role if member.machine else ""),
+            }
+            for member in machines
+        },
+        "params": task.params,
+        "steps": [
+            {"key": key, "name": name, "kind": kind, "params": params}
+            for key, name, kind, params in task.steps.order_by("position").values_list(
+                "key", "name", "kind", "params"
+            )
+        ],
+        "playbooks": playbook_revision(),
+        "overrides": settings.overrides if settings else {},
+        "policy": settings.policy if settings else {},
+        "artifact_source": settings.artifact_source if settings else "",
+        "by": task.acting_name,
+    }
+
+
+def digest_of(plan: Plan) -> str:
+    text = json.dumps(plan, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changes(order: WorkOrder, plan: Plan, task: AutoOperationTask) -> list[Sentence]:
+    """How ``plan`` differs from what was asked; empty when the approval covers it."""
+    asked: Plan = order.plan
+    found: list[Sentence] = []
+    if order.digest == digest_of(plan):
+        return found
+    before, now = asked.get("machines", {}), plan["machines"]
+    if added := sorted(set(now) - set(before)):
+        found.append(Sentence("Machines were added: %(names)s.", names=", ".join(added)))
+    if other := sorted(name for name in set(now) & set(before) if now[name] != before[name]):
+        found.append(
+            Sentence("These machines are not what they were: %(names)s.", names=", ".join(other))
+        )
+    sentences = {
+        "cluster": Sentence("The cluster has another name."),
+        "params": Sentence("The parameters were changed."),
+        "steps": Sentence("The steps were changed."),
+        "playbooks": Sentence("The playbooks are of another version."),
+        "overrides": Sentence("The playbook variables of the cluster were changed."),
+        "policy": Sentence("The preCheck policy of the cluster was changed."),
+        "artifact_source": Sentence("The artifact source of the cluster was changed."),
+        "by": Sentence(
+            "Somebody else carries it on: %(now)s, no longer %(before)s.",
+            now=plan["by"],
+            before=str(asked.get("by", "")),
+        ),
+    }
+    found += [text for name, text in sentences.items() if asked.get(name) != plan[name]]
+    return found
+
+
+def end_order(order: WorkOrder, why: Sequence[str]) -> None:
+    """The approval (or the question) holds no more."""
+    is_open = order.status == WorkOrder.Status.OPEN
+    to = WorkOrder.Status.CLOSED if is_open else WorkOrder.Status.OUTDATED
+    change_status(order, to=to, reason=joined(why))

@@ -1,0 +1,150 @@
+"""The steps that manifests, templates and the API name, and the ready-made templates.
+
+A name stands for a kind of step and its parameters.  Beside the names below every kind of operation
+can be named: it is done as a whole.  A task keeps the steps that it was begun with; whoever changes
+a template counts its version up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from beidou.base.errors import InvalidInput
+from beidou.base.sentences import Sentence, untranslated
+from operations.flows import base, graph
+from operations.flows.models import TaskStep
+from operations.kinds import base as operation_kinds
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name means; ``params`` are those of the kind of step."""
+
+    name: str
+    title: Any
+    kind: str
+    params: Mapping[str, Any]
+
+
+def _operation(name: str, title: Any, kind: str, *steps: str) -> Named:
+    params: dict[str, Any] = {"kind": kind}
+    if steps:
+        params["steps"] = list(steps)
+    return Named(name, title, "operation", params)
+
+
+NAMES = {
+    each.name: each
+    for each in (
+        _operation("ScaleUpPreCheck", _("Check the machines"), "ScaleUp", "preCheck"),
+        # The node stays cordoned: opening it is a step of its own.
+        _operation("ScaleUp", _("Install and join"), "ScaleUp", "preCheck", "scaleUp", "postCheck"),
+        _operation("UncordonNodes", _("Open for pods"), "UncordonNodes"),
+        Named("ScaleUpWorkprocess", _("Approval of the change"), "workOrder", {}),
+        Named("ScaleUpSubWorkprocess", _("Acceptance"), "workOrder", {}),
+        _operation("ScaleDownPreCheck", _("See what would happen"), "ScaleDown", "preCheck"),
+        _operation("ScaleDown", _("Take out of the cluster"), "ScaleDown"),
+        Named("ScaleDownWorkprocess", _("Approval of the change"), "workOrder", {}),
+        Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
+        Named("WorkOrder", _("Approval"), "workOrder", {}),
+        Named("Wait", _("Wait"), "wait", {}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """``operation_id`` is what the manifests of the platform call it."""
+
+    name: str
+    version: int
+    title: Any
+    description: Any
+    operation_id: str
+    steps: tuple[str, ...]
+    icon: str
+
+
+TEMPLATES = {
+    each.name: each
+    for each in (
+        Template(
+            "ScaleUp",
+            1,
+            _("Scale up"),
+            _("Check machines, have it approved, bring them in, open them, have it accepted."),
+            "scale-up",
+            (
+                "ScaleUpPreCheck",
+                "ScaleUpWorkprocess",
+                "ScaleUp",
+                "UncordonNodes",
+                "ScaleUpSubWorkprocess",
+            ),
+            "add_circle",
+        ),
+        Template(
+            "ScaleDown",
+            1,
+            _("Scale down"),
+            _("See what would happen, have it approved, take machines out."),
+            "scale-down",
+            ("ScaleDownPreCheck", "ScaleDownWorkprocess", "ScaleDown"),
+            "do_not_disturb_on",
+        ),
+    )
+}
+
+
+def template(name: str) -> Template:
+    try:
+        return TEMPLATES[name]
+    except KeyError:
+        sentence = gettext("There is no template “%(name)s”; known are %(known)s.") % {
+            "name": name,
+            "known": ", ".join(sorted(TEMPLATES)),
+        }
+        raise InvalidInput(
+            sentence, code="unknown_template", fields={"template": sentence}
+        ) from None
+
+
+def named(name: str) -> Named:
+    """``InvalidInput`` lists the names there are."""
+    if name in NAMES:
+        return NAMES[name]
+    if name in operation_kinds.KINDS:
+        return _operation(name, operation_kinds.KINDS[name].title, name)
+    known = sorted({*NAMES, *operation_kinds.KINDS})
+    sentence = gettext("There is no step “%(name)s”; known are %(known)s.") % {
+        "name": name,
+        "known": ", ".join(known),
+    }
+    raise InvalidInput(sentence, code="unknown_step", fields={"step": sentence})
+
+
+def spec(name: str, params: Mapping[str, Any] | None = None) -> graph.Spec:
+    """A step by its name; ``params`` go to the operation's kind, or to the kind of step."""
+    found = named(name)
+    merged = dict(found.params)
+    if found.kind == "operation":
+        merged["params"] = dict(params or {})
+    else:
+        merged |= dict(params or {})
+    return graph.Spec(name, name, found.kind, merged)
+
+
+def in_order(names: Sequence[str]) -> list[graph.Spec]:
+    return graph.in_order(spec(name) for name in names)
+
+
+def title_of(step: TaskStep) -> Sentence:
+    """What people call the step."""
+    if step.name in NAMES:
+        return untranslated(NAMES[step.name].title)
+    if step.name in operation_kinds.KINDS:
+        return untranslated(operation_kinds.KINDS[step.name].title)
+    return untranslated(base.KINDS[step.kind].title) if step.kind in base.KINDS else Sentence("")

@@ -1,0 +1,309 @@
+"""A step that is an operation, or one per batch of machines; they are begun one after the other.
+
+The operation is begun in the transaction that moves the step, so there is one, whatever happens to
+the worker.  What can be said of a machine before it begins (it is held, it is in another state)
+fails that machine alone.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from pydantic import BaseModel, ConfigDict, Field
+
+from beidou.base.errors import BeidouError
+from beidou.base.sentences import Sentence
+from operations.flows.base import Flow, StepKind, register
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
+from operations.models import Operation, OperationMachine
+from operations.services import control, start
+
+Status = TaskStep.Status
+
+
+class OperationParams(BaseModel):
+    """``kind`` of operation; ``steps`` narrows its steps; ``params`` are the kind's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = Field(max_length=40)
+    steps: list[str] | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    forks: int = Field(default=10, ge=1, le=200)
+
+
+def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
+    """Make the batches of those machines that are in none yet, and retry what has ended badly."""
+    parts = list(step.parts.select_related("operation").order_by("number"))
+    known = {key for part in parts for key in _kept(part)}
+    if step.compensates:
+        # What was undone once may have to be undone again, after a retry.
+        known = {key for part in parts if not _is_over(part) for key in part.machines}
+        chosen = [
+            member
+            for member in _all(flow.task)
+            if member.failed_in in step.compensates and member.machine_id is not None
+        ]
+    else:
+        chosen = flow.machines()
+    new = [member.pk for member in chosen if member.pk not in known]
+    size = flow.task.batch_size or max(len(new), 1)
+    number = parts[-1].number if parts else 0
+    for offset in range(0, len(new), size):
+        number += 1
+        TaskPart.objects.create(step=step, number=number, machines=new[offset : offset + size])
+    if not new and not parts:
+        none_left = Sentence("No machine is left that could take part.")
+        # A compensation without failed machines has nothing to undo.
+        flow.finish(step, Status.SUCCEEDED if step.compensates else Status.FAILED, none_left)
+
+
+def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
+    """Go on with the first batch that has not ended; after the last one the step ends."""
+    previous: Operation | None = None
+    for part in step.parts.select_related("operation").order_by("number"):
+        operation = part.operation
+        if operation is not None and operation.is_active:
+            return
+        if operation is not None and not _has_to_be_retried(part, operation):
+            _take_results(flow, step, part, operation)
+            previous = operation
+            continue
+        if not flow.may_begin:
+            return
+        if _has_failed_too_much(flow, step) or not _pause_is_over(flow, step, previous):
+            return
+        if not step.compensates and not flow.is_approved(step):
+            return
+        if operation is not None:
+            _retry(flow, step, part, operation)
+            return
+        if _begin_part(flow, step, part, params):
+            return
+        if step.status != Status.RUNNING:
+            return
+    _end(flow, step)
+
+
+def _is_over(part: TaskPart) -> bool:
+    operation = part.operation
+    return operation is not None and not operation.is_active and not part.is_to_be_retried
+
+
+def _kept(part: TaskPart) -> list[int]:
+    """The machines of the batch; those that its operation was begun without leave it."""
+    keys: list[int] = part.machines
+    if part.operation is None:
+        return keys
+    taken = set(part.operation.machines.values_list("address", flat=True))
+    rows = TaskMachine.objects.filter(pk__in=part.machines, state=TaskMachine.State.WAITING)
+    left_out = {key for key, address in rows.values_list("pk", "address") if address not in taken}
+    if left_out:
+        part.machines = keys = [key for key in keys if key not in left_out]
+        part.save(update_fields=["machines"])
+    return keys
+
+
+def _all(task: AutoOperationTask) -> list[TaskMachine]:
+    return list(task.machines.select_related("machine").order_by("pk"))
+
+
+def _members(part: TaskPart) -> list[TaskMachine]:
+    rows = TaskMachine.objects.filter(pk__in=part.machines)
+    return list(rows.select_related("machine__cluster", "machine__credential").order_by("pk"))
+
+
+def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
+    """Whether an operation has begun; otherwise what keeps it is with the machines or the step."""
+    members = [
+        member
+        for member in _members(part)
+        if step.compensates or member.state == TaskMachine.State.WAITING
+    ]
+    here = []
+    for member in members:
+        if member.machine is None:
+            flow.fail_machine(member, step, Sentence("It was deleted meanwhile."))
+        else:
+            here.append(member)
+    task = flow.task
+    user = task.acting_user
+    if user is None or not user.is_active:
+        sentence = Sentence(
+            "%(who)s, who asked for it, has no account any more; whoever retries it carries it on.",
+            who=task.acting_name,
+        )
+        flow.finish(step, Status.FAILED, sentence)
+        return False
+    machines = [member.machine for member in here if member.machine is not None]
+    if not machines:
+        return False
+    common: dict[str, Any] = {
+        "kind": params.kind,
+        "cluster": task.cluster,
+        "params": params.params,
+        "roles": {m.machine_id: m.role for m in here if m.role and m.machine_id},
+        "acting_user": user,
+    }
+    try:
+        plan = start.plan_operation(machines=machines, **common)
+        start.refuse_blockers(plan.kind, plan.cluster, plan.whole_blockers)
+        blocked = {each.machine.pk: each.reason for each in plan.blockers if each.machine}
+        for member in here:
+            if member.machine_id in blocked:
+                flow.fail_machine(member, step, blocked[member.machine_id])
+        if not plan.ready:
+            return False
+        operation = start.start_operation(
+            machines=plan.ready,
+            name=_name(step, part),
+            reason=task.reason,
+            max_failed_percent=task.max_failed_percent,
+            forks=params.forks,
+            steps=params.steps,
+            **common,
+        )
+    except BeidouError as error:
+        sentence = Sentence("It could not begin: %(why)s", why=error.message)
+        flow.finish(step, Status.FAILED, sentence)
+        return False
+    part.operation = operation
+    part.save(update_fields=["operation"])
+    return True
+
+
+def _name(step: TaskStep, part: TaskPart) -> str:
+    """Tells where it belongs; empty, so that it gets one of its own, where that is taken."""
+    count = f"-{part.number}" if part.number > 1 else ""
+    name = f"{step.task.name}-{step.key.lower()}{count}"
+    if len(name) > 100 or Operation.objects.filter(name=name).exists():
+        return ""
+    return name
+
+
+def _has_to_be_retried(part: TaskPart, operation: Operation) -> bool:
+    """Somebody may have retried it on its own page meanwhile."""
+    return part.is_to_be_retried and operation.status in Operation.ENDED_BADLY
+
+
+def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
+    part.is_to_be_retried = False
+    part.save(update_fields=["is_to_be_retried"])
+    user = flow.task.acting_user
+    why: str = Sentence("Whoever asked for it has no account any more.")
+    if user is not None and user.is_active:
+        try:
+            control.retry(operation, acting_user=user, reason=flow.task.reason)
+        except BeidouError as error:
+            why = error.message
+        else:
+            return
+    _take_results(flow, step, part, operation)
+    sentence = Sentence(
+        "%(operation)s cannot be done again: %(why)s", operation=operation.name, why=why
+    )
+    flow.finish(step, Status.FAILED, sentence)
+
+
+def _pause_is_over(flow: Flow, step: TaskStep, previous: Operation | None) -> bool:
+    pause = timedelta(seconds=flow.task.batch_pause)
+    if not pause or previous is None or previous.finished_at is None:
+        return True
+    due = previous.finished_at + pause
+    if step.due_at != due:
+        step.due_at = due
+        step.save(update_fields=["due_at"])
+    return flow.now >= due
+
+
+def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
+    """What became of each machine; the same however often it is looked at."""
+    results = {(member.machine_id, member.address): member for member in operation.machines.all()}
+    by_address = {address: member for (_key, address), member in results.items()}
+    for member in _members(part):
+        result = results.get((member.machine_id, member.address)) or by_address.get(member.address)
+        if result is None or result.state == OperationMachine.State.SUCCEEDED:
+            continue
+        if step.compensates or member.state != TaskMachine.State.WAITING:
+            continue
+        said = result.message or operation.message or Sentence("Canceled.")
+        flow.fail_machine(member, step, said)
+
+
+def _failed(step: TaskStep) -> tuple[int, int]:
+    keys = [key for part in step.parts.all() for key in part.machines]
+    failed = step.task.machines.filter(pk__in=keys, failed_in=step.key).count()
+    return failed, len(keys)
+
+
+def _has_failed_too_much(flow: Flow, step: TaskStep) -> bool:
+    failed, total = _failed(step)
+    if not failed or step.compensates or failed * 100 <= flow.task.max_failed_percent * total:
+        return False
+    _end(flow, step)
+    return True
+
+
+def _end(flow: Flow, step: TaskStep) -> None:
+    if step.compensates:
+        _end_compensation(flow, step)
+        return
+    failed, total = _failed(step)
+    if not failed:
+        flow.finish(step, Status.SUCCEEDED)
+        return
+    allowed = flow.task.max_failed_percent
+    if failed == total:
+        # A single operation has said better why.
+        said = step.parts.values_list("operation__message", flat=True)
+        sentence = Sentence("All %(total)s machines failed.", total=total)
+        flow.finish(step, Status.FAILED, said[0] or sentence if len(said) == 1 else sentence)
+    elif failed * 100 > allowed * total:
+        sentence = Sentence(
+            "Stopped: %(failed)s of %(total)s machines failed, more than %(allowed)s %% allowed.",
+            failed=failed,
+            total=total,
+            allowed=allowed,
+        )
+        flow.finish(step, Status.FAILED, sentence)
+    else:
+        sentence = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
+        flow.finish(step, Status.PARTIAL, sentence)
+
+
+def _end_compensation(flow: Flow, step: TaskStep) -> None:
+    parts: Sequence[TaskPart] = list(step.parts.select_related("operation"))
+    operations = [part.operation for part in parts if part.operation is not None]
+    undone = len(operations) < len(parts) or any(
+        each.status != Operation.Status.SUCCEEDED for each in operations
+    )
+    if undone:
+        sentence = Sentence("Not everything could be undone; look at the machines.")
+        flow.finish(step, Status.FAILED, sentence)
+    else:
+        flow.finish(step, Status.SUCCEEDED)
+
+
+def cancel(flow: Flow, step: TaskStep, params: OperationParams) -> None:
+    """The running operation was told by ``flows.control``; here is waited for its end."""
+    parts = step.parts.select_related("operation")
+    if any(part.operation is not None and part.operation.is_active for part in parts):
+        return
+    for part in parts:
+        if part.operation is not None:
+            _take_results(flow, step, part, part.operation)
+    flow.finish(step, Status.CANCELED, Sentence("Canceled."))
+
+
+OPERATION = register(
+    StepKind(
+        name="operation",
+        title=_("Operation"),
+        params=OperationParams,
+        begin=begin,
+        look=look,
+        cancel=cancel,
+        works_on_machines=True,
+    )
+)

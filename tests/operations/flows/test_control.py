@@ -1,0 +1,268 @@
+"""What a person may do to a task: cancel, pause, resume, retry, skip."""
+
+from dataclasses import replace
+
+import pytest
+
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from operations.flows import catalog
+from operations.flows import control as controls
+from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
+from operations.flows.start import Batches
+from operations.models import Operation
+from operations.services import control as operation_control
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+Status = AutoOperationTask.Status
+ENDED = {Status.PARTIAL, Status.FAILED, Status.CANCELED}
+ALLOWED = {
+    controls.cancel: {Status.WAITING, Status.RUNNING, Status.PAUSED},
+    controls.pause: {Status.RUNNING},
+    controls.resume: {Status.PAUSED},
+    controls.retry: ENDED,
+}
+
+
+def fresh(task):
+    return AutoOperationTask.objects.get(pk=task.pk)
+
+
+def step(key, *, name="Toy", needs=(), **values):
+    return replace(catalog.spec(name), key=key, needs=tuple(needs), **values)
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("action", ALLOWED)
+def test_an_action_is_refused_in_the_wrong_state(action, status, begin_task, operator):
+    task = begin_task("Wait")
+    AutoOperationTask.objects.filter(pk=task.pk).update(status=status)
+    if status in ALLOWED[action]:
+        action(task, acting_user=operator)
+        assert fresh(task).status != status
+    else:
+        with pytest.raises(Conflict):
+            action(task, acting_user=operator)
+        assert fresh(task).status == status
+
+
+@pytest.mark.parametrize("action", ALLOWED)
+def test_a_viewer_may_do_nothing_to_a_task(action, begin_task, viewer):
+    with pytest.raises(Forbidden):
+        action(begin_task("Wait"), acting_user=viewer)
+
+
+def test_cancel_ends_the_running_operation_and_all_that_would_follow(
+    begin_task, work, control, operator, steps_of
+):
+    task = begin_task("Toy", "Toy")
+    work(limit=1)
+    control(controls.cancel, task, acting_user=operator, reason="wrong rack")
+    work()
+    assert Operation.objects.get().status == "canceled"
+    assert steps_of(task) == {"Toy": "canceled", "Toy-2": "canceled"}
+    task = fresh(task)
+    assert (task.status, task.message) == ("canceled", "Canceled by system: wrong rack")
+    assert not task.machines.filter(holds_machine=True).exists()
+
+
+def test_cancel_closes_the_open_question(begin_task, work, control, operator):
+    task = begin_task("WorkOrder")
+    work()
+    control(controls.cancel, task, acting_user=operator)
+    work()
+    assert WorkOrder.objects.get().status == "closed"
+    assert fresh(task).status == Status.CANCELED
+
+
+def test_a_task_that_was_canceled_before_it_began_begins_nothing(
+    begin_task, work, control, operator
+):
+    task = begin_task("Toy")
+    control(controls.cancel, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.CANCELED
+    assert not Operation.objects.exists()
+
+
+def test_a_paused_task_finishes_what_runs_and_begins_nothing(
+    begin_task, work, control, operator, steps_of
+):
+    task = begin_task("Toy", "Toy")
+    work(limit=1)
+    control(controls.pause, task, acting_user=operator)
+    work()
+    assert steps_of(task) == {"Toy": "succeeded", "Toy-2": "waiting"}
+    control(controls.resume, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_a_paused_task_begins_no_further_batch(begin_task, work, control, operator):
+    task = begin_task("Toy", batches=Batches(size=1))
+    work(limit=1)
+    control(controls.pause, task, acting_user=operator)
+    work()
+    assert Operation.objects.count() == 1
+    control(controls.resume, task, acting_user=operator)
+    work()
+    assert Operation.objects.count() == 3
+
+
+def test_a_task_with_nothing_left_to_pause_ends(begin_task, work, control, operator):
+    task = begin_task("Toy")
+    work(limit=1)
+    control(controls.pause, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_a_retry_goes_on_from_the_failed_step_with_the_same_operation(
+    begin_task, work, control, operator, steps_of, toy, machines
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Wait", "Toy", "Toy")
+    TaskStep.objects.filter(key="Wait").update(status="skipped")
+    work()
+    assert steps_of(task)["Toy"] == "failed"
+    toy.failing.clear()
+    toy.calls.clear()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert [step for step, _ in toy.calls] == ["second", "first", "second"]
+    assert Operation.objects.count() == 2
+
+
+def test_a_machine_that_was_retried_goes_through_the_later_steps_too(
+    begin_task, work, control, operator, steps_of, toy, machines
+):
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", "Toy")
+    work()
+    assert fresh(task).status == Status.PARTIAL
+    toy.failing.clear()
+    toy.calls.clear()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert steps_of(task) == {"Toy": "succeeded", "Toy-2": "succeeded"}
+    assert {address for _step, addresses in toy.calls for address in addresses} == {
+        machines[0].address
+    }
+
+
+def test_an_operation_that_was_mended_on_its_own_page_counts(
+    begin_task, work, control, operator, toy, machines
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    toy.failing.clear()
+    control(operation_control.retry, Operation.objects.get(), acting_user=operator)
+    work()
+    assert fresh(task).status == Status.FAILED  # it ended; somebody says so
+    toy.calls.clear()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert toy.calls == []
+
+
+def test_a_retry_that_cannot_be_done_says_why(
+    begin_task, work, control, operator, toy, machines, cluster_b
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    for machine in machines:
+        machine.delete()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.FAILED
+    assert "deleted meanwhile" in fresh(task).message
+
+
+def test_whoever_retries_carries_it_on_with_their_own_rights(
+    begin_task, work, control, operator, operators, toy, machines
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Toy", "Toy")
+    work()
+    toy.failing.clear()
+    operator.delete()
+    other = factories.make_user("other", teams=(operators,))
+    control(controls.retry, task, acting_user=other)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert Operation.objects.order_by("pk").last().requested_by == other
+
+
+def test_a_retry_is_refused_while_another_task_has_one_of_the_machines(
+    begin_task, work, control, operator, toy, machines
+):
+    toy.failing = {("first", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    begin_task("Wait", machines=machines[:1])
+    with pytest.raises(Conflict, match="Another task has begun"):
+        controls.retry(task, acting_user=operator)
+
+
+def test_an_undone_machine_is_undone_again_after_a_retry(
+    begin_task, work, control, operator, toy, machines, steps_of
+):
+    toy.failing = {("first", machines[0].address)}
+    task = begin_task(
+        step("change", on_failure="compensate", params={"kind": "Toy"}),
+        step("undo", compensates=("change",), params={"kind": "Toy", "steps": ["second"]}),
+        batches=Batches(max_failed_percent=0),
+    )
+    work()
+    assert [step for step, _ in toy.calls] == ["first", "second"]
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert [step for step, _ in toy.calls] == ["first", "second"] * 2
+    assert steps_of(task) == {"change": "failed", "undo": "succeeded"}
+
+
+def test_a_skipped_step_lets_its_machines_go_on(
+    begin_task, work, control, operator, toy, machines, steps_of
+):
+    toy.failing = {("first", machine.address) for machine in machines}
+    task = begin_task("Toy", "Toy")
+    work()
+    toy.failing.clear()
+    control(controls.skip, task, acting_user=operator, step="Toy", reason="known")
+    work()
+    assert steps_of(task) == {"Toy": "skipped", "Toy-2": "succeeded"}
+    assert fresh(task).status == Status.SUCCEEDED
+    assert "known" in task.steps.get(key="Toy").message
+
+
+def test_a_wait_can_be_skipped_while_it_goes_on(begin_task, work, control, operator, steps_of):
+    task = begin_task("Wait", "Toy")
+    work()
+    control(controls.skip, task, acting_user=operator, step="Wait", reason="no need")
+    work()
+    assert steps_of(task) == {"Wait": "skipped", "Toy": "succeeded"}
+
+
+def test_a_skip_without_a_reason_is_refused(begin_task, operator):
+    with pytest.raises(InvalidInput, match="needs a reason"):
+        controls.skip(begin_task("Wait"), acting_user=operator, step="Wait", reason=" ")
+
+
+def test_an_approval_cannot_be_skipped(begin_task, work, operator):
+    task = begin_task("WorkOrder")
+    work()
+    with pytest.raises(Conflict, match="cannot be skipped"):
+        controls.skip(task, acting_user=operator, step="WorkOrder", reason="hurry")
+
+
+@pytest.mark.parametrize("name", ["Toy-2", "unknown"])
+def test_a_step_that_has_not_failed_cannot_be_skipped(name, begin_task, work, operator):
+    task = begin_task("Toy", "Toy")
+    work(limit=1)
+    with pytest.raises((Conflict, InvalidInput)):
+        controls.skip(task, acting_user=operator, step=name, reason="x")
