@@ -18,6 +18,7 @@ from notifications.api.views import (
 from operations.api.manifests import ManifestViewSet
 from operations.api.settings import ClusterSettingsViewSet
 from operations.api.views import KindViewSet, OperationViewSet
+from operations.flows.api.views import TaskViewSet, TemplateViewSet
 
 router = SimpleRouter()
 router.register("tokens", people.TokenViewSet, basename="token")
@@ -33,6 +34,8 @@ router.register("credentials", CredentialViewSet, basename="sshcredential")
 router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")
+router.register("auto-operation-tasks", TaskViewSet, basename="auto-operation-task")
+router.register("task-templates", TemplateViewSet, basename="task-template")
 router.register("manifests", ManifestViewSet, basename="manifest")
 router.register("notification-rules", NotificationRuleViewSet, basename="notificationrule")
 router.register("notification-receivers", ReceiverViewSet, basename="receiver")

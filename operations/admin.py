@@ -29,6 +29,7 @@ from machines.admin.machine import MachineAdmin
 from machines.models import Machine
 from operations import live_page
 from operations.durations import spoken
+from operations.flows import admin as flow_admin  # noqa: F401  registers its pages
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
@@ -278,6 +279,30 @@ def _to_start(request: HttpRequest, kind: str, machines: Sequence[Machine]) -> H
     return HttpResponseRedirect(f"{reverse('operations:start')}?{urlencode(query)}")
 
 
+def _to_start_task(template: str) -> Any:
+    """The list action that leads to the form of a one-click task with the chosen machines."""
+
+    def chosen(
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[Machine]
+    ) -> HttpResponse | None:
+        machines, _left_out = model_admin.for_action(request, queryset, permissions.OPERATE)
+        if len(machines) > CHOSEN_MAX:
+            messages.error(
+                request,
+                _("Choose at most %(max)d machines for one operation.") % {"max": CHOSEN_MAX},
+            )
+            return None
+        query = {"template": template, "machines": ",".join(str(m.address) for m in machines)}
+        clusters = {each.cluster_id for each in machines}
+        if len(clusters) == 1 and (cluster := clusters.pop()) is not None:
+            query["cluster"] = str(cluster)
+        return HttpResponseRedirect(f"{reverse('operations:start_task')}?{urlencode(query)}")
+
+    chosen.__name__ = f"start_task_{template.lower()}"
+    title = {"ScaleUp": _("Scale up, the whole way…"), "ScaleDown": _("Scale down, the whole way…")}
+    return admin.action(chosen, description=title[template], permissions=["operate"])
+
+
 def _start_chosen(name: str, kind: str, description: Any) -> Any:
     """The list action ``name``: the start form of ``kind`` with the chosen machines."""
 
@@ -329,6 +354,8 @@ MachineAdmin.actions = (  # type: ignore[assignment]
     _start_chosen("scale_up_chosen", "ScaleUp", _("Scale up…")),
     _start_chosen("scale_down_chosen", "ScaleDown", _("Scale down…")),
     _start_chosen("check_health_chosen", "HealthCheck", _("Check health…")),
+    _to_start_task("ScaleUp"),
+    _to_start_task("ScaleDown"),
     *MachineAdmin.actions,
 )
 NodeAdmin.actions = (  # type: ignore[assignment]

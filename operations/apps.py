@@ -18,6 +18,7 @@ class OperationsConfig(AppConfig):
         from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
+        from operations.flows import manifest  # noqa: F401  registers its document
         from operations.flows import neighbours as flow_neighbours
         from operations.flows.kinds import operation, wait, work_order  # noqa: F401  likewise
         from operations.kinds import (  # noqa: F401  register themselves

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from operations.flows import views as flows
 from operations.views import pages, start
 
 app_name = "operations"
@@ -11,4 +12,6 @@ urlpatterns = [
     path("operations/<int:pk>/results/", pages.results, name="results"),
     path("operations/<int:pk>/audit/", pages.audit, name="audit"),
     path("operations/<int:pk>/manifest/", pages.manifest, name="manifest"),
+    path("tasks/start/", flows.StartTaskView.as_view(), name="start_task"),
+    path("tasks/<int:pk>/manifest/", flows.task_manifest, name="task_manifest"),
 ]

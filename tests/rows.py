@@ -19,6 +19,7 @@ from beidou.base.permissions import access_of
 from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, Receiver
+from operations.flows.models import AutoOperationTask
 from operations.models import Operation
 from tests import factories
 
@@ -34,6 +35,9 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
     ),
     Operation: lambda cluster: baker.make(
         Operation, cluster=cluster, name=f"operation-{next(_numbers)}", kind="ScaleUp"
+    ),
+    AutoOperationTask: lambda cluster: baker.make(
+        AutoOperationTask, cluster=cluster, name=f"task-{next(_numbers)}", template="ScaleUp"
     ),
     AuditEntry: lambda cluster: audit.record("change", cluster),
     Notice: lambda cluster: factories.make_notice(cluster=cluster),

@@ -14,11 +14,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base.display import BAD, WARNING
-from beidou.base.permissions import visible_to
+from beidou.base.permissions import APPROVE, visible_to
 from beidou.overview.links import listing, page
 from clusters.models import Cluster
 from clusters.services.expiry import SOON, expiring
 from machines.models import Drift, Machine
+from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.models import Operation
 
 Row = TypeVar("Row", bound=Model)
@@ -52,6 +53,7 @@ def needs(user: Any) -> list[Need]:
     """All of them, the worst first."""
     now = timezone.now()
     kinds: tuple[Callable[[Any, datetime], Iterator[Need]], ...] = (
+        _work_orders,
         _unwell_clusters,
         _silence,
         _failed_operations,
@@ -76,6 +78,37 @@ def _rest(kind: str, tone: str, shown: int, total: int, url: str) -> Iterator[Ne
     if left > 0:
         text = ngettext("%(count)d more like this", "%(count)d more like these", left)
         yield Need(kind, tone, text % {"count": left}, url, count=left)
+
+
+def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
+    """What waits for a decision that this person may make."""
+    mine = Q(step__task__requested_by=user.pk) | Q(step__task__carried_by=user.pk)
+    open_ones = WorkOrder.objects.filter(
+        status=WorkOrder.Status.OPEN, step__task__status__in=AutoOperationTask.ACTIVE
+    )
+    rows, total = _first(
+        visible_to(user, open_ones, APPROVE)
+        .exclude(mine)
+        .select_related("step__task__cluster")
+        .order_by("asked_at")
+    )
+    for order in rows:
+        task = order.step.task
+        yield Need(
+            "work_order",
+            WARNING,
+            _("Approve: %(name)s") % {"name": task.name},
+            page(task),
+            _("%(cluster)s, %(count)d machines, asked by %(who)s")
+            % {
+                "cluster": task.cluster.name,
+                "count": len(order.plan.get("machines", {})),
+                "who": task.acting_name,
+            },
+            order.asked_at,
+        )
+    link = listing("operations.AutoOperationTask", status="active")
+    yield from _rest("work_order", WARNING, len(rows), total, link)
 
 
 def _unwell_clusters(user: Any, now: datetime) -> Iterator[Need]:

@@ -58,6 +58,7 @@ SECTIONS = (
         gettext_lazy("Operations"),
         (
             Entry(gettext_lazy("Operations"), "play_circle", "operations.Operation"),
+            Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),
         ),
     ),

@@ -17,6 +17,8 @@ from beidou.base.errors import InvalidInput
 from operations.api.serializers import ManifestResultSerializer
 from operations.services import manifests
 
+_VIEWS = {"Operation": "operation-detail", "AutoOperationTask": "auto-operation-task-detail"}
+
 
 class ManifestParser(BaseParser):
     """YAML, whatever it is called; JSON is YAML too."""
@@ -53,9 +55,9 @@ class ManifestViewSet(ViewSet):
         rows = [
             {
                 "kind": each.kind,
-                "name": each.operation.name,
+                "name": each.row.name,
                 "created": each.is_new,
-                "url": reverse("operation-detail", args=[each.operation.pk], request=request),
+                "url": reverse(_VIEWS[each.kind], args=[each.row.pk], request=request),
             }
             for each in applied
         ]

@@ -99,11 +99,13 @@ class Watcher:
 class Channel:
     """The reader of one operation in one language, and its watchers."""
 
+    snapshot: Any
+
     def __init__(self, operation_id: int, language: str) -> None:
         self.operation_id = operation_id
         self.language = language
         self.watchers: set[Watcher] = set()
-        self.snapshot: live.Snapshot | None = None
+        self.snapshot = None
         self.line = 0
         self.is_over = False
         self._expected: dict[str, float] | None = None
@@ -152,7 +154,7 @@ class Channel:
         if self.snapshot is None:
             self.line = last
         else:
-            if changed := live.difference(self.snapshot, new):
+            if changed := self._difference(self.snapshot, new):
                 self._tell(message("change", changed))
             for first in range(0, len(piece), LINES_PER_MESSAGE):
                 self._tell(lines_message(piece[first : first + LINES_PER_MESSAGE]))
@@ -161,9 +163,12 @@ class Channel:
         self._is_behind = self.line < last
         if new.is_final and self.line >= last:
             self.is_over = True
-            self._tell(message("end", {"status": new.operation["status"]}))
+            self._tell(message("end", {"status": new.status}))
 
-    def _read(self) -> tuple[live.Snapshot | None, list[Line], int]:
+    def _difference(self, old: Any, new: Any) -> dict[str, Any]:
+        return live.difference(old, new)
+
+    def _read(self) -> tuple[Any, list[Line], int]:
         """State first, output after it: an end is told only when its output is out."""
         if self._expected is None:
             operation = Operation.objects.filter(pk=self.operation_id).first()
@@ -187,14 +192,15 @@ class Channel:
 class Hub:
     """The channels of one event loop; a channel lives as long as somebody watches."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Channel] = Channel) -> None:
+        self.kind = kind
         self.channels: dict[tuple[int, str], Channel] = {}
 
     async def join(self, operation_id: int, language: str) -> tuple[Channel, Watcher]:
         key = operation_id, language
         channel = self.channels.get(key)
         if channel is None or channel.is_over:
-            channel = self.channels[key] = Channel(operation_id, language)
+            channel = self.channels[key] = self.kind(operation_id, language)
         watcher = Watcher()
         channel.watchers.add(watcher)
         try:
@@ -213,15 +219,15 @@ class Hub:
                 del self.channels[key]
 
 
-_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+_hubs: dict[tuple[asyncio.AbstractEventLoop, type[Channel]], Hub] = {}
 
 
-def hub() -> Hub:
+def hub(kind: type[Channel] = Channel) -> Hub:
     """The hub of the running event loop (a web process has one loop, tests have many)."""
     loop = asyncio.get_running_loop()
-    for other in [each for each in _hubs if each.is_closed()]:
+    for other in [each for each in _hubs if each[0].is_closed()]:
         del _hubs[other]
-    return _hubs.setdefault(loop, Hub())
+    return _hubs.setdefault((loop, kind), Hub(kind))
 
 
 async def stream(
@@ -251,9 +257,9 @@ async def stream(
         async for text in _backlog(operation_id, after=first, upto=upto):
             yield text
         if is_over:
-            yield message("end", {"status": channel.snapshot.operation["status"]})
+            yield message("end", {"status": channel.snapshot.status})
             return
-        async for text in _watch(watcher, may_still_see=may_still_see):
+        async for text in watch(watcher, may_still_see=may_still_see):
             yield text
     finally:
         centre.leave(channel, watcher)
@@ -273,7 +279,7 @@ async def _backlog(operation_id: int, *, after: int, upto: int) -> AsyncIterator
         yield lines_message(piece.lines)
 
 
-async def _watch(watcher: Watcher, *, may_still_see: Callable[[], bool]) -> AsyncIterator[str]:
+async def watch(watcher: Watcher, *, may_still_see: Callable[[], bool]) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     checked = loop.time()
     while True:

@@ -44,8 +44,12 @@ class Snapshot:
     attempts: dict[int, Row]
 
     @property
+    def status(self) -> str:
+        return str(self.operation["status"])
+
+    @property
     def is_final(self) -> bool:
-        return self.operation["status"] not in Operation.ACTIVE
+        return self.status not in Operation.ACTIVE
 
     def as_dict(self) -> dict[str, Any]:
         return {

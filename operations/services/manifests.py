@@ -34,10 +34,10 @@ SIZE_MAX = 1 << 20
 DOCUMENTS_MAX = 100
 _API_VERSION = re.compile(r"vcluster\.caas\.[a-z0-9.-]+/v\d+((alpha|beta)\d+)?")
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$"
-_STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-class _Metadata(BaseModel):
+class Metadata(BaseModel):
     """What Kubernetes adds to every resource is allowed and has no meaning here."""
 
     name: str = Field(pattern=_NAME)
@@ -47,7 +47,7 @@ class _Metadata(BaseModel):
 
 
 class _OperationMachine(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
     ip: str
     role: str = ""
 
@@ -64,7 +64,7 @@ class _OperationSpec(BaseModel):
     """``params``, ``reason``, ``maxFailedPercent`` and ``forks`` may be left out, and
     ``operationMachines`` for kinds that are done on a whole cluster then."""
 
-    model_config = _STRICT
+    model_config = STRICT
     clusterName: str  # noqa: N815  the manifest's own names
     operationType: str  # noqa: N815
     operationFlow: list[str] = Field(min_length=1, max_length=50)  # noqa: N815
@@ -79,10 +79,10 @@ class _OperationSpec(BaseModel):
 
 
 class _OperationManifest(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
     apiVersion: str  # noqa: N815
     kind: str
-    metadata: _Metadata
+    metadata: Metadata
     spec: _OperationSpec
 
 
@@ -91,7 +91,7 @@ class Applied:
     """What became of one document; ``is_new`` is false when it was there already."""
 
     kind: str
-    operation: Operation
+    row: Any
     is_new: bool
 
 
@@ -160,13 +160,13 @@ def apply(documents: Sequence[Mapping[str, Any]], *, acting_user: User) -> list[
 
     1. Every document is read and checked, in the order given, before anything is written: the
        first mistake is told while nothing is locked.
-    2. One transaction holds the machines of all of them and begins one operation after the other.
+    2. One transaction holds the machines of all of them and begins one after the other.
     """
     prefixes = [
         f"documents[{index}]." if len(documents) > 1 else "" for index in range(len(documents))
     ]
     checked = [
-        _Document(document, prefix, acting_user)
+        _reader(document, prefix)(document, prefix, acting_user)
         for document, prefix in zip(documents, prefixes, strict=True)
     ]
     with audit.entries_last():
@@ -174,23 +174,92 @@ def apply(documents: Sequence[Mapping[str, Any]], *, acting_user: User) -> list[
         return [document.apply() for document in checked]
 
 
-class _Document:
-    """One document, read and checked; ``apply`` makes an operation of it.
+class Document:
+    """One document, read and checked; ``apply`` does what it asks for.
 
     ``prefix`` leads every field path.
     """
+
+    typed: type[BaseModel]
+    machines: list[Machine]
 
     def __init__(self, raw: Mapping[str, Any], prefix: str, acting_user: User) -> None:
         self.raw = raw
         self.prefix = prefix
         self.caller = acting_user
-        self._check_head()
-        self.manifest = self._typed()
+
+    def apply(self) -> Applied:
+        raise NotImplementedError
+
+    def refuse(self, path: str, sentence: str, *, code: str) -> InvalidInput:
+        return refused(self.prefix, path, sentence, code=code)
+
+    def read(self) -> Any:
+        known = {name: self.raw[name] for name in self.raw if name != "status"}
+        try:
+            return self.typed.model_validate(known)
+        except ValidationError as error:
+            fields = {
+                f"{self.prefix}{_path(item['loc'])}": f"{item['msg']}." for item in error.errors()
+            }
+            name, sentence = next(iter(fields.items()))
+            raise InvalidInput(
+                f"{name}: {sentence}", code="invalid_manifest", fields=fields
+            ) from error
+
+    def user(self, name: str) -> User:
+        """Who asks for it: the caller; a superuser may name another."""
+        if not name or name == self.caller.get_username():
+            return self.caller
+        if not self.caller.is_superuser:
+            raise Forbidden(
+                self.prefix
+                + _(
+                    "spec.user is “%(name)s”, but you are “%(caller)s”; only an administrator may "
+                    "ask in the name of somebody else."
+                )
+                % {"name": name, "caller": self.caller.get_username()}
+            )
+        user = User.objects.filter(username=name, is_active=True).first()
+        if user is None:
+            sentence = _("There is no active user “%(name)s”.") % {"name": name}
+            raise self.refuse("spec.user", sentence, code="unknown")
+        return user
+
+    def cluster(self, path: str, name: str, user: User) -> Cluster:
+        visible = permissions.visible_to(user, Cluster.objects.filter(name=name))
+        cluster = visible.first()
+        if cluster is None:
+            raise self.refuse(path, references.no_such_cluster(name), code="unknown_cluster")
+        return cluster
+
+    def placed(self, error: InvalidInput, places: Mapping[str, str]) -> InvalidInput:
+        """The same error with the manifest's own paths; ``places`` names those of machines."""
+        fields = {
+            self.prefix + (places.get(name) or f"spec.{name}"): sentence
+            for name, sentence in error.fields.items()
+        }
+        return InvalidInput(error.message, code=error.code, fields=fields)
+
+
+def refused(prefix: str, path: str, sentence: str, *, code: str) -> InvalidInput:
+    place = f"{prefix}{path}"
+    return InvalidInput(f"{place}: {sentence}", code=code, fields={place: sentence})
+
+
+class OperationDocument(Document):
+    """Makes an operation."""
+
+    typed = _OperationManifest
+
+    def __init__(self, raw: Mapping[str, Any], prefix: str, acting_user: User) -> None:
+        super().__init__(raw, prefix, acting_user)
+        self.manifest: _OperationManifest = self.read()
         spec = self.manifest.spec
-        self.user = self._user(spec.user)
-        self.cluster = self._cluster(spec.clusterName, self.user)
+        self.asking = self.user(spec.user)
+        self.target = self.cluster("spec.clusterName", spec.clusterName, self.asking)
         kind = self._kind(spec)
-        self.machines, self.roles = self._machines(spec, self.user, kind)
+        self.machines, self.roles = self._machines(spec, self.asking, kind)
 
     def apply(self) -> Applied:
         if (existing := self._existing()) is not None:
@@ -207,74 +276,13 @@ class _Document:
     def _existing(self) -> Operation | None:
         found = Operation.objects.filter(name=self.manifest.metadata.name).first()
         if found is not None:
-            self._refuse_other_content(found, self.manifest, self.cluster)
+            self._refuse_other_content(found, self.manifest, self.target)
         return found
-
-    def _refuse(self, path: str, sentence: str, *, code: str) -> InvalidInput:
-        place = f"{self.prefix}{path}"
-        return InvalidInput(f"{place}: {sentence}", code=code, fields={place: sentence})
-
-    def _check_head(self) -> None:
-        version = self.raw.get("apiVersion")
-        if not isinstance(version, str) or not _API_VERSION.fullmatch(version):
-            raise self._refuse(
-                "apiVersion",
-                _("Must look like vcluster.caas.GROUP/v1alpha1."),
-                code="unknown_version",
-            )
-        if self.raw.get("kind") not in SUPPORTED:
-            raise self._refuse(
-                "kind",
-                _("Kind not supported yet: “%(kind)s”; supported: %(known)s.")
-                % {"kind": self.raw.get("kind"), "known": ", ".join(SUPPORTED)},
-                code="unsupported_kind",
-            )
-
-    def _typed(self) -> _OperationManifest:
-        known = {name: self.raw[name] for name in self.raw if name != "status"}
-        try:
-            return _OperationManifest.model_validate(known)
-        except ValidationError as error:
-            fields = {
-                f"{self.prefix}{_path(item['loc'])}": f"{item['msg']}." for item in error.errors()
-            }
-            name, sentence = next(iter(fields.items()))
-            raise InvalidInput(
-                f"{name}: {sentence}", code="invalid_manifest", fields=fields
-            ) from error
-
-    def _user(self, name: str) -> User:
-        """Who asks for it: the caller; a superuser may name another."""
-        if not name or name == self.caller.get_username():
-            return self.caller
-        if not self.caller.is_superuser:
-            raise Forbidden(
-                self.prefix
-                + _(
-                    "spec.user is “%(name)s”, but you are “%(caller)s”; only an administrator may "
-                    "ask in the name of somebody else."
-                )
-                % {"name": name, "caller": self.caller.get_username()}
-            )
-        user = User.objects.filter(username=name, is_active=True).first()
-        if user is None:
-            sentence = _("There is no active user “%(name)s”.") % {"name": name}
-            raise self._refuse("spec.user", sentence, code="unknown")
-        return user
-
-    def _cluster(self, name: str, user: User) -> Cluster:
-        visible = permissions.visible_to(user, Cluster.objects.filter(name=name))
-        cluster = visible.first()
-        if cluster is None:
-            raise self._refuse(
-                "spec.clusterName", references.no_such_cluster(name), code="unknown_cluster"
-            )
-        return cluster
 
     def _kind(self, spec: _OperationSpec) -> Kind:
         kind = kinds.KINDS.get(spec.operationType)
         if kind is None:
-            raise self._refuse(
+            raise self.refuse(
                 "spec.operationType",
                 _("There is no operation kind “%(name)s”; known are %(known)s.")
                 % {"name": spec.operationType, "known": ", ".join(sorted(kinds.KINDS))},
@@ -283,14 +291,14 @@ class _Document:
         names = [step.name for step in kind.steps]
         for index, step in enumerate(spec.operationFlow):
             if step not in kind.step_names:
-                raise self._refuse(
+                raise self.refuse(
                     f"spec.operationFlow[{index}]",
                     _("%(kind)s has no step “%(step)s”; it has %(known)s.")
                     % {"kind": kind.name, "step": step, "known": ", ".join(names)},
                     code="unknown_step",
                 )
             if index >= len(names) or step != names[index]:
-                raise self._refuse(
+                raise self.refuse(
                     f"spec.operationFlow[{index}]",
                     _(
                         "“%(step)s” is out of order; %(kind)s goes %(known)s, and no step may be "
@@ -314,16 +322,16 @@ class _Document:
             place = f"spec.operationMachines[{index}]"
             machine = known.get(each.ip)
             if machine is None:
-                raise self._refuse(
+                raise self.refuse(
                     f"{place}.ip",
                     _("No machine you may use has the address %(address)s.") % {"address": each.ip},
                     code="unknown_machine",
                 )
             if each.ip in wanted[:index]:
                 sentence = _("%(address)s is listed twice.") % {"address": each.ip}
-                raise self._refuse(f"{place}.ip", sentence, code="twice")
+                raise self.refuse(f"{place}.ip", sentence, code="twice")
             if each.role and each.role not in kind.roles:
-                raise self._refuse(
+                raise self.refuse(
                     f"{place}.role",
                     _("%(kind)s knows the roles %(roles)s, not “%(role)s”.")
                     % {"kind": kind.name, "roles": ", ".join(kind.roles), "role": each.role},
@@ -386,31 +394,41 @@ class _Document:
         try:
             return start.start_operation(
                 kind=spec.operationType,
-                cluster=self.cluster,
+                cluster=self.target,
                 machines=self.machines,
                 roles=self.roles,
                 params=spec.params,
-                acting_user=self.user,
+                acting_user=self.asking,
                 name=self.manifest.metadata.name,
                 reason=spec.reason,
                 max_failed_percent=spec.maxFailedPercent,
                 forks=spec.forks,
             )
         except InvalidInput as error:
-            raise self._placed(error, spec) from error
-
-    def _placed(self, error: InvalidInput, spec: _OperationSpec) -> InvalidInput:
-        """The same error with the manifest's own paths."""
-        places = {each.ip: f"spec.operationMachines[{i}].ip" for i, each in enumerate(
-            spec.operationMachines)}  # fmt: skip
-        fields = {
-            self.prefix + (places.get(name) or f"spec.{name}"): sentence
-            for name, sentence in error.fields.items()
-        }
-        return InvalidInput(error.message, code=error.code, fields=fields)
+            places = {each.ip: f"spec.operationMachines[{i}].ip" for i, each in enumerate(
+                spec.operationMachines)}  # fmt: skip
+            raise self.placed(error, places) from error
 
 
-SUPPORTED: tuple[str, ...] = ("Operation",)
+# What reads which kind of document; the flows above operations add theirs.
+DOCUMENTS: dict[str, type[Document]] = {"Operation": OperationDocument}
+
+
+def _reader(raw: Mapping[str, Any], prefix: str) -> type[Document]:
+    version = raw.get("apiVersion")
+    if not isinstance(version, str) or not _API_VERSION.fullmatch(version):
+        sentence = _("Must look like vcluster.caas.GROUP/v1alpha1.")
+        raise refused(prefix, "apiVersion", sentence, code="unknown_version")
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or kind not in DOCUMENTS:
+        raise refused(
+            prefix,
+            "kind",
+            _("Kind not supported yet: “%(kind)s”; supported: %(known)s.")
+            % {"kind": kind, "known": ", ".join(DOCUMENTS)},
+            code="unsupported_kind",
+        )
+    return DOCUMENTS[kind]
 
 
 def _same_params(kind: Kind, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth import HASH_SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
@@ -13,7 +14,14 @@ from beidou.base.models import ApiToken
 from operations.models import Operation
 
 
-def checker(request: HttpRequest, *, user: Any, auth: Any, operation_id: int) -> Callable[[], bool]:
+def checker(
+    request: HttpRequest,
+    *,
+    user: Any,
+    auth: Any,
+    operation_id: int,
+    model: type[Model] = Operation,
+) -> Callable[[], bool]:
     """A question for later: is the user active, signed in still, and allowed to see it?"""
     session = getattr(request, "session", None)
     session_key = session.session_key if session is not None and auth is None else None
@@ -30,7 +38,7 @@ def checker(request: HttpRequest, *, user: Any, auth: Any, operation_id: int) ->
             token = ApiToken.objects.filter(pk=token_id).first()
             if token is None or not token.is_valid:
                 return False
-        visible = permissions.visible_to(now_user, Operation.objects.filter(pk=operation_id))
+        visible = permissions.visible_to(now_user, model._default_manager.filter(pk=operation_id))
         return visible.exists()
 
     return may_still_see

@@ -95,15 +95,15 @@ def test_two_who_apply_the_same_at_once_begin_one_operation(admin, machine, text
     documents = manifests.parse(text)
     first = manifests.apply(documents, acting_user=admin)[0]
     looked = []
-    look = manifests._Document._existing
+    look = manifests.OperationDocument._existing
 
     def too_early(self, *args):
         looked.append(1)
         return None if len(looked) == 1 else look(self, *args)
 
-    monkeypatch.setattr(manifests._Document, "_existing", too_early)
+    monkeypatch.setattr(manifests.OperationDocument, "_existing", too_early)
     second = manifests.apply(documents, acting_user=admin)[0]
-    assert (second.operation, second.is_new) == (first.operation, False)
+    assert (second.row, second.is_new) == (first.row, False)
     assert len(looked) == 2
 
 
@@ -217,10 +217,11 @@ def test_a_blocked_machine_is_named_by_its_path(api, admin, machine, text):
 
 
 def test_kinds_to_come_are_refused_with_those_there_are(api, admin):
-    answer = post(api(admin), (FOLDER / "autooperationtask.yaml").read_text())
+    text = (FOLDER / "operation.yaml").read_text()
+    answer = post(api(admin), changed(text, ["kind"], "Inspection"))
     assert answer.status_code == 400
     assert "not supported yet" in answer.json()["fields"]["kind"]
-    assert "supported: Operation" in answer.json()["fields"]["kind"]
+    assert "supported: Operation, AutoOperationTask" in answer.json()["fields"]["kind"]
 
 
 @pytest.mark.parametrize(

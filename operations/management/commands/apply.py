@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 raise CommandError(self._explain(error)) from error
         for each in applied:
             word = "created" if each.is_new else "unchanged"
-            self.stdout.write(f"{each.kind.lower()}/{each.operation.name} {word}")
+            self.stdout.write(f"{each.kind.lower()}/{each.row.name} {word}")
 
     def _read(self, name: str) -> str:
         try:

@@ -380,7 +380,7 @@ def test_a_manifest_asks_for_a_scale_down(cluster, machine, operator):
     (first,) = manifests.apply([document], acting_user=operator)
     (second,) = manifests.apply([document], acting_user=operator)
     assert (first.is_new, second.is_new) == (True, False)
-    assert first.operation.params["on_blocked"] == "wait"
+    assert first.row.params["on_blocked"] == "wait"
 
 
 def test_answers_do_not_make_a_manifest_another_one(cluster, machine, operator):

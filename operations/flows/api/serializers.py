@@ -1,0 +1,221 @@
+"""The shape of tasks in the API; rules are in the services."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.fields import empty
+from rest_framework.reverse import reverse
+
+from operations.api.serializers import MachineReferenceField, ReferenceField
+from operations.flows import catalog, graph, live, start
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+
+
+class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
+    """A task as lists show it."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="auto-operation-task-detail")
+    display = serializers.CharField(source="__str__", read_only=True)
+    page = serializers.SerializerMethodField()
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    machines_total = serializers.IntegerField(read_only=True)
+    machines_failed = serializers.IntegerField(read_only=True)
+    actions = serializers.SerializerMethodField()
+
+    class Meta:
+        model = AutoOperationTask
+        fields = [
+            "id",
+            "url",
+            "page",
+            "display",
+            "name",
+            "template",
+            "template_version",
+            "cluster",
+            "cluster_name",
+            "status",
+            "message",
+            "waiting_for",
+            "reason",
+            "requested_by_name",
+            "carried_by_name",
+            "params",
+            "batch_size",
+            "batch_pause",
+            "max_failed_percent",
+            "machines_total",
+            "machines_failed",
+            "actions",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+    def get_page(self, task: AutoOperationTask) -> str:
+        """Address of the live page."""
+        return reverse(
+            "admin:operations_autooperationtask_change",
+            args=[task.pk],
+            request=self.context.get("request"),
+        )
+
+    def get_actions(self, task: AutoOperationTask) -> list[str]:
+        """What its state allows; whether one may is another question."""
+        return list(live.actions_of(task.status))
+
+
+class TaskMachineSerializer(serializers.ModelSerializer[TaskMachine]):
+    class Meta:
+        model = TaskMachine
+        fields = ["id", "machine", "address", "hostname", "role", "state", "failed_in", "message"]
+        read_only_fields = fields
+
+
+class WorkOrderSerializer(serializers.ModelSerializer[WorkOrder]):
+    """``plan`` is what exactly is asked, ``digest`` its hash, to be sent back with an approval."""
+
+    changes = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta:
+        model = WorkOrder
+        fields = [
+            "id",
+            "number",
+            "status",
+            "plan",
+            "digest",
+            "changes",
+            "asked_at",
+            "due_at",
+            "decided_by_name",
+            "decided_at",
+            "reason",
+        ]
+        read_only_fields = fields
+
+
+class TaskStepSerializer(serializers.ModelSerializer[TaskStep]):
+    title = serializers.SerializerMethodField()
+    operations = serializers.SerializerMethodField()
+    orders = WorkOrderSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = TaskStep
+        fields = [
+            "id",
+            "position",
+            "key",
+            "name",
+            "title",
+            "kind",
+            "params",
+            "needs",
+            "on_failure",
+            "compensates",
+            "status",
+            "message",
+            "due_at",
+            "operations",
+            "orders",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+    def get_title(self, step: TaskStep) -> str:
+        return catalog.title_of(step)
+
+    def get_operations(self, step: TaskStep) -> list[int]:
+        """Keys of the operations it has begun, one per batch."""
+        return [part.operation_id for part in step.parts.all() if part.operation_id]
+
+
+class TaskDetailSerializer(TaskSerializer):
+    steps = TaskStepSerializer(many=True, read_only=True)
+    machines = TaskMachineSerializer(many=True, read_only=True)
+
+    class Meta(TaskSerializer.Meta):
+        fields = [*TaskSerializer.Meta.fields, "steps", "machines"]
+        read_only_fields = fields
+
+
+class GraphStepSerializer(serializers.Serializer[Any]):
+    """One step of a graph of one's own; ``step`` is one of the names there are."""
+
+    key = serializers.CharField(max_length=40)
+    step = serializers.CharField(max_length=40)
+    params = serializers.DictField(default=dict)
+    needs = serializers.ListField(child=serializers.CharField(max_length=40), default=list)
+    on_failure = serializers.ChoiceField(
+        choices=TaskStep.OnFailure.choices, default=TaskStep.OnFailure.STOP
+    )
+    compensates = serializers.ListField(child=serializers.CharField(max_length=40), default=list)
+
+
+class BatchSerializer(serializers.Serializer[Any]):
+    size = serializers.IntegerField(min_value=0, max_value=start.MACHINES_MAX, default=0)
+    pause = serializers.IntegerField(min_value=0, max_value=7 * 86400, default=0)
+    max_failed_percent = serializers.IntegerField(min_value=0, max_value=100, default=100)
+
+
+class StartTaskSerializer(serializers.Serializer[Any]):
+    """``template`` with its own steps or these ``steps``, or a ``graph`` of one's own."""
+
+    cluster = ReferenceField()
+    machines = serializers.ListField(
+        child=MachineReferenceField(), min_length=1, max_length=start.MACHINES_MAX
+    )
+    template = serializers.CharField(max_length=40, default="")
+    steps = serializers.ListField(
+        child=serializers.CharField(max_length=40), required=False, max_length=graph.STEPS_MAX
+    )
+    graph = GraphStepSerializer(many=True, required=False)
+    params = serializers.DictField(default=dict)
+    batches = BatchSerializer(required=False)
+    name = serializers.RegexField(
+        r"^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$", default="", allow_blank=True
+    )
+    reason = serializers.CharField(max_length=500, default="", allow_blank=True)
+    leave_out_blocked = serializers.BooleanField(default=False)
+    dry_run = serializers.BooleanField(
+        default=False, help_text="Answer with what would be done; start nothing."
+    )
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """What is not known is refused: a misspelt ``dryrun`` must not start anything."""
+        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
+        return super().run_validation(data)
+
+
+class TaskPlanSerializer(serializers.Serializer[Any]):
+    """``first``: what the first operation says of the machines, as the plan of an operation."""
+
+    steps = serializers.ListField(child=serializers.DictField())
+    first = serializers.DictField(allow_null=True)
+
+
+class SkipStepSerializer(serializers.Serializer[Any]):
+    step = serializers.CharField(max_length=40, help_text="Key of the step.")
+    reason = serializers.CharField(max_length=500)
+
+
+class DecisionSerializer(serializers.Serializer[Any]):
+    """``order``: key of the work order; may be left out when a single one is open.  ``digest``:
+    what was seen; an approval of something else is refused."""
+
+    order = serializers.IntegerField(required=False)
+    reason = serializers.CharField(max_length=500, default="", allow_blank=True)
+    digest = serializers.CharField(max_length=64, default="", allow_blank=True)
+
+
+class TemplateSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    version = serializers.IntegerField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    operation_id = serializers.CharField()
+    steps = serializers.ListField(child=serializers.CharField())

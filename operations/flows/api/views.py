@@ -1,0 +1,323 @@
+"""Tasks over HTTP: read, start, control, decide, follow."""
+
+from typing import Any, ClassVar, cast
+
+import django_filters
+from django.conf import settings
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpResponseBase, StreamingHttpResponse
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import status, viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from beidou.base import permissions
+from beidou.base.api.pages import NewestFirst
+from beidou.base.api.viewsets import ReadOnlyViewSet
+from beidou.base.errors import InvalidInput
+from beidou.base.models import User
+from beidou.base.numbers import as_key
+from operations.api.serializers import ReasonSerializer
+from operations.api.streams import EventStreamRenderer
+from operations.flows import catalog, control, graph, listing, live, start, stream
+from operations.flows.api import serializers
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.services import broadcast, plans, references, watching
+
+
+class TaskFilter(django_filters.FilterSet):
+    cluster = django_filters.CharFilter(method="by_cluster", label="Name or key of the cluster.")
+    template = django_filters.CharFilter()
+    status = django_filters.MultipleChoiceFilter(choices=AutoOperationTask.Status.choices)
+    active = django_filters.BooleanFilter(method="by_active", label="Not ended yet.")
+    requested_by = django_filters.CharFilter(field_name="requested_by_name")
+
+    class Meta:
+        model = AutoOperationTask
+        fields: list[str] = ["name"]
+
+    def by_cluster(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        if (key := as_key(value)) is not None:
+            return rows.filter(cluster_id=key)
+        return rows.filter(cluster__name=value)
+
+    def by_active(self, rows: QuerySet[Any], name: str, value: bool) -> QuerySet[Any]:
+        condition = {"status__in": AutoOperationTask.ACTIVE}
+        return rows.filter(**condition) if value else rows.exclude(**condition)
+
+
+class TaskViewSet(ReadOnlyViewSet):
+    """One-click tasks: what was asked for, how far it is, and the verbs to steer and decide.
+
+    The services ask for the right of each verb; here only seeing counts.
+    """
+
+    queryset = AutoOperationTask.objects.all()
+    serializer_class = serializers.TaskSerializer
+    filterset_class = TaskFilter
+    search_fields = ["name", "reason", "requested_by_name"]
+    pagination_class = NewestFirst
+    lookup_value_regex = r"\d+"
+    rights: ClassVar[dict[str, str]] = dict.fromkeys(
+        (
+            "cancel",
+            "pause",
+            "resume",
+            "retry",
+            "skip",
+            "approve",
+            "reject",
+            "withdraw",
+            "events",
+            "live",
+        ),
+        permissions.VIEW,
+    )
+
+    def get_queryset(self) -> QuerySet[Any]:
+        rows = listing.with_counts(super().get_queryset())
+        if self.action != "retrieve":
+            return rows
+        orders = WorkOrder.objects.order_by("number")
+        steps = TaskStep.objects.order_by("position").prefetch_related(
+            "parts", Prefetch("orders", orders)
+        )
+        return rows.prefetch_related(
+            Prefetch("steps", steps), Prefetch("machines", TaskMachine.objects.order_by("pk"))
+        )
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        if self.action == "retrieve":
+            return serializers.TaskDetailSerializer
+        return super().get_serializer_class()
+
+    @extend_schema(
+        request=serializers.StartTaskSerializer,
+        responses={202: serializers.TaskSerializer, 200: serializers.TaskPlanSerializer},
+    )
+    def create(self, request: Request) -> Response:
+        """Start a task (202, ``Location`` leads to it), or see what it would do (``dry_run``)."""
+        wish = serializers.StartTaskSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        asked: dict[str, Any] = dict(wish.validated_data)
+        cluster = references.find_cluster(asked["cluster"], user=request.user)
+        chosen = references.find_machines(asked["machines"], user=request.user)
+        common: dict[str, Any] = {
+            "cluster": cluster,
+            "machines": chosen.machines,
+            "roles": chosen.roles,
+            "specs": _specs(asked),
+            "acting_user": _user(request),
+        }
+        if asked["dry_run"]:
+            plan = start.plan_task(**common)
+            row = {
+                "steps": [
+                    {"key": each.key, "step": each.name, "needs": list(each.needs)}
+                    for each in plan.specs
+                ],
+                "first": plans.as_dict(plan.first) if plan.first else None,
+            }
+            return Response(serializers.TaskPlanSerializer(row).data)
+        task = start.start_task(
+            **common,
+            template=asked["template"],
+            params=asked["params"],
+            batches=start.Batches(**asked["batches"]) if "batches" in asked else None,
+            name=asked["name"],
+            reason=asked["reason"],
+            leave_out_blocked=asked["leave_out_blocked"],
+        )
+        return self._accepted(task)
+
+    def _accepted(self, task: AutoOperationTask) -> Response:
+        fresh = listing.with_counts(AutoOperationTask.objects.filter(pk=task.pk)).get()
+        data = serializers.TaskSerializer(fresh, context=self.get_serializer_context()).data
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
+
+    def _controlled(self, request: Request, verb: Any) -> Response:
+        wish = ReasonSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        reason = wish.validated_data["reason"]
+        return self._accepted(verb(self.get_object(), acting_user=_user(request), reason=reason))
+
+    @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str = "") -> Response:
+        """End it as soon as possible, with the operations that it has begun."""
+        return self._controlled(request, control.cancel)
+
+    @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str = "") -> Response:
+        """Begin no further step and no further batch; what runs is finished."""
+        return self._controlled(request, control.pause)
+
+    @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str = "") -> Response:
+        """Go on after a pause."""
+        return self._controlled(request, control.resume)
+
+    @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str = "") -> Response:
+        """Go on from what failed or was canceled."""
+        return self._controlled(request, control.retry)
+
+    @extend_schema(
+        request=serializers.SkipStepSerializer, responses={202: serializers.TaskSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def skip(self, request: Request, pk: str = "") -> Response:
+        """Take a failed step, or a wait, as passed."""
+        wish = serializers.SkipStepSerializer(data=request.data)
+        task = self.get_object()
+        wish.is_valid(raise_exception=True)
+        return self._accepted(control.skip(task, acting_user=_user(request), **wish.validated_data))
+
+    @extend_schema(
+        request=serializers.DecisionSerializer, responses={202: serializers.TaskSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, pk: str = "") -> Response:
+        """Let exactly what is asked be done."""
+        task, order, wish = self._decision(request, WorkOrder.Status.OPEN)
+        control.approve(
+            order, acting_user=_user(request), reason=wish["reason"], digest=wish["digest"]
+        )
+        return self._accepted(task)
+
+    @extend_schema(
+        request=serializers.DecisionSerializer, responses={202: serializers.TaskSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Request, pk: str = "") -> Response:
+        """Say no, with a reason."""
+        task, order, wish = self._decision(request, WorkOrder.Status.OPEN)
+        control.reject(order, acting_user=_user(request), reason=wish["reason"])
+        return self._accepted(task)
+
+    @extend_schema(
+        request=serializers.DecisionSerializer, responses={202: serializers.TaskSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, pk: str = "") -> Response:
+        """Take an approval back, with a reason; it asks again."""
+        task, order, wish = self._decision(request, WorkOrder.Status.APPROVED)
+        control.withdraw(order, acting_user=_user(request), reason=wish["reason"])
+        return self._accepted(task)
+
+    def _decision(
+        self, request: Request, wanted: WorkOrder.Status
+    ) -> tuple[AutoOperationTask, WorkOrder, dict[str, Any]]:
+        """The work order that is meant: the named one, or the only one in this state."""
+        task: AutoOperationTask = self.get_object()
+        permissions.require(request.user, task, permissions.APPROVE)
+        wish = serializers.DecisionSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        rows = WorkOrder.objects.filter(step__task=task).select_related("step")
+        if (key := wish.validated_data.get("order")) is not None:
+            found = list(rows.filter(pk=key))
+        else:
+            found = list(rows.filter(status=wanted)[:2])
+        if len(found) != 1:
+            sentence = _("Name one of the task's work orders.")
+            raise InvalidInput(sentence, code="unknown_order", fields={"order": sentence})
+        return task, found[0], dict(wish.validated_data)
+
+    @extend_schema(
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR,
+                description="Events `snapshot` (whole), `change` (rows that changed), `end`.",
+            )
+        },
+        filters=False,
+    )
+    @action(
+        detail=True,
+        methods=["get"],
+        renderer_classes=[EventStreamRenderer],
+        pagination_class=None,
+        filter_backends=[],
+    )
+    def events(self, request: Request, pk: str = "") -> HttpResponseBase:
+        """The state as it changes (server-sent events); ends with the task."""
+        task = self.get_object()
+        response = StreamingHttpResponse(
+            stream.stream(
+                task.pk,
+                may_still_see=watching.checker(
+                    request._request,
+                    user=request.user,
+                    auth=request.auth,
+                    operation_id=task.pk,
+                    model=AutoOperationTask,
+                ),
+                language=get_language() or settings.LANGUAGE_CODE,
+            ),
+            content_type="text/event-stream; charset=utf-8",
+        )
+        response["Cache-Control"] = "no-cache"
+        response["X-Accel-Buffering"] = "no"
+        # A stream is open for hours: what the request holds is given back now.
+        broadcast.release_connections()
+        request._request.close()
+        return response
+
+    @extend_schema(responses=OpenApiTypes.OBJECT, filters=False)
+    @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
+    def live(self, request: Request, pk: str = "") -> Response:
+        """The snapshot with which the event stream begins, for those who cannot hold a stream."""
+        taken = live.snapshot(self.get_object().pk)
+        return Response(taken.as_dict() if taken else {})
+
+
+def _specs(asked: dict[str, Any]) -> list[graph.Spec]:
+    if "graph" not in asked:
+        return start.specs_of(asked["template"], steps=asked.get("steps"), params=asked["params"])
+    specs = []
+    for index, row in enumerate(asked["graph"]):
+        try:
+            found = catalog.spec(row["step"], row["params"])
+        except InvalidInput as error:
+            place = f"graph[{index}].step"
+            raise InvalidInput(
+                f"{place}: {error.message}", code=error.code, fields={place: error.message}
+            ) from error
+        specs.append(
+            graph.Spec(
+                key=row["key"],
+                name=found.name,
+                kind=found.kind,
+                params=found.params,
+                needs=tuple(row["needs"]),
+                on_failure=row["on_failure"],
+                compensates=tuple(row["compensates"]),
+            )
+        )
+    return specs
+
+
+def _user(request: Request) -> User:
+    """The signed-in user; the permission class lets nobody else through."""
+    return cast(User, request.user)
+
+
+class TemplateViewSet(viewsets.ViewSet):
+    """The ready-made templates."""
+
+    permission_classes = [IsAuthenticated]
+    rights: ClassVar[dict[str, str]] = {}
+
+    @extend_schema(responses=serializers.TemplateSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        rows = [each for _name, each in sorted(catalog.TEMPLATES.items())]
+        return Response(serializers.TemplateSerializer(rows, many=True).data)

@@ -1,0 +1,59 @@
+"""The form that begins a task: one page, one click."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from operations.flows import catalog
+from operations.flows.start import MACHINES_MAX
+from operations.forms import StartForm
+
+
+class StartTaskForm(StartForm):
+    """Which template, where, with which machines, in which batches; ``forks`` is left to each
+    operation."""
+
+    kind = forms.ChoiceField(label=_("Template"), widget=UnfoldAdminSelectWidget)
+    approval = forms.BooleanField(
+        label=_("Ask for approval"),
+        required=False,
+        initial=True,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_("Somebody else who may approve on the cluster has to say yes on the way."),
+    )
+    batch_size = forms.IntegerField(
+        label=_("Machines per batch"),
+        min_value=0,
+        max_value=MACHINES_MAX,
+        initial=0,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text=_("0: all of them at once."),
+    )
+    batch_pause = forms.IntegerField(
+        label=_("Seconds between batches"),
+        min_value=0,
+        max_value=7 * 86400,
+        initial=0,
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, user=user, **kwargs)
+        del self.fields["forks"]
+        self._kind_field.choices = [(name, each.title) for name, each in catalog.TEMPLATES.items()]
+
+    def steps(self) -> list[str]:
+        """The template's steps, without the questions where none are wanted."""
+        chosen = catalog.template(self.cleaned_data["kind"])
+        with_approval = self.cleaned_data["approval"]
+        return [
+            name
+            for name in chosen.steps
+            if with_approval or catalog.named(name).kind != "workOrder"
+        ]

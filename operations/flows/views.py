@@ -1,0 +1,160 @@
+"""Beginning a task, and a task as manifest."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views import View
+from django.views.decorators.http import require_GET
+
+from beidou.base import permissions
+from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.numbers import as_key
+from clusters.models import Cluster
+from machines.models import Machine
+from machines.services import selection
+from operations.flows import catalog, manifest, start
+from operations.flows.catalog import Template
+from operations.flows.forms import StartTaskForm
+from operations.flows.models import AutoOperationTask
+from operations.kinds import base as operation_kinds
+
+CANDIDATES_MAX = 300
+
+
+@dataclass
+class _Page:
+    """What the page shows."""
+
+    form: StartTaskForm
+    template: Template
+    plan: start.TaskPlan | None = None
+    unknown: list[selection.Unknown] = field(default_factory=list)
+    problem: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class StartTaskView(LoginRequiredMixin, View):
+    """GET shows the form (``?template=&cluster=&machines=``), POST looks at it or begins.
+
+    Nothing blocked is left out silently: what is, must be looked at first.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if request.user.is_authenticated and not permissions.may_anywhere(
+            request.user, Cluster, permissions.OPERATE
+        ):
+            raise PermissionDenied(_("Your roles do not include starting operations."))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        template = _template(request.GET.get("template", ""))
+        given = {
+            "kind": template.name,
+            "cluster": request.GET.get("cluster", ""),
+            "machines": _machines_text(request.GET),
+        }
+        return self._show(request, _Page(StartTaskForm(user=request.user, initial=given), template))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        template = _template(request.POST.get("kind", ""))
+        form = StartTaskForm(request.POST, user=request.user)
+        if request.POST.get("step") == "change":
+            values = {name: request.POST.get(name, "") for name in form.fields}
+            form = StartTaskForm(user=request.user, initial=values)
+            return self._show(request, _Page(form, template))
+        page = _Page(form, template)
+        if not form.is_valid():
+            return self._show(request, page, status=400)
+        try:
+            return self._plan_or_start(request, page)
+        except BeidouError as error:
+            page.problem = error.message
+            if isinstance(error, InvalidInput):
+                page.problems = error.fields
+            return self._show(request, page, status=400)
+
+    def _plan_or_start(self, request: HttpRequest, page: _Page) -> HttpResponse:
+        chosen = page.form.cleaned_data
+        selected = selection.parse_machines(chosen["machines"], user=request.user)
+        page.unknown = selected.unknown
+        common: dict[str, Any] = {
+            "cluster": chosen["cluster"],
+            "machines": selected.machines,
+            "specs": start.specs_of(page.template.name, steps=page.form.steps()),
+            "acting_user": request.user,
+        }
+        page.plan = start.plan_task(**common)
+        step = request.POST.get("step")
+        is_hidden = page.unknown or page.plan.blockers
+        if step != "start_ready" and (step != "start" or is_hidden):
+            return self._show(request, page)
+        task = start.start_task(
+            **common,
+            template=page.template.name,
+            batches=start.Batches(
+                chosen["batch_size"], chosen["batch_pause"], chosen["max_failed_percent"]
+            ),
+            reason=chosen["reason"],
+            leave_out_blocked=step == "start_ready",
+        )
+        url = reverse("admin:operations_autooperationtask_change", args=[task.pk])
+        return HttpResponseRedirect(url)
+
+    def _show(self, request: HttpRequest, page: _Page, status: int = 200) -> HttpResponse:
+        first = page.plan.first if page.plan else None
+        context = {
+            **admin.site.each_context(request),
+            "title": _("Start a task"),
+            "page": page,
+            "plan": page.plan,
+            "first": first,
+            "blocked": [each for each in first.blockers if each.machine] if first else [],
+            "steps": [catalog.named(name) for name in page.template.steps],
+            "candidates": _candidates(request, page),
+            "candidates_max": CANDIDATES_MAX,
+            "templates": list(catalog.TEMPLATES.values()),
+        }
+        return TemplateResponse(request, "operations/start_task.html", context, status=status)
+
+
+def _template(name: str) -> Template:
+    """The chosen template; ScaleUp when none or an unknown one is named."""
+    return catalog.TEMPLATES.get(name) or catalog.TEMPLATES["ScaleUp"]
+
+
+def _machines_text(values: QueryDict) -> str:
+    """``machines`` may come once with many or many times with one."""
+    return "\n".join(part for part in values.getlist("machines") if part)
+
+
+def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
+    """Machines that could take part, to pick from; of the chosen cluster, if they must be in
+    one."""
+    kind = operation_kinds.KINDS[page.template.name]
+    rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
+    cluster = as_key(page.form["cluster"].value() or "")
+    if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
+        rows = rows.filter(cluster=cluster)
+    visible = permissions.visible_to(request.user, rows, kind.permission)
+    return list(visible[:CANDIDATES_MAX])
+
+
+@login_required
+@require_GET
+def task_manifest(request: HttpRequest, pk: int) -> HttpResponse:
+    rows = permissions.visible_to(request.user, AutoOperationTask.objects.select_related("cluster"))
+    task = get_object_or_404(rows, pk=pk)
+    response = HttpResponse(
+        manifest.as_manifest(task), content_type="application/yaml; charset=utf-8"
+    )
+    response["Content-Disposition"] = f'attachment; filename="{task.name}.yaml"'
+    return response

@@ -1,0 +1,198 @@
+"""The pages of tasks, what they are made of, and what the home page says."""
+
+import asyncio
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from beidou.overview.attention import needs
+from machines.models import Machine
+from operations.flows import live, neighbours, stream
+from operations.flows.models import AutoOperationTask
+from operations.flows.start import Batches
+from operations.models import ClusterSettings
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def page_of(task):
+    return reverse("admin:operations_autooperationtask_change", args=[task.pk])
+
+
+@pytest.fixture
+def asked(begin_task, work):
+    task = begin_task("WorkOrder", "Toy")
+    work()
+    return task
+
+
+@pytest.fixture
+def ready(cluster_a, operators):
+    ClusterSettings.objects.create(
+        cluster=cluster_a,
+        artifact_source="/srv/artifacts",
+        credential=factories.make_credential(),
+    )
+    return [
+        factories.make_machine(host_key="ssh-ed25519 AAAA", owner_team=operators) for _ in range(2)
+    ]
+
+
+def test_the_snapshot_says_who_may_decide_and_never_who_asked(asked, approver, admin):
+    taken = live.snapshot(asked.pk)
+    step = next(iter(taken.steps.values()))
+    assert step["approvers"] == ["admin", "approver"]
+    assert step["orders"][0]["status"] == "open"
+    assert taken.task["actions"] == ["pause", "cancel"]
+
+
+def test_the_snapshot_leads_to_each_operation(begin_task, work):
+    task = begin_task("Toy", batches=Batches(size=2))
+    work()
+    (step,) = live.snapshot(task.pk).steps.values()
+    assert [(part["succeeded"], part["total"]) for part in step["parts"]] == [(2, 2), (1, 1)]
+    assert all(part["url"] for part in step["parts"])
+    assert (step["succeeded"], step["total"]) == (3, 3)
+
+
+def test_a_snapshot_costs_the_same_however_large_the_task_is(begin_task, work, operators):
+    small = begin_task("Toy", "WorkOrder")
+    machines = [factories.make_machine(owner_team=operators) for _ in range(12)]
+    large = begin_task(
+        *["Toy"] * 4, "WorkOrder", "WorkOrder", machines=machines, batches=Batches(size=2)
+    )
+    work()
+    counts = []
+    for task in (small, large):
+        with CaptureQueriesContext(connection) as captured:
+            live.snapshot(task.pk)
+        counts.append(len(captured))
+    assert counts[0] == counts[1] <= 8
+
+
+def test_only_what_changed_is_told(asked):
+    old = live.snapshot(asked.pk)
+    assert live.difference(old, live.snapshot(asked.pk)) == {}
+    asked.steps.filter(key="Toy").update(message="hm")
+    changed = live.difference(old, live.snapshot(asked.pk))
+    assert [row["key"] for row in changed["steps"]] == ["Toy"]
+
+
+def test_side_by_side_steps_share_a_column(begin_task):
+    task = begin_task("Wait", "Toy", "Wait")
+    task.steps.filter(key="Wait-2").update(needs=["Wait"])
+    columns = {row["key"]: row["column"] for row in live.snapshot(task.pk).steps.values()}
+    assert columns == {"Wait": 0, "Toy": 1, "Wait-2": 1}
+
+
+@pytest.mark.parametrize(
+    ("who", "operate", "decide"),
+    [("operator", True, False), ("viewer", False, False), ("admin", True, True)],
+)
+def test_the_page_offers_what_its_reader_may_do(who, operate, decide, asked, browser, cast):
+    data = browser(cast[who]).get(page_of(asked)).context["page_data"]
+    assert (data["may_operate"], data["may_decide"]) == (operate, decide)
+
+
+def test_a_stranger_does_not_see_the_page(asked, browser, stranger):
+    assert browser(stranger).get(page_of(asked)).status_code in (403, 404)
+
+
+def test_the_list_shows_tasks_with_their_progress(asked, browser, viewer):
+    text = browser(viewer).get(reverse("admin:operations_autooperationtask_changelist")).content
+    assert asked.name in text.decode()
+    assert "0 / 2" in text.decode()
+
+
+def test_one_click_starts_the_chosen_machines(browser, operator, cluster_a, ready):
+    url = reverse("operations:start_task")
+    form = {
+        "kind": "ScaleUp",
+        "cluster": cluster_a.pk,
+        "machines": "\n".join(machine.address for machine in ready),
+        "approval": "on",
+        "batch_size": 0,
+        "batch_pause": 0,
+        "max_failed_percent": 100,
+        "reason": "",
+        "step": "start",
+    }
+    answer = browser(operator).post(url, form)
+    task = AutoOperationTask.objects.get()
+    assert answer["Location"] == page_of(task)
+    assert task.steps.filter(kind="workOrder").count() == 2
+
+
+def test_without_approval_the_questions_are_left_out(browser, operator, cluster_a, ready):
+    form = {
+        "kind": "ScaleUp", "cluster": cluster_a.pk, "machines": ready[0].address,
+        "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, "step": "start",
+    }  # fmt: skip
+    browser(operator).post(reverse("operations:start_task"), form)
+    steps = AutoOperationTask.objects.get().steps.order_by("position")
+    assert [step.key for step in steps] == ["ScaleUpPreCheck", "ScaleUp", "UncordonNodes"]
+
+
+def test_what_is_blocked_is_shown_before_anything_begins(browser, operator, cluster_a, ready):
+    Machine.objects.filter(pk=ready[0].pk).update(hostname="")
+    form = {
+        "kind": "ScaleUp",
+        "cluster": cluster_a.pk,
+        "machines": "\n".join(machine.address for machine in ready),
+        "batch_size": 0,
+        "batch_pause": 0,
+        "max_failed_percent": 100,
+        "step": "start",
+    }
+    client = browser(operator)
+    answer = client.post(reverse("operations:start_task"), form)
+    assert answer.status_code == 200
+    assert "its hostname is not known" in answer.content.decode()
+    assert not AutoOperationTask.objects.exists()
+    client.post(reverse("operations:start_task"), {**form, "step": "start_ready"})
+    assert AutoOperationTask.objects.get().machines.count() == 1
+
+
+def test_a_viewer_gets_no_form(browser, viewer):
+    assert browser(viewer).get(reverse("operations:start_task")).status_code == 403
+
+
+def test_chosen_machines_lead_to_the_form(browser, operator, ready):
+    url = reverse("admin:machines_machine_changelist")
+    form = {"action": "start_task_scaleup", "_selected_action": [each.pk for each in ready]}
+    answer = browser(operator).post(url, form)
+    assert answer["Location"].startswith(reverse("operations:start_task"))
+    page = browser(operator).get(answer["Location"]).content.decode()
+    assert ready[0].address in page
+
+
+def test_home_shows_a_work_order_to_who_may_decide_it(asked, approver, operator, viewer, admin):
+    def seen(user):
+        return [need.text for need in needs(user) if need.kind == "work_order"]
+
+    assert seen(approver) == seen(admin) == [f"Approve: {asked.name}"]
+    assert seen(operator) == seen(viewer) == []
+
+
+def test_machines_and_cluster_of_an_active_task_stay(asked, cluster_a, machines):
+    assert len(neighbours.why_machines_stay([machines[0].pk])) == 1
+    assert asked.name in neighbours.why_cluster_is_held(cluster_a)[0]
+    AutoOperationTask.objects.update(status="succeeded")
+    asked.machines.update(holds_machine=False)
+    assert neighbours.why_machines_stay([machines[0].pk]) == []
+    assert neighbours.why_cluster_is_held(cluster_a) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_stream_of_an_ended_task_is_a_snapshot_and_its_end(cluster_a):
+    task = AutoOperationTask.objects.create(name="over", cluster=cluster_a, status="succeeded")
+
+    async def read():
+        pieces = stream.stream(task.pk, may_still_see=lambda: True, language="en")
+        return [text async for text in pieces]
+
+    texts = asyncio.run(read())
+    assert ["snapshot" in texts[1], "event: end" in texts[2], len(texts)] == [True, True, 3]
