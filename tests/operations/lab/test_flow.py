@@ -1,0 +1,86 @@
+"""The article's whole way on real hosts: one manifest, two machines, two approvals, schedulable."""
+
+import json
+
+import pytest
+import yaml
+
+from lab.client import PortalClient
+from tests.operations.lab.portal import wait_until
+
+pytestmark = pytest.mark.lab
+
+
+def asking(portal, task):
+    """The open work order, as soon as there is one; or the end of the task."""
+    row = portal.api.get(f"auto-operation-tasks/{task}/")
+    assert row["status"] not in ("failed", "partial", "canceled"), row
+    orders = [order for step in row["steps"] for order in step["orders"]]
+    return next((order for order in orders if order["status"] == "open"), None)
+
+
+@pytest.fixture
+def approver(portal):
+    """Another administrator, because nobody approves what they asked for themselves."""
+    code = (
+        "from beidou.base.models import User; "
+        "User.objects.filter(username='boss').exists() or "
+        "User.objects.create_superuser('boss', password='not-used-here-1')"
+    )
+    portal.manage("shell", "-c", code)
+    token = portal.manage("create_token", "boss", "--name", "tests").split()[-1]
+    return PortalClient(f"http://127.0.0.1:{portal.port}", token)
+
+
+def test_the_manifest_brings_two_machines_all_the_way_to_schedulable(
+    portal, lab_cluster, deliver, approver, tmp_path
+):
+    hosts = deliver(2)
+    machines = portal.register(*hosts)
+    document = {
+        "apiVersion": "vcluster.caas.beidou.io/v1alpha1",
+        "kind": "AutoOperationTask",
+        "metadata": {"name": "scaleup-batch-1", "namespace": "beidou-system"},
+        "spec": {
+            "cluster": lab_cluster.name,
+            "clusterType": "native",
+            "operationIds": ["scale-up"],
+            "operationTaskMachines": [{"name": host.address} for host in hosts],
+            "operationTaskStep": [
+                {"step": "ScaleUpPreCheck"},
+                {"step": "ScaleUpWorkprocess"},
+                {"step": "ScaleUp"},
+                {"step": "UncordonNodes"},
+                {"step": "ScaleUpSubWorkprocess"},
+            ],
+            "operationTaskType": "ScaleUp",
+        },
+    }
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump(document))
+    portal.manage("apply", "-f", str(path), "--user", "admin")
+    (row,) = portal.api.get("auto-operation-tasks/?name=scaleup-batch-1")["results"]
+    task = row["id"]
+    for step in ("ScaleUpWorkprocess", "ScaleUpSubWorkprocess"):
+        order = wait_until(lambda: asking(portal, task), f"the question of {step}", 600)
+        if step == "ScaleUpWorkprocess":
+            states = [portal.api.get(f"machines/{key}/")["state"] for key in machines]
+            assert states == ["available", "available"]
+        approver.post(
+            f"auto-operation-tasks/{task}/approve/",
+            {"order": order["id"], "digest": order["digest"], "reason": "looks right"},
+        )
+        wait_until(
+            lambda: (asking(portal, task) or {"id": 0})["id"] != order["id"],  # noqa: B023
+            "the answer to count",
+            120,
+        )
+    wait_until(
+        lambda: portal.api.get(f"auto-operation-tasks/{task}/")["status"] == "succeeded",
+        "the end of the task",
+        120,
+    )
+    for host, machine in zip(hosts, machines, strict=True):
+        item = json.loads(lab_cluster.kubectl(["get", "node", host.name, "-o", "json"]))
+        assert not item["spec"].get("unschedulable")
+        assert portal.api.get(f"machines/{machine}/")["state"] == "in_service"
