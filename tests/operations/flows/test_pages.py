@@ -97,6 +97,14 @@ def test_the_page_offers_what_its_reader_may_do(who, operate, decide, asked, bro
     assert (data["may_operate"], data["may_decide"]) == (operate, decide)
 
 
+def test_an_operation_leads_back_to_its_task(begin_task, work, browser, viewer, begin):
+    task = begin_task("Toy", name="monday")
+    work()
+    (step,) = live.snapshot(task.pk).steps.values()
+    page = browser(viewer).get(step["parts"][0]["url"]).content.decode()
+    assert f'href="{page_of(task)}"' in page
+
+
 def test_a_stranger_does_not_see_the_page(asked, browser, stranger):
     assert browser(stranger).get(page_of(asked)).status_code in (403, 404)
 
