@@ -11,9 +11,9 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('clusters', '0004_stored_sentences'),
+        ('clusters', '0006_sentences_in_evidence'),
         ('machines', '0005_stored_sentences'),
-        ('operations', '0004_stored_sentences'),
+        ('operations', '0006_sentences_in_evidence'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

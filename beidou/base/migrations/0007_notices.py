@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('base', '0005_end_of_the_audit_trail'),
+        ('base', '0006_reasons_in_every_language'),
     ]
 
     operations = [
