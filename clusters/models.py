@@ -32,7 +32,7 @@ class Cluster(Stateful):
     """One Kubernetes cluster, adopted or created here.
 
     PENDING -> PROVISIONING | FAILED          (created here)
-    PROVISIONING -> RUNNING | FAILED
+    PROVISIONING -> RUNNING | FAILED          (see docs/adr/0011)
     RUNNING -> UPDATING | DELETING
     UPDATING -> RUNNING | FAILED
     FAILED -> PROVISIONING | RUNNING | DELETING
@@ -69,6 +69,9 @@ class Cluster(Stateful):
         Phase.FAILED: frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.DELETING}),
         Phase.DELETING: frozenset(),
     }
+
+    UNMADE = frozenset({Phase.PENDING, Phase.PROVISIONING})
+    """Not there yet: nobody watches it, and that nothing is known of it is no trouble."""
 
     class Health(models.TextChoices):
         HEALTHY = "healthy", _("Healthy")
@@ -184,6 +187,11 @@ class Cluster(Stateful):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_unmade(self) -> bool:
+        """It is being created: neither well nor unwell."""
+        return self.phase in self.UNMADE
 
     @property
     def is_stale(self) -> bool:

@@ -32,6 +32,7 @@ from clusters.drivers.answers import (
     Version,
     WorkloadCounts,
 )
+from clusters.drivers.applying import Applier
 from clusters.drivers.connection import Connection
 from clusters.drivers.objects import (
     NODES,
@@ -130,6 +131,7 @@ class KubernetesClient:
         self.timeout = timeout
         self._transport = Transport(connection, cluster_name=cluster_name, timeout=timeout)
         self.workloads = Workloads(self._transport)
+        self.applier = Applier(self._transport)
 
     def __enter__(self) -> Self:
         return self
@@ -375,6 +377,13 @@ class KubernetesClient:
         """The ClusterConfiguration that kubeadm keeps; NotFound in clusters made otherwise."""
         data = self._config_map("kube-system", "kubeadm-config")
         return joining.parse_kubeadm_config(data, cluster_name=self.cluster_name)
+
+    def has_config_map(self, namespace: str, name: str) -> bool:
+        try:
+            self._config_map(namespace, name)
+        except errors.NotFound:
+            return False
+        return True
 
     def _config_map(self, namespace: str, name: str) -> Mapping[str, str]:
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"

@@ -73,7 +73,7 @@ def adopt(*, source: Source, details: Details, user: User | None = None) -> Clus
     ``InvalidInput`` for the details.
     """
     if user is not None and not user.is_superuser:
-        details = _owned_by_own_team(details, user)
+        details = owned_by_own_team(details, user)
     cluster = Cluster(
         name=details.name,
         description=details.description,
@@ -85,7 +85,7 @@ def adopt(*, source: Source, details: Details, user: User | None = None) -> Clus
         type=Cluster.Type.ADOPTED,
         phase=Cluster.Phase.RUNNING,
     )
-    _validate(cluster)
+    validate(cluster)
     findings = check(source)
     connection, identity, version = findings.complete()
     cluster.uid = findings.uid
@@ -120,7 +120,7 @@ def adopt(*, source: Source, details: Details, user: User | None = None) -> Clus
     return cluster
 
 
-def _owned_by_own_team(details: Details, user: User) -> Details:
+def owned_by_own_team(details: Details, user: User) -> Details:
     """Who sees clusters by grants alone must not lose the new one out of sight."""
     if details.team is None or not user.groups.filter(pk=details.team.pk).exists():
         text = _("Choose one of your own teams; it becomes the owner of the cluster.")
@@ -197,7 +197,7 @@ def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> C
     before = audit.snapshot(Cluster.objects.get(pk=cluster.pk))
     for name, value in changes.items():
         setattr(cluster, name, validate_labels(value) if name == "labels" else value)
-    _validate(cluster)
+    validate(cluster)
     # simple-history takes its reason from an attribute of this name.
     setattr(cluster, "_change_reason", reason[:100])  # noqa: B010 - the model does not declare it
     with grants.changing_rights():
@@ -231,7 +231,7 @@ def _credential_facts(cluster: Cluster, credential: ClusterCredential | None) ->
     }
 
 
-def _validate(cluster: Cluster) -> None:
+def validate(cluster: Cluster) -> None:
     try:
         cluster.full_clean(exclude=["uid", "server"])
     except ValidationError as error:
