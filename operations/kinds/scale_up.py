@@ -55,6 +55,8 @@ _LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}")
 _LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
 JOINING_TAINT = "beidou.io/joining"
+ROUTED_NETWORK = ("kube-system", "beidou-routed-network")
+"""The ConfigMap by which a cluster says that its nodes keep the built-in routed network."""
 NODE_WAIT_SECONDS = 120
 PROBES_AT_ONCE = 8
 
@@ -355,6 +357,7 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 "bootstrap_token": token,
                 "node_labels": run.params.labels,
                 "node_taints": [parse_taint(text) for text in run.params.taints],
+                "routed_network": client.has_config_map(*ROUTED_NETWORK),
                 **settings.overrides,
             }
             results = playbook.run_playbook(

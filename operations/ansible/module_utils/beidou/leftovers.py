@@ -28,7 +28,7 @@ UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/
 UNITS = (
     "kubelet.service", "kubelet.service.d", "docker.service", "docker.socket",
     "cri-docker.service", "cri-docker.socket", "crio.service", "etcd.service", "k3s*.service",
-    "rke2*.service", "kube-*.service",
+    "rke2*.service", "kube-*.service", "beidou-routed-network.service",
 )  # fmt: skip
 PROCESSES = (
     "kubelet", "kube-proxy", "kube-apiserver", "kube-controller-manager", "kube-scheduler",

@@ -27,6 +27,7 @@ from ansible.module_utils.beidou.processes import Process, list_processes
 from ansible.module_utils.beidou.records import Records
 from ansible.module_utils.beidou.transient_unit import Command, forget_ended_units, run
 
+ROUTED_NETWORK = "beidou-routed-network"
 SERVICES = ("kubelet", "containerd")
 PROGRAMS = ("kubelet", "kubeadm", "kubectl")
 EMPTIED_FOLDERS = (
@@ -75,6 +76,7 @@ def kubeadm_reset(prefix: str, timeout_seconds: int) -> list[str]:
 def remove_everything(records: Records, pod_networks: Sequence[str]) -> list[str]:
     """Bring the host back to how it was delivered; return what was done, in words."""
     host, done = HostFiles(), []
+    done += stop_service(ROUTED_NETWORK)  # or it would write its files and routes once more
     done += stop_service("kubelet")
     done += kill_pods(host)
     done += stop_service("containerd")
