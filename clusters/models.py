@@ -32,7 +32,7 @@ class Cluster(Stateful):
     """One Kubernetes cluster, adopted or created here.
 
     PENDING -> PROVISIONING | FAILED          (created here)
-    PROVISIONING -> RUNNING | FAILED          (see docs/adr/0011)
+    PROVISIONING -> RUNNING | FAILED          (see docs/adr/0012)
     RUNNING -> UPDATING | DELETING
     UPDATING -> RUNNING | FAILED
     FAILED -> PROVISIONING | RUNNING | DELETING

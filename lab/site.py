@@ -19,3 +19,23 @@ OVERRIDES: dict[str, Any] = {
     "kubeadm_ignore_preflight_errors": ["all"],
 }
 """Operation settings, playbook variables: Debian's CNI plugins, a kernel without a config file."""
+
+KUBEADM_CONFIG: dict[str, Any] = {
+    "KubeletConfiguration": {
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "featureGates": {"KubeletInUserNamespace": True},
+        "localStorageCapacityIsolation": False,
+    },
+    "KubeProxyConfiguration": {
+        "mode": "nftables",
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpCloseWaitTimeout": "0s",
+            "tcpEstablishedTimeout": "0s",
+        },
+    },
+}
+"""Parameter ``kubeadm_config`` of a new cluster: kubelets and kube-proxies in containers."""

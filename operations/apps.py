@@ -28,6 +28,7 @@ class OperationsConfig(AppConfig):
             scale_up,
             uncordon_nodes,
         )
+        from operations.kinds.create_cluster import kind as create_cluster  # noqa: F401
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

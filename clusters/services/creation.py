@@ -1,7 +1,7 @@
 """A cluster that is made here: its row is there from the first moment on, its API comes later.
 
 Until it is ``finish``ed it is in the phase PROVISIONING: nobody watches it, and nothing but its
-creation is done to it (``docs/adr/0011``).
+creation is done to it (``docs/adr/0012``).
 """
 
 import uuid

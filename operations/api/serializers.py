@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
+from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
+from clusters.models import Cluster
+from clusters.services.adoption import Details
 from machines.models import SshCredential
 from machines.services import belonging
 from operations.models import (
@@ -255,6 +259,69 @@ class StartSerializer(serializers.Serializer[Any]):
         if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
             raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
         return super().run_validation(data)
+
+
+class CreateClusterSerializer(serializers.Serializer[Any]):
+    """A new cluster of free machines: details as for adopting, operation settings, parameters of
+    the kind ``CreateCluster``."""
+
+    name = serializers.CharField(max_length=63)
+    description = serializers.CharField(required=False, allow_blank=True)
+    environment = serializers.ChoiceField(
+        choices=Cluster.Environment.choices, required=False, allow_blank=True
+    )
+    region = serializers.CharField(required=False, allow_blank=True, max_length=63)
+    contact = serializers.CharField(required=False, allow_blank=True, max_length=200)
+    labels = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    team = ChosenField(
+        queryset=Group.objects.all(),
+        among=permissions.teams_of,
+        required=False,
+        allow_null=True,
+        help_text="One of your own teams, which becomes owner, unless you are a superuser.",
+    )
+    team_owns = serializers.BooleanField(required=False)
+    machines = serializers.ListField(
+        child=MachineReferenceField(),
+        allow_empty=False,
+        max_length=500,
+        help_text="Roles are ControlPlane (one or three of them) and Compute.",
+    )
+    params = serializers.DictField(help_text="Of the kind CreateCluster.")
+    credential = ChosenField(
+        queryset=SshCredential.objects.all(),
+        among=belonging.credentials_of,
+        allow_null=True,
+        required=False,
+    )
+    artifact_source = serializers.CharField(max_length=500)
+    registry_mirror = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    overrides = serializers.DictField(required=False)
+    policy = serializers.DictField(required=False)
+    reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+    forks = serializers.IntegerField(min_value=1, max_value=200, required=False, default=10)
+    dry_run = serializers.BooleanField(
+        required=False, default=False, help_text="Answer with the plan; begin nothing."
+    )
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """As for ``StartSerializer``."""
+        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
+        return super().run_validation(data)
+
+    def to_details(self) -> Details:
+        names = (
+            "name", "description", "environment", "region", "contact", "labels", "team",
+            "team_owns",
+        )  # fmt: skip
+        given = self.validated_data
+        return Details(**{name: given[name] for name in names if name in given})
+
+    def to_settings(self) -> dict[str, Any]:
+        names = ("credential", "artifact_source", "overrides", "policy")
+        given = self.validated_data
+        return {name: given[name] for name in names if name in given}
 
 
 class PlanStepSerializer(serializers.Serializer[Any]):

@@ -23,6 +23,7 @@ from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.models import User
 from beidou.base.numbers import as_number
+from clusters.services import creation
 from operations.api import serializers
 from operations.api.filters import OperationFilter
 from operations.api.streams import EventStreamRenderer, PlainTextRenderer
@@ -31,6 +32,7 @@ from operations.models import Attempt, MachineStep, Operation, OperationMachine
 from operations.services import (
     broadcast,
     control,
+    create_cluster,
     download,
     estimates,
     lines,
@@ -107,6 +109,36 @@ class OperationViewSet(ReadOnlyViewSet):
             plan = start.plan_operation(kind=asked["kind"], params=asked["params"], **common)
             return Response(serializers.PlanSerializer(plans.as_dict(plan)).data)
         operation = start.start_operation(**asked, **common)
+        return self._accepted(operation)
+
+    @extend_schema(
+        request=serializers.CreateClusterSerializer,
+        responses={202: serializers.OperationSerializer, 200: serializers.PlanSerializer},
+    )
+    @action(detail=False, methods=["post"], url_path="create-cluster")
+    def create_cluster(self, request: Request) -> Response:
+        """Make a new cluster of free machines (202, ``Location`` leads to the operation), or see
+        the plan (``dry_run``).  Needs the permission to add clusters."""
+        # Before the body is read: whoever may not create learns no keys of teams from it.
+        creation.require_may_create(_user(request))
+        given = serializers.CreateClusterSerializer(data=request.data, context={"request": request})
+        given.is_valid(raise_exception=True)
+        asked = given.validated_data
+        chosen = references.find_machines(asked["machines"], user=request.user)
+        wish = create_cluster.Wish(
+            details=given.to_details(),
+            machines=chosen.machines,
+            roles=chosen.roles,
+            params=asked["params"],
+            settings=given.to_settings(),
+            registry_mirror=asked.get("registry_mirror", ""),
+        )
+        if asked["dry_run"]:
+            plan = create_cluster.plan(wish=wish, acting_user=_user(request))
+            return Response(serializers.PlanSerializer(plans.as_dict(plan)).data)
+        operation = create_cluster.create(
+            wish=wish, acting_user=_user(request), reason=asked["reason"], forks=asked["forks"]
+        )
         return self._accepted(operation)
 
     def _accepted(self, operation: Operation) -> Response:

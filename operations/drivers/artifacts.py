@@ -2,7 +2,7 @@
 
 Layout below the source (an http(s) address, or a folder of the portal's machine)::
 
-    kubernetes/v1.36.3/amd64/{kubelet,kubeadm,kubectl,images.tar,…}
+    kubernetes/v1.36.3/amd64/{kubelet,kubeadm,kubectl,images.tar,control-plane-images.tar,…}
     kubernetes/v1.36.3/amd64/SHA256SUMS      "<sha256>  <name>" per line
 
 Whoever may edit a cluster names its source, and must not thereby read what else lies on the
@@ -29,6 +29,7 @@ from beidou.base.sentences import Sentence
 
 REQUIRED = ("kubelet", "kubeadm", "kubectl")
 FOR_WORKERS = (*REQUIRED, "images.tar", "containerd.tar.gz", "cni-plugins.tgz", "runc")
+FOR_CONTROL_PLANES = (*FOR_WORKERS, "control-plane-images.tar")
 SUMS_LIMIT = 1 << 20
 READ_SECONDS = 15.0
 FETCH_SECONDS = 30.0
@@ -98,6 +99,19 @@ def for_worker(
 ) -> list[Artifact]:
     """What a worker node of ``version`` needs, with checksums; ``PermanentError`` when some is
     missing."""
+    return _listed(source, version, arch, FOR_WORKERS, folders)
+
+
+def for_control_plane(
+    source: str, *, version: str, folders: Sequence[Path], arch: str = "amd64"
+) -> list[Artifact]:
+    """The same for a control plane; images that the source lacks are pulled by kubeadm."""
+    return _listed(source, version, arch, FOR_CONTROL_PLANES, folders)
+
+
+def _listed(
+    source: str, version: str, arch: str, names: tuple[str, ...], folders: Sequence[Path]
+) -> list[Artifact]:
     check_source(source, folders=folders)
     base = f"{source.rstrip('/')}/kubernetes/{version}/{arch}"
     remote = "://" in source
@@ -119,7 +133,7 @@ def for_worker(
             url=f"{base}/{name}" if remote else "",
             src="" if remote else f"{base}/{name}",
         )
-        for name in FOR_WORKERS
+        for name in names
         if name in sums
     ]
 

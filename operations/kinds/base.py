@@ -191,6 +191,9 @@ class Kind:
 
     ``looks`` are steps that only look: an operation of such alone leaves machines what they are.
 
+    ``phases``: where in its life the cluster must be.  ``makes_cluster``: the operation's cluster
+    is made together with it, by ``services.create_cluster``, and it is begun in no other way.
+
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
     """
@@ -210,6 +213,8 @@ class Kind:
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     fresh_states: frozenset[str] = frozenset()
     looks: frozenset[str] = frozenset()
+    phases: frozenset[str] = frozenset({Cluster.Phase.RUNNING})
+    makes_cluster: bool = False
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
@@ -224,6 +229,13 @@ class Kind:
 
     def step(self, name: str) -> StepKind:
         return next(step for step in self.steps if step.name == name)
+
+    def phase_blockers(self, cluster: Cluster) -> list[Blocker]:
+        """One when the cluster is at a place in its life where this cannot be done to it."""
+        if cluster.phase in self.phases:
+            return []
+        reason = _("the cluster is “%(phase)s”") % {"phase": cluster.get_phase_display()}
+        return [Blocker(None, reason)]
 
 
 KINDS: dict[str, Kind] = {}

@@ -14,10 +14,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict
 
-from beidou.base.errors import ExternalError
+from beidou.base.errors import BeidouError, ExternalError
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
+from clusters.models import Cluster
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import hosts, lifecycle, playbook, sight
@@ -58,19 +59,45 @@ def reset_variables(run: StepRun, client: KubernetesClient) -> dict[str, Any]:
 
 
 def clean_up(run: StepRun) -> PlaybookResults:
-    with client_for(run.cluster, timeout=15) as client:
-        variables = reset_variables(run, client)
-        for target in list(run.targets):
-            run.stop_if_asked()
-            try:
-                _delete_own_node(run, client, target)
-            except ExternalError as error:
-                run.fail(target, error.message)
+    if run.cluster.is_unmade:
+        variables = _reset_unmade(run)
+    else:
+        with client_for(run.cluster, timeout=15) as client:
+            variables = reset_variables(run, client)
+            for target in list(run.targets):
+                run.stop_if_asked()
+                try:
+                    _delete_own_node(run, client, target)
+                except ExternalError as error:
+                    run.fail(target, error.message)
     per_machine = {
         target.pk: {"node_name": (target.hostname or target.address).lower()}
         for target in run.targets
     }
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
+
+
+def _reset_unmade(run: StepRun) -> dict[str, Any]:
+    """Of a cluster that is being created, whose API may have never been there.
+
+    The machines were proven free of any other cluster before they were touched, so it is asked for
+    no authority, and control planes are reset too.
+    """
+    try:
+        with client_for(run.cluster, timeout=5) as client:
+            for target in run.targets:
+                _delete_own_node(run, client, target)
+    except BeidouError as error:
+        run.say(
+            Sentence("Node objects are left as they are: %(why)s", why=error.message),
+            level="warning",
+        )
+    settings = hosts.settings_of(run.cluster.pk)
+    return {
+        "is_control_plane": True,
+        "pod_networks": [run.cluster.pod_cidr],
+        **(settings.overrides if settings else {}),
+    }
 
 
 def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
@@ -129,6 +156,7 @@ CLEAN_UP = register(
         icon="mop",
         params=CleanUpParams,
         startable_states=frozenset({Machine.State.FAULTY, Machine.State.AVAILABLE}),
+        phases=frozenset({Cluster.Phase.RUNNING, Cluster.Phase.PROVISIONING}),
         blockers=blockers,
         remarks=sight.lost_outside,
         reserve=reserve,

@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('clusters', '0006_sentences_in_evidence'),
+        ('clusters', '0004_stored_sentences'),
         ('machines', '0005_stored_sentences'),
         ('operations', '0006_sentences_in_evidence'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),

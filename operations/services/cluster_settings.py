@@ -40,6 +40,8 @@ SITE_VARIABLES = frozenset(
 ENGINE_VARIABLES = frozenset(
     {
         "artifacts_list",
+        "join_cluster_advertise_address",
+        "join_cluster_certificate_key",
         "join_cluster_joining_taint",
         "kubernetes_node_has_new_kubelet",
         "kubernetes_node_is_joined",

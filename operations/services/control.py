@@ -266,6 +266,7 @@ def _refuse_blocked(operation: Operation, members: list[OperationMachine]) -> No
     blockers = (kind.retry_blockers or kind.blockers)(
         operation.cluster, _machines_of(members), params
     )
+    blockers = [*kind.phase_blockers(operation.cluster), *blockers]
     start.refuse_blockers(kind, operation.cluster, blockers)
 
 

@@ -64,6 +64,8 @@ def buttons(machine: Machine, user: Any) -> Iterable[Button]:
         url = reverse("admin:operations_operation_change", args=[holding.pk])
         yield Button(label=holding.name, url=url, icon="play_circle")
     for kind in KINDS.values():
+        if kind.makes_cluster:
+            continue  # it has a page of its own, where its cluster is described
         if holding is not None and kind.mutating:
             continue
         if kind.whole_cluster and machine.cluster_id is None:
@@ -146,11 +148,26 @@ def _holding(machine: Machine) -> Operation | None:
 def why_cluster_is_held(cluster: Cluster) -> list[str]:
     active = Operation.objects.filter(cluster=cluster, status__in=Operation.ACTIVE)
     names = list(active.order_by("pk").values_list("name", flat=True)[:NAMED_AT_MOST])
-    if not names:
+    if names:
+        return [
+            _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
+            % {"names": ", ".join(names)}
+        ]
+    return _what_a_creation_left(cluster) if cluster.is_unmade else []
+
+
+def _what_a_creation_left(cluster: Cluster) -> list[str]:
+    """Machines that were begun with can be cleaned up only as long as their cluster is known."""
+    count = Machine.objects.filter(cluster=cluster).count()
+    if not count:
         return []
     return [
-        _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
-        % {"names": ", ".join(names)}
+        ngettext(
+            "Clean up %(count)d machine first: it holds what the creation of the cluster left.",
+            "Clean up %(count)d machines first: they hold what the creation of the cluster left.",
+            count,
+        )
+        % {"count": count}
     ]
 
 

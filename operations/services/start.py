@@ -75,6 +75,7 @@ def plan_operation(
     typed = parse_params(chosen, params)
     _check_roles(chosen, roles or {})
     blockers = [
+        *chosen.phase_blockers(cluster),
         *_general_blockers(chosen, machines, roles or {}, acting_user),
         *chosen.blockers(cluster, machines, typed),
         *(

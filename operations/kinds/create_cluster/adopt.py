@@ -1,0 +1,61 @@
+"""adopt: the cluster becomes one like others, proven by the collector that sees its nodes."""
+
+import time
+
+from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence
+from clusters.models import Node
+from clusters.services import creation
+from operations.kinds.base import StepRun
+from operations.kinds.create_cluster import members
+
+SEEN_SECONDS = 180
+STEP = "postCheck"
+
+
+def adopt(run: StepRun) -> None:
+    _require_control_planes(run)
+    reason = Sentence("%(operation)s created it", operation=run.operation.name)
+    creation.finish(cluster=run.cluster, reason=reason)
+    run.say(Sentence("The cluster is watched from now on."))
+
+
+def _require_control_planes(run: StepRun) -> None:
+    """Workers that failed may come later; a control plane that is missing makes another cluster
+    than was asked for."""
+    for member in members.control_planes(run.operation):
+        if not members.has_passed(member, STEP):
+            raise PermanentError(
+                Sentence(
+                    "Control plane %(machine)s is not through yet. Mend what is wrong with it, "
+                    "then retry.",
+                    machine=str(member),
+                ),
+                code="control_plane_missing",
+            )
+
+
+def confirm_adopt(run: StepRun, _result: None) -> None:
+    deadline = time.monotonic() + SEEN_SECONDS
+    while run.targets:
+        run.stop_if_asked()
+        seen = set(
+            Node.objects.filter(cluster=run.cluster, is_ready=True).values_list("name", flat=True)
+        )
+        for target in list(run.targets):
+            name = members.node_name(target)
+            if name in seen:
+                run.succeed(target, message=Sentence("in service"), evidence={"node": name})
+        if run.targets and time.monotonic() > deadline:
+            for target in list(run.targets):
+                run.fail(
+                    target,
+                    Sentence(
+                        "The collector has not reported node %(node)s within %(limit)s s: is it "
+                        "running, and does it reach the cluster?",
+                        node=members.node_name(target),
+                        limit=SEEN_SECONDS,
+                    ),
+                )
+        elif run.targets:
+            time.sleep(1)

@@ -1,0 +1,181 @@
+"""join: further control planes one by one, then the workers side by side.
+
+A machine has joined when the API server knows its own node; a control plane moreover when etcd
+counts it among its healthy members.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beidou.base.errors import BeidouError, ExternalError, PermanentError
+from beidou.base.sentences import Sentence
+from clusters.drivers.kubernetes import KubernetesClient
+from clusters.services.connections import client_for
+from operations.kinds import hosts, join_tokens, playbook, scale_up
+from operations.kinds.base import StepRun
+from operations.kinds.create_cluster import configuration, members
+from operations.kinds.playbook import PlaybookResults
+from operations.models import OperationMachine
+
+CONTROL_PLANE_LABEL = "control-plane"
+
+
+def join(run: StepRun) -> PlaybookResults:
+    members.to_joining(run)
+    first = members.first_of(run.operation)
+    others = [target for target in run.targets if target.pk != first.pk]
+    planes = [target for target in others if members.is_control_plane(target)]
+    workers = [target for target in others if not members.is_control_plane(target)]
+    results = PlaybookResults()
+    if not others:
+        return results
+    with client_for(run.cluster, timeout=15) as client:
+        info = client.cluster_info()
+        with join_tokens.token(run, client) as token:
+            variables = members.site_variables(
+                members.settings_of(run),
+                api_server_endpoint=members.endpoint_of(run),
+                bootstrap_token=token,
+                ca_cert_hashes=list(info.ca_cert_hashes),
+            )
+            if planes:
+                _join_control_planes(run, first, planes, variables, results)
+            if workers:
+                per_machine = {
+                    worker.pk: {"node_name": members.node_name(worker)} for worker in workers
+                }
+                members.merge(results, _run(run, "join_cluster", variables, per_machine, workers))
+    return results
+
+
+def _join_control_planes(
+    run: StepRun,
+    first: OperationMachine,
+    planes: Sequence[OperationMachine],
+    variables: Mapping[str, Any],
+    results: PlaybookResults,
+) -> None:
+    """One after the other: each is a new member of etcd, which must be whole before the next.
+
+    That they could not be joined keeps no worker from joining.
+    """
+    key = secrets.token_hex(32)
+    try:
+        _upload_certificates(run, first, key)
+    except BeidouError as error:
+        results.failed |= {plane.pk: error.message for plane in planes}
+        return
+    taints = [] if members.takes_pods(run.operation) else [configuration.CONTROL_PLANE_TAINT]
+    for plane in planes:
+        run.stop_if_asked()
+        own = {
+            "node_name": members.node_name(plane),
+            "certificate_key": key,
+            "advertise_address": plane.address,
+            "node_taints": taints,
+        }
+        members.merge(results, _run(run, "join_cluster", variables, {plane.pk: own}, [plane]))
+
+
+def _upload_certificates(run: StepRun, first: OperationMachine, key: str) -> None:
+    documents = configuration.upload_documents(
+        cluster_name=run.cluster.name,
+        endpoint=members.endpoint_of(run),
+        params=run.params,
+        certificate_key=key,
+    )
+    own = {"kubeadm_configuration": configuration.as_text(documents)}
+    on_first(run, "upload_certificates", own)
+
+
+def on_first(run: StepRun, name: str, own: Mapping[str, Any]) -> PlaybookResults:
+    """Run a playbook on the first control plane, whose part in this step may be over already;
+    ``PermanentError`` when it failed there."""
+    first = members.first_of(run.operation)
+    settings = members.settings_of(run)
+    hosts.ansible_host(first, settings, {})  # raises what keeps us from signing in
+    variables = members.site_variables(settings)
+    results = playbook.run_playbook(
+        run, name, variables=variables, per_machine={first.pk: own}, members=[first]
+    )
+    if first.pk in results.failed:
+        raise PermanentError(results.failed[first.pk], code="first_control_plane")
+    return results
+
+
+def _run(
+    run: StepRun,
+    name: str,
+    variables: Mapping[str, Any],
+    per_machine: Mapping[int, Mapping[str, Any]],
+    chosen: Sequence[OperationMachine],
+) -> PlaybookResults:
+    return playbook.run_playbook(
+        run, name, variables=variables, per_machine=per_machine, members=chosen
+    )
+
+
+def confirm_join(run: StepRun, results: PlaybookResults) -> None:
+    members.fail_unreached(run, results)
+    addresses = scale_up._own_addresses(run)
+    healthy: set[str] | None = None
+    with client_for(run.cluster, timeout=15) as client:
+        for target in list(run.targets):
+            run.stop_if_asked()
+            try:
+                evidence = _prove(run, client, target, addresses[target.pk])
+                if members.is_control_plane(target):
+                    healthy = _etcd_members(run) if healthy is None else healthy
+                    _require_member(target, healthy)
+                    evidence["etcd_members"] = len(healthy)
+            except ExternalError as error:
+                run.stop_if_asked()
+                run.fail(target, error.message)
+                continue
+            message = Sentence("joined as %(node)s", node=evidence["node"])
+            run.succeed(target, message=message, evidence=evidence)
+
+
+def _prove(
+    run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: set[str]
+) -> dict[str, Any]:
+    node = scale_up._wait_for_node(run, client, members.node_name(target))
+    scale_up._require_own(node, addresses)
+    if members.is_control_plane(target) and CONTROL_PLANE_LABEL not in node.roles:
+        raise PermanentError(
+            Sentence(
+                "Node %(node)s joined, but not as a control plane: clean the machine up, then "
+                "retry.",
+                node=node.name,
+            ),
+            code="half_joined",
+        )
+    # kubeadm itself labels control planes; kubelets may not set such labels.
+    client.patch_node(node.name, labels=scale_up.role_labels(target.role, {}))
+    return {"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version}
+
+
+def _etcd_members(run: StepRun) -> set[str]:
+    """Names of the healthy voting members."""
+    first = members.first_of(run.operation)
+    found = on_first(run, "etcd_members", {}).find(first, "members") or []
+    return {
+        str(member["name"])
+        for member in found
+        if member.get("is_healthy") and not member.get("is_learner")
+    }
+
+
+def _require_member(target: OperationMachine, healthy: set[str]) -> None:
+    name = members.node_name(target)
+    if name not in healthy:
+        raise PermanentError(
+            Sentence(
+                "%(node)s is no healthy member of etcd; healthy are %(members)s. Clean the machine "
+                "up, then retry.",
+                node=name,
+                members=", ".join(sorted(healthy)) or "–",
+            ),
+            code="no_etcd_member",
+        )

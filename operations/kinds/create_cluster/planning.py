@@ -1,0 +1,124 @@
+"""What is known to be in the way of a new cluster before anything is contacted."""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from django.utils.translation import gettext, ngettext
+
+from clusters.models import Cluster
+from machines.models import Machine, MachineAddress
+from operations.kinds import hosts, scale_up
+from operations.kinds.base import Blocker
+from operations.kinds.create_cluster.params import (
+    CreateClusterParams,
+    nodes_at_most,
+    overlapping,
+)
+from operations.models import Operation
+
+CONTROL_PLANE, COMPUTE = "ControlPlane", "Compute"
+CONTROL_PLANES = (1, 3)
+"""Two are no safer than one: etcd needs more than half of its members."""
+
+
+def count_problem(control_planes: int) -> str:
+    """Why a cluster of so many control planes is not made; empty when it is."""
+    if control_planes in CONTROL_PLANES:
+        return ""
+    return ngettext(
+        "a new cluster has 1 or 3 control planes, not %(count)s: give that many machines the role "
+        "ControlPlane",
+        "a new cluster has 1 or 3 control planes, not %(count)s: give that many machines the role "
+        "ControlPlane",
+        control_planes,
+    ) % {"count": control_planes}
+
+
+def blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: CreateClusterParams
+) -> list[Blocker]:
+    """For the start: the cluster was made for this operation a moment ago, and has no other."""
+    found = retry_blockers(cluster, machines, params)
+    if not cluster.is_unmade or Operation.objects.filter(cluster=cluster).exists():
+        reason = gettext("it makes a cluster of its own; begin it with “Create a cluster”")
+        found.insert(0, Blocker(None, reason))
+    return found
+
+
+def retry_blockers(
+    cluster: Cluster, machines: Sequence[Machine], params: CreateClusterParams
+) -> list[Blocker]:
+    whole = _whole(cluster, machines, params)
+    return [*(Blocker(None, reason) for reason in whole), *_machines(cluster, machines, params)]
+
+
+def _whole(
+    cluster: Cluster, machines: Sequence[Machine], params: CreateClusterParams
+) -> Iterator[str]:
+    settings = hosts.settings_of(cluster.pk)
+    if settings is None or not settings.artifact_source:
+        yield gettext("no artifact source is given")
+    others = Cluster.objects.exclude(pk=cluster.pk).values_list("pod_cidr", "service_cidr")
+    known = [text for pair in others for text in pair if text]
+    for name, network in (("pod_network", params.pods), ("service_network", params.services)):
+        if other := overlapping(network, known):
+            # Not by name: whoever creates a cluster need not see every other.
+            yield gettext("%(field)s %(network)s overlaps %(other)s of another cluster") % {
+                "field": name,
+                "network": network,
+                "other": other,
+            }
+    room = nodes_at_most(params.pods)
+    if len(machines) > room:
+        yield gettext("pod_network %(network)s has room for %(room)s nodes, not %(count)s") % {
+            "network": params.pods,
+            "room": room,
+            "count": len(machines),
+        }
+
+
+def _machines(
+    cluster: Cluster, machines: Sequence[Machine], params: CreateClusterParams
+) -> Iterator[Blocker]:
+    settings = hosts.settings_of(cluster.pk)
+    names: dict[str, Machine] = {}
+    addresses = _addresses(machines)
+    for machine in machines:
+        name = scale_up.node_name(machine)
+        if reason := hosts.why_unreachable(machine, settings):
+            yield Blocker(machine, reason)
+        elif not machine.hostname:
+            reason = gettext("its hostname is not known; gather its facts first")
+            yield Blocker(machine, reason)
+        elif name in names:
+            reason = gettext("%(machine)s is called %(name)s too; nodes need names of their own")
+            yield Blocker(machine, reason % {"machine": names[name].address, "name": name})
+        elif reason := _address_problem(machine, addresses[machine.pk], params):
+            yield Blocker(machine, reason)
+        names.setdefault(name, machine)
+
+
+def _addresses(machines: Sequence[Machine]) -> dict[int, set[str]]:
+    """Of each machine the address by which it is managed, and those that were seen on it."""
+    found = {machine.pk: {str(machine.address)} for machine in machines}
+    rows = MachineAddress.objects.filter(machine__in=machines)
+    for key, address in rows.values_list("machine_id", "address"):
+        found[key].add(str(address))
+    return found
+
+
+def _address_problem(machine: Machine, addresses: set[str], params: CreateClusterParams) -> str:
+    if ipaddress.ip_address(str(machine.address)).version != params.pods.version:
+        return gettext("its address is of another family than the pod network")
+    for network in (params.pods, params.services):
+        for text in sorted(addresses):
+            try:
+                address = ipaddress.ip_address(text)
+            except ValueError:
+                continue
+            if address in network:
+                return gettext("its address %(address)s lies in %(network)s") % {
+                    "address": address,
+                    "network": network,
+                }
+    return ""
