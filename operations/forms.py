@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
-from django.utils.text import format_lazy
+from django.utils.text import capfirst, format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
@@ -50,6 +50,12 @@ _LABELS = {
     "test_pods": _("Start test pods"),
     "pull_image": _("Image to pull"),
     "log_minutes": _("Look back in logs, minutes"),
+    "control_plane_endpoint": _("Endpoint of the control planes"),
+    "pod_network": _("Network of the pods"),
+    "service_network": _("Network of the Services"),
+    "network": _("How pods reach each other"),
+    "network_manifest": _("Manifest of the network"),
+    "kubeadm_config": _("Additions to kubeadm's configuration"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -71,11 +77,27 @@ _HELP = {
         "Without them, nothing is created in the cluster, and the pod network is not tested."
     ),
     "pull_image": _("Each node pulls it from its registry; empty: no image is pulled."),
+    "control_plane_endpoint": _(
+        "host:port that leads to all control planes; empty: the first one's address, and the "
+        "cluster is lost with it."
+    ),
+    "pod_network": _("Of no other cluster, and without addresses of machines."),
+    "service_network": _("Of no other cluster, and without addresses of machines."),
+    "network_manifest": _("Only with “a manifest”: YAML that is applied to the cluster."),
+    "kubeadm_config": _(
+        "JSON: additions to ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration."
+    ),
+}
+_HELP_WHERE_REQUIRED = {
+    "kubernetes_version": _("Of the whole cluster, as the artifact source has it, like v1.36.3."),
 }
 _CHOICES = {
     "stop": _("stop"),
     "wait": _("wait until the time limit"),
+    "routed": _("routes between the nodes (built in)"),
+    "manifest": _("a manifest"),
 }
+_LONG_TEXT = 1000  # characters; a field that may hold more is as high as several lines
 # What an empty field of the settings could hold.
 _EXAMPLES = {
     "overrides": '{"sandbox_image": "registry.example.com/pause:3.10"}',
@@ -87,6 +109,13 @@ if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[ClusterSettings]
 else:
     _ModelForm = forms.ModelForm
+
+
+class DocumentField(forms.JSONField):
+    """JSON; what was left empty is shown empty again."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value in (None, {}) else super().prepare_value(value)
 
 
 class ClusterSettingsForm(_ModelForm):
@@ -200,7 +229,7 @@ class StartForm(forms.Form):
                 _("Empty: all machines of the cluster."),
                 self.fields["machines"].help_text,
             )
-        choices = [(name, kind.title) for name, kind in KINDS.items()]
+        choices = [(name, kind.title) for name, kind in KINDS.items() if not kind.makes_cluster]
         self._kind_field.choices = choices
         rows = permissions.visible_to(user, Cluster.objects.order_by("name"), permissions.OPERATE)
         field = self.fields["cluster"]
@@ -212,6 +241,72 @@ class StartForm(forms.Form):
         field = self.fields["kind"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101
         return field
+
+
+class CreateClusterForm(forms.Form):
+    """How the machines of a new cluster are reached and installed; see ``ClusterSettings``."""
+
+    credential = forms.ModelChoiceField(
+        label=_("SSH credential"),
+        queryset=SshCredential.objects.none(),
+        required=False,
+        empty_label=display.NOTHING,
+        widget=UnfoldAdminSelectWidget,
+        help_text=_("For machines that have none of their own."),
+    )
+    artifact_source = forms.CharField(
+        label=capfirst(_("artifact source")),
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("http(s) address or folder with kubernetes/VERSION/ARCH/ and SHA256SUMS."),
+    )
+    registry_mirror = forms.CharField(
+        label=_("Registry mirror"),
+        max_length=500,
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "https://mirror.example.com"}),
+        help_text=_("Asked for every image that is not on the machine already."),
+    )
+    overrides = DocumentField(
+        label=capfirst(_("playbook variables")),
+        required=False,
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 3, "spellcheck": "false", "placeholder": _EXAMPLES["overrides"]}
+        ),
+        help_text=_("Variables of our roles that this site sets differently."),
+    )
+    policy = DocumentField(
+        label=capfirst(_("preCheck policy")),
+        required=False,
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 3, "spellcheck": "false", "placeholder": _EXAMPLES["policy"]}
+        ),
+        help_text=_("What differs from the default policy: least CPU, memory, disk per path …"),
+    )
+    forks = forms.IntegerField(
+        label=_("Machines at once"),
+        min_value=1,
+        max_value=200,
+        initial=10,
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=500,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("Kept with the operation and in the audit trail."),
+    )
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["credential"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = belonging.credentials_of(user)
+
+    def to_settings(self) -> dict[str, Any]:
+        names = ("credential", "artifact_source", "overrides", "policy")
+        return {name: value for name in names if (value := self.cleaned_data[name])}
 
 
 class ParamsForm(forms.Form):
@@ -245,7 +340,8 @@ def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:
 def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     common: dict[str, Any] = {
         "label": _LABELS.get(name) or part.get("title", name),
-        "help_text": _HELP.get(name) or part.get("description", ""),
+        "help_text": (_HELP_WHERE_REQUIRED if required else _HELP).get(name)
+        or part.get("description", ""),
         "required": required,
         "initial": part.get("default"),
     }
@@ -268,11 +364,14 @@ def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
         return LinesField(**common)
     if kind == "object" and part.get("additionalProperties", {}) == {"type": "string"}:
         return PairsField(**common)
+    if kind == "string" and part.get("maxLength", 0) > _LONG_TEXT:
+        area = UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"})
+        return forms.CharField(max_length=part["maxLength"], widget=area, **common)
     if kind == "string":
         return forms.CharField(
             max_length=part.get("maxLength"), widget=UnfoldAdminTextInputWidget, **common
         )
-    return forms.JSONField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **common)
+    return DocumentField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **common)
 
 
 class LinesField(forms.CharField):

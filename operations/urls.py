@@ -3,11 +3,16 @@
 from django.urls import path
 
 from operations.flows import views as flows
-from operations.views import pages, start
+from operations.views import create_cluster, pages, start
 
 app_name = "operations"
 urlpatterns = [
     path("operations/start/", start.StartView.as_view(), name="start"),
+    path(
+        "operations/create-cluster/",
+        create_cluster.CreateClusterView.as_view(),
+        name="create_cluster",
+    ),
     path("operations/<int:pk>/evidence/", pages.evidence, name="evidence"),
     path("operations/<int:pk>/results/", pages.results, name="results"),
     path("operations/<int:pk>/audit/", pages.audit, name="audit"),

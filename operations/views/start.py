@@ -139,7 +139,7 @@ class StartView(LoginRequiredMixin, View):
             "candidates": candidates,
             "able": sum(not each.blocked_by for each in candidates),
             "candidates_max": CANDIDATES_MAX,
-            "kinds": list(KINDS.values()),
+            "kinds": [kind for kind in KINDS.values() if not kind.makes_cluster],
         }
         return TemplateResponse(request, "operations/start.html", context, status=status)
 
@@ -153,8 +153,9 @@ def _with_remarks(plan: Plan) -> list[tuple[Machine, list[str]]]:
 
 
 def _kind(values: QueryDict) -> Kind:
-    """The chosen kind; ScaleUp when none or an unknown one is named."""
-    return KINDS.get(values.get("kind", "")) or KINDS["ScaleUp"]
+    """The chosen kind; ScaleUp when none or an unknown one is named, or one with an own page."""
+    kind = KINDS.get(values.get("kind", ""))
+    return KINDS["ScaleUp"] if kind is None or kind.makes_cluster else kind
 
 
 def _machines_text(values: QueryDict) -> str:

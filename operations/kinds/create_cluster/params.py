@@ -52,7 +52,7 @@ class CreateClusterParams(BaseModel):
     pod_network: str = Field(default="10.244.0.0/16", max_length=50)
     service_network: str = Field(default="10.96.0.0/16", max_length=50)
     network: Literal["routed", "manifest"] = "routed"
-    network_manifest: str = Field(default="", max_length=900_000)
+    network_manifest: str = Field(default="", max_length=400_000)
     kubeadm_config: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Additions to ClusterConfiguration, KubeletConfiguration, "

@@ -85,16 +85,24 @@ def _machines(
     addresses = _addresses(machines)
     for machine in machines:
         name = scale_up.node_name(machine)
-        if reason := hosts.why_unreachable(machine, settings):
-            yield Blocker(machine, reason)
-        elif not machine.hostname:
-            reason = gettext("its hostname is not known; gather its facts first")
-            yield Blocker(machine, reason)
+        reasons = hosts.why_unreachable(machine, settings)
+        if not machine.hostname:
+            reasons.append(
+                hosts.seen_by_visit(
+                    machine,
+                    settings,
+                    gettext("its hostname is not known"),
+                    gettext("its hostname is not known; gather its facts first"),
+                )
+            )
         elif name in names:
-            reason = gettext("%(machine)s is called %(name)s too; nodes need names of their own")
-            yield Blocker(machine, reason % {"machine": names[name].address, "name": name})
-        elif reason := _address_problem(machine, addresses[machine.pk], params):
-            yield Blocker(machine, reason)
+            reasons.append(
+                gettext("%(machine)s is called %(name)s too; nodes need names of their own")
+                % {"machine": names[name].address, "name": name}
+            )
+        if problem := _address_problem(machine, addresses[machine.pk], params):
+            reasons.append(problem)
+        yield from (Blocker(machine, reason) for reason in reasons)
         names.setdefault(name, machine)
 
 

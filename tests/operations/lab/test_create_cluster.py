@@ -6,13 +6,13 @@ import signal
 
 import pytest
 
-from lab import site
+from lab import cni, site
 from lab.client import PortalError
 from lab.versions import DEFAULT_MINOR, release
 from tests.operations.lab.portal import Portal, wait_until
 
 pytestmark = pytest.mark.lab
-SECONDS = 900
+SECONDS = 2400
 VERSION = release(DEFAULT_MINOR).version
 _numbers = itertools.count(1)
 
@@ -148,7 +148,7 @@ def test_three_control_planes_carry_a_cluster_with_three_members_of_etcd(portal,
     hosts = deliver(3)
     machines = portal.register(*hosts)
     operation = begin(portal, wish(hosts, control_planes=3))
-    row = portal.api.wait_for(operation, seconds=1500)
+    row = portal.api.wait_for(operation, seconds=SECONDS)
     assert_like_an_adopted_one(portal, row, hosts, machines)
     for machine in row["machines"]:
         (join,) = [cell for cell in machine["steps"] if cell["step"] == "join"]
@@ -164,7 +164,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_init_costs_nothing_but_time(
     machines = portal.register(*hosts)
     operation = begin(portal, wish(hosts))
     portal.wait_for_step(operation, "createControlPlane")
-    wait_until(lambda: inits(hosts[0]) == 1, "kubeadm init to begin", 600)
+    wait_until(lambda: inits(hosts[0]) == 1, "kubeadm init to begin", 1200)
     killed = portal.program("work")
     killed.send_signal(signal.SIGKILL)
     portal.wait_for_program("work", other_than=killed.pid)
@@ -172,6 +172,17 @@ def test_a_worker_that_is_killed_in_the_middle_of_init_costs_nothing_but_time(
     assert inits(hosts[0]) == 1
     assert_like_an_adopted_one(portal, row, hosts, machines)
     wait_until(lambda: portal.marked() == [], "the processes to be gone", 10)
+
+
+def test_a_single_machine_with_a_network_of_the_site_s_own_is_a_cluster(portal, deliver, wish):
+    (host,) = deliver(1)
+    machines = portal.register(host)
+    manifest = cni.manifest(api_address=host.address)
+    operation = begin(portal, wish([host], network="manifest", network_manifest=manifest))
+    row = portal.api.wait_for(operation, seconds=SECONDS)
+    assert_like_an_adopted_one(portal, row, [host], machines)
+    assert kubectl(host, "get daemonset -n kube-system lab-cni")["status"]["numberReady"] == 1
+    assert host.run("systemctl is-active beidou-routed-network || true").strip() == "inactive"
 
 
 def test_networks_of_another_cluster_are_refused(portal, deliver, wish):
@@ -203,7 +214,7 @@ def test_a_creation_is_refused_canceled_cleaned_up_and_removed(portal, deliver, 
     first.run("rm -r /etc/kubernetes/pki")
     portal.api.post(f"operations/{operation}/retry/", {"reason": "cleaned by hand"})
     portal.wait_for_step(operation, "createControlPlane")
-    wait_until(lambda: inits(first) == 1, "kubeadm init to begin", 600)
+    wait_until(lambda: inits(first) == 1, "kubeadm init to begin", 1200)
     portal.api.post(f"operations/{operation}/cancel/", {"reason": "another rack"})
     row = portal.api.wait_for(operation, seconds=120)
     assert row["status"] == "canceled"
