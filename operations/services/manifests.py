@@ -345,9 +345,9 @@ class OperationDocument(Document):
         if self._existing() is not None:
             return []  # it was begun with those that there were then
         try:
-            return start.machines_of(kind.name, self.cluster, user=user)
+            return start.machines_of(kind.name, self.target, user=user)
         except InvalidInput as error:
-            raise self._refuse("spec.operationMachines", error.message, code=error.code) from error
+            raise self.refuse("spec.operationMachines", error.message, code=error.code) from error
 
     def _refuse_other_content(
         self, existing: Operation, manifest: _OperationManifest, cluster: Cluster
