@@ -7,8 +7,8 @@ from django.urls import reverse
 from beidou.base.errors import Forbidden, InvalidInput
 from machines.models import Machine
 from machines.services import edits, facts, host_keys, signing
-from operations.kinds import hosts, scale_down
-from operations.kinds.scale_down import ScaleDownParams
+from operations.kinds import hosts
+from operations.kinds.scale_down import ScaleDownParams, planning
 from operations.models import ClusterSettings
 from operations.services import plans, start
 from tests import factories
@@ -110,7 +110,7 @@ def test_the_plan_on_the_page_lists_them(browser, cluster_a, settings_of_a, oper
 
 def test_a_scale_down_tells_what_is_wrong_with_the_node_and_with_the_way_to_it(cluster_a):
     machine = factories.make_machine(cluster=cluster_a, state=Machine.State.IN_SERVICE)
-    found = scale_down.blockers(cluster_a, [machine], ScaleDownParams())
+    found = planning.blockers(cluster_a, [machine], ScaleDownParams())
     assert [blocker.reason for blocker in found] == [
         "no node of the cluster is linked to it",
         "no SSH credential is set for it",

@@ -348,7 +348,8 @@ def test_machines_of_elsewhere_are_left_to_their_own_cluster(cluster, machines, 
     plan = start.plan_operation(
         kind="HealthCheck", cluster=cluster, machines=[stranger], params={}, acting_user=operator
     )
-    assert [blocker.reason for blocker in plan.blockers] == ["it is not in this cluster"]
+    (blocker,) = plan.blockers
+    assert "it is not in this cluster" in blocker.reasons
 
 
 def test_missing_rights_block_test_pods_and_nothing_else(cluster, machines, operator):
@@ -401,8 +402,9 @@ def test_nodes_without_a_machine_are_named_in_plan_and_output(check, cluster, ma
     plan = start.plan_operation(
         kind="HealthCheck", cluster=cluster, machines=machines, params={}, acting_user=operator
     )
-    assert len(plan.notes) == 1
-    assert "unknown-1" in plan.notes[0]
+    (remark,) = plan.remarks
+    assert remark.machine is None
+    assert "unknown-1" in remark.text
     assert any("were not checked: unknown-1" in line for line in said(check()))
 
 

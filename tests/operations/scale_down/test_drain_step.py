@@ -11,6 +11,7 @@ from operations.kinds import patience
 from operations.kinds.base import Stopped
 from operations.kinds.draining.leaving import Leaving
 from operations.kinds.draining.raising import RAISED_BY, REPLICAS_BEFORE
+from operations.kinds.names import name_of
 from operations.kinds.scale_down import drain
 from tests.operations.draining.running import Run
 from tests.operations.scale_down.looking import cell_of
@@ -66,7 +67,7 @@ def test_a_copy_that_an_earlier_attempt_added_goes_even_if_no_more_are_to_be_add
     kube.deploy("web", on=["n2", "n2", "n2"])
     operation = scale_down(machine)
     kube.workloads["Deployment", "web"]["metadata"]["annotations"] = {
-        RAISED_BY: str(operation.pk), REPLICAS_BEFORE: "2",
+        RAISED_BY: name_of(operation), REPLICAS_BEFORE: "2",
     }  # fmt: skip
     work(limit=3)
     assert cell_of(operation, "drain").status == "succeeded"
