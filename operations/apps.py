@@ -20,6 +20,7 @@ class OperationsConfig(AppConfig):
         from operations import signals
         from operations.flows import manifest  # noqa: F401  registers its document
         from operations.flows import neighbours as flow_neighbours
+        from operations.flows import news as flow_news
         from operations.flows.kinds import operation, wait, work_order  # noqa: F401  likewise
         from operations.kinds import (  # noqa: F401  register themselves
             clean_up,
@@ -50,6 +51,10 @@ class OperationsConfig(AppConfig):
             notices.Kind(news.FAILED, _("Operation failed")),
             notices.Kind(news.WORKER_LOST, _("Worker lost")),
             notices.Kind(news.NEEDS_PERSON, _("Operation waits for a person")),
+            notices.Kind(flow_news.ASKS, _("Task waits for an approval")),
+            notices.Kind(flow_news.SUCCEEDED, _("Task succeeded")),
+            notices.Kind(flow_news.PARTIAL, _("Task failed in part")),
+            notices.Kind(flow_news.FAILED, _("Task failed")),
         )
         tasks.register(
             tasks.Periodic(

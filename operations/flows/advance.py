@@ -13,7 +13,7 @@ from beidou.base import audit, context
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
-from operations.flows import approval, base, catalog, graph
+from operations.flows import approval, base, catalog, graph, news
 from operations.flows.models import (
     AutoOperationTask,
     TaskMachine,
@@ -252,6 +252,7 @@ class Advance:
             reason=message,
             fields={"finished_at": self.now, "message": message, "waiting_for": ""},
         )
+        news.tell_end(self.task)
         audit.record(
             f"task {status}",
             self.task,

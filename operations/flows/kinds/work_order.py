@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from operations.flows import approval
+from operations.flows import approval, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import TaskStep, WorkOrder
 
@@ -56,6 +56,7 @@ def ask(flow: Flow, step: TaskStep, params: WorkOrderParams) -> WorkOrder:
     order.status_changes.create(old="", new=order.status, actor=flow.task.acting_name)
     step.due_at = order.due_at
     step.save(update_fields=["due_at"])
+    news.tell_asked(order)
     return order
 
 

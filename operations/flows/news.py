@@ -1,0 +1,57 @@
+"""What one-click tasks tell people who do not look at their page."""
+
+from typing import Final
+
+from beidou.base import notices
+from beidou.base.notices import News, Severity
+from beidou.base.sentences import Sentence
+from operations.flows.models import AutoOperationTask, WorkOrder
+
+ASKS: Final = "task.asks"
+SUCCEEDED: Final = "task.succeeded"
+PARTIAL: Final = "task.partial"
+FAILED: Final = "task.failed"
+
+Status = AutoOperationTask.Status
+_ENDS: Final = {
+    Status.SUCCEEDED: (SUCCEEDED, Severity.INFO),
+    Status.PARTIAL: (PARTIAL, Severity.WARNING),
+    Status.FAILED: (FAILED, Severity.CRITICAL),
+}
+
+
+def tell_asked(order: WorkOrder) -> None:
+    """Somebody has to decide, and it is not who asked."""
+    task = order.step.task
+    title = Sentence(
+        "Task %(name)s, asked for by %(who)s, waits for an approval.",
+        name=task.name,
+        who=task.acting_name,
+    )
+    _tell(task, ASKS, Severity.WARNING, title, task.reason)
+
+
+def tell_end(task: AutoOperationTask) -> None:
+    """How it ended; of a canceled one nobody need be told, because somebody canceled it."""
+    if task.status not in _ENDS:
+        return
+    kind, severity = _ENDS[Status(task.status)]
+    title = {
+        SUCCEEDED: Sentence("Task %(name)s has succeeded.", name=task.name),
+        PARTIAL: Sentence("Task %(name)s has failed in part.", name=task.name),
+        FAILED: Sentence("Task %(name)s has failed.", name=task.name),
+    }[kind]
+    _tell(task, kind, severity, title, task.message)
+
+
+def _tell(task: AutoOperationTask, kind: str, severity: str, title: Sentence, details: str) -> None:
+    notices.publish(
+        News(
+            kind=kind,
+            severity=severity,
+            title=title,
+            details=details,
+            cluster_id=task.cluster_id,
+            about=task,
+        )
+    )
