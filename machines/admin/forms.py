@@ -110,6 +110,10 @@ class MachineForm(_MachineForm):
             problem = belonging.new_address_problem(self.user, used)
             if problem:
                 self.add_error("address", problem)
+        if stored is not None and "credential" in values:
+            problem = edits.lost_credential_problem(self.user, stored, credential)
+            if problem:
+                self.add_error("credential", problem)
         return values
 
 

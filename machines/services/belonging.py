@@ -21,9 +21,13 @@ def credentials_of(user: Any) -> models.QuerySet[SshCredential]:
     return SshCredential.objects.filter(team__in=user.groups.all())
 
 
+def may_use(user: Any, credential: SshCredential) -> bool:
+    return credentials_of(user).filter(pk=credential.pk).exists()
+
+
 def require_use(user: Any, credential: SshCredential) -> None:
     """Raise ``Forbidden`` unless ``user`` may sign in with ``credential``."""
-    if not credentials_of(user).filter(pk=credential.pk).exists():
+    if not may_use(user, credential):
         raise Forbidden(
             _("You may not use the credential %(name)s: it belongs to none of your teams.")
             % {"name": credential}
@@ -35,7 +39,7 @@ def new_address_problem(user: Any, credential: SshCredential | None) -> str | No
 
     Whoever could, without being allowed to use it, would have it sent to a host of their own.
     """
-    if credential is None or credentials_of(user).filter(pk=credential.pk).exists():
+    if credential is None or may_use(user, credential):
         return None
     return _(
         "The portal would sign in there with the credential %(name)s, which belongs to none of "
@@ -63,7 +67,7 @@ def check(
             fields["owner_team"] = _("Choose one of your teams as the owner.")
     elif not permissions.teams_of(user).filter(pk=owner_team.pk).exists():
         fields["owner_team"] = _("You are not in the team %(team)s.") % {"team": owner_team}
-    if credential is not None and not credentials_of(user).filter(pk=credential.pk).exists():
+    if credential is not None and not may_use(user, credential):
         fields["credential"] = _("There is no such credential that you may use.")
     if fields:
         raise InvalidInput(" ".join(fields.values()), fields=fields)

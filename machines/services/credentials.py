@@ -1,7 +1,7 @@
 """SSH credentials: checked when saved, tested on a chosen machine, turned into driver targets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.db import transaction
@@ -87,21 +87,21 @@ def test(*, credential: SshCredential, machine: Machine, acting_user: Any) -> Te
     """Sign in at ``machine`` with ``credential`` and keep the result with the credential.
 
     Talks to the host: never call it inside a transaction.  A machine met for the first time has
-    its host key pinned; a changed host key blocks the machine.
+    its host key pinned, unless the portal would from then on send it a credential that the person
+    may not use; a changed host key blocks the machine.
     """
     permissions.require(acting_user, machine, permissions.OPERATE)
     belonging.require_use(acting_user, credential)
     host_keys.require_unblocked(machine)
-    steps = _first_contact(machine, credential)
+    steps, key = _first_contact(machine, credential, acting_user)
     if not steps:
-        result = ssh.check(target_for(machine, credential=credential))
+        target = replace(target_for(machine, credential=credential), host_key=key)
+        result = ssh.check(target)
         steps = result.steps
         for step in steps:
-            if isinstance(step.error, ssh.HostKeyChanged):
+            if machine.host_key and isinstance(step.error, ssh.HostKeyChanged):
                 host_keys.offer(machine=machine, key=step.error.presented)
-    outcome = TestResult(
-        machine=machine, steps=steps, fingerprint=host_keys.fingerprint(machine.host_key)
-    )
+    outcome = TestResult(machine=machine, steps=steps, fingerprint=host_keys.fingerprint(key))
     credential.tested_at = timezone.now()
     credential.test_result = outcome.summary
     with transaction.atomic():
@@ -117,16 +117,26 @@ def test(*, credential: SshCredential, machine: Machine, acting_user: Any) -> Te
     return outcome
 
 
-def _first_contact(machine: Machine, credential: SshCredential) -> tuple[ssh.CheckStep, ...]:
-    """Pin the host key of a machine that has none; the failed step when that is not possible."""
+def _first_contact(
+    machine: Machine, credential: SshCredential, acting_user: Any
+) -> tuple[tuple[ssh.CheckStep, ...], str]:
+    """The host key to test with, pinned now if the machine has none; the failed step when there is
+    none to be had.
+
+    Whoever may not use what the portal signs in with there does not choose the host that gets it:
+    their test trusts the key for this once.
+    """
     if machine.host_key:
-        return ()
+        return (), machine.host_key
     try:
         key = ssh.scan_host_key(machine.address, credential.port)
     except ExternalError as error:
-        return (ssh.CheckStep(name="reach", is_ok=False, message=error.message, error=error),)
+        return (ssh.CheckStep(name="reach", is_ok=False, message=error.message, error=error),), ""
+    usual = signing.credential_of(machine)
+    if usual is not None and not belonging.may_use(acting_user, usual):
+        return (), key.key
     host_keys.pin(machine=machine, key=key)
-    return ()
+    return (), machine.host_key
 
 
 def apply_secrets(

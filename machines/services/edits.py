@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
-from machines.models import Machine
+from machines.models import Machine, SshCredential
 from machines.services import belonging, drift, host_keys, lifecycle, signing
 
 IN_BULK: Final = ("role", "owner_team", "room", "rack", "credential")
@@ -70,6 +70,24 @@ def check_belonging_of_change(stored: Machine, wanted: Machine, acting_user: Any
         problem = belonging.new_address_problem(acting_user, signing.credential_of(wanted))
         if problem:
             raise InvalidInput(problem, fields={"address": problem})
+    if problem := lost_credential_problem(acting_user, stored, wanted.credential):
+        raise InvalidInput(problem, fields={"credential": problem})
+
+
+def lost_credential_problem(
+    user: Any, stored: Machine, credential: SshCredential | None
+) -> str | None:
+    """Why ``user`` may not take the machine's own credential away: that of its cluster would be
+    sent to an address and host key that it was not meant for."""
+    if credential is not None or stored.credential_id is None:
+        return None
+    used = signing.credential_of(Machine(cluster=stored.cluster))
+    if used is None or belonging.may_use(user, used):
+        return None
+    return _(
+        "Without one of its own, the portal would sign in there with the credential %(name)s of "
+        "the cluster, which belongs to none of your teams; choose one of yours."
+    ) % {"name": used}
 
 
 def _clean(machine: Machine) -> None:

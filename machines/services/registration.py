@@ -20,7 +20,7 @@ from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster, Node
 from machines.models import Machine, MachineAddress, MachineFacts, SshCredential
-from machines.services import belonging, lifecycle
+from machines.services import belonging, lifecycle, signing
 
 State = Machine.State
 _ON_THE_WAY: Final = {
@@ -85,6 +85,7 @@ def _register(
     _require_operate(candidates, node, acting_user)
     known = _only(candidates, node)
     if known is not None:
+        _require_lending(known, node, acting_user)
         _link_by_hand(known, node)
         return known, False
     address = _address_of(node)
@@ -118,6 +119,16 @@ def _require_operate(machines: Sequence[Machine], node: Node, acting_user: Any) 
                 % {"node": node}
             )
         permissions.require(acting_user, machine, permissions.OPERATE)
+
+
+def _require_lending(machine: Machine, node: Node, acting_user: Any) -> None:
+    """Raise ``Forbidden`` where the link would have the portal send what it uses in the cluster to
+    an address that the cluster does not know, and the person may not use that."""
+    if machine.cluster_id is not None or str(machine.address) in addresses_of(node):
+        return
+    used = signing.credential_of(Machine(credential=machine.credential, cluster=node.cluster))
+    if used is not None and used.pk != machine.credential_id:
+        belonging.require_use(acting_user, used)
 
 
 def _only(machines: Sequence[Machine], node: Node) -> Machine | None:

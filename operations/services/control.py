@@ -20,7 +20,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import finish, holding, start
+from operations.services import borrowing, finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
@@ -106,7 +106,7 @@ def retry(
         before = operation.answers
         _answer(operation, answers or {}, acting_user)
         _refuse_moved_on(operation, members, acting_user)
-        _refuse_blocked(operation, members)
+        _refuse_blocked(operation, members, acting_user)
         anew = _begin_anew(operation, members)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
@@ -184,7 +184,7 @@ def skip(
             ),
             finished_at=timezone.now(),
         )
-        _refuse_blocked(operation, _going_on(members))
+        _refuse_blocked(operation, _going_on(members), acting_user)
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
                 change_status(row, to=result, reason=Sentence("Skipped: %(reason)s", reason=reason))
@@ -257,16 +257,19 @@ def _refuse_moved_on(operation: Operation, members: list[OperationMachine], user
             )
 
 
-def _refuse_blocked(operation: Operation, members: list[OperationMachine]) -> None:
+def _refuse_blocked(operation: Operation, members: list[OperationMachine], user: User) -> None:
     """What has come in the way meanwhile is told now, not by a step that fails on it."""
     if not members:
         return
     kind = kinds.get(operation.kind)
     params = start.parse_params(kind, {**operation.params, **operation.answers})
-    blockers = (kind.retry_blockers or kind.blockers)(
-        operation.cluster, _machines_of(members), params
-    )
-    blockers = [*kind.phase_blockers(operation.cluster), *blockers]
+    machines = _machines_of(members)
+    start.lock(machines)
+    blockers = [
+        *kind.phase_blockers(operation.cluster),
+        *borrowing.blockers(operation.cluster, machines, user),
+        *(kind.retry_blockers or kind.blockers)(operation.cluster, machines, params),
+    ]
     start.refuse_blockers(kind, operation.cluster, blockers)
 
 

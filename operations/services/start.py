@@ -19,7 +19,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind, Remark
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import estimates, holding
+from operations.services import borrowing, estimates, holding
 
 MACHINES_MAX = 2000
 
@@ -77,6 +77,7 @@ def plan_operation(
     blockers = [
         *chosen.phase_blockers(cluster),
         *_general_blockers(chosen, machines, roles or {}, acting_user),
+        *borrowing.blockers(cluster, machines, acting_user),
         *chosen.blockers(cluster, machines, typed),
         *(
             Blocker(machine, reason)
@@ -230,6 +231,9 @@ def start_operation(
     try:
         with audit.entries_last():
             lock(plan.ready)
+            # Asked again: a credential may have been taken from a machine since the plan.
+            borrowed = borrowing.blockers(cluster, plan.ready, acting_user)
+            refuse_blockers(plan.kind, cluster, borrowed)
             operation = Operation.objects.create(
                 name=name or _free_name(kind, cluster),
                 kind=kind,

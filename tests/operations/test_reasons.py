@@ -6,11 +6,11 @@ from django.urls import reverse
 
 from beidou.base.errors import Forbidden, InvalidInput
 from machines.models import Machine
-from machines.services import edits, facts, host_keys, signing
+from machines.services import credentials, edits, facts, host_keys, registration, signing
 from operations.kinds import hosts
 from operations.kinds.scale_down import ScaleDownParams, planning
-from operations.models import ClusterSettings
-from operations.services import plans, start
+from operations.models import ClusterSettings, MachineStep, Operation
+from operations.services import control, plans, start
 from tests import factories
 from tests.fakes.ssh_server import new_key, public_line
 
@@ -203,3 +203,133 @@ def test_nor_to_a_new_address(cluster_a, with_fallback, operators, operator):
     machine.address = "10.6.0.2"
     with pytest.raises(InvalidInput, match="of-the-cluster"):
         edits.change(machine=machine, fields=["address"], reason="moved", acting_user=operator)
+
+
+def test_nor_to_a_machine_that_has_one_of_its_own(cluster_a, with_fallback, operators, operator):
+    factories.grant(operators, cluster_a, "owner")
+    own = factories.make_credential(team=operators)
+    machine = factories.make_machine(cluster=cluster_a, credential=own)
+    machine.credential = None
+    with pytest.raises(InvalidInput, match="of-the-cluster") as caught:
+        edits.change(machine=machine, fields=["credential"], reason="x", acting_user=operator)
+    assert "credential" in caught.value.fields
+
+
+def test_the_form_says_so_at_the_field(browser, cluster_a, with_fallback, operators, operator):
+    factories.grant(operators, cluster_a, "owner")
+    own = factories.make_credential(team=operators)
+    machine = factories.make_machine(cluster=cluster_a, credential=own)
+    page = reverse("admin:machines_machine_change", args=[machine.pk])
+    asked = {"address": machine.address, "hostname": machine.hostname, "role": "Compute"}
+    answer = browser(operator).post(page, {**asked, "labels": "{}", "credential": ""})
+    assert "of-the-cluster" in str(answer.context["adminform"].form.errors["credential"])
+
+
+def test_nor_to_a_machine_that_takes_the_system_uuid_of_a_node(
+    cluster_a, with_fallback, operators, operator
+):
+    node = factories.make_node(cluster_a, internal_ip="10.8.3.1", system_uuid="u-1")
+    machine = factories.make_machine("203.0.113.66", owner_team=operators, system_uuid="u-1")
+    result = registration.register_nodes(cluster=cluster_a, nodes=[node], acting_user=operator)
+    assert "of-the-cluster" in result.refused[node.name]
+    machine.refresh_from_db()
+    assert machine.cluster is None
+
+
+# --- lending the cluster's credential to a machine from outside -----------------------------------
+
+LENDING = "no SSH credential of its own"
+
+
+@pytest.fixture
+def outsider(operators):
+    """Free, without a credential, and with the key its owner's host showed."""
+    return factories.make_machine(owner_team=operators, host_key=public_line(new_key()))
+
+
+def begin(cluster, machines, user, **values):
+    return start.start_operation(
+        kind="ScaleUp", cluster=cluster, machines=machines, acting_user=user, **values
+    )
+
+
+def test_a_plan_lends_the_clusters_credential_only_for_those_who_may_use_it(
+    cluster_a, with_fallback, outsider, operator, admin
+):
+    (blocker,) = plan(cluster_a, [outsider], operator).blockers
+    assert LENDING in blocker.reason
+    assert plan(cluster_a, [outsider], admin).ready == (outsider,)
+
+
+def test_members_of_the_credentials_team_may_lend_it(
+    cluster_a, with_fallback, outsider, operators, operator
+):
+    with_fallback.team = operators
+    with_fallback.save()
+    assert plan(cluster_a, [outsider], operator).ready == (outsider,)
+
+
+def test_a_start_does_not_lend_it(cluster_a, with_fallback, outsider, operator):
+    with pytest.raises(InvalidInput, match=LENDING):
+        begin(cluster_a, [outsider], operator)
+
+
+def test_a_machine_that_lost_its_credential_since_the_plan_is_refused(
+    cluster_a, with_fallback, outsider, operators, operator, monkeypatch
+):
+    Machine.objects.filter(pk=outsider.pk).update(credential=factories.make_credential())
+    outsider.refresh_from_db()
+    lock = start.lock
+
+    def take_away(machines):
+        Machine.objects.filter(pk=outsider.pk).update(credential=None)
+        lock(machines)
+
+    monkeypatch.setattr(start, "lock", take_away)
+    with pytest.raises(InvalidInput, match=LENDING):
+        begin(cluster_a, [outsider], operator)
+    assert not Operation.objects.exists()
+
+
+@pytest.fixture
+def ended(cluster_a, with_fallback, outsider, admin):
+    """An administrator's operation that failed before it touched the machine."""
+    operation = begin(cluster_a, [outsider], admin)
+    operation.machines.update(state="failed", holds_machine=False)
+    Machine.objects.filter(pk=outsider.pk).update(state=Machine.State.AVAILABLE, cluster=None)
+    operation.steps.filter(position=1).update(status="failed")
+    MachineStep.objects.filter(step__operation=operation, step__position=1).update(status="failed")
+    Operation.objects.filter(pk=operation.pk).update(status=Operation.Status.FAILED)
+    operation.refresh_from_db()
+    return operation
+
+
+def test_a_retry_does_not_lend_it(ended, operator):
+    with pytest.raises(InvalidInput, match=LENDING):
+        control.retry(ended, acting_user=operator)
+
+
+def test_nor_does_a_skip(ended, operator):
+    failed = [ended.machines.get().pk]
+    with pytest.raises(InvalidInput, match=LENDING):
+        control.skip(ended, acting_user=operator, step="preCheck", machines=failed, reason="known")
+
+
+def test_whoever_may_use_it_does_it_again(ended, admin):
+    control.retry(ended, acting_user=admin)
+    ended.refresh_from_db()
+    assert ended.status == Operation.Status.WAITING
+
+
+def test_a_test_with_ones_own_credential_pins_no_key_for_that_of_the_cluster(
+    cluster_a, with_fallback, operators, operator, host
+):
+    machine = factories.make_machine(host.address, cluster=cluster_a)
+    own = factories.make_credential(
+        password="", private_key=host.text, port=host.port, team=operators
+    )
+    result = credentials.test(credential=own, machine=machine, acting_user=operator)
+    assert result.is_ok
+    assert result.fingerprint == host_keys.fingerprint(host.host_key)
+    machine.refresh_from_db()
+    assert (machine.host_key, machine.offered_host_key) == ("", "")
