@@ -88,7 +88,7 @@ def look(values: Mapping[str, Any], host: HostFiles, facts: HostFacts) -> Iterat
 
 def free_space(path: str) -> tuple[int, int]:
     """Device and free bytes of the file system where ``path`` is or will be."""
-    while not os.path.isdir(path):
+    while not os.path.isdir(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     space = os.statvfs(path)
     return os.stat(path).st_dev, space.f_bavail * space.f_frsize

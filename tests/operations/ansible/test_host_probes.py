@@ -11,6 +11,7 @@ from tests.operations.ansible.host_code import (
     host_facts,
     host_files,
     kernel,
+    load_file,
     node_state,
     processes,
     reach,
@@ -19,6 +20,7 @@ from tests.operations.ansible.host_code import (
 from tests.operations.ansible.made_up_host import MadeUpHost
 
 HERE = host_files.HostFiles()
+host_check = load_file("library/host_check.py")
 
 
 @pytest.fixture
@@ -47,6 +49,22 @@ def test_a_port_is_found_on_ipv6_too(host):
     line = "0: 00000000000000000000000000000000:280A 0:0 0A 0:0 00:0 0 0 0 777 1 0 20 4 30 10 -1\n"
     host.write("/proc/net/tcp6", f"header\n{line}")
     assert processes.listening_ports(host.files) == {10250: 777}
+
+
+def test_the_free_space_of_a_folder_that_is_to_be_is_that_above_it(tmp_path):
+    assert host_check.free_space(f"{tmp_path}/a/b")[0] == os.stat(tmp_path).st_dev
+
+
+def test_the_way_up_from_a_folder_has_an_end(monkeypatch):
+    """Beneath no root: once it was climbed for ever, by a process that outlived its step."""
+    monkeypatch.setattr(host_check.os.path, "isdir", _no_more_than(5))
+    with pytest.raises(FileNotFoundError):
+        host_check.free_space("no-such-folder")
+
+
+def _no_more_than(times):
+    answers = iter([False] * times)
+    return lambda _path: next(answers)
 
 
 def test_a_module_is_present_however_the_kernel_tells(host):
