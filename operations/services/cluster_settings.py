@@ -21,6 +21,7 @@ from machines.models import SshCredential
 from machines.services import belonging
 from operations.drivers import ansible, artifacts
 from operations.models import ClusterSettings
+from operations.services import site_values
 
 LIMIT_MAX = 50
 SITE_VARIABLES = frozenset(
@@ -154,12 +155,11 @@ def _overrides_problem(value: Any) -> str:
             "name": unknown[0],
             "known": ", ".join(sorted(overridable())),
         }
+    if problem := _unstorable_problem(value) or _template_problem(value):
+        return problem
     for name, wanted in value.items():
-        model = _role_defaults().get(name)
-        if isinstance(model, dict | list) and not isinstance(wanted, type(model)):
-            is_mapping = isinstance(model, dict)
-            text = _("%(name)s must be a mapping.") if is_mapping else _("%(name)s must be a list.")
-            return text % {"name": name}
+        if not site_values.VARIABLES[name](wanted):
+            return _not_like(name, site_values.EXAMPLES.get(name, _role_defaults().get(name)))
     # They become names of folders on the hosts.
     for registry in value.get("containerd_registry_mirrors", {}):
         if not _REGISTRY.fullmatch(str(registry)):
@@ -167,12 +167,18 @@ def _overrides_problem(value: Any) -> str:
                 "“%(name)s” is no registry; write host[:port]."
             ) % {"name": registry}
     for argument in value.get("join_cluster_kubelet_extra_args", []):
-        name = argument.get("name") if isinstance(argument, dict) else None
-        if not isinstance(name, str) or name in ENGINE_ARGUMENTS:
+        if argument["name"] in ENGINE_ARGUMENTS:
             return "join_cluster_kubelet_extra_args: " + _(
                 "write {name, value} for arguments of the kubelet, except for %(names)s."
             ) % {"names": ", ".join(sorted(ENGINE_ARGUMENTS))}
-    return _unstorable_problem(value) or _template_problem(value)
+    return ""
+
+
+def _not_like(name: str, example: Any) -> str:
+    return _("%(name)s must be a value like %(example)s.") % {
+        "name": name,
+        "example": json.dumps(example),
+    }
 
 
 def _template_problem(value: Any) -> str:
@@ -225,27 +231,20 @@ def _unstorable_problem(value: Any) -> str:
 
 
 def _policy_problem(value: Any) -> str:
-    """Keys and kinds of values as in the default policy; preCheck refuses anything else later."""
+    """Keys as in the default policy, and values that a host can be judged by."""
     if not isinstance(value, dict):
         return _("Must be a mapping like the default policy.")
+    if problem := _unstorable_problem(value) or _template_problem(value):
+        return problem
     for name, wanted in value.items():
         if name not in default_policy():
             return _("“%(name)s” is no key of a policy; known are %(known)s.") % {
                 "name": name,
                 "known": ", ".join(default_policy()),
             }
-        model = default_policy()[name]
-        fits = isinstance(wanted, type(model)) and isinstance(wanted, bool) == isinstance(
-            model, bool
-        )
-        if isinstance(model, int | float) and not isinstance(model, bool):
-            fits = isinstance(wanted, int | float) and not isinstance(wanted, bool)
-        if not fits:
-            return _("%(name)s must be a value like %(example)s.") % {
-                "name": name,
-                "example": json.dumps(model),
-            }
-    return _unstorable_problem(value) or _template_problem(value)
+        if not site_values.POLICY[name](wanted):
+            return _not_like(name, site_values.EXAMPLES.get(name, default_policy()[name]))
+    return ""
 
 
 def _limit_problem(value: Any) -> str:

@@ -8,7 +8,7 @@ from beidou.base.errors import InvalidInput
 from beidou.base.models import AuditEntry
 from operations.kinds import scale_up
 from operations.models import ClusterSettings
-from operations.services import cluster_settings
+from operations.services import cluster_settings, site_values
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -91,6 +91,79 @@ def test_a_wrong_value_is_400_and_names_the_field(change, field, api, owner, clu
     assert answer.status_code == 400
     assert field in answer.json()["fields"]
     assert not ClusterSettings.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"disks_gib": {"data": 500}},
+        {"disks_gib": {"/var/../data": 500}},
+        {"disks_gib": {"/var": "x"}},
+        {"disks_gib": {"/var": -1}},
+        {"min_kernel": "kernel 6.1"},
+        {"min_containerd": "latest"},
+        {"min_os_versions": {"debian": "bookworm"}},
+        {"min_os_versions": {"debian": 11}},
+        {"ports": ["10250"]},
+        {"ports": [True]},
+        {"ports": [70_000]},
+        {"min_cpus": -1},
+        {"min_cpus": 2.5},
+        {"commands": [1]},
+        {"kernel_modules": ["a b; rm"]},
+        {"kernel_settings": {"a/../../b": 1}},
+        {"kernel_settings": {"net.ipv4.ip_forward": "1\n2"}},
+        {"kernel_setting_minimums": {"fs.inotify.max_user_watches": "many"}},
+        {"connect_timeout_seconds": 0},
+        {"warn_only": [1]},
+    ],
+)
+def test_a_policy_that_would_check_nothing_is_400(policy, api, owner, cluster_a):
+    answer = api(owner).patch(url(cluster_a), {"policy": policy})
+    assert answer.status_code == 400
+    assert f"{next(iter(policy))} must be a value like" in answer.json()["fields"]["policy"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"artifacts_timeout_seconds": "x"},
+        {"artifacts_bin_dir": 5},
+        {"artifacts_bin_dir": "usr/bin"},
+        {"node_ip": ["a"]},
+        {"cgroup_driver": "foo"},
+        {"pod_networks": "x"},
+        {"probe_image": {"a": 1}},
+        {"containerd_registry_mirrors": {"docker.io": "x"}},
+        {"containerd_registry_mirrors": {"docker.io": [{"ca": "/a"}]}},
+        {"join_cluster_kubelet_extra_args": [{"name": "v"}]},
+        {"join_cluster_node_labels": {"rack": 1}},
+    ],
+)
+def test_a_variable_that_no_step_could_use_is_400(overrides, api, owner, cluster_a):
+    answer = api(owner).patch(url(cluster_a), {"overrides": overrides})
+    assert answer.status_code == 400
+    assert f"{next(iter(overrides))} must be a value like" in answer.json()["fields"]["overrides"]
+
+
+def test_the_default_policy_and_the_defaults_of_the_roles_can_be_saved(api, owner, cluster_a):
+    defaults = {
+        name: value
+        for name, value in cluster_settings._role_defaults().items()
+        if name in cluster_settings.overridable()
+    }
+    asked = {"policy": cluster_settings.default_policy(), "overrides": defaults}
+    assert api(owner).patch(url(cluster_a), asked).status_code == 200
+
+
+def test_everything_that_may_be_set_has_its_form():
+    assert site_values.POLICY.keys() == cluster_settings.default_policy().keys()
+    assert site_values.VARIABLES.keys() == cluster_settings.overridable()
+
+
+def test_the_examples_that_are_shown_are_right():
+    tests = {**site_values.POLICY, **site_values.VARIABLES}
+    assert [name for name, value in site_values.EXAMPLES.items() if not tests[name](value)] == []
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

@@ -168,6 +168,8 @@ def test_the_delivered_policy_is_usable():
         ({"min_cpus": "two"}, "min_cpus must be a whole number, not 'two'."),
         ({"ports": "10250"}, "ports must be a list, not '10250'."),
         ({"swap_allowed": "no"}, "swap_allowed must be true or false, not 'no'."),
+        ({"disks_gib": {"data": 500}}, "disks_gib: 'data' is no absolute path."),
+        ({"ports": ["10250"]}, "ports: '10250' is no whole number."),
     ],
 )
 def test_a_mistake_in_a_policy_is_named(change, sentence):
@@ -192,3 +194,8 @@ def test_versions_are_ordered_as_their_numbers_are(left, right):
 
 def test_an_unknown_version_is_older_than_every_other():
     assert not versions.is_at_least("", "0")
+
+
+def test_no_version_reaches_a_minimum_that_is_none():
+    assert not versions.is_at_least("6.1", "kernel 6.1")
+    assert not versions.is_at_least("2.6.32", "latest")

@@ -60,7 +60,17 @@ def policy_problems(policy: Policy) -> list[str]:
                     value=repr(value),
                 )
             )
-    return problems
+    return problems or _problems_inside(policy)
+
+
+def _problems_inside(policy: Policy) -> list[str]:
+    """What would look at nothing, and so never fail."""
+    folders = [str(path) for path in policy["disks_gib"] if not str(path).startswith("/")]
+    ports = [port for port in policy["ports"] if type(port) is not int]
+    return [
+        *(Sentence("disks_gib: %(value)s is no absolute path.", value=repr(p)) for p in folders),
+        *(Sentence("ports: %(value)s is no whole number.", value=repr(p)) for p in ports),
+    ]
 
 
 def _kind_name(kind: type | tuple[type, ...]) -> str:

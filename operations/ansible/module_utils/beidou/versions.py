@@ -12,8 +12,11 @@ def version_numbers(text: str) -> tuple[int, ...]:
 
 
 def is_at_least(version: str, minimum: str) -> bool:
-    """Missing parts count as zero: 12 is at least 12.0, and unknown is less than everything."""
+    """Missing parts count as zero: 12 is at least 12.0, and unknown is less than everything.
+
+    A minimum that is no version is reached by none: a mistake in it must not switch a check off.
+    """
     have, want = version_numbers(version), version_numbers(minimum)
     length = max(len(have), len(want))
     pad = lambda numbers: numbers + (0,) * (length - len(numbers))  # noqa: E731
-    return bool(have) and pad(have) >= pad(want)
+    return bool(have and want) and pad(have) >= pad(want)
