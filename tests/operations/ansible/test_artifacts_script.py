@@ -36,6 +36,7 @@ class Source(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.failures = 0
+        self.cuts: list[bytes] = []
         self.requests: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -48,6 +49,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if self.server.failures > 0:
             self.server.failures -= 1
             self.send_error(503)
+        elif self.server.cuts:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + self.server.cuts.pop())
         else:
             super().do_GET()
 
@@ -159,6 +162,27 @@ def test_a_source_that_keeps_failing_is_given_up_with_its_answer(script, request
     assert error == f"{source.url}/kubelet cannot be fetched: HTTP 503.\n"
 
 
+BREAKS_OFF = {
+    "told length": b"Content-Length: 1000\r\n\r\n" + CONTENT[:9],
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n" + CONTENT[:9],
+}
+
+
+@pytest.mark.parametrize("how", BREAKS_OFF)
+def test_a_download_that_breaks_off_is_tried_again(script, request_for, source, how):
+    source.cuts = [BREAKS_OFF[how]]
+    assert run(script, "install", request_for("kubelet")) == (0, {"changed": ["kubelet"]}, "")
+    assert len(source.requests) == 2
+
+
+@pytest.mark.parametrize("how", BREAKS_OFF)
+def test_one_that_always_breaks_off_is_given_up_with_that_reason(script, request_for, source, how):
+    source.cuts = [BREAKS_OFF[how]] * 3
+    code, _, error = run(script, "install", request_for("kubelet"))
+    assert (code, len(source.requests)) == (1, script.TRIES)
+    assert "the connection broke off" in error
+
+
 def test_a_missing_file_is_not_asked_for_again(script, request_for, source):
     code, _, error = run(script, "install", request_for("kubelet", url=f"{source.url}/no"))
     assert (code, error) == (1, f"{source.url}/no cannot be fetched: HTTP 404.\n")
@@ -233,6 +257,15 @@ def test_a_link_in_an_archive_may_not_lead_out(script, request_for, target):
     code, _, error = run(script, "install", request_for("x.tgz", make_link_archive("a", target)))
     assert code == 1
     assert "leads out of the archive" in error
+
+
+def test_a_link_half_placed_by_a_killed_run_is_placed_again(script, request_for, tmp_path):
+    folder = tmp_path / "cni_bin_dir"
+    folder.mkdir()
+    (folder / "bridge.beidou-part").symlink_to("elsewhere")
+    archive = make_link_archive("bridge", "loopback")
+    assert run(script, "install", request_for("cni-plugins.tgz", archive))[0] == 0
+    assert (folder / "bridge").readlink() == Path("loopback")
 
 
 def test_images_wait_for_containerd_under_their_name(script, request_for, tmp_path):

@@ -11,8 +11,10 @@ JSON: ``{"missing": [...]}`` or ``{"changed": [...]}``; the lines before it are 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -160,17 +162,28 @@ def download(artifact: Artifact, path: str) -> str:
         try:
             # parse_request lets only http and https through.
             with urllib.request.urlopen(artifact.url or "", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
-                return write(response, path)
+                found = write(response, path)
+                require_whole(response, path)
+                return found
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise Problem(f"{artifact.url} cannot be fetched: HTTP {error.code}.") from error
             reason = f"HTTP {error.code}"
-        except OSError as error:
+        except http.client.IncompleteRead:
+            reason = "the connection broke off"
+        except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error))
         say(f"{artifact.name}: try {attempt} of {TRIES} failed: {reason}")
         if attempt < TRIES:
             time.sleep(PAUSE_SECONDS * attempt)
     raise Problem(f"{artifact.url} cannot be fetched: {reason}.")
+
+
+def require_whole(response: http.client.HTTPResponse, path: str) -> None:
+    """A connection that breaks off looks like the end, unless the length was told."""
+    wanted, got = response.headers.get("Content-Length", ""), os.path.getsize(path)
+    if wanted.isdigit() and got < int(wanted):
+        raise OSError(f"the connection broke off after {got} of {wanted} bytes")
 
 
 def write(source: BinaryIO, path: str) -> str:
@@ -222,6 +235,8 @@ def unpack(path: str, folder: str) -> None:
 
 def extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
     partial = f"{target}.beidou-part"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)  # of a run that was killed
     if member.issym():
         if os.path.isabs(member.linkname) or ".." in member.linkname.split("/"):
             raise Problem(f"{member.name!r} leads out of the archive, which is refused.")
