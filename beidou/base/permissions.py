@@ -31,6 +31,15 @@ VIEW, OPERATE, INSPECT, DEPLOY, CHANGE, APPROVE = (
 )
 ACTIONS = (VIEW, OPERATE, INSPECT, DEPLOY, CHANGE, APPROVE)
 
+ACTION_LABELS = {
+    VIEW: _("see"),
+    OPERATE: _("operate"),
+    INSPECT: _("inspect"),
+    DEPLOY: _("deploy"),
+    CHANGE: _("change"),
+    APPROVE: _("approve"),
+}
+
 ROLES: dict[str, tuple[str, ...]] = {
     "viewer": (VIEW,),
     "operator": (VIEW, OPERATE, INSPECT),
@@ -181,5 +190,5 @@ def require(user: Any, obj: models.Model, action: str) -> None:
                 "You may see %(kind)s %(name)s, but your roles do not include the right "
                 "“%(right)s”; ask an owner of the cluster for a role with it."
             )
-            % {"kind": obj._meta.verbose_name, "name": obj, "right": action}
+            % {"kind": obj._meta.verbose_name, "name": obj, "right": ACTION_LABELS[action]}
         )

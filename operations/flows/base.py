@@ -69,8 +69,8 @@ def parse_params(kind: StepKind, params: Mapping[str, Any], *, place: str = "par
         return kind.params.model_validate(dict(params))
     except ValidationError as error:
         fields = {
-            ".".join([place, *(str(part) for part in item["loc"])]): str(item["msg"])
-            for item in error.errors()
+            ".".join([place, *(str(part) for part in path)]): sentence
+            for path, sentence in wording.problems(error)
         }
         name, sentence = next(iter(fields.items()))
         raise InvalidInput(f"{name}: {sentence}", code="invalid_params", fields=fields) from error

@@ -28,7 +28,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Kind
 from operations.models import Operation
-from operations.services import references, start
+from operations.services import references, start, wording
 
 SIZE_MAX = 1 << 20
 DOCUMENTS_MAX = 100
@@ -200,7 +200,8 @@ class Document:
             return self.typed.model_validate(known)
         except ValidationError as error:
             fields = {
-                f"{self.prefix}{_path(item['loc'])}": f"{item['msg']}." for item in error.errors()
+                f"{self.prefix}{_path(place)}": f"{sentence}."
+                for place, sentence in wording.problems(error)
             }
             name, sentence = next(iter(fields.items()))
             raise InvalidInput(

@@ -19,7 +19,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind, Remark
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import borrowing, estimates, holding
+from operations.services import borrowing, estimates, holding, wording
 
 MACHINES_MAX = 2000
 
@@ -50,8 +50,8 @@ def parse_params(kind: Kind, params: Mapping[str, Any]) -> Any:
         return kind.params.model_validate(dict(params))
     except ValidationError as error:
         fields = {
-            "params." + ".".join(str(part) for part in item["loc"]): str(item["msg"])
-            for item in error.errors()
+            "params." + ".".join(str(part) for part in place): sentence
+            for place, sentence in wording.problems(error)
         }
         name, sentence = next(iter(fields.items()))
         raise InvalidInput(f"{name}: {sentence}", code="invalid_params", fields=fields) from error

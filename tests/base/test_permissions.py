@@ -1,8 +1,9 @@
 """Who may see and do what."""
 
 import pytest
+from django.utils.functional import Promise
 
-from beidou.base.permissions import ACTIONS, ROLES, may, visible_to
+from beidou.base.permissions import ACTION_LABELS, ACTIONS, ROLES, may, visible_to
 from clusters.models import Cluster
 from machines.models import Machine
 from tests import factories
@@ -65,3 +66,8 @@ def test_an_auditor_sees_the_whole_fleet_and_operates_none(cluster_a):
     auditor = factories.make_user(teams=(team,))
     assert may(auditor, cluster_a)
     assert not may(auditor, cluster_a, "operate")
+
+
+def test_every_right_has_a_name_for_people():
+    assert ACTION_LABELS.keys() == set(ACTIONS)
+    assert all(isinstance(label, Promise) for label in ACTION_LABELS.values())

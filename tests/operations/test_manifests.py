@@ -66,6 +66,14 @@ def test_the_articles_manifest_starts_the_operation_as_it_stands(api, admin, mac
     assert answer["Location"].endswith(f"/operations/{operation.pk}/")
 
 
+def test_a_wrong_field_is_told_in_our_words(api, admin, machine, text):
+    answer = post(api(admin), changed(text, ("metadata", "name"), "A"))
+    assert answer.json()["fields"] == {"metadata.name": "has characters that are not allowed here."}
+    answer = post(api(admin), changed(text, ("spec", "operationMachines"), [{"ip": "x"}]))
+    place = "spec.operationMachines[0].ip"
+    assert answer.json()["fields"] == {place: "“x” is no IP address."}
+
+
 def test_steps_behind_the_listed_ones_are_done_too(api, admin, machine, text):
     post(api(admin), text)
     steps = Operation.objects.get().steps.values_list("name", flat=True)

@@ -4,6 +4,7 @@ import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from machines.models import Machine
+from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation, OperationMachine
 from operations.services import dispatch, start
 from tests import factories
@@ -96,6 +97,40 @@ def test_an_unknown_parameter_is_refused(toy, begin):
     with pytest.raises(InvalidInput) as caught:
         begin(params={"colour": "red"})
     assert "params.colour" in caught.value.fields
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "sentence"),
+    [
+        ({"colour": "red"}, "colour", "is not known here"),
+        ({"taints": ["x"]}, "taints", "“x” is no taint; write key=value:NoSchedule"),
+        ({"taints": "x"}, "taints", "must be a list"),
+        ({"taints": ["a:NoSchedule"] * 21}, "taints", "has more than 20 entries"),
+        ({"labels": {"a": 1}}, "labels.a", "must be a text"),
+        ({"labels": 1}, "labels", "must be a mapping"),
+        ({"kubernetes_version": "1" * 41}, "kubernetes_version", "has more than 40 characters"),
+    ],
+)
+def test_a_wrong_parameter_is_told_in_our_words(params, field, sentence):
+    with pytest.raises(InvalidInput) as caught:
+        start.parse_params(kinds.get("ScaleUp"), params)
+    assert caught.value.fields == {f"params.{field}": sentence}
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "sentence"),
+    [
+        ({"pods_at_once": 0}, "pods_at_once", "must be at least 1"),
+        ({"pods_at_once": 201}, "pods_at_once", "must be at most 200"),
+        ({"pods_at_once": "x"}, "pods_at_once", "must be a whole number"),
+        ({"ask_first": "x"}, "ask_first", "must be true or false"),
+        ({"on_blocked": "x"}, "on_blocked", "must be one of these: 'stop', 'wait'"),
+    ],
+)
+def test_numbers_and_choices_are_too(params, field, sentence):
+    with pytest.raises(InvalidInput) as caught:
+        start.parse_params(kinds.get("ScaleDown"), params)
+    assert caught.value.fields == {f"params.{field}": sentence}
 
 
 def test_a_name_can_be_used_once(toy, begin, machines):
