@@ -46,6 +46,7 @@ from operations.kinds.base import (
     register,
 )
 from operations.kinds.health import changes, last, node_checks, pairs, pods
+from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe
 from operations.kinds.scale_up import describe, in_short
@@ -70,7 +71,7 @@ class HealthCheckParams(BaseModel):
     test_pods: bool = True
     pull_image: str = Field(default="", max_length=500, pattern=r"^\S*$")
     log_minutes: int = Field(default=30, ge=1, le=1440)
-    probe_namespace: str = Field(default="kube-system", max_length=63)
+    probe_namespace: Namespace = "kube-system"
 
 
 # --- planning --------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from operations.kinds.base import (
     mistake,
     register,
 )
+from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
 from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
@@ -71,7 +72,7 @@ class ScaleUpParams(BaseModel):
     taints: list[str] = Field(
         default_factory=list, max_length=20, description="key=value:Effect or key:Effect"
     )
-    probe_namespace: str = Field(default="kube-system", max_length=63)
+    probe_namespace: Namespace = "kube-system"
 
     @field_validator("kubernetes_version")
     @classmethod

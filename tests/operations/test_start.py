@@ -133,6 +133,14 @@ def test_numbers_and_choices_are_too(params, field, sentence):
     assert caught.value.fields == {f"params.{field}": sentence}
 
 
+@pytest.mark.parametrize("kind", ["ScaleUp", "HealthCheck"])
+@pytest.mark.parametrize("name", ["", "..", "a b", "A", "x/y", "a\n", "-a"])
+def test_the_namespace_of_test_pods_is_the_name_of_one(kind, name):
+    with pytest.raises(InvalidInput) as caught:
+        start.parse_params(kinds.get(kind), {"probe_namespace": name})
+    assert "is no name of a namespace" in caught.value.fields["params.probe_namespace"]
+
+
 def test_a_name_can_be_used_once(toy, begin, machines):
     begin(name="move-in", machines=machines[:1])
     with pytest.raises(Conflict, match="move-in"):
