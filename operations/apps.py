@@ -12,7 +12,7 @@ class OperationsConfig(AppConfig):
         from beidou.base import notices, tasks
         from beidou.base.admin import lines
         from clusters.models import Node
-        from clusters.services import removal
+        from clusters.services import nodes, removal
         from machines import timeline
         from machines.models import Machine
         from machines.services import lifecycle, signing
@@ -39,6 +39,7 @@ class OperationsConfig(AppConfig):
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         signing.register_fallback(cluster_settings.credentials_of_clusters)
+        nodes.register_blocker(neighbours.why_node_stays_closed)
         removal.register_blocker(neighbours.why_cluster_is_held)
         machine_removal.register_blocker("tasks", flow_neighbours.why_machines_stay)
         removal.register_blocker(flow_neighbours.why_cluster_is_held)

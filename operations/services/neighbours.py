@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Q
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -124,6 +125,27 @@ def why_machine_is_held(machine: Machine) -> str | None:
     return _("Operation %(name)s is working on %(machine)s.") % {
         "name": holding.name,
         "machine": machine,
+    }
+
+
+def why_node_stays_closed(node: Node) -> str | None:
+    """An operation opens the nodes of its machines itself, once they are proven, or means to take
+    them away.  A node that has just joined is linked to its machine later: its name tells."""
+    holding = OperationMachine.objects.filter(operation__cluster=node.cluster, holds_machine=True)
+    member = (
+        holding.filter(
+            Q(machine__node=node)
+            | Q(hostname__iexact=node.name)
+            | Q(hostname="", address=node.name)
+        )
+        .select_related("operation")
+        .first()
+    )
+    if member is None:
+        return None
+    return _("Operation %(name)s is working on %(node)s and says itself when it is opened.") % {
+        "name": member.operation.name,
+        "node": node.name,
     }
 
 

@@ -319,3 +319,40 @@ def test_versions_of_settings_of_clusters_gone_before_are_swept_by_the_migration
     migration = import_module("operations.migrations.0005_history_of_clusters_gone")
     migration.sweep(apps, None)
     assert list(ClusterSettings.history.values_list("cluster_id", flat=True)) == [cluster_a.pk]
+
+
+# --- opening a node by hand -----------------------------------------------------------------------
+
+
+def uncordon(api, user, node):
+    return api(user).post(f"/api/v1/nodes/{node.pk}/uncordon/", {"reason": "by hand"})
+
+
+def test_nobody_opens_the_node_of_a_machine_under_an_operations_hands(
+    toy, begin, machines, operator, api, cluster_a
+):
+    node = factories.make_node(cluster_a, unschedulable=True)
+    Machine.objects.filter(pk=machines[0].pk).update(node=node)
+    operation = begin()
+    answer = uncordon(api, operator, node)
+    assert (answer.status_code, answer.json()["code"]) == (409, "node_held")
+    assert operation.name in answer.json()["message"]
+
+
+def test_nor_one_that_has_just_joined_and_is_linked_to_no_machine_yet(
+    toy, begin, machines, operator, api, cluster_a
+):
+    node = factories.make_node(cluster_a, machines[0].hostname, unschedulable=True)
+    begin()
+    assert uncordon(api, operator, node).status_code == 409
+
+
+def test_other_nodes_and_those_of_operations_that_have_ended_are_not_kept_closed(
+    toy, begin, work, machines, cluster_a
+):
+    other = factories.make_node(cluster_a)
+    node = factories.make_node(cluster_a, machines[0].hostname)
+    begin()
+    assert neighbours.why_node_stays_closed(other) is None
+    work()
+    assert neighbours.why_node_stays_closed(node) is None
