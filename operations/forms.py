@@ -220,9 +220,9 @@ class StartForm(forms.Form):
         help_text=_("Kept with the operation and in the audit trail."),
     )
 
-    def __init__(self, *args: Any, user: Any, kind: Kind, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Any, whole_cluster: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if kind.whole_cluster:
+        if whole_cluster:
             self.fields["machines"].required = False
             self.fields["machines"].help_text = format_lazy(
                 "{} {}",

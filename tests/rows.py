@@ -37,7 +37,11 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
         Operation, cluster=cluster, name=f"operation-{next(_numbers)}", kind="ScaleUp"
     ),
     AutoOperationTask: lambda cluster: baker.make(
-        AutoOperationTask, cluster=cluster, name=f"task-{next(_numbers)}", template="ScaleUp"
+        AutoOperationTask,
+        cluster=cluster,
+        name=f"task-{next(_numbers)}",
+        template="ScaleUp",
+        status="succeeded",
     ),
     AuditEntry: lambda cluster: audit.record("change", cluster),
     Notice: lambda cluster: factories.make_notice(cluster=cluster),

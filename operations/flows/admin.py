@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -16,6 +17,7 @@ from unfold.decorators import action
 
 from beidou.base import display, permissions
 from beidou.base.admin import ReadOnlyAdmin
+from beidou.base.context import note_refusal
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from operations.durations import spoken
@@ -99,6 +101,9 @@ class AutoOperationTaskAdmin(ReadOnlyAdmin):
         task: Any = self.get_object(request, object_id)
         if task is None:
             self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "POST":
+            note_refusal(task)
+            raise PermissionDenied
         return TemplateResponse(
             request,
             "admin/operations/autooperationtask/live.html",

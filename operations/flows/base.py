@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from beidou.base.errors import InvalidInput
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
+from operations.services import wording
 
 
 class Flow(Protocol):

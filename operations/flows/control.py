@@ -24,8 +24,13 @@ Status = AutoOperationTask.Status
 StepStatus = TaskStep.Status
 
 
-def _locked(task: AutoOperationTask, user: User) -> AutoOperationTask:
+def require_right(task: AutoOperationTask, user: User) -> None:
+    """Raise ``Forbidden`` unless ``user`` may steer it; all that steers asks it itself."""
     permissions.require(user, task, permissions.OPERATE)
+
+
+def _locked(task: AutoOperationTask, user: User) -> AutoOperationTask:
+    require_right(task, user)
     return _held(task.pk)
 
 

@@ -87,7 +87,8 @@ def _only_looks(operation: Operation, kind: Kind) -> bool:
     """Whether none of its steps does anything to a machine."""
     if not kind.looks:
         return False
-    return not operation.steps.exclude(name__in=kind.looks).exists()
+    steps = set(operation.steps.values_list("name", flat=True))
+    return bool(steps) and steps <= kind.looks
 
 
 def _held(operation: Operation) -> list[OperationMachine]:

@@ -64,16 +64,16 @@ class StartView(LoginRequiredMixin, View):
             "cluster": request.GET.get("cluster", ""),
             "machines": _machines_text(request.GET),
         }
-        form = StartForm(user=request.user, kind=kind, initial=given)
+        form = StartForm(user=request.user, whole_cluster=kind.whole_cluster, initial=given)
         return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         kind = _kind(request.POST)
         step = request.POST.get("step", "plan")
-        form = StartForm(request.POST, user=request.user, kind=kind)
+        form = StartForm(request.POST, user=request.user, whole_cluster=kind.whole_cluster)
         if step == "change":  # another kind was chosen: other options, nothing is checked yet
             values = {name: request.POST.get(name, "") for name in form.fields}
-            form = StartForm(user=request.user, kind=kind, initial=values)
+            form = StartForm(user=request.user, whole_cluster=kind.whole_cluster, initial=values)
             return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
         params = ParamsForm(request.POST, kind=kind)
         page = _Page(form, params, kind)

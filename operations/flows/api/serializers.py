@@ -19,6 +19,7 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
     display = serializers.CharField(source="__str__", read_only=True)
     page = serializers.SerializerMethodField()
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     machines_total = serializers.IntegerField(read_only=True)
     machines_failed = serializers.IntegerField(read_only=True)
     actions = serializers.SerializerMethodField()
@@ -35,6 +36,7 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
             "template_version",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "status",
             "message",
             "waiting_for",

@@ -141,11 +141,18 @@ class TaskViewSet(ReadOnlyViewSet):
         data = serializers.TaskSerializer(fresh, context=self.get_serializer_context()).data
         return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 
+    def _to_steer(self, request: Request) -> AutoOperationTask:
+        """The task, before the body is read: whoever may not steer it is told that first."""
+        task: AutoOperationTask = self.get_object()
+        control.require_right(task, _user(request))
+        return task
+
     def _controlled(self, request: Request, verb: Any) -> Response:
+        task = self._to_steer(request)
         wish = ReasonSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
         reason = wish.validated_data["reason"]
-        return self._accepted(verb(self.get_object(), acting_user=_user(request), reason=reason))
+        return self._accepted(verb(task, acting_user=_user(request), reason=reason))
 
     @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
     @action(detail=True, methods=["post"])
@@ -177,8 +184,8 @@ class TaskViewSet(ReadOnlyViewSet):
     @action(detail=True, methods=["post"])
     def skip(self, request: Request, pk: str = "") -> Response:
         """Take a failed step, or a wait, as passed."""
+        task = self._to_steer(request)
         wish = serializers.SkipStepSerializer(data=request.data)
-        task = self.get_object()
         wish.is_valid(raise_exception=True)
         return self._accepted(control.skip(task, acting_user=_user(request), **wish.validated_data))
 
