@@ -159,7 +159,8 @@ def gather(machine_ids: Iterable[int], *, concurrency: int = ssh.CONCURRENCY) ->
 
 
 def _kept(machine: Machine, answer: facts_driver.Facts | BeidouError) -> str:
-    """Store one answer and say what was wrong; a machine deleted meanwhile stops no other's."""
+    """Store one answer and say what was wrong; a machine that was deleted or got another address
+    meanwhile stops no other's."""
     try:
         if isinstance(answer, facts_driver.Facts):
             store(machine, answer)
@@ -168,6 +169,9 @@ def _kept(machine: Machine, answer: facts_driver.Facts | BeidouError) -> str:
     except Machine.DoesNotExist:
         logger.info("visited_machine_is_gone", machine=str(machine.address))
         return _gone(machine).message
+    except host_keys.Moved as moved:
+        logger.info("visited_machine_has_moved", machine=str(machine.address))
+        return moved.message
 
 
 def _gone(machine: Machine) -> Conflict:
@@ -200,6 +204,8 @@ def _pin_unknown(
                 host_keys.pin(machine=machine, key=answer)
             except Machine.DoesNotExist:
                 yield machine, _gone(machine)
+            except host_keys.Moved as moved:
+                yield machine, moved
 
 
 def _scan(address: str, port: int) -> ssh.HostKey | ExternalError:
@@ -237,13 +243,15 @@ def store(machine: Machine, found: facts_driver.Facts) -> None:
 
 
 def _lock(machine: Machine) -> None:
-    """Keep the row from being deleted or moved until the transaction ends, and read where it is.
+    """Keep the row from being deleted or edited until the transaction ends, and bring ``machine``
+    up to date: a visit takes a while, and drift is against what is intended now.
 
-    Raises ``Machine.DoesNotExist``.  A foreign key alone is checked too late: at the commit.
+    Raises ``Machine.DoesNotExist`` (a foreign key alone is checked too late: at the commit) and
+    ``host_keys.Moved``.
     """
-    machine.refresh_from_db(
-        fields=["state", "node", "cluster"], from_queryset=Machine.objects.select_for_update()
-    )
+    current = Machine.objects.select_for_update().get(pk=machine.pk)
+    host_keys.require_unmoved(current, machine)
+    machine.refresh_from_db()
 
 
 def _store_addresses(machine: Machine, found: facts_driver.Facts) -> None:

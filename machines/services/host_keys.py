@@ -44,10 +44,30 @@ def require_unblocked(machine: Machine) -> None:
         raise Conflict(reason, code="host_key_changed")
 
 
+class Moved(Conflict):
+    """The machine has got another address since it was read: what was found is another host's."""
+
+    code = "moved"
+
+
+def require_unmoved(current: Machine, visited: Machine) -> None:
+    """Raise ``Moved`` unless the locked row still has the address that was visited."""
+    if str(current.address) != str(visited.address):
+        raise Moved(
+            Sentence(
+                "The address of %(machine)s was changed while it was visited.", machine=current
+            )
+        )
+
+
 def pin(*, machine: Machine, key: ssh.HostKey) -> None:
-    """Keep the key of the first contact; a machine that has one already is left as it is."""
+    """Keep the key of the first contact; a machine that has one already is left as it is.
+
+    Raises ``Moved``.
+    """
     with transaction.atomic():
         current = Machine.objects.select_for_update().get(pk=machine.pk)
+        require_unmoved(current, machine)
         if not current.host_key:
             _keep(current, key.key, reason=Sentence("first contact"))
             audit.record("pin host key", current, after={"fingerprint": key.fingerprint})
@@ -55,10 +75,14 @@ def pin(*, machine: Machine, key: ssh.HostKey) -> None:
 
 
 def offer(*, machine: Machine, key: ssh.HostKey) -> None:
-    """The machine showed another key than the pinned one: block it, once per key."""
+    """The machine showed another key than the pinned one: block it, once per key.
+
+    A machine that was moved meanwhile is left as it is: the key is that of its old address.
+    """
     with transaction.atomic():
         current = Machine.objects.select_for_update().get(pk=machine.pk)
-        if current.offered_host_key != key.key and current.host_key != key.key:
+        is_known = key.key in (current.offered_host_key, current.host_key)
+        if not is_known and str(current.address) == str(machine.address):
             current.offered_host_key = key.key
             shown = Sentence("the machine showed another host key")
             _save(current, ["offered_host_key"], reason=shown)

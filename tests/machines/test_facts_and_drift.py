@@ -11,7 +11,7 @@ from beidou.base.errors import Conflict, Forbidden, TemporaryError
 from beidou.base.models import AuditEntry
 from machines.drivers.facts import Cpu, Disk, Facts, Memory, Nic, OperatingSystem, System
 from machines.models import Drift, Machine, MachineAddress, MachineFacts
-from machines.services import drift, facts, observed
+from machines.services import drift, edits, facts, host_keys, observed
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -332,6 +332,56 @@ def test_an_operator_may_say_wrong_but_not_accept(operator, cluster_a):
 def test_stored_facts_survive_the_way_through_json():
     stored = msgspec.to_builtins(make_facts())
     assert msgspec.convert(stored, Facts) == make_facts()
+
+
+# --- edited while visited -------------------------------------------------------------------
+def edited_meanwhile(machine, user, **values):
+    """The machine as a visit knows it that began before somebody edited these values."""
+    visited, edited = (Machine.objects.get(pk=machine.pk) for _ in range(2))
+    for name, value in values.items():
+        setattr(edited, name, value)
+    edits.change(machine=edited, fields=list(values), reason="", acting_user=user)
+    return visited
+
+
+def test_a_visit_is_compared_with_what_is_intended_when_it_ends(admin):
+    machine = factories.make_machine("10.8.3.11", cpus=8)
+    visited = edited_meanwhile(machine, admin, cpus=64)
+    facts.store(visited, make_facts())
+    assert "cpus" not in drifts(machine)
+
+
+def test_the_facts_of_an_address_that_was_changed_meanwhile_are_not_kept(admin):
+    machine = factories.make_machine("10.8.3.11")
+    visited = edited_meanwhile(machine, admin, address="10.8.3.12")
+    with pytest.raises(host_keys.Moved, match="address"):
+        facts.store(visited, make_facts())
+    assert not MachineFacts.objects.filter(machine=machine).exists()
+
+
+def test_why_a_visit_failed_is_not_kept_for_another_address(admin):
+    machine = factories.make_machine("10.8.3.11")
+    visited = edited_meanwhile(machine, admin, address="10.8.3.12")
+    with pytest.raises(host_keys.Moved):
+        facts.store_failure(visited, TemporaryError("no route"))
+    assert not MachineFacts.objects.filter(machine=machine).exists()
+
+
+def test_a_machine_that_got_another_address_meanwhile_stops_no_other(monkeypatch):
+    moved, there = (
+        factories.make_machine(f"10.8.3.{n}", credential=factories.make_credential(), host_key="k")
+        for n in (11, 12)
+    )
+
+    def visit(targets, *, concurrency):
+        Machine.objects.filter(pk=moved.pk).update(address="10.8.3.13")
+        for target in targets:
+            yield target, make_facts()
+
+    monkeypatch.setattr(facts.facts_driver, "gather", visit)
+    outcomes = facts.gather([moved.pk, there.pk])
+    assert "address" in outcomes[moved.pk]
+    assert outcomes[there.pk] == ""
 
 
 # --- deleted while visited ------------------------------------------------------------------

@@ -52,6 +52,32 @@ def test_a_changed_key_is_told_once(changed):
     assert "nothing is done on it" in notice.details
 
 
+@pytest.fixture
+def moved_meanwhile(admin):
+    """A machine as somebody read it before it got another address."""
+    machine = factories.make_machine("10.8.3.11")
+    edited = reloaded(machine)
+    edited.address = "10.8.3.12"
+    edits.change(machine=edited, fields=["address"], reason="", acting_user=admin)
+    return machine
+
+
+KEY_OF_THE_OLD_ADDRESS = ssh.HostKey(
+    type="ssh-ed25519", key="ssh-ed25519 AAAA", fingerprint="SHA256:x"
+)
+
+
+def test_the_key_of_an_address_that_was_changed_meanwhile_is_not_pinned(moved_meanwhile):
+    with pytest.raises(host_keys.Moved):
+        host_keys.pin(machine=moved_meanwhile, key=KEY_OF_THE_OLD_ADDRESS)
+    assert reloaded(moved_meanwhile).host_key == ""
+
+
+def test_the_key_of_an_address_that_was_changed_meanwhile_blocks_nothing(moved_meanwhile):
+    host_keys.offer(machine=moved_meanwhile, key=KEY_OF_THE_OLD_ADDRESS)
+    assert reloaded(moved_meanwhile).offered_host_key == ""
+
+
 def test_a_changed_key_is_offered_and_blocks(changed, ssh_server):
     assert changed.offered_host_key == ssh_server.host_key
     reason = host_keys.blocked_reason(changed)
