@@ -121,7 +121,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         self._seen: dict[str, dict[str, int]] = {"address": {}, "serial": {}}
         self._changed: set[str] = set()
         self._moved: dict[int, set[str]] = {}  # machines that no operation may hold meanwhile
-        self._old_addresses: dict[int, str] = {}
+        self._read: dict[int, dict[str, Any]] = {}  # what the first half read, by key
         self._loader: MachineLoader | None = None
         self._default_team = belonging.default_team(user)
 
@@ -201,7 +201,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
 
     def import_instance(self, instance: Machine, row: dict[str, Any], **kwargs: Any) -> None:
         if instance.pk:
-            self._old_addresses[instance.pk] = str(instance.address)
+            self._read[instance.pk] = _compared(instance)
         super().import_instance(instance, self._without_blanks_that_keep(instance, row), **kwargs)
 
     def _without_blanks_that_keep(self, instance: Machine, row: dict[str, Any]) -> dict[str, Any]:
@@ -263,8 +263,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             raise ValidationError(errors)
 
     def _has_moved(self, instance: Machine) -> bool:
-        old = self._old_addresses.get(instance.pk)
-        return old is not None and old != str(instance.address)
+        read = self._read.get(instance.pk)
+        return read is not None and str(read["address"]) != str(instance.address)
 
     def _taken(self, instance: Machine) -> Iterator[tuple[str, str]]:
         loader = self._loader
@@ -362,20 +362,22 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         """Write the columns that the file changes, and no other.
 
         An upsert by key: Django's ``bulk_update`` builds a CASE per column and row, which costs a
-        minute for ten thousand rows.
+        minute for ten thousand rows.  It writes all these columns of each row, so that every row
+        must be as the first half read it.
         """
-        there = sum(
-            Machine.objects.filter(pk__in=chunk).count()
-            for chunk in chunks([machine.pk for machine in machines])
-        )
+        wanted = {machine.pk: machine for machine in machines}
+        there = 0
+        for chunk in chunks(sorted(wanted)):
+            for stored in Machine.objects.select_for_update().filter(pk__in=chunk).order_by("pk"):
+                self._require_as_read(stored)
+                lifecycle.require_editable(stored, self._moved.get(stored.pk, ()))
+                _bring_up_to_date(wanted[stored.pk], stored)
+                there += 1
         if there != len(machines):
             raise Conflict(
                 _("Somebody removed one of these machines meanwhile; start the import again."),
                 code="changed_meanwhile",
             )
-        for chunk in chunks(list(self._moved)):
-            for machine in Machine.objects.select_for_update().filter(pk__in=chunk).order_by("pk"):
-                lifecycle.require_editable(machine, self._moved[machine.pk])
         if self._changed:
             Machine.objects.bulk_create(
                 machines,
@@ -383,6 +385,14 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
                 unique_fields=["id"],
                 update_fields=sorted(self._changed),
                 batch_size=CHUNK,
+            )
+
+    def _require_as_read(self, stored: Machine) -> None:
+        if _compared(stored) != self._read[stored.pk]:
+            raise Conflict(
+                _("Somebody changed %(machine)s meanwhile; start the import again.")
+                % {"machine": stored},
+                code="changed_meanwhile",
             )
 
     def _record(self, result: Result) -> None:
@@ -403,6 +413,23 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
                     after={str(machine.address): what for machine, what in chunk},
                     reason=self.reason,
                 )
+
+
+def _compared(machine: Machine) -> dict[str, Any]:
+    """What people decide about a machine, and its cluster, whose grants say who may."""
+    fields = [*(name for name in COLUMNS if name != "state"), "cluster"]
+    return {
+        field.attname: getattr(machine, field.attname)
+        for field in Machine._meta.concrete_fields
+        if field.name in fields
+    }
+
+
+def _bring_up_to_date(machine: Machine, stored: Machine) -> None:
+    """Take over what a file cannot change: host keys, for one, which the history holds too."""
+    for field in Machine._meta.concrete_fields:
+        if field.name not in COLUMNS:
+            setattr(machine, field.attname, getattr(stored, field.attname))
 
 
 def _changed_fields(result: Result) -> list[list[str]]:

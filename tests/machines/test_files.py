@@ -184,6 +184,38 @@ def test_a_machine_added_meanwhile_stops_the_import_whole(admin, monkeypatch):
 
 
 # --- rights ---------------------------------------------------------------------------------
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Have something done between the two halves of the next import."""
+
+    def between(deed):
+        write = MachineResource._write_rows
+
+        def deed_first(self):
+            deed()
+            write(self)
+
+        monkeypatch.setattr(MachineResource, "_write_rows", deed_first)
+
+    return between
+
+
+def test_what_somebody_saved_meanwhile_is_not_put_back(admin, meanwhile):
+    factories.make_machine("10.8.3.11", rack="r1", notes="old")
+    edited = factories.make_machine("10.8.3.12", rack="r1", notes="old")
+    meanwhile(lambda: Machine.objects.filter(pk=edited.pk).update(rack="r7"))
+    with pytest.raises(Conflict, match=r"changed .*10\.8\.3\.12"):
+        run(admin, "address,rack,notes\n10.8.3.11,r2,old\n10.8.3.12,r1,new\n")
+    assert set(Machine.objects.values_list("rack", "notes")) == {("r1", "old")}
+
+
+def test_the_history_of_an_import_holds_a_host_key_that_was_pinned_meanwhile(admin, meanwhile):
+    machine = factories.make_machine("10.8.3.11", rack="r1")
+    meanwhile(lambda: Machine.objects.filter(pk=machine.pk).update(host_key="ssh-ed25519 AAAA"))
+    run(admin, "address,rack\n10.8.3.11,r2\n")
+    assert machine.history.first().host_key == "ssh-ed25519 AAAA"
+
+
 def test_who_may_not_add_machines_imports_none(operator):
     found = mistakes(operator, "address\n10.8.3.1\n")
     assert "you may not add machines" in found[0][2]
