@@ -38,13 +38,17 @@ class AddressWidget(TextWidget):
 
 
 def spell_address(text: str) -> str:
-    """One spelling per address; ``ValueError`` with the sentence for the person."""
+    """One spelling per address, the one that is stored: ::ffff:10.8.3.11 is 10.8.3.11.
+
+    ``ValueError`` with the sentence for the person.
+    """
     if not text:
         raise ValueError(_("Give an IP address."))
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(_("“%(text)s” is no IP address.") % {"text": text}) from None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class CountWidget(widgets.Widget):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """An uploaded file as a table, or a sentence why it is none; and a table as a file."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO, StringIO
 from typing import Any, Final, NoReturn
 from zipfile import BadZipFile, ZipFile
@@ -69,9 +69,26 @@ def _refuse(sentence: str) -> NoReturn:
 def _csv(content: bytes) -> tablib.Dataset:
     """Spreadsheets write semicolons where the comma is the decimal mark."""
     text = content.decode("utf-8-sig")
-    heading = text.partition("\n")[0]
+    heading = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
-    return _table(row for row in csv.reader(StringIO(text, newline=""), delimiter=delimiter) if row)
+    return _table(_in_their_lines(csv.reader(StringIO(text, newline=""), delimiter=delimiter)))
+
+
+def _in_their_lines(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Blank lines stay where another follows, which keeps its number so; those above the heading
+    count as if they stood below it."""
+    blank: list[list[str]] = []
+    has_heading = False
+    for row in rows:
+        if not row:
+            blank.append(row)
+        elif not has_heading:
+            has_heading = True
+            yield row
+        else:
+            yield from blank
+            blank = []
+            yield row
 
 
 def _xlsx(content: bytes) -> tablib.Dataset:

@@ -481,6 +481,30 @@ def test_an_empty_row_is_passed_over_and_the_others_keep_their_lines(admin):
     assert (wrong, counts(result)) == ([], {"new": 2, "update": 0, "skip": 0, "invalid": 0})
 
 
+def test_blank_lines_of_a_csv_file_are_counted(admin):
+    text = "\naddress,cpus\n\n10.8.3.11,4\n\n10.8.3.12,x\n"
+    assert [line for line, _, _ in mistakes(admin, text)] == [6]
+
+
+def test_blank_lines_at_the_end_are_no_rows_too_many(monkeypatch):
+    monkeypatch.setattr(reading, "ROWS_MAX", 2)
+    dataset = reading.read("a.csv", b"address\n10.8.3.11\n10.8.3.12\n\n\n")
+    assert len(dataset) == 2
+
+
+def test_an_address_in_another_spelling_is_the_same_machine(admin):
+    text = "address,rack\n::ffff:10.8.3.11,r1\n"
+    run(admin, text)
+    result, wrong = run(admin, text)
+    assert (wrong, counts(result)["skip"]) == ([], 1)
+    assert Machine.objects.get().address == "10.8.3.11"
+
+
+def test_two_spellings_of_one_address_are_two_lines_about_one_machine(admin):
+    text = "address,rack\n::ffff:10.8.3.11,r1\n10.8.3.11,r2\n"
+    assert "line 2 already" in mistakes(admin, text)[0][2]
+
+
 def test_a_file_of_empty_rows_has_no_rows():
     with pytest.raises(InvalidInput, match="no rows below its heading"):
         reading.read("fleet.csv", b"address,rack\n,\n,\n")
