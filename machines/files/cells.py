@@ -2,15 +2,17 @@
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.db import models
 from django.utils.translation import gettext as _
 from import_export import widgets
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from beidou.base.errors import InvalidInput
 from machines.services import edits
 
+XLSX_TEXT_MAX: Final = 32_767  # characters of a cell
 # What a spreadsheet would calculate instead of show; some skip a tab or a return before it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -18,6 +20,27 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def without_formula(value: Any) -> Any:
     """The value as a cell that is shown as it is; reading takes the apostrophe off again."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def for_xlsx(value: Any) -> Any:
+    """The value as far as a spreadsheet can hold it: shorter, and with a sign for control codes."""
+    if not isinstance(value, str):
+        return value
+    return ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)[:XLSX_TEXT_MAX]
+
+
+def shows(cell: Any, value: Any) -> bool:
+    """Whether the cell is what an export writes for ``value``, even where that is not all of it:
+    then nobody has changed it, and it changes nothing."""
+    if not isinstance(cell, str) or not isinstance(value, str):
+        return False
+    written = without_formula(value)
+    return _one_newline(cell) in map(_one_newline, (written, for_xlsx(written)))
+
+
+def _one_newline(text: str) -> str:
+    """XML knows one sign for the end of a line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TextWidget(widgets.CharWidget):  # type: ignore[misc]

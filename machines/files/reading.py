@@ -130,10 +130,12 @@ def _table(rows: Iterable[list[Any]]) -> tablib.Dataset:
 
 
 def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:
-    """The machines as a file that can be imported again; formulas are made harmless."""
+    """The machines as a file that can be imported again; formulas are made harmless, and XLSX gets
+    what it can hold."""
     dataset = MachineResource(user=user).export(queryset=machines)
     harmless = tablib.Dataset(headers=dataset.headers)
     for row in dataset:
-        harmless.append([cells.without_formula(value) for value in row])
+        written = [cells.without_formula(value) for value in row]
+        harmless.append([cells.for_xlsx(value) for value in written] if kind == "xlsx" else written)
     data = FORMATS[kind]().export_data(harmless)
     return data.encode("utf-8-sig") if isinstance(data, str) else data

@@ -33,6 +33,7 @@ from machines.files.cells import (
     TextWidget,
     address_in,
     is_filled,
+    shows,
     text_of,
 )
 from machines.files.loader import CHUNK, MachineLoader, chunks
@@ -65,6 +66,14 @@ def _stays(field: Field, instance: Machine, row: dict[str, Any]) -> bool:
         return False
     name, present = text_of(row, field.column_name), field.get_value(instance)
     return bool(name) and present is not None and present.name == name
+
+
+def _is_as_exported(field: Field, instance: Machine, row: dict[str, Any]) -> bool:
+    return (
+        isinstance(field.widget, TextWidget)
+        and bool(instance.pk)
+        and (shows(row.get(field.column_name), field.get_value(instance)))
+    )
 
 
 class MachineResource(resources.ModelResource):  # type: ignore[misc]
@@ -216,7 +225,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
     ) -> None:
         if field.column_name == "state":
             self._plan_state(instance, row)
-        elif not _stays(field, instance, row):
+        elif not (_stays(field, instance, row) or _is_as_exported(field, instance, row)):
             super().import_field(field, instance, row, *args, **kwargs)
 
     def _plan_state(self, instance: Machine, row: dict[str, Any]) -> None:

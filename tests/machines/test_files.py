@@ -306,6 +306,26 @@ def test_an_exported_file_changes_nothing_when_imported(admin, cluster_a, kind):
     assert counts(result)["skip"] == 2
 
 
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+@pytest.mark.parametrize(
+    "notes", ["a\x01b", "x" * 40_000, "'=1", "'quoted", "two\r\nlines", " outer ", "_x000D_"]
+)
+def test_a_text_of_any_kind_is_unchanged_by_its_own_export(admin, kind, notes):
+    factories.make_machine("10.8.3.11", notes=notes)
+    content = reading.write(Machine.objects.all(), kind=kind, user=admin)
+    dataset = reading.read(f"fleet.{kind}", content)
+    result = MachineResource(user=admin).import_data(dataset, dry_run=True)
+    assert (report.mistakes_of(result, dataset.headers), counts(result)["skip"]) == ([], 1)
+
+
+def test_a_control_code_in_one_machine_keeps_no_other_from_being_exported(admin, browser):
+    machine = factories.make_machine("10.8.3.11", notes="a\x0bb")
+    chosen = {"action": "export_xlsx", "_selected_action": [machine.pk]}
+    answer = browser(admin).post("/machines/machine/", chosen)
+    rows = tablib.Dataset().load(answer.content, format="xlsx").dict
+    assert [row["notes"] for row in rows] == ["a\ufffdb"]
+
+
 def test_numbers_in_a_spreadsheet_are_read_as_they_look(admin):
     sheet = tablib.Dataset(headers=["address", "rack", "cpus"])
     sheet.append(["10.8.3.1", 12, 64])
