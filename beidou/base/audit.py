@@ -170,8 +170,10 @@ def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _as_stored(text: str) -> float | int:
-    """PostgreSQL keeps 1e+16 as a number without exponent, and so gives it back as an integer."""
-    return int(Decimal(text)) if abs(float(text)) >= _LEAST_WITH_EXPONENT else float(text)
+    """PostgreSQL keeps 1e+16 as a number without exponent, and so gives it back as an integer; it
+    knows no -0.0."""
+    number = float(text) + 0.0  # makes 0.0 of -0.0
+    return int(Decimal(text)) if abs(number) >= _LEAST_WITH_EXPONENT else number
 
 
 def cluster_id_of(obj: models.Model | None) -> int | None:

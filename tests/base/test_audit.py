@@ -235,6 +235,11 @@ def test_a_number_of_any_size_is_read_as_it_was_chained(number, cluster_a):
     assert list(audit.verify()) == []
 
 
+def test_a_zero_is_chained_without_the_sign_that_postgresql_drops(cluster_a):
+    entry = audit.record("change", cluster_a, after={"policy": {"offset": -0.0}})
+    assert str(entry.after) == "{'policy': {'offset': 0.0}}"
+
+
 @pytest.mark.parametrize("count", [5, 0])
 def test_a_trail_that_grows_while_it_is_verified_is_whole(count):
     record(count)
