@@ -56,6 +56,12 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]
         ),
     }
 
+    def clean(self) -> Any:
+        """No account has a longer name, and what counts the attempts could not keep it."""
+        if len(self.cleaned_data.get("username", "")) > self.fields["username"].max_length:
+            raise self.get_invalid_login_error()
+        return super().clean()
+
 
 class SignInView(LoginView):
     """The page *Log in*; the same address as the admin's, which it stands in front of."""

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from axes.models import AccessAttempt
 from django.test import Client
 from django_otp.oath import totp
 
@@ -43,6 +44,14 @@ def test_the_right_password_leads_to_the_page_that_was_asked_for(client, li):
     assert response.status_code == 302
     assert response["Location"] == "/account/"
     assert is_signed_in(client)
+
+
+def test_a_name_longer_than_any_account_has_is_a_wrong_one(client):
+    response = sign_in(client, name="x" * 300)
+    assert response.status_code == 200
+    assert "The name or the password is wrong" in response.content.decode()
+    # Nothing is kept of it: PostgreSQL could not.
+    assert not AccessAttempt.objects.exists()
 
 
 def test_a_page_of_another_host_is_not_led_to(client, li):
