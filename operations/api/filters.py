@@ -5,6 +5,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 
+from beidou.base.api.filters import MomentFilter
 from beidou.base.numbers import as_key
 from operations.models import Operation
 
@@ -18,8 +19,8 @@ class OperationFilter(django_filters.FilterSet):
     active = django_filters.BooleanFilter(method="by_active", label="Not ended yet.")
     machine = django_filters.CharFilter(method="by_machine", label="Key or address of a machine.")
     requested_by = django_filters.CharFilter(field_name="requested_by_name")
-    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lte")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lte")
 
     class Meta:
         model = Operation

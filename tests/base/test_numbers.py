@@ -66,3 +66,50 @@ def test_the_list_of_an_unknown_cluster_is_empty(key, admin, browser, cluster_a)
         reverse("admin:clusters_node_changelist"), {"cluster__id__exact": key}
     )
     assert list(page.context["cl"].result_list) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/machines/machine/?cluster=" + "9" * 20,
+        "/machines/machine/?owner_team=" + "9" * 20,
+        "/base/auditentry/?at__gte=0001-01-01T00:00:00%2B14:00",
+        "/operations/operation/?finished_at__gte=9999-12-31T23:59:59-14:00",
+        "/base/auditentry/export/?at__gte=0001-01-01T00:00:00%2B14:00",
+        "/base/auditentry/export/?at__gte=x",
+    ],
+)
+def test_a_list_narrowed_by_what_no_database_knows_leads_to_the_whole_list(query, admin, browser):
+    page = browser(admin).get(query)
+    assert page.status_code == 302
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("audit", "since"),
+        ("audit", "until"),
+        ("operations", "created_after"),
+        ("operations", "created_before"),
+    ],
+)
+def test_the_api_refuses_a_moment_that_no_database_knows(path, name, moment, admin, api):
+    answer = api(admin).get(f"/api/v1/{path}/", {name: moment})
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, [name])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("odd", ODD)
+def test_the_api_refuses_a_team_that_is_no_key(odd, admin, api):
+    assert api(admin).get("/api/v1/users/", {"groups": odd}).status_code == 400
+
+
+@pytest.mark.django_db
+def test_the_api_finds_the_users_of_some_teams(admin, api):
+    one, other = factories.make_team(), factories.make_team()
+    names = {factories.make_user(teams=(team,)).username for team in (one, other)}
+    answer = api(admin).get("/api/v1/users/", {"groups": [one.pk, other.pk]})
+    assert {row["username"] for row in answer.json()["results"]} == names

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.options import IS_POPUP_VAR, IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -169,7 +169,10 @@ class ObjectPermissionAdmin(_Base):
         return None
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        listed: Any = super().get_changelist_instance(request)
+        try:
+            listed: Any = super().get_changelist_instance(request)
+        except OverflowError as error:  # SQLite: a key of twenty digits, a day before year 1
+            raise IncorrectLookupParameters from error
         # The theme's template of an empty list knows the list alone.
         listed.empty_list = partial(self.empty_list, request)
         if not (listed.has_active_filters or listed.query):

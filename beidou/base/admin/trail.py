@@ -9,10 +9,12 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.db import models
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -193,11 +195,14 @@ class AuditAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view(self.export)
         return [path("export/", view, name="base_auditentry_export"), *super().get_urls()]
 
-    def export(self, request: HttpRequest) -> StreamingHttpResponse:
+    def export(self, request: HttpRequest) -> HttpResponseBase:
         """The entries that the list shows, with its search and filters, as CSV."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rows = self.get_changelist_instance(request).get_queryset(request)
+        try:
+            rows = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return redirect("admin:base_auditentry_changelist")
         audit.record("export", name="audit trail", after={"filters": dict(request.GET.items())})
         lines = csv_lines(batches(rows))
         content = in_thread(lines) if isinstance(request, ASGIRequest) else lines

@@ -1,10 +1,15 @@
-"""Filters by key that do not tell which keys exist."""
+"""Filters by key that do not tell which keys exist, and by a moment that databases know."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db import models
 from django_filters import rest_framework as filters
+from django_filters.fields import IsoDateTimeField, ModelMultipleChoiceField
+
+from beidou.base.numbers import as_key
 
 KEY_MAX: Final = 2**63 - 1
 
@@ -19,6 +24,41 @@ class KeyFilter(filters.Filter):
         super().__init__(*args, **{"min_value": 1, "max_value": KEY_MAX, **kwargs})
 
 
+class _KeysField(ModelMultipleChoiceField):
+    def _check_values(self, value: Any) -> Any:
+        for key in value:
+            if key != self.null_value and as_key(key) is None:
+                raise ValidationError(
+                    self.error_messages["invalid_pk_value"],
+                    code="invalid_pk_value",
+                    params={"pk": key},
+                )
+        return super()._check_values(value)
+
+
+class KeysFilter(filters.ModelMultipleChoiceFilter):
+    """Rows that lead to one of these keys, whose names all who may filter see anyway."""
+
+    field_class = _KeysField
+
+
+class _MomentField(IsoDateTimeField):
+    def to_python(self, value: Any) -> datetime | None:
+        try:
+            moment: datetime | None = super().to_python(value)
+            if moment is not None:
+                moment.astimezone(UTC)
+        except OverflowError:  # SQLite compares in UTC, where this is before year 1
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
+        return moment
+
+
+class MomentFilter(filters.IsoDateTimeFilter):
+    """A moment with date and time, as ISO 8601 writes it."""
+
+    field_class = _MomentField
+
+
 class FilterSet(filters.FilterSet):
     """The base of all sets of filters."""
 
@@ -26,6 +66,10 @@ class FilterSet(filters.FilterSet):
         **filters.FilterSet.FILTER_DEFAULTS,
         models.ForeignKey: {"filter_class": KeyFilter},
         models.OneToOneField: {"filter_class": KeyFilter},
+        models.ManyToManyField: {
+            **filters.FilterSet.FILTER_DEFAULTS[models.ManyToManyField],
+            "filter_class": KeysFilter,
+        },
     }
 
 

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from beidou.base import tokens
+from beidou.base.api.filters import MomentFilter
 from beidou.base.api.pages import NewestFirst
 from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.models import ApiToken, AuditEntry, User
@@ -110,8 +111,8 @@ class UserViewSet(BaseViewSet):
 
 
 class AuditFilter(filters.FilterSet):
-    since = filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
-    until = filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
+    since = MomentFilter(field_name="at", lookup_expr="gte")
+    until = MomentFilter(field_name="at", lookup_expr="lt")
 
     class Meta:
         model = AuditEntry
