@@ -253,12 +253,14 @@ def will_be_visited(count: int) -> str:
 
 
 def file_of(queryset: QuerySet[Machine], kind: str, user: Any) -> HttpResponse:
-    """The machines as a download."""
+    """The machines as a download, which is an entry of the audit trail."""
     rows = queryset.select_related("owner_team", "credential", "cluster", "node")
     types = {
         "csv": "text/csv; charset=utf-8",
         "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     }
-    response = HttpResponse(reading.write(rows, kind=kind, user=user), content_type=types[kind])
+    content = reading.write(rows, kind=kind, user=user)
+    audit.record("export", name="machines", after={"file": kind, "machines": rows.count()})
+    response = HttpResponse(content, content_type=types[kind])
     response["Content-Disposition"] = f'attachment; filename="machines.{kind}"'
     return response

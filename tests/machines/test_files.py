@@ -326,6 +326,15 @@ def test_a_control_code_in_one_machine_keeps_no_other_from_being_exported(admin,
     assert [row["notes"] for row in rows] == ["a\ufffdb"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_an_export_is_audited_with_how_many_machines_it_holds(admin, browser, kind):
+    machine = factories.make_machine("10.8.3.11")
+    chosen = {"action": f"export_{kind}", "_selected_action": [machine.pk]}
+    browser(admin).post("/machines/machine/", chosen)
+    entry = AuditEntry.objects.get(verb="export")
+    assert (entry.object_name, entry.after) == ("machines", {"file": kind, "machines": 1})
+
+
 def test_numbers_in_a_spreadsheet_are_read_as_they_look(admin):
     sheet = tablib.Dataset(headers=["address", "rack", "cpus"])
     sheet.append(["10.8.3.1", 12, 64])
