@@ -303,15 +303,17 @@ class MachineViewSet(BaseViewSet):
         nodes = registration.unregistered(cluster)
         if "nodes" in values:
             nodes = nodes.filter(name__in=values["nodes"])
-        result = registration.register_nodes(
-            cluster=cluster,
-            nodes=list(nodes),
-            acting_user=user,
-            owner_team=_chosen(permissions.teams_of(user), values.get("owner_team"), "owner_team"),
-            credential=_chosen(
-                belonging.credentials_of(user), values.get("credential"), "credential"
-            ),
-        )
+        owner_team = _chosen(permissions.teams_of(user), values.get("owner_team"), "owner_team")
+        credential = _chosen(belonging.credentials_of(user), values.get("credential"), "credential")
+        with audit.entries_last():
+            result = registration.register_nodes(
+                cluster=cluster,
+                nodes=list(nodes),
+                acting_user=user,
+                owner_team=owner_team,
+                credential=credential,
+            )
+            facts.visit_new(machines=result.created, acting_user=user)
         answer = {
             "created": [machine.pk for machine in result.created],
             "linked": [machine.pk for machine in result.linked],

@@ -2,10 +2,12 @@
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django_q.models import OrmQ
 from rest_framework.test import APIClient
 
 from beidou.base import tokens
 from beidou.base.models import AuditEntry
+from machines.api import serializers
 from machines.drivers import ssh
 from machines.files import reading
 from machines.models import Machine, SshCredential
@@ -259,6 +261,33 @@ def test_a_file_with_mistakes_is_400_with_line_and_column(admin, api):
     )
     assert answer.status_code == 400
     assert answer.data["fields"] == {"2.cpus": "“x” is no whole number."}
+
+
+def test_registered_nodes_are_visited_like_machines_that_were_added(
+    operator, operators, api, cluster_a, django_capture_on_commit_callbacks
+):
+    factories.make_node(cluster_a)
+    credential = factories.make_credential(team=operators)
+    given = {"cluster": cluster_a.pk, "credential": credential.pk}
+    with django_capture_on_commit_callbacks(execute=True):
+        created = api(operator).post(f"{URL}register/", given).data["created"]
+    task = OrmQ.objects.get()
+    assert (task.func(), task.task["args"]) == (facts.GATHER, tuple(created))
+
+
+def test_what_somebody_saved_meanwhile_is_not_put_back_by_an_edit(admin, api, monkeypatch):
+    credential = factories.make_credential()
+    is_valid = serializers.CredentialSerializer.is_valid
+
+    def replaced_meanwhile(self, **kwargs):
+        SshCredential.objects.filter(pk=credential.pk).update(password="new")
+        return is_valid(self, **kwargs)
+
+    monkeypatch.setattr(serializers.CredentialSerializer, "is_valid", replaced_meanwhile)
+    answer = api(admin).patch(f"/api/v1/credentials/{credential.pk}/", {"port": 2222})
+    assert answer.status_code == 200
+    credential.refresh_from_db()
+    assert (credential.password, credential.port) == ("new", 2222)
 
 
 def test_nodes_become_machines(operator, api, cluster_a, cluster_b):

@@ -58,8 +58,13 @@ class BaseViewSet(
             audit.record("add", obj, after=audit.snapshot(obj))
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
+        """The row is read again under its lock: all its columns are written, and what somebody
+        saved after it was first read would be put back."""
         with audit.entries_last():
-            before = audit.snapshot(self.get_object())
+            rows = self.get_queryset().model._default_manager.select_for_update()
+            rows.filter(pk=serializer.instance.pk).order_by().first()  # type: ignore[union-attr]
+            serializer.instance = self.get_object()
+            before = audit.snapshot(serializer.instance)
             obj = serializer.save()
             old, new = audit.difference(before, audit.snapshot(obj))
             if new:
