@@ -131,12 +131,15 @@ class CollectorProcess:
                 self._watched[cluster_id] = Watched(item, state, task)
 
     async def _follow(self, held: Held, state: ClusterState) -> None:
-        try:
-            connection = await self._in_writer(_load_connection, held.cluster_id)
-        except BeidouError as error:
-            state.on_unusable(error)
-            await self.stop.wait()
-            return
+        while True:
+            try:
+                connection = await self._in_writer(_load_connection, held.cluster_id)
+                break
+            except BeidouError as error:
+                # Until it is replaced, or becomes valid: the clocks of two hosts differ.
+                state.on_unusable(error)
+                await asyncio.sleep(self.rhythm.look)
+        state.on_usable()
         if connection is None:
             return  # removed a moment ago; the next beat does not hold it any more
         follower = Follower(

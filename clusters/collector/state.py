@@ -172,6 +172,9 @@ class ClusterState:
         """The stored credential cannot be used at all."""
         self._unusable = error
 
+    def on_usable(self) -> None:
+        self._unusable = None
+
     def _learn_node(self, info: NodeInfo) -> None:
         brief = _node_brief(info)
         if self._nodes.get(info.name) == brief:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from clusters.collector import follow
+from beidou.base.errors import PermanentError
+from clusters.collector import follow, process
 from clusters.collector.follow import Rhythm
 from clusters.collector.process import store
 from clusters.collector.state import ClusterState
@@ -223,6 +224,22 @@ def test_an_unusable_credential_is_told_and_stops_nothing(watched):
         collector.until(lambda: health(watched) == "healthy")
     broken.refresh_from_db()
     assert "has no credential" in broken.health_reason
+
+
+def test_a_credential_that_becomes_usable_by_itself_is_used_without_a_restart(watched, monkeypatch):
+    load = process._load_connection
+    unusable = [PermanentError("not yet valid")]
+
+    def not_yet(cluster_id):
+        if unusable:
+            raise unusable[0]
+        return load(cluster_id)
+
+    monkeypatch.setattr(process, "_load_connection", not_yet)
+    with Running(rhythm=FAST) as collector:
+        collector.until(lambda: health(watched) == "unreachable")
+        unusable.clear()
+        collector.until(lambda: health(watched) == "healthy")
 
 
 def test_a_stopped_collector_gives_its_clusters_back(watched):
