@@ -212,14 +212,21 @@ def edit(*, cluster: Cluster, changes: Mapping[str, Any], reason: str = "") -> C
 
 
 def validate_labels(labels: Any) -> dict[str, str]:
-    """Labels as a flat mapping of texts; InvalidInput otherwise."""
+    """Labels as a flat mapping of texts, without outer blanks; InvalidInput otherwise.
+
+    Grants and filters name them as key=value and must be able to: see ``listing.with_label``.
+    """
     if not isinstance(labels, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, str) and key and "=" not in key
-        for key, value in labels.items()
+        isinstance(key, str) and isinstance(value, str) for key, value in labels.items()
     ):
         text = _('Labels are a mapping of texts, for example {"tier": "gold"}.')
         raise InvalidInput(text, fields={"labels": text})
-    return dict(labels)
+    trimmed = {key.strip(): value.strip() for key, value in labels.items()}
+    for key in trimmed:
+        if not key or not key.isprintable() or any(sign in key for sign in '="\\'):
+            text = _('“%(key)s” is no label key: it is a text without =, " and \\.') % {"key": key}
+            raise InvalidInput(text, fields={"labels": text})
+    return trimmed
 
 
 def _credential_facts(cluster: Cluster, credential: ClusterCredential | None) -> dict[str, Any]:

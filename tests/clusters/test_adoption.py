@@ -294,6 +294,17 @@ def test_a_cluster_without_a_credential_says_what_to_do():
         connections.client_for(factories.make_cluster("bare"))
 
 
+def test_labels_are_kept_without_outer_blanks_so_that_grants_reach_them(adopted):
+    adoption.edit(cluster=adopted, changes={"labels": {" tier ": " gold "}})
+    assert adopted.labels == {"tier": "gold"}
+
+
+@pytest.mark.parametrize("key", ["", " ", "a=b", 'a"b', "a\\b", "a\nb"])
+def test_a_label_that_no_grant_could_name_is_refused(adopted, key):
+    with pytest.raises(InvalidInput, match="no label key"):
+        adoption.edit(cluster=adopted, changes={"labels": {key: "x"}})
+
+
 def test_changing_labels_changes_the_rights_that_follow_from_them(adopted, admin):
     team = factories.make_team()
     user = factories.make_user(teams=(team,))
