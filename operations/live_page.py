@@ -131,6 +131,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
         "kind": kind,
         "may_operate": may_operate,
         "page_data": {
+            "time_zone": settings.TIME_ZONE,
             "snapshot": taken.as_dict() if taken else None,
             "states": states(),
             "machine_states": machine_words(),

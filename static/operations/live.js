@@ -33,7 +33,7 @@
   const setText = (target, text) => { if (target.textContent !== text) target.textContent = text; };
 
   const output = new window.OperationOutput({
-    texts, urls, nameOf,
+    texts, urls, nameOf, timeZone: data.time_zone,
     failed: () => new Set([...state.machines.values()].filter((machine) => machine.state === "failed").map((machine) => machine.id)),
   });
 
@@ -274,7 +274,7 @@
 
   // --- attempts -----------------------------------------------------------------------------
   function drawAttempts() {
-    const clock = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "medium" }); // Swedish writes 2026-11-25 14:03:09, as all pages do
+    const clock = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "medium", timeZone: data.time_zone }); // Swedish writes 2026-11-25 14:03:09, as all pages do
     const rows = [...state.attempts.values()].sort((a, b) => b.id - a.id).slice(0, 200).map((attempt) => {
       const row = element("tr"), mark = look(attempt.outcome);
       const outcome = element("td");

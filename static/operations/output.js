@@ -4,7 +4,7 @@ class OperationOutput {
   static LIMIT = 2000;
   static PIECE = 500;
 
-  // page: {texts, urls, nameOf(machine), failed()}
+  // page: {texts, urls, nameOf(machine), timeZone, failed()}
   constructor(page) {
     this.page = page;
     this.log = document.getElementById("op-log");
@@ -23,7 +23,7 @@ class OperationOutput {
     this.generation = 0;  // answers to questions of an earlier filter are dropped
     this.isDetached = false; // the newest lines were dropped while reading old ones
     this.expected = 0;    // where the program itself scrolled to
-    this.clock = new Intl.DateTimeFormat(document.documentElement.lang || "en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+    this.clock = new Intl.DateTimeFormat(document.documentElement.lang || "en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZone: page.timeZone });
     this.#listen();
     this.#links();
     this.#count();

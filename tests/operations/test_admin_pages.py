@@ -141,6 +141,14 @@ def test_the_page_carries_the_snapshot_and_the_words_of_its_script(toy, begin, b
     assert data["titles"] == {"first": "First", "second": "Second"}
 
 
+def test_the_script_writes_moments_in_the_time_zone_of_the_pages(
+    toy, begin, browser, operator, settings
+):
+    settings.TIME_ZONE = "Asia/Shanghai"
+    answer = browser(operator).get(page(begin()))
+    assert answer.context["page_data"]["time_zone"] == "Asia/Shanghai"
+
+
 def test_a_viewer_gets_no_buttons(toy, begin, browser, viewer):
     answer = browser(viewer).get(page(begin()))
     assert answer.context["page_data"]["may_operate"] is False
