@@ -256,8 +256,11 @@ def _faulty_machines(user: Any, now: datetime) -> Iterator[Need]:
 
 
 def _drift(user: Any, now: datetime) -> Iterator[Need]:
-    """All drift in one line: it is judged in its list, by many at once."""
-    found = visible_to(user, Drift.objects.filter(verdict=Drift.Verdict.OPEN)).aggregate(
+    """All drift in one line: it is judged in its list, by many at once.  What a retired machine
+    was like needs nobody any more."""
+    open_ones = Drift.objects.filter(verdict=Drift.Verdict.OPEN)
+    wanted = open_ones.exclude(machine__state=Machine.State.RETIRED)
+    found = visible_to(user, wanted).aggregate(
         count=Count("pk"), machines=Count("machine", distinct=True), since=Min("first_seen")
     )
     if found["count"]:

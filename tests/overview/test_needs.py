@@ -114,6 +114,12 @@ def test_changed_host_keys_faulty_machines_and_drift_are_told(admin: User) -> No
     assert found["drift"].count == 2
 
 
+def test_the_drift_of_a_retired_machine_needs_nobody(admin: User) -> None:
+    machine = factories.make_machine(state=Machine.State.RETIRED)
+    machine.drift.create(field="cpus", intended="1", observed="2")
+    assert "drift" not in {need.kind for need in needs(admin)}
+
+
 def test_many_of_a_kind_are_a_few_and_a_number(admin: User) -> None:
     for _ in range(10):
         factories.make_machine(state=Machine.State.FAULTY)
