@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
 
 
@@ -8,8 +9,12 @@ class ClustersConfig(AppConfig):
 
     def ready(self) -> None:
         from beidou.base import notices, tasks
-        from clusters.services import news
+        from clusters.models import ClusterGrant
+        from clusters.services import grants, news
 
+        pre_delete.connect(
+            grants.gone_with_team, sender=ClusterGrant, dispatch_uid="beidou-grant-gone-with-team"
+        )
         notices.register(
             notices.Kind(news.UNREACHABLE, _("Cluster unreachable")),
             notices.Kind(news.RECOVERED, _("Cluster reachable again")),

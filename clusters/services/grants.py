@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.permissions import ROLES
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster, ClusterGrant, ClusterGroupObjectPermission
 
 
@@ -164,6 +165,18 @@ def delete_grant(*, grant: ClusterGrant, user: Any, reason: str = "") -> None:
         audit.record("revoke", grant, before=audit.snapshot(grant), reason=reason, name=str(grant))
         grant.delete()
         derive_all(None if cluster is None else [cluster])
+
+
+def gone_with_team(*, instance: ClusterGrant, origin: Any, **kwargs: Any) -> None:
+    """A deleted team takes its grants along: each is revoked, which their clusters' owners read."""
+    if getattr(origin, "model", type(origin)) is Group:
+        audit.record(
+            "revoke",
+            instance,
+            before=audit.snapshot(instance),
+            name=str(instance),
+            reason=Sentence("the team was deleted"),
+        )
 
 
 def grants_of(cluster: Cluster) -> list[ClusterGrant]:

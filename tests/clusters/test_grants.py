@@ -42,6 +42,16 @@ def test_a_label_grant_gives_rights_on_every_cluster_with_the_label(
     assert may(member, cluster_b)
 
 
+def test_the_grants_of_a_deleted_team_are_revoked_in_the_audit_trail(
+    cluster_a, team, admin, browser
+):
+    grants.create_grant(team=team, role="operator", cluster=cluster_a, user=admin)
+    browser(admin).post(f"/auth/group/{team.pk}/delete/", {"post": "yes"})
+    entry = AuditEntry.objects.get(verb="revoke")
+    assert (entry.cluster_id, entry.actor) == (cluster_a.pk, admin.username)
+    assert entry.reason == "the team was deleted"
+
+
 def test_taking_one_of_two_overlapping_grants_leaves_the_other(cluster_a, team, member, admin):
     grants.create_grant(team=team, role="viewer", cluster=cluster_a, user=admin)
     owner = grants.create_grant(team=team, role="owner", cluster=cluster_a, user=admin)
