@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base import audit
 from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import Notice
 from clusters.models import Cluster
 from clusters.services import grants
 
@@ -88,5 +89,6 @@ def unadopt(*, cluster: Cluster, confirmation: str, reason: str = "") -> None:
                 code="in_use",
             ) from error
         Cluster.history.filter(id=pk).delete()
+        Notice.objects.filter(cluster_id=pk).delete()
         for sweep in SWEEPERS:
             sweep(pk)

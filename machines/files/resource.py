@@ -39,7 +39,7 @@ from machines.files.cells import (
 from machines.files.loader import CHUNK, MachineLoader, chunks
 from machines.files.report import HEADING, Difference
 from machines.models import Machine
-from machines.services import belonging, drift, host_keys, lifecycle, signing
+from machines.services import belonging, drift, edits, host_keys, lifecycle, signing
 
 COLUMNS: Final = (
     "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
@@ -266,10 +266,19 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
             problem = belonging.new_address_problem(self.user, signing.credential_of(instance))
             if problem:
                 errors.setdefault("address", []).append(ValidationError(problem))
+        if problem := self._lost_credential_problem(instance):
+            errors.setdefault("credential", []).append(ValidationError(problem))
         for name, sentence in self._taken(instance):
             errors.setdefault(name, []).append(ValidationError(sentence))
         if errors:
             raise ValidationError(errors)
+
+    def _lost_credential_problem(self, instance: Machine) -> str | None:
+        read = self._read.get(instance.pk)
+        if read is None:
+            return None
+        stored = Machine(cluster=instance.cluster, credential_id=read["credential_id"])
+        return edits.lost_credential_problem(self.user, stored, instance.credential)
 
     def _has_moved(self, instance: Machine) -> bool:
         read = self._read.get(instance.pk)

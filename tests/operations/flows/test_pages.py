@@ -34,7 +34,7 @@ def ready(cluster_a, operators):
     ClusterSettings.objects.create(
         cluster=cluster_a,
         artifact_source="/srv/artifacts",
-        credential=factories.make_credential(),
+        credential=factories.make_credential(team=operators),
     )
     return [
         factories.make_machine(host_key="ssh-ed25519 AAAA", owner_team=operators) for _ in range(2)
