@@ -264,7 +264,7 @@ def _forget(client: PortalClient, made: _Made) -> None:
         try:
             client.request("DELETE", path)
         except PortalError as error:
-            print(f"Left in the portal: {path} ({error})")
+            print(f"Left in the portal, for you to remove: {path.partition('?')[0]} ({error})")
 
 
 def _revoke_token(client: PortalClient) -> None:

@@ -23,6 +23,7 @@ from machines.models import Machine, MachineAddress, MachineFacts, SshCredential
 from machines.services import belonging, lifecycle, signing
 
 State = Machine.State
+CONTROL_PLANE_ROLES: Final = frozenset({"control-plane", "master"})
 _ON_THE_WAY: Final = {
     State.DISCOVERED: (State.IN_SERVICE,),
     State.AVAILABLE: (State.RESERVED, State.JOINING, State.IN_SERVICE),
@@ -96,6 +97,8 @@ def _register(
         owner_team=owner_team,
         credential=credential,
     )
+    if CONTROL_PLANE_ROLES.intersection(node.roles):
+        machine.role = "ControlPlane"
     machine._change_reason = Sentence("registered from the inventory")  # type: ignore[attr-defined]
     try:
         machine.full_clean(exclude=["cluster", "node"])

@@ -153,7 +153,7 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(portal):
 
 
 def companions_of(worker: psutil.Process) -> set[int]:
-    """The clock and the messenger: they fork nothing; django-q2's guard has the workers under it."""
+    """The clock and the messenger: they fork nothing, while django-q2 has workers under its own."""
     alone = {one.pid for one in worker.children() if not one.children()}
     if len(alone) != 2:
         raise LookupError("companions")

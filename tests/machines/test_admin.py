@@ -655,6 +655,15 @@ def test_a_foreign_team_cannot_be_chosen_anew(browser, cluster_a):
     assert "owner_team" in response.context["adminform"].form.errors
 
 
+def test_what_keeps_a_page_from_being_saved_is_told_at_its_top(admin, browser):
+    machine = factories.make_machine()
+    client = browser(admin)
+    values = posted(client.get(page(machine)), hostname="no_name!")
+    text = client.post(page(machine), values).content.decode()
+    assert text.index("Nothing was saved") < text.index('id="machine-timeline"')
+    assert '<a href="#id_hostname">Hostname</a>' in text
+
+
 def test_the_page_writes_the_changed_fields_alone(admin, browser, monkeypatch):
     """The product blocks the machine between reading the row and writing it."""
     machine = factories.make_machine()

@@ -40,6 +40,15 @@ def test_every_node_becomes_a_machine_in_service(operator, operators, cluster_a)
     assert AuditEntry.objects.filter(verb="add").count() == 2
 
 
+@pytest.mark.parametrize(
+    ("roles", "becomes"), [(["control-plane"], "ControlPlane"), (["worker"], "Compute")]
+)
+def test_a_machine_has_the_role_of_its_node(admin, cluster_a, roles, becomes):
+    factories.make_node(cluster_a, roles=roles)
+    register(cluster_a, admin)
+    assert Machine.objects.get().role == becomes
+
+
 def test_a_second_registration_finds_nothing_left(admin, cluster_a):
     factories.make_node(cluster_a)
     register(cluster_a, admin)
