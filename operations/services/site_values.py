@@ -111,6 +111,8 @@ VARIABLES: Final[Mapping[str, Test]] = {
     "containerd_registry_mirrors": mapping(words, list_of(_mirror)),
     "containerd_restrict_oom_score_adj": one_of("auto", "true", "false", True, False),
     "containerd_sandbox_image": text(r"\S+"),
+    "control_plane_bin_dir": folder,
+    "control_plane_timeout_seconds": seconds,
     "join_cluster_bin_dir": folder,
     "join_cluster_ignore_preflight_errors": list_of(words),
     "join_cluster_kubelet_extra_args": list_of(
@@ -132,6 +134,7 @@ VARIABLES: Final[Mapping[str, Test]] = {
     "probe_image": text(r"\S+"),
     "reset_node_pod_networks": list_of(words),
     "reset_node_timeout_seconds": seconds,
+    "routed_network_mtu": either(one_of(0), whole(576, 65_535)),
     "sandbox_image": text(r"\S+"),
 }
 
