@@ -142,9 +142,9 @@ def in_order(names: Sequence[str]) -> list[graph.Spec]:
 
 
 def title_of(step: TaskStep) -> Sentence:
-    """What people call the step."""
-    if step.name in NAMES:
-        return untranslated(NAMES[step.name].title)
-    if step.name in operation_kinds.KINDS:
-        return untranslated(operation_kinds.KINDS[step.name].title)
-    return untranslated(base.KINDS[step.kind].title) if step.kind in base.KINDS else Sentence("")
+    """What people call the step, in the language of whoever reads it now."""
+    found = (
+        NAMES.get(step.name) or operation_kinds.KINDS.get(step.name) or base.KINDS.get(step.kind)
+    )
+    # ``untranslated`` reads English, and only the sentence made anew is in the reader's language.
+    return untranslated(found.title).now() if found else Sentence("")

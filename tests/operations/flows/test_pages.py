@@ -6,10 +6,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
 
 from beidou.overview.attention import needs
 from machines.models import Machine
-from operations.flows import live, neighbours, stream
+from operations.flows import catalog, live, neighbours, stream
 from operations.flows.models import AutoOperationTask
 from operations.flows.start import Batches
 from operations.models import ClusterSettings
@@ -204,3 +205,17 @@ def test_the_stream_of_an_ended_task_is_a_snapshot_and_its_end(cluster_a):
 
     texts = asyncio.run(read())
     assert ["snapshot" in texts[1], "event: end" in texts[2], len(texts)] == [True, True, 3]
+
+
+def test_titles_of_steps_are_in_the_language_of_whoever_reads_them(begin_task):
+    task = begin_task("ScaleUpWorkprocess", "Toy")
+    with translation.override("zh-hans"):
+        title = next(iter(live.snapshot(task.pk).steps.values()))["title"]
+    assert str(title) == "变更审批"
+
+
+def test_every_named_step_and_template_has_a_chinese_title():
+    known = [*catalog.NAMES.values(), *catalog.TEMPLATES.values()]
+    english = [str(each.title) for each in known]
+    with translation.override("zh-hans"):
+        assert not [title for title, each in zip(english, known, strict=True) if title == each.title]
