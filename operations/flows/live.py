@@ -4,12 +4,13 @@ Times are milliseconds since the epoch.  Who may decide is the same for everybod
 page adds whether its own reader may.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db.models import Count, Q
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -22,6 +23,7 @@ from operations.models import Operation, OperationMachine
 from operations.services.live import milliseconds
 
 Row = dict[str, Any]
+States = dict[tuple[int | None, str], str]
 APPROVERS_SHOWN = 10
 
 _ACTIONS: dict[str, tuple[str, ...]] = {
@@ -34,6 +36,14 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     AutoOperationTask.Status.FAILED: ("retry", "skip"),
     AutoOperationTask.Status.SUCCEEDED: (),
 }
+
+
+class Place(NamedTuple):
+    """Where a machine stands: a state, and the key of the step that this is about."""
+
+    state: str
+    step: str
+    is_through: bool
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,16 @@ def snapshot(task_id: int) -> Snapshot | None:
     if task is None:
         return None
     steps = list(task.steps.order_by("position"))
-    machines = {member.pk: _machine(member) for member in task.machines.order_by("pk")}
-    parts = _parts(steps)
+    members = list(task.machines.order_by("pk"))
+    batches = list(
+        TaskPart.objects.filter(step__in=[step.pk for step in steps])
+        .select_related("operation")
+        .order_by("step", "number")
+    )
+    states = _states(batches)
+    parts = _parts(batches, states)
+    places = _places(steps, members, batches, states)
+    machines = {member.pk: _machine(member, places[member.pk]) for member in members}
     orders: dict[int, list[Row]] = {}
     for order in WorkOrder.objects.filter(step__task=task).order_by("step__position", "number"):
         orders.setdefault(order.step_id, []).append(_order(order))
@@ -105,7 +123,7 @@ def difference(old: Snapshot, new: Snapshot) -> Row:
 
 
 def _task(task: AutoOperationTask, machines: Iterable[Row]) -> Row:
-    states = [row["state"] for row in machines]
+    rows = list(machines)
     return {
         "id": task.pk,
         "name": task.name,
@@ -115,20 +133,21 @@ def _task(task: AutoOperationTask, machines: Iterable[Row]) -> Row:
         "created_at": milliseconds(task.created_at),
         "started_at": milliseconds(task.started_at),
         "finished_at": milliseconds(task.finished_at),
-        "total": len(states),
-        "succeeded": states.count(TaskMachine.State.SUCCEEDED),
-        "failed": states.count(TaskMachine.State.FAILED),
+        "total": len(rows),
+        "succeeded": sum(row["is_through"] for row in rows),
+        "failed": sum(row["state"] == TaskMachine.State.FAILED for row in rows),
         "actions": list(actions_of(task.status)),
     }
 
 
-def _machine(member: TaskMachine) -> Row:
+def _machine(member: TaskMachine, place: Place) -> Row:
     return {
         "id": member.pk,
         "address": member.address,
         "hostname": member.hostname,
-        "state": member.state,
-        "failed_in": member.failed_in,
+        "state": place.state,
+        "step": place.step,
+        "is_through": place.is_through,
         "message": member.message,
         "url": reverse("admin:machines_machine_change", args=[member.machine_id])
         if member.machine_id
@@ -166,27 +185,86 @@ def _step(
     }
 
 
-def _parts(steps: Iterable[TaskStep]) -> dict[int, list[Row]]:
-    """step -> its batches with how far their operations are."""
-    rows = list(
-        TaskPart.objects.filter(step__in=[step.pk for step in steps])
-        .select_related("operation")
-        .order_by("step", "number")
-    )
-    keys = [part.operation_id for part in rows if part.operation_id]
-    counts: dict[int, dict[str, int]] = {}
-    states = OperationMachine.objects.filter(operation__in=keys).order_by()
-    for key, state, number in states.values_list("operation", "state").annotate(Count("pk")):
-        counts.setdefault(key, {})[state] = number
-    found: dict[int, list[Row]] = {}
-    for part in rows:
-        found.setdefault(part.step_id, []).append(_part(part, counts))
+def _states(parts: Iterable[TaskPart]) -> dict[int, States]:
+    """operation -> the state of each of its machines, by the machine's key and its address."""
+    keys = [part.operation_id for part in parts if part.operation_id]
+    rows = OperationMachine.objects.filter(operation__in=keys).order_by()
+    found: dict[int, States] = {}
+    for key, *machine, state in rows.values_list("operation", "machine", "address", "state"):
+        found.setdefault(key, {})[machine[0], machine[1]] = state
     return found
 
 
-def _part(part: TaskPart, counts: Mapping[int, Mapping[str, int]]) -> Row:
+def _places(
+    steps: Iterable[TaskStep],
+    members: Iterable[TaskMachine],
+    parts: Iterable[TaskPart],
+    states: Mapping[int, States],
+) -> dict[int, Place]:
+    """machine -> where it stands: what the last operation that it came to says of it.
+
+    It is through when it has succeeded in every step that is to be done on it; approvals and waits
+    behind that change nothing of it.
+    """
+    by_key = {member.pk: member for member in members}
+    todo = {
+        step.pk: step.key
+        for step in steps
+        if _works_on_machines(step)
+        and not step.compensates
+        and step.status != TaskStep.Status.SKIPPED
+    }
+    last: dict[int, tuple[str, str]] = {}
+    passed: Counter[int] = Counter()
+    for part in parts:
+        if part.step_id not in todo or part.operation_id not in states:
+            continue
+        # A machine that was deleted, or has another address since, is found by what is left.
+        pairs = states[part.operation_id].items()
+        now = {name: state for pair, state in pairs for name in pair if name}
+        for key in part.machines:
+            if (member := by_key.get(key)) is None:
+                continue
+            state = now.get(member.machine_id) or now.get(member.address)
+            if state is None:
+                continue
+            is_through = state == OperationMachine.State.SUCCEEDED
+            if part.is_to_be_retried and not is_through:
+                state = OperationMachine.State.WAITING
+            last[key] = (state, todo[part.step_id])
+            passed[key] += is_through
+    return {
+        member.pk: _place(
+            member, *last.get(member.pk, (member.state, "")), 0 < len(todo) == passed[member.pk]
+        )
+        for member in by_key.values()
+    }
+
+
+def _place(member: TaskMachine, state: str, step: str, is_through: bool) -> Place:
+    if member.state == TaskMachine.State.FAILED:
+        return Place(member.state, member.failed_in, False)
+    if member.state == TaskMachine.State.SUCCEEDED:
+        return Place(member.state, step, True)
+    return Place(state, step, is_through)
+
+
+def _works_on_machines(step: TaskStep) -> bool:
+    kind = base.KINDS.get(step.kind)
+    return kind is not None and kind.works_on_machines
+
+
+def _parts(parts: Iterable[TaskPart], states: Mapping[int, States]) -> dict[int, list[Row]]:
+    """step -> its batches with how far their operations are."""
+    found: dict[int, list[Row]] = {}
+    for part in parts:
+        found.setdefault(part.step_id, []).append(_part(part, states))
+    return found
+
+
+def _part(part: TaskPart, states: Mapping[int, States]) -> Row:
     operation = part.operation
-    now = counts.get(part.operation_id or 0, {})
+    now = Counter(states.get(part.operation_id or 0, {}).values())
     return {
         "number": part.number,
         "total": len(part.machines),

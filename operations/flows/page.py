@@ -13,6 +13,7 @@ from beidou.base import display, permissions
 from operations import live_page
 from operations.flows import catalog, control, live
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.models import OperationMachine
 
 _ICONS = {
     "open": "how_to_reg",
@@ -28,7 +29,12 @@ _ICONS = {
 def states() -> dict[str, dict[str, str]]:
     """Status -> word, icon and tone."""
     words: dict[str, Any] = dict(WorkOrder.Status.choices)
-    for choices in (TaskMachine.State, TaskStep.Status, AutoOperationTask.Status):
+    for choices in (
+        OperationMachine.State,
+        TaskMachine.State,
+        TaskStep.Status,
+        AutoOperationTask.Status,
+    ):
         words |= dict(choices.choices)
     known = live_page.states()
     return {

@@ -186,14 +186,14 @@
   function drawMachines() {
     const body = $("flow-machines"), titles = new Map([...state.steps.values()].map((step) => [step.key, step.title || step.key]));
     const rows = [...state.machines.values()].sort((one, other) => (other.state === "failed") - (one.state === "failed")).slice(0, ROWS);
-    const key = JSON.stringify(rows);
+    const key = JSON.stringify([rows, isActive()]);
     if (body.dataset.key === key) return;
     body.dataset.key = key;
     body.replaceChildren(...rows.map((machine) => {
       const row = element("tr"), name = Object.assign(element("th"), { scope: "row" }), mark = element("td");
       name.append(machine.url ? link(machine.hostname || machine.address, machine.url) : machine.hostname || machine.address, element("span", "op-hostname", machine.hostname ? machine.address : ""));
-      mark.append(badge(machine.state));
-      row.append(name, mark, element("td", "", titles.get(machine.failed_in) ?? ""), element("td", "op-wrap", machine.message));
+      if (machine.state === "waiting" && !isActive()) mark.textContent = texts.not_reached; else mark.append(badge(machine.state));
+      row.append(name, mark, element("td", "", titles.get(machine.step) ?? ""), element("td", "op-wrap", machine.message));
       return row;
     }));
   }

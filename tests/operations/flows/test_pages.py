@@ -11,9 +11,10 @@ from django.utils import translation
 from beidou.overview.attention import needs
 from machines.models import Machine
 from operations.flows import catalog, live, neighbours, stream
-from operations.flows.models import AutoOperationTask
+from operations.flows import control as controls
+from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
-from operations.models import ClusterSettings
+from operations.models import ClusterSettings, OperationMachine
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -218,4 +219,43 @@ def test_every_named_step_and_template_has_a_chinese_title():
     known = [*catalog.NAMES.values(), *catalog.TEMPLATES.values()]
     english = [str(each.title) for each in known]
     with translation.override("zh-hans"):
-        assert not [title for title, each in zip(english, known, strict=True) if title == each.title]
+        assert not [
+            title for title, each in zip(english, known, strict=True) if title == each.title
+        ]
+
+
+def places(task):
+    taken = live.snapshot(task.pk)
+    rows = taken.machines.values()
+    return {(row["state"], row["step"]) for row in rows}, taken.task["succeeded"]
+
+
+def test_a_machine_stands_where_its_operation_is(begin_task, work):
+    task = begin_task("Toy", "WorkOrder", "Toy")
+    assert places(task) == ({("waiting", "")}, 0)
+    work(limit=1)
+    OperationMachine.objects.filter(operation__task_part__step__task=task).update(state="running")
+    assert places(task) == ({("running", "Toy")}, 0)
+
+
+def test_machines_are_done_when_every_step_on_them_is(begin_task, work, control, approver):
+    task = begin_task("Toy", "WorkOrder", "Toy", "WorkOrder")
+    work()
+    assert places(task) == ({("succeeded", "Toy")}, 0)
+    for verb in (controls.approve, controls.reject):
+        order = WorkOrder.objects.get(step__task=task, status="open")
+        control(verb, order, acting_user=approver, reason="looked at it")
+        work()
+        assert places(task) == ({("succeeded", "Toy-2")}, 3)
+    task.refresh_from_db()
+    assert task.status == "failed"
+
+
+def test_a_failed_machine_stands_where_it_has_failed(begin_task, work, toy, machines):
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", "Toy")
+    work()
+    rows = {row["address"]: row for row in live.snapshot(task.pk).machines.values()}
+    failed = rows.pop(machines[0].address)
+    assert (failed["state"], failed["step"], failed["is_through"]) == ("failed", "Toy", False)
+    assert all(row["is_through"] for row in rows.values())
