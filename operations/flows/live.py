@@ -13,10 +13,11 @@ from django.contrib.auth import get_user_model
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import ngettext
 
 from beidou.base.permissions import APPROVE
 from clusters.models import ClusterGroupObjectPermission
-from operations.flows import base, catalog, graph
+from operations.flows import base, catalog, graph, saying
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
@@ -92,15 +93,23 @@ def snapshot(task_id: int) -> Snapshot | None:
     machines = {member.pk: _machine(member, places[member.pk]) for member in members}
     orders: dict[int, list[Row]] = {}
     for order in WorkOrder.objects.filter(step__task=task).order_by("step__position", "number"):
-        orders.setdefault(order.step_id, []).append(_order(order))
+        orders.setdefault(order.step_id, []).append(_order(order, task))
     columns = graph.levels(steps)
+    decisive = _decisive(steps)
     approvers = _approvers(task, steps)
     return Snapshot(
         task=_task(task, machines.values()),
         steps={
-            step.pk: _step(
-                step, columns[step.key], parts.get(step.pk, []), orders.get(step.pk, []), approvers
-            )
+            step.pk: {
+                **_step(
+                    step,
+                    columns[step.key],
+                    parts.get(step.pk, []),
+                    orders.get(step.pk, []),
+                    approvers,
+                ),
+                "is_decisive": step.key in decisive,
+            }
             for step in steps
         },
         machines=machines,
@@ -136,7 +145,15 @@ def _task(task: AutoOperationTask, machines: Iterable[Row]) -> Row:
         "total": len(rows),
         "succeeded": sum(row["is_through"] for row in rows),
         "failed": sum(row["state"] == TaskMachine.State.FAILED for row in rows),
+        "count": _count(sum(row["is_through"] for row in rows), len(rows)),
         "actions": list(actions_of(task.status)),
+    }
+
+
+def _count(done: int, total: int) -> str:
+    return ngettext("%(done)s of %(total)s machine", "%(done)s of %(total)s machines", total) % {
+        "done": done,
+        "total": total,
     }
 
 
@@ -249,6 +266,18 @@ def _place(member: TaskMachine, state: str, step: str, is_through: bool) -> Plac
     return Place(state, step, is_through)
 
 
+def _decisive(steps: list[TaskStep]) -> set[str]:
+    """Keys of the steps behind which something is still to be done to machines."""
+    open_ones = {
+        step.key
+        for step in steps
+        if _works_on_machines(step)
+        and not step.compensates
+        and step.status in (TaskStep.Status.WAITING, TaskStep.Status.RUNNING)
+    }
+    return {step.key for step in steps if graph.after({step.key}, steps) & open_ones}
+
+
 def _works_on_machines(step: TaskStep) -> bool:
     kind = base.KINDS.get(step.kind)
     return kind is not None and kind.works_on_machines
@@ -274,6 +303,7 @@ def _part(part: TaskPart, states: Mapping[int, States]) -> Row:
         "name": operation.name if operation else "",
         "kind": _kind_title(operation) if operation else "",
         "status": operation.status if operation else "waiting",
+        "takes_answers": _takes_answers(operation),
         "message": (operation.message or operation.waiting_for) if operation else "",
         "url": reverse("admin:operations_operation_change", args=[operation.pk])
         if operation
@@ -281,19 +311,31 @@ def _part(part: TaskPart, states: Mapping[int, States]) -> Row:
     }
 
 
+def _takes_answers(operation: Operation | None) -> bool:
+    """Whether it ended in a way that a choice at its own retry may mend."""
+    if operation is None or operation.status not in Operation.ENDED_BADLY:
+        return False
+    kind = operation_kinds.KINDS.get(operation.kind)
+    return kind is not None and bool(kind.answers)
+
+
 def _kind_title(operation: Operation) -> str:
     kind = operation_kinds.KINDS.get(operation.kind)
     return str(kind.title) if kind else operation.kind
 
 
-def _order(order: WorkOrder) -> Row:
+def _order(order: WorkOrder, task: AutoOperationTask) -> Row:
+    machines = sorted(order.plan.get("machines", {}))
     return {
         "id": order.pk,
         "number": order.number,
         "status": order.status,
         "digest": order.digest,
         "changes": list(order.changes),
-        "machines": sorted(order.plan.get("machines", {})),
+        "machines": machines,
+        "count": ngettext("%(count)s machine", "%(count)s machines", len(machines))
+        % {"count": len(machines)},
+        "words": saying.in_words(order.plan, task) if order.status in WorkOrder.VALID else [],
         "playbooks": order.plan.get("playbooks", ""),
         "asked_at": milliseconds(order.asked_at),
         "due_at": milliseconds(order.due_at),

@@ -64,7 +64,6 @@ def texts() -> dict[str, str]:
         "signed_out": _("You have been signed out."),
         "sign_in": _("Sign in again"),
         "failed_request": _("The portal did not answer. Try again."),
-        "machines": _("{done} of {total} machines"),
         "failed_machines": _("{count} failed"),
         "batch": _("Batch {number}"),
         "not_begun": _("not begun yet"),
@@ -78,7 +77,8 @@ def texts() -> dict[str, str]:
         "not_reached": _("Not reached"),
         "waits_for_you": _("Waits for your decision"),
         "waits_for_decision": _("Waits for a decision"),
-        "plan": _("{count} machines, plan {digest}, playbooks {playbooks}"),
+        "plan": _("{machines}, plan {digest}, playbooks {playbooks}"),
+        "what_was_approved": _("What was approved"),
         "changed": _("Asked again, because:"),
         "decided": _("{state} by {who}: {reason}"),
         "approve": _("Approve …"),
@@ -95,6 +95,10 @@ def texts() -> dict[str, str]:
             "Failed operations are retried, and what comes behind them is done for these "
             "machines. From now on it is done with your rights."
         ),
+        "retry_answers": _(
+            "A retry from here changes no choices. Where an operation needs another choice, "
+            "retry it on its own page first, then this task:"
+        ),
         "retry_button": _("Retry"),
         "skip_title": _("Skip the step {step}?"),
         "skip_text": _("It is taken as passed, and the next one begins."),
@@ -103,6 +107,10 @@ def texts() -> dict[str, str]:
         "approve_text": _(
             "Exactly what is listed is done, with at most these machines; if it changes, you are "
             "asked again."
+        ),
+        "accept_text": _(
+            "What is listed has been done already: your approval accepts it, and nothing more is "
+            "done to these machines."
         ),
         "approve_button": _("Approve"),
         "reject_title": _("Reject: {step}?"),

@@ -39,7 +39,7 @@
     const message = isActive() && task.waiting_for ? fill(texts.waits_for, { what: task.waiting_for }) : task.message;
     $("op-message").hidden = !message;
     setText($("op-message"), message);
-    const count = fill(texts.machines, { done: task.succeeded, total: task.total });
+    const { count } = task;
     setText($("op-count"), task.failed ? `${count}, ${fill(texts.failed_machines, { count: task.failed })}` : count);
     for (const button of document.querySelectorAll("[data-verb]")) button.hidden = !task.actions.includes(button.dataset.verb);
   }
@@ -95,6 +95,13 @@
     if (step.message) parts.push(element("span", "flow-note", step.message));
     if (step.kind === "workOrder" && step.status !== "succeeded" && isActive()) parts.push(element("span", "flow-note bd-subtle", step.approvers.length ? fill(texts.may_approve, { names: step.approvers.join(", ") }) : texts.nobody));
     if (step.parts.length) parts.push(drawParts(step));
+    const approved = step.orders.find((order) => order.status === "approved");
+    if (approved) {
+      const box = element("details", "flow-approved");
+      box.append(element("summary", "", texts.what_was_approved), element("span", "", fill(texts.plan, { machines: approved.count, digest: approved.digest.slice(0, 12), playbooks: approved.playbooks.slice(0, 12) })), drawWords(approved));
+      box.addEventListener("toggle", drawLines);
+      parts.push(box);
+    }
     const buttons = drawStepButtons(step);
     if (buttons.childElementCount) parts.push(buttons);
     item.replaceChildren(...parts);
@@ -123,7 +130,7 @@
     const isUndone = ["failed", "canceled", "partial"].includes(step.status) && state.task.actions.includes("skip");
     if (data.may_operate && step.may_be_skipped && (isUndone || isWait)) add("skip", { step: step.key });
     const approved = step.orders.find((order) => order.status === "approved");
-    if (data.may_decide && approved && isActive()) add("withdraw", { order: approved.id });
+    if (data.may_decide && approved && step.is_decisive && isActive()) add("withdraw", { order: approved.id });
     return box;
   }
   function drawLines() {
@@ -161,8 +168,8 @@
   function drawOrder(step, order) {
     const part = element("div");
     part.append(element("h2", "", `${data.may_decide ? texts.waits_for_you : texts.waits_for_decision}: ${step.title || step.key}`));
-    part.append(element("p", "", fill(texts.plan, { count: order.machines.length, digest: order.digest.slice(0, 12), playbooks: order.playbooks.slice(0, 12) })));
-    part.append(element("p", "bd-subtle", order.machines.slice(0, 200).join(", ")));
+    part.append(element("p", "", fill(texts.plan, { machines: order.count, digest: order.digest.slice(0, 12), playbooks: order.playbooks.slice(0, 12) })));
+    part.append(element("p", "bd-subtle", order.machines.slice(0, 200).join(", ")), drawWords(order));
     if (order.changes.length) {
       const list = element("ul");
       list.append(...order.changes.map((text) => element("li", "", text)));
@@ -174,12 +181,18 @@
       for (const [verb, tone] of [["approve", "op-primary"], ["reject", "op-danger"]]) {
         const button = element("button", `op-button ${tone}`, texts[verb]);
         button.type = "button";
-        button.addEventListener("click", () => ask(verb, { step: step.title || step.key }, { order: order.id, digest: order.digest }));
+        button.addEventListener("click", () => ask(verb, { step: step.title || step.key }, { order: order.id, digest: order.digest }, verb === "approve" && !step.is_decisive ? texts.accept_text : undefined));
         buttons.append(button);
       }
       part.append(buttons);
     }
     return part;
+  }
+
+  function drawWords(order) {
+    const list = element("dl", "flow-words");
+    for (const { label, text } of order.words) list.append(element("dt", "", label), element("dd", "", text));
+    return list;
   }
 
   // --- machines -----------------------------------------------------------------------------
@@ -267,10 +280,11 @@
       return problem.message || texts.failed_request;
     } catch { return texts.failed_request; }
   }
-  function ask(verb, words, body) {
+  function ask(verb, words, body, text = texts[`${verb}_text`]) {
     pending = { verb, body };
     setText($("op-dialog-title"), fill(texts[`${verb}_title`], words));
-    setText($("op-dialog-text"), texts[`${verb}_text`]);
+    setText($("op-dialog-text"), text);
+    drawAnswering(verb);
     setText($("op-dialog-go"), texts[`${verb}_button`]);
     const isNeeded = NEEDS_REASON.includes(verb), reason = $("op-dialog-reason");
     reason.value = "";
@@ -280,6 +294,13 @@
     $("op-dialog-go").classList.toggle("op-danger", ["cancel", "reject", "withdraw"].includes(verb));
     dialog.showModal();
     reason.focus();
+  }
+  // Choices are an operation's own: where one ended badly that takes some, the way there.
+  function drawAnswering(verb) {
+    const box = $("flow-answering"), parts = verb === "retry" ? [...state.steps.values()].flatMap((step) => step.parts).filter((part) => part.takes_answers) : [];
+    box.hidden = !parts.length;
+    if (!parts.length) return;
+    box.replaceChildren(texts.retry_answers, ...parts.slice(0, 20).flatMap((part) => [" ", link(part.name, part.url)]));
   }
   dialog.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();

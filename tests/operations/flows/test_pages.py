@@ -14,7 +14,7 @@ from operations.flows import catalog, live, neighbours, stream
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
-from operations.models import ClusterSettings, OperationMachine
+from operations.models import ClusterSettings, Operation, OperationMachine
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -259,3 +259,68 @@ def test_a_failed_machine_stands_where_it_has_failed(begin_task, work, toy, mach
     failed = rows.pop(machines[0].address)
     assert (failed["state"], failed["step"], failed["is_through"]) == ("failed", "Toy", False)
     assert all(row["is_through"] for row in rows.values())
+
+
+def row_of(task, key):
+    return next(row for row in live.snapshot(task.pk).steps.values() if row["key"] == key)
+
+
+def test_a_question_says_in_words_what_it_is_about(begin_task, work, ready):
+    ClusterSettings.objects.update(policy={"min_cpus": 4})
+    task = begin_task(
+        catalog.spec("WorkOrder"),
+        catalog.spec("ScaleUp", {"kubernetes_version": "1.34.2", "taints": ["a=b:NoSchedule"]}),
+        machines=ready,
+        batches=Batches(size=1, pause=60),
+    )
+    work()
+    (order,) = row_of(task, "WorkOrder")["orders"]
+    words = {each["label"]: each["text"] for each in order["words"]}
+    assert words == {
+        "Steps": "Approval → Install and join",
+        "Install and join": "Kubernetes 1.34.2; taints: [a=b:NoSchedule]",
+        "Batches": "1 machine at once, 60 s between batches",
+        "Artifact source": "/srv/artifacts",
+        "Playbook variables": "as preset",
+        "PreCheck policy": "min_cpus: 4",
+        "Done with the rights of": "operator",
+    }
+
+
+def test_a_version_that_nobody_chose_is_the_clusters_own(begin_task, work, ready):
+    task = begin_task("WorkOrder", "ScaleUp", machines=ready)
+    work()
+    (order,) = row_of(task, "WorkOrder")["orders"]
+    assert {"label": "Install and join", "text": "Kubernetes of the cluster's own version"} in (
+        order["words"]
+    )
+
+
+def test_an_approval_decides_nothing_once_all_is_done(begin_task, work, control, approver):
+    task = begin_task("WorkOrder", "Toy", "WorkOrder")
+    work()
+    assert row_of(task, "WorkOrder")["is_decisive"]
+    order = WorkOrder.objects.get(step__task=task)
+    control(controls.approve, order, acting_user=approver)
+    work()
+    assert row_of(task, "WorkOrder-2")["status"] == "running"
+    assert not row_of(task, "WorkOrder")["is_decisive"]
+    assert not row_of(task, "WorkOrder-2")["is_decisive"]
+
+
+def test_one_machine_is_not_called_machines(begin_task, work, machines):
+    task = begin_task("Toy", "WorkOrder", machines=machines[:1])
+    work()
+    assert live.snapshot(task.pk).task["count"] == "1 of 1 machine"
+    assert row_of(task, "WorkOrder")["orders"][0]["count"] == "1 machine"
+
+
+def test_a_retry_leads_to_operations_that_take_choices(begin_task, work, toy, machines):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    (part,) = row_of(task, "Toy")["parts"]
+    assert not part["takes_answers"]
+    Operation.objects.update(kind="ScaleDown")
+    (part,) = row_of(task, "Toy")["parts"]
+    assert part["takes_answers"]
