@@ -97,7 +97,8 @@ def _filled(pattern: str, params: Mapping[str, Any], words: Callable[[Any], Any]
 def untranslated(text: str | Promise) -> Sentence:
     """The sentence of a lazy text, such as the label of a choice."""
     with override(None):
-        return Sentence(str(text))
+        plain = str(text)
+    return Sentence(plain)  # outside: it is shown as soon as it is made
 
 
 def joined(parts: Iterable[str], separator: str = " ") -> str:

@@ -146,5 +146,4 @@ def title_of(step: TaskStep) -> Sentence:
     found = (
         NAMES.get(step.name) or operation_kinds.KINDS.get(step.name) or base.KINDS.get(step.kind)
     )
-    # ``untranslated`` reads English, and only the sentence made anew is in the reader's language.
-    return untranslated(found.title).now() if found else Sentence("")
+    return untranslated(found.title) if found else Sentence("")

@@ -207,8 +207,10 @@ def _states(parts: Iterable[TaskPart]) -> dict[int, States]:
     keys = [part.operation_id for part in parts if part.operation_id]
     rows = OperationMachine.objects.filter(operation__in=keys).order_by()
     found: dict[int, States] = {}
-    for key, *machine, state in rows.values_list("operation", "machine", "address", "state"):
-        found.setdefault(key, {})[machine[0], machine[1]] = state
+    for key, machine, address, state in rows.values_list(
+        "operation", "machine", "address", "state"
+    ):
+        found.setdefault(key, {})[machine, address] = state
     return found
 
 
@@ -234,15 +236,15 @@ def _places(
     last: dict[int, tuple[str, str]] = {}
     passed: Counter[int] = Counter()
     for part in parts:
-        if part.step_id not in todo or part.operation_id not in states:
+        if part.step_id not in todo:
             continue
         # A machine that was deleted, or has another address since, is found by what is left.
-        pairs = states[part.operation_id].items()
-        now = {name: state for pair, state in pairs for name in pair if name}
+        pairs = states.get(part.operation_id or 0, {}).items()
+        now: dict[int | str, str] = {name: state for pair, state in pairs for name in pair if name}
         for key in part.machines:
             if (member := by_key.get(key)) is None:
                 continue
-            state = now.get(member.machine_id) or now.get(member.address)
+            state = now.get(member.machine_id or 0) or now.get(member.address)
             if state is None:
                 continue
             is_through = state == OperationMachine.State.SUCCEEDED

@@ -97,6 +97,11 @@ def test_the_label_of_a_choice_becomes_a_sentence():
     assert Sentence("%(state)s", state=label) == label.english == "Waiting"
 
 
+def test_a_label_is_shown_in_the_language_of_the_moment():
+    with override("zh-hans"):
+        assert str(untranslated(gettext_lazy("Waiting"))) == "等待中"
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_what_people_write_is_only_filled_in(text):
     sentence = Sentence("Skipped by %(user)s: %(reason)s", user=text, reason=text)
