@@ -1,6 +1,7 @@
 """Numbers that people and programs write into addresses."""
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 
 from beidou.base.numbers import NUMBER_MAX, as_key, as_number
@@ -80,9 +81,11 @@ def test_the_list_of_an_unknown_cluster_is_empty(key, admin, browser, cluster_a)
         "/base/auditentry/export/?at__gte=x",
     ],
 )
-def test_a_list_narrowed_by_what_no_database_knows_leads_to_the_whole_list(query, admin, browser):
+def test_a_list_narrowed_by_what_a_database_does_not_know_is_no_error(query, admin, browser):
+    """It leads to the whole list; PostgreSQL knows such numbers and moments, and finds nothing."""
     page = browser(admin).get(query)
-    assert page.status_code == 302
+    is_known = connection.vendor == "postgresql" and not query.endswith("=x")
+    assert page.status_code == (200 if is_known else 302)
 
 
 @pytest.mark.django_db
