@@ -77,6 +77,18 @@ def states(row):
     return {member["machine"]: member["state"] for member in row["machines"]}
 
 
+def pods_are_ready(lab_cluster, node):
+    """A kubelet that comes back tells of its pods some seconds after it tells of itself."""
+    of_node = f"get pods -n kube-system --field-selector spec.nodeName={node} -o json"
+    pods = json.loads(lab_cluster.kubectl(of_node.split()))["items"]
+    return all(
+        condition["status"] == "True"
+        for pod in pods
+        for condition in pod["status"].get("conditions", [])
+        if condition["type"] == "Ready"
+    )
+
+
 def probes(lab_cluster):
     return lab_cluster.kubectl(PROBES).split()
 
@@ -110,6 +122,7 @@ def test_a_kubelet_that_was_stopped_is_named_and_later_repaired(check, lab_clust
     assert checks_of(row, machine)["service:kubelet"]["change"] == "new"
     assert states(row)[nodes[0][1]] == "succeeded"
     wait_until(lambda: host.name in lab_cluster.ready_nodes(), "the node to be Ready", 90)
+    wait_until(lambda: pods_are_ready(lab_cluster, host.name), "its pods to be ready", 120)
     again = check()
     assert again["status"] == "succeeded", again
     assert checks_of(again, machine)["service:kubelet"]["change"] == "repaired"
