@@ -1,15 +1,1 @@
-from beidou.formats import (
-    DATE_FORMAT,
-    DATETIME_FORMAT,
-    SHORT_DATE_FORMAT,
-    SHORT_DATETIME_FORMAT,
-    TIME_FORMAT,
-)
-
-__all__ = [
-    "DATETIME_FORMAT",
-    "DATE_FORMAT",
-    "SHORT_DATETIME_FORMAT",
-    "SHORT_DATE_FORMAT",
-    "TIME_FORMAT",
-]
+from beidou.formats import *  # noqa: F403  Django looks for them under each language
