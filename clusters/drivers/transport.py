@@ -7,11 +7,8 @@ would carry the credential elsewhere) and nothing is repeated here (the caller k
 right).
 """
 
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -21,6 +18,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
+from beidou.base.deadline import Deadline
 from beidou.base.sentences import Sentence
 from beidou.base.storable import storable_json
 from clusters.drivers import errors, tls
@@ -162,28 +160,18 @@ class _BoundedConnection(HTTPSConnection):
     The socket's own timeout begins anew with every byte.
     """
 
-    _is_broken_off = False
-
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 does
-        timer = threading.Timer(self.timeout or 0, self._break_off)
-        timer.daemon = True
-        timer.start()
+        deadline = Deadline(self.timeout or 0)
+        deadline.watch(self.sock)
         try:
             response = super().getresponse()
         finally:
-            timer.cancel()
-        if self._is_broken_off:
+            deadline.end()
+        if deadline.is_over:
             # http.client takes headers that end early for complete ones, with an empty body.
             response.close()
             raise TimeoutError
         return response
-
-    def _break_off(self) -> None:
-        self._is_broken_off = True
-        # The plain socket's method: the one of ssl would take the TLS state from under the reader.
-        if self.sock is not None:
-            with suppress(OSError):  # the server was quicker
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _BoundedPool(HTTPSConnectionPool):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
 
+from beidou.base.deadline import Deadline
 from beidou.base.errors import PermanentError, TemporaryError, shorten
 from beidou.base.sentences import Sentence
-from notifications.drivers.deadline import Deadline
 from notifications.drivers.message import Message
 
 SECONDS = 20.0

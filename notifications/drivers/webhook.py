@@ -12,11 +12,11 @@ import ssl
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
+from beidou.base.deadline import Deadline
 from beidou.base.errors import PermanentError, TemporaryError, shorten
 from beidou.base.sentences import Sentence
 from notifications.drivers import addresses
 from notifications.drivers.addresses import Limits
-from notifications.drivers.deadline import Deadline
 from notifications.drivers.message import Message
 
 SECONDS = 15.0

@@ -14,16 +14,14 @@ verifies what it downloads itself.
 
 import os
 import re
-import socket
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from beidou.base.deadline import Deadline
 from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
 from beidou.base.sentences import Sentence
 
@@ -166,27 +164,24 @@ def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
     place = urlsplit(url)
     protocol = HTTPSConnection if place.scheme == "https" else HTTPConnection
     connection = protocol(place.hostname or "", place.port, timeout=min(seconds, READ_SECONDS))
-    is_late, too_late = threading.Event(), f"not done within {seconds:g} s"
-    watch: threading.Timer | None = None
+    too_late = f"not done within {seconds:g} s"
+    deadline = Deadline(seconds)
     try:
         connection.connect()
         # The socket itself: the connection forgets it once the answer's end closes it.
-        watch = threading.Timer(seconds, _cut, (connection.sock, is_late))
-        watch.daemon = True
-        watch.start()
+        deadline.watch(connection.sock)
         connection.request("GET", place.path)
         answer = connection.getresponse()
         body = answer.read(SUMS_LIMIT) if answer.status == HTTPStatus.OK else b""
         if answer.status == HTTPStatus.OK and answer.length:
             raise IncompleteRead(body, answer.length)  # half of it may look whole
     except (OSError, ValueError, HTTPException) as error:
-        why = too_late if is_late.is_set() else error
+        why = too_late if deadline.is_over else error
         raise _unreachable(url, why) from error
     finally:
-        if watch is not None:
-            watch.cancel()
+        deadline.end()
         connection.close()
-    if is_late.is_set():  # what was cut off may look whole as well
+    if deadline.is_over:  # what was cut off may look whole as well
         raise _unreachable(url, too_late)
     if answer.status != HTTPStatus.OK:
         is_redirect = answer.status // 100 == 3
@@ -201,12 +196,6 @@ def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
             code="artifacts_missing",
         )
     return body.decode("utf-8", "replace")
-
-
-def _cut(line: socket.socket, is_late: threading.Event) -> None:
-    is_late.set()
-    with suppress(OSError):  # it ended by itself in this moment
-        line.shutdown(socket.SHUT_RDWR)
 
 
 def _unreachable(url: str, why: object) -> TemporaryError:
