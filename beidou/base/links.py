@@ -50,6 +50,22 @@ def pages_for(user: Any, places: Iterable[Place]) -> dict[Place, str]:
     return found
 
 
+def with_pages(user: Any, rows: Iterable[Any]) -> list[Any]:
+    """Rows that name an object (audit entries, notices), each with ``object_page``: its page, empty
+    where the object is gone or not for ``user``."""
+    found = list(rows)
+    pages = pages_for(user, {(row.object_type, row.object_id) for row in found})
+    for row in found:
+        row.object_page = pages.get((row.object_type, row.object_id), "")
+    return found
+
+
+def address_of(label: str, key: str) -> str:
+    """The page of what is named by these, whoever may open it; empty when there is none."""
+    model = _model(label)
+    return _address(model, key) if model is not None and key else ""
+
+
 def _model(label: str) -> type[models.Model] | None:
     """Entries of the audit trail may name models of earlier versions."""
     try:

@@ -11,13 +11,12 @@ from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
-from beidou.base import display, notices
+from beidou.base import display, links, notices
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.admin.trail import MomentFilter
 from beidou.base.models import Notice
 from clusters.models import Cluster
 from notifications.admin.rule import severity_badge
-from notifications.services import content
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -53,6 +52,15 @@ class NoticeAdmin(ReadOnlyAdmin):
         names = Cluster.objects.filter(pk=OuterRef("cluster_id")).values("name")
         return super().get_queryset(request).annotate(cluster_name=Subquery(names[:1]))
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        shown = super().get_changelist_instance(request)
+        shown.result_list = links.with_pages(request.user, shown.result_list)
+        return shown
+
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        notice: Any = super().get_object(request, *args, **kwargs)
+        return notice and links.with_pages(request.user, [notice])[0]
+
     @column(description=gettext_lazy("at"), ordering="at")
     def at_shown(self, notice: Notice) -> SafeString:
         return display.ago(notice.at)
@@ -70,8 +78,7 @@ class NoticeAdmin(ReadOnlyAdmin):
         return notice.cluster_name or ""
 
     @column(description=gettext_lazy("page"))
-    def page(self, notice: Notice) -> SafeString | str:
-        address = content.path(notice.object_type, notice.object_id)
-        if not address:
+    def page(self, notice: Any) -> SafeString | str:
+        if not notice.object_page:
             return ""
-        return format_html('<a href="{}">{}</a>', address, gettext_lazy("Open"))
+        return format_html('<a href="{}">{}</a>', notice.object_page, gettext_lazy("Open"))

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.conf import settings
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
+from beidou.base import links
 from beidou.base import notices as news
 from beidou.base.models import Notice
 from beidou.base.sentences import Sentence
@@ -214,17 +215,8 @@ def _many(
 
 def link(object_type: str, object_id: str) -> str:
     """The page of an object, for people outside; empty where it has none."""
-    place = path(object_type, object_id)
+    place = links.address_of(object_type, object_id)
     return f"{settings.PUBLIC_URL}{place}" if place else ""
-
-
-def path(object_type: str, object_id: str) -> str:
-    if not object_type or not object_id:
-        return ""
-    try:
-        return reverse(f"admin:{object_type.replace('.', '_')}_change", args=[object_id])
-    except NoReverseMatch:
-        return ""
 
 
 def list_link() -> str:

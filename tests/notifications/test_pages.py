@@ -172,3 +172,15 @@ def test_the_page_of_a_rule_shows_the_last_day(admin, browser, cluster_a):
     page = browser(admin).get(place("notificationrule", "change", rule.pk)).content.decode()
     assert "1 notice of the last 24 hours would have been told." in page
     assert "the cluster is away" in page
+
+
+@pytest.mark.parametrize("page", ["changelist", "change"])
+def test_a_notice_leads_to_its_object_while_there_is_one(page, admin, browser, cluster_a):
+    machine = factories.make_machine()
+    about = {"object_type": "machines.machine", "object_id": str(machine.pk)}
+    notice = factories.make_notice(cluster=cluster_a, **about)
+    url = reverse(f"admin:base_notice_{page}", args=[notice.pk] if page == "change" else [])
+    link = f'href="{reverse("admin:machines_machine_change", args=[machine.pk])}"'
+    assert link in browser(admin).get(url).content.decode()
+    machine.delete()
+    assert link not in browser(admin).get(url).content.decode()

@@ -171,12 +171,12 @@ class AuditAdmin(ReadOnlyAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         shown = super().get_changelist_instance(request)
-        shown.result_list = with_pages(request.user, shown.result_list)
+        shown.result_list = links.with_pages(request.user, shown.result_list)
         return shown
 
     def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         entry: Any = super().get_object(request, *args, **kwargs)
-        return entry and with_pages(request.user, [entry])[0]
+        return entry and links.with_pages(request.user, [entry])[0]
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
         return EmptyList(
@@ -214,16 +214,6 @@ class AuditAdmin(ReadOnlyAdmin):
                 "X-Accel-Buffering": "no",
             },
         )
-
-
-def with_pages(user: Any, entries: Iterable[AuditEntry]) -> list[AuditEntry]:
-    """Each with ``object_page``: the page of its object, empty where it is gone or not for
-    ``user``."""
-    rows: list[Any] = list(entries)
-    pages = links.pages_for(user, {(row.object_type, row.object_id) for row in rows})
-    for row in rows:
-        row.object_page = pages.get((row.object_type, row.object_id), "")
-    return rows
 
 
 def batches(rows: models.QuerySet[Any]) -> Iterator[AuditEntry]:
