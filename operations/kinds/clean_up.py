@@ -23,8 +23,8 @@ from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import hosts, lifecycle, playbook, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.checks import describe
 from operations.kinds.playbook import PlaybookResults
-from operations.kinds.scale_up import describe
 from operations.models import Operation, OperationMachine
 
 

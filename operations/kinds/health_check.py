@@ -45,11 +45,11 @@ from operations.kinds.base import (
     mistake,
     register,
 )
+from operations.kinds.checks import describe, in_short
 from operations.kinds.health import changes, last, node_checks, pairs, pods
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe
-from operations.kinds.scale_up import describe, in_short
 from operations.models import OperationMachine
 
 logger = structlog.get_logger(__name__)

@@ -1,11 +1,12 @@
 """ScaleUp: bring machines into a cluster as nodes, and prove that they carry pods.
 
 preCheck    looks at each machine and changes nothing; all failures of a machine are reported
-together. scaleUp     installs containerd, kubelet and kubeadm from the artifact source and joins;
-the node is cordoned
-            from its first moment on (a taint until ``spec.unschedulable`` is set).
+            together
+scaleUp     installs containerd, kubelet and kubeadm from the artifact source and joins; the node is
+            cordoned from its first moment on (a taint until ``spec.unschedulable`` is set)
 postCheck   node Ready in the right version, services on the host, a test pod that reaches and is
-reached. uncordon    opens the node; the machine is in service.
+            reached
+uncordon    opens the node; the machine is in service
 
 Everything a step needs from the cluster is read once through its API; the cost grows with the
 machines.
@@ -13,7 +14,7 @@ machines.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -25,16 +26,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from beidou.base.errors import ExternalError, InvalidInput, PermanentError
 from beidou.base.sentences import Sentence
-from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
 from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
-from machines.models import Machine, MachineAddress
+from machines.models import Machine
 from machines.services import host_keys
 from operations.drivers import artifacts
-from operations.kinds import hosts, join_tokens, lifecycle, playbook, versions
+from operations.kinds import hosts, join_tokens, lifecycle, own_nodes, playbook, versions
 from operations.kinds.base import (
     Blocker,
     Kind,
@@ -44,10 +44,11 @@ from operations.kinds.base import (
     mistake,
     register,
 )
+from operations.kinds.checks import describe, in_short
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
-from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
+from operations.models import ClusterSettings, Operation, OperationMachine
 
 logger = structlog.get_logger(__name__)
 
@@ -218,40 +219,6 @@ def _per_machine(run: StepRun) -> dict[int, dict[str, Any]]:
     return {member.pk: {"node_name": _member_node(member)} for member in run.targets}
 
 
-def _own_addresses(run: StepRun) -> dict[int, set[str]]:
-    """By key of the member: the addresses that its node may report, as its host was seen."""
-    found = {member.pk: {member.address} for member in run.targets}
-    for cell in MachineStep.objects.filter(machine__in=found, step__name="preCheck"):
-        facts = cell.evidence.get("facts") or {}
-        found[cell.machine_id].update(str(each) for each in facts.get("addresses", ()))
-    visited = MachineAddress.objects.filter(machine__operations__in=found)
-    for key, address in visited.values_list("machine__operations", "address"):
-        found[key].add(address)
-    return found
-
-
-def _reported(node: NodeInfo) -> list[str]:
-    return [text for kind, text in node.addresses if kind != "Hostname"]
-
-
-def _require_own(node: NodeInfo, addresses: set[str]) -> None:
-    """``PermanentError`` for the node of another machine that has the same name.
-
-    By address alone: a series of machines may share one system UUID.
-    """
-    reported = _reported(node)
-    if addresses.isdisjoint(reported):
-        raise PermanentError(
-            Sentence(
-                "Node %(node)s is another machine: it has the address %(found)s, which this "
-                "machine has not.",
-                node=node.name,
-                found=", ".join(reported) or "–",
-            ),
-            code="foreign_node",
-        )
-
-
 def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, Any]:
     """Variables of every playbook; the site's overrides win."""
     listed = artifacts.for_worker(
@@ -324,22 +291,6 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
             )
 
 
-def in_short(bad: Sequence[Mapping[str, Any]]) -> str:
-    """The first of the failed checks, and how many more there are."""
-    first = describe(dict(bad[0]))
-    if len(bad) == 1:
-        return first
-    return Sentence("%(check)s (and %(more)s more)", check=first, more=len(bad) - 1)
-
-
-def describe(check: dict[str, Any]) -> str:
-    """One check as a sentence: found, wanted, what to do."""
-    return Sentence(
-        "%(check)s: %(found)s, wanted %(wanted)s → %(advice)s",
-        **{name: check[name] for name in ("check", "found", "wanted", "advice")},
-    )
-
-
 # --- scaleUp ---------------------------------------------------------------------------------
 
 
@@ -365,7 +316,7 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 run, "scale_up", variables=variables, per_machine=_per_machine(run)
             )
             # Cordon as long as our own taint still keeps pods away.
-            addresses = _own_addresses(run)
+            addresses = own_nodes.own_addresses(run)
             for target in list(run.targets):
                 run.stop_if_asked()
                 if target.pk not in results.failed:
@@ -399,39 +350,16 @@ def _cordon_new_node(
 ) -> None:
     name = _member_node(target)
     try:
-        _require_own(_wait_for_node(run, client, name), addresses)
+        own_nodes.require_own(own_nodes.wait_for_node(run, client, name), addresses)
         client.set_unschedulable(name, True)
         client.patch_node(
             name,
-            labels=role_labels(target.role, run.params.labels),
+            labels=own_nodes.role_labels(target.role, run.params.labels),
             remove_taints=[JOINING_TAINT],
         )
     except ExternalError as error:
         run.stop_if_asked()
         run.fail(target, error.message)
-
-
-def _wait_for_node(run: StepRun, client: KubernetesClient, name: str) -> NodeInfo:
-    """The Node object, which kubelet registers a moment after the join; its addresses may come from
-    a cloud's controller and later still."""
-    deadline = time.monotonic() + 30
-    while True:
-        is_over = time.monotonic() > deadline or run.should_stop()
-        try:
-            node = client.get_node(name)
-        except kube_errors.NotFound:
-            if is_over:
-                raise
-        else:
-            if is_over or _reported(node):
-                return node
-        time.sleep(0.5)
-
-
-def role_labels(role: str, labels: dict[str, str]) -> dict[str, str]:
-    """Labels of the role and of the operation; kubelet may not set those of kubernetes.io
-    itself."""
-    return {f"node-role.kubernetes.io/{role.lower()}": "", "beidou.io/role": role, **labels}
 
 
 def parse_taint(text: str) -> dict[str, str]:
@@ -444,13 +372,13 @@ def parse_taint(text: str) -> dict[str, str]:
 def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
     """Joined means: the API server knows the machine's node, and it is cordoned."""
     _fail_unreached(run, results)
-    addresses = _own_addresses(run)
+    addresses = own_nodes.own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
             try:
                 node = client.get_node(_member_node(target))
-                _require_own(node, addresses[target.pk])
+                own_nodes.require_own(node, addresses[target.pk])
             except ExternalError as error:
                 run.fail(target, error.message)
                 continue
@@ -501,7 +429,7 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         client_for(run.cluster, timeout=15) as client,
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
     ):
-        probe, addresses = _probe(run, client), _own_addresses(run)
+        probe, addresses = _probe(run, client), own_nodes.own_addresses(run)
         proofs = {
             pool.submit(_prove, run, client, target, probe, addresses[target.pk]): target
             for target in targets
@@ -542,7 +470,7 @@ def _prove(
     """Runs in a thread of its own: talks to the cluster, writes nothing but output."""
     name = _member_node(target)
     node = _wait_until_ready(run, client, name)
-    _require_own(node, addresses)
+    own_nodes.require_own(node, addresses)
     if node.kubelet_version != _version(run):
         raise PermanentError(
             Sentence(
@@ -626,7 +554,7 @@ def _probe(run: StepRun, client: KubernetesClient) -> Probe:
 
 def uncordon(run: StepRun) -> None:
     _to_joining(run)
-    addresses = _own_addresses(run)
+    addresses = own_nodes.own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
@@ -635,7 +563,7 @@ def uncordon(run: StepRun) -> None:
                 continue
             try:
                 node = client.get_node(_member_node(target))
-                _require_own(node, addresses[target.pk])
+                own_nodes.require_own(node, addresses[target.pk])
                 client.set_unschedulable(node.name, False)
             except ExternalError as error:
                 run.fail(target, error.message)

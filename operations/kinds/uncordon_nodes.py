@@ -14,7 +14,7 @@ from machines.models import Machine
 from machines.services import host_keys
 from operations.kinds import lifecycle
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
-from operations.models import Operation, OperationMachine
+from operations.models import OperationMachine
 
 State = Machine.State
 
@@ -84,10 +84,6 @@ def confirm_uncordon(run: StepRun, _result: None) -> None:
             )
 
 
-def reserve(operation: Operation, machine: Machine) -> None:
-    """The machine stays what it is until its node is open."""
-
-
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
     if member.machine is None or member.state != OperationMachine.State.SUCCEEDED:
         return None
@@ -108,7 +104,6 @@ UNCORDON_NODES = register(
         # In service too: somebody may have opened one by hand, and that is no failure.
         startable_states=frozenset({State.CORDONED, State.IN_SERVICE}),
         blockers=blockers,
-        reserve=reserve,
         release=release,
         steps=(
             StepKind(

@@ -8,7 +8,8 @@ from django.utils.translation import override
 
 from beidou.base.sentences import Sentence, spoken
 from operations.drivers import ansible
-from operations.kinds import playbook, scale_up
+from operations.kinds import playbook
+from operations.kinds.checks import describe
 from operations.models import MachineStep, Operation
 from operations.services import broadcast, live
 from tests.operations.ansible.host_code import checks, load_file, requirements
@@ -103,10 +104,7 @@ def test_a_check_of_a_host_is_read_in_the_language_of_the_reader():
     with override("zh-hans"):
         read = spoken(sent)
         assert (read["found"], read["wanted"]) == ("已被 nginx 占用", "空闲")
-        assert (
-            scale_up.describe(read)
-            == "port:10250：已被 nginx 占用，要求 空闲 → 停止在该端口监听的程序"
-        )
+        assert describe(read) == "port:10250：已被 nginx 占用，要求 空闲 → 停止在该端口监听的程序"
     assert spoken(sent)["found"] == "taken by nginx"
 
 

@@ -13,7 +13,7 @@ from clusters.drivers.joining import token_id_for
 from clusters.services import creation
 from clusters.services.connections import client_for
 from machines.drivers import ssh
-from operations.kinds import hosts, names, playbook, scale_up, versions
+from operations.kinds import hosts, names, own_nodes, playbook, versions
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import configuration, members
 from operations.kinds.create_cluster.pre_check import artifacts_for, policy_for
@@ -133,9 +133,9 @@ def _prove(run: StepRun, target: OperationMachine) -> dict[str, Any]:
             code="wrong_version",
         )
     with client_for(run.cluster, timeout=15) as client:
-        node = scale_up._wait_for_node(run, client, members.node_name(target))
-        scale_up._require_own(node, scale_up._own_addresses(run)[target.pk])
-        client.patch_node(node.name, labels=scale_up.role_labels(target.role, {}))
+        node = own_nodes.wait_for_node(run, client, members.node_name(target))
+        own_nodes.require_own(node, own_nodes.own_addresses(run)[target.pk])
+        client.patch_node(node.name, labels=own_nodes.role_labels(target.role, {}))
         try:
             client.delete_bootstrap_token(_token_id(run))
         except ExternalError as error:

@@ -12,7 +12,7 @@ from beidou.base.errors import BeidouError, ExternalError, PermanentError
 from beidou.base.sentences import Sentence
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
-from operations.kinds import hosts, join_tokens, playbook, scale_up
+from operations.kinds import hosts, join_tokens, own_nodes, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import configuration, members
 from operations.kinds.playbook import PlaybookResults
@@ -118,7 +118,7 @@ def _run(
 
 def confirm_join(run: StepRun, results: PlaybookResults) -> None:
     members.fail_unreached(run, results)
-    addresses = scale_up._own_addresses(run)
+    addresses = own_nodes.own_addresses(run)
     healthy: set[str] | None = None
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
@@ -140,8 +140,8 @@ def confirm_join(run: StepRun, results: PlaybookResults) -> None:
 def _prove(
     run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: set[str]
 ) -> dict[str, Any]:
-    node = scale_up._wait_for_node(run, client, members.node_name(target))
-    scale_up._require_own(node, addresses)
+    node = own_nodes.wait_for_node(run, client, members.node_name(target))
+    own_nodes.require_own(node, addresses)
     if members.is_control_plane(target) and CONTROL_PLANE_LABEL not in node.roles:
         raise PermanentError(
             Sentence(
@@ -152,7 +152,7 @@ def _prove(
             code="half_joined",
         )
     # kubeadm itself labels control planes; kubelets may not set such labels.
-    client.patch_node(node.name, labels=scale_up.role_labels(target.role, {}))
+    client.patch_node(node.name, labels=own_nodes.role_labels(target.role, {}))
     return {"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version}
 
 

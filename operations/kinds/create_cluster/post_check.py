@@ -9,6 +9,7 @@ from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from operations.kinds import scale_up
 from operations.kinds.base import StepRun
+from operations.kinds.checks import in_short
 from operations.kinds.create_cluster import members
 from operations.kinds.playbook import PlaybookResults
 
@@ -63,7 +64,7 @@ def _confirm_single(run: StepRun, results: PlaybookResults) -> None:
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
         if bad or not checks:
             nothing = Sentence("The checks gave no result.")
-            run.fail(target, scale_up.in_short(bad) if bad else nothing, checks=checks)
+            run.fail(target, in_short(bad) if bad else nothing, checks=checks)
         else:
             message = Sentence("Ready; the only node, so no test pods between nodes")
             run.succeed(target, message=message, checks=checks, evidence={"ready": True})

@@ -9,8 +9,8 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds import reaching
 from operations.kinds.base import StepRun
+from operations.kinds.checks import describe, in_short
 from operations.kinds.patience import patiently
-from operations.kinds.scale_up import describe, in_short
 from operations.models import MachineStep, OperationMachine
 
 
