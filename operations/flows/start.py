@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db import IntegrityError
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
@@ -235,22 +234,12 @@ def _chosen(
 def _refuse_held(machines: Sequence[Machine]) -> None:
     """``InvalidInput`` naming machines with which another task has begun."""
     rows = TaskMachine.objects.filter(machine__in=machines, holds_machine=True)
-    fields = {
-        address: _("task %(name)s works with it") % {"name": name}
-        for address, name in rows.values_list("address", "task__name")
-    }
-    if fields:
-        first, sentence = next(iter(fields.items()))
-        raise InvalidInput(
-            ngettext(
-                "%(count)s machine is blocked; %(first)s: %(reason)s.",
-                "%(count)s machines are blocked; %(first)s: %(reason)s.",
-                len(fields),
-            )
-            % {"count": len(fields), "first": first, "reason": sentence},
-            code="blocked",
-            fields=fields,
-        )
+    start.refuse_machines(
+        {
+            address: _("task %(name)s works with it") % {"name": name}
+            for address, name in rows.values_list("address", "task__name")
+        }
+    )
 
 
 def _free_name(template: str, cluster: Cluster) -> str:

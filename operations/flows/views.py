@@ -117,6 +117,9 @@ class StartTaskView(LoginRequiredMixin, View):
             "page": page,
             "plan": page.plan,
             "first": first,
+            "plan_steps": [catalog.named(each.name) for each in page.plan.specs]
+            if page.plan
+            else [],
             "blocked": [each for each in first.blockers if each.machine] if first else [],
             "steps": [catalog.named(name) for name in page.template.steps],
             "candidates": _candidates(request, page),

@@ -40,6 +40,14 @@ class Plan:
     earlier_runs: int
 
     @property
+    def ready_with_remarks(self) -> list[tuple[Machine, list[str]]]:
+        texts: dict[int, list[str]] = {}
+        for remark in self.remarks:
+            if remark.machine is not None:
+                texts.setdefault(remark.machine.pk, []).append(remark.text)
+        return [(machine, texts.get(machine.pk, [])) for machine in self.ready]
+
+    @property
     def whole_blockers(self) -> tuple[Blocker, ...]:
         return tuple(blocker for blocker in self.blockers if blocker.machine is None)
 
@@ -300,7 +308,11 @@ def refuse_blockers(kind: Kind, cluster: Cluster, blockers: Sequence[Blocker]) -
             % {"kind": kind.name, "cluster": cluster, "reason": whole.reason},
             code="blocked",
         )
-    fields = {str(b.machine.address): str(b) for b in together(blockers) if b.machine}
+    refuse_machines({str(b.machine.address): str(b) for b in together(blockers) if b.machine})
+
+
+def refuse_machines(fields: Mapping[str, str]) -> None:
+    """``InvalidInput`` naming these, by address with the reason of each; nothing for none."""
     if fields:
         first, sentence = next(iter(fields.items()))
         raise InvalidInput(

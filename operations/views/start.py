@@ -134,7 +134,7 @@ class StartView(LoginRequiredMixin, View):
             "plan": plan,
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
-            "ready": _with_remarks(plan) if plan else [],
+            "ready": plan.ready_with_remarks if plan else [],
             "is_insecure": _is_insecure(page),
             "candidates": candidates,
             "able": sum(not each.blocked_by for each in candidates),
@@ -142,14 +142,6 @@ class StartView(LoginRequiredMixin, View):
             "kinds": [kind for kind in KINDS.values() if not kind.makes_cluster],
         }
         return TemplateResponse(request, "operations/start.html", context, status=status)
-
-
-def _with_remarks(plan: Plan) -> list[tuple[Machine, list[str]]]:
-    texts: dict[int, list[str]] = {}
-    for remark in plan.remarks:
-        if remark.machine is not None:
-            texts.setdefault(remark.machine.pk, []).append(remark.text)
-    return [(machine, texts.get(machine.pk, [])) for machine in plan.ready]
 
 
 def _kind(values: QueryDict) -> Kind:

@@ -146,6 +146,39 @@ def test_without_approval_the_questions_are_left_out(browser, operator, cluster_
     assert [step.key for step in steps] == ["ScaleUpPreCheck", "ScaleUp", "UncordonNodes"]
 
 
+def task_form(cluster, machines, **values):
+    return {
+        "kind": "ScaleUp", "cluster": cluster.pk, "step": "plan",
+        "machines": "\n".join(machine.address for machine in machines),
+        "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, **values,
+    }  # fmt: skip
+
+
+def test_a_plan_tells_all_that_is_in_the_way_of_a_machine(browser, operator, cluster_a, ready):
+    Machine.objects.filter(pk=ready[0].pk).update(hostname="", host_key="")
+    answer = browser(operator).post(
+        reverse("operations:start_task"), task_form(cluster_a, ready, approval="on")
+    )
+    text = answer.content.decode()
+    assert "its hostname is not known" in text
+    assert "its host key is not pinned yet" in text
+    assert ready[1].address in text[text.index('id="plan"') :]
+
+
+def test_a_plan_warns_of_machines_that_leave_their_operators_sight(browser, operator, cluster_a):
+    machine = factories.make_machine(
+        cluster=cluster_a, state=Machine.State.IN_SERVICE, host_key="ssh-ed25519 AAAA",
+        node=factories.make_node(cluster_a), credential=factories.make_credential(),
+    )  # fmt: skip
+    answer = browser(operator).post(
+        reverse("operations:start_task"), task_form(cluster_a, [machine], kind="ScaleDown")
+    )
+    plan = answer.content.decode()
+    plan = plan[plan.index('id="plan"') :]
+    assert "it has no owner team" in plan
+    assert "Approval of the change" not in plan  # nobody asked for it
+
+
 def test_what_is_blocked_is_shown_before_anything_begins(browser, operator, cluster_a, ready):
     Machine.objects.filter(pk=ready[0].pk).update(hostname="")
     form = {
