@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 
 from beidou.base import display, permissions
-from beidou.base.admin import ReadOnlyAdmin
+from beidou.base.admin import EmptyList, ReadOnlyAdmin
 from beidou.base.context import note_refusal
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
@@ -86,6 +86,17 @@ class AutoOperationTaskAdmin(ReadOnlyAdmin):
 
     class Media:
         css = {"all": ["operations/operations.css"]}
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        if not self.has_start_permission(request):
+            return EmptyList(
+                _("No task yet. You see those of the clusters on which your teams have a role.")
+            )
+        return EmptyList(
+            _("No task yet. One takes machines the whole way: checks, approvals, operations."),
+            reverse("operations:start_task"),
+            _("Start a task"),
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return listing.with_counts(super().get_queryset(request))

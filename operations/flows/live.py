@@ -21,7 +21,7 @@ from operations.flows import base, catalog, graph, saying
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
-from operations.services.live import milliseconds
+from operations.services.live import milliseconds, url_for_all
 
 Row = dict[str, Any]
 States = dict[tuple[int | None, str], str]
@@ -81,7 +81,7 @@ def snapshot(task_id: int) -> Snapshot | None:
     if task is None:
         return None
     steps = list(task.steps.order_by("position"))
-    members = list(task.machines.order_by("pk"))
+    members = list(task.machines.select_related("machine").order_by("pk"))
     batches = list(
         TaskPart.objects.filter(step__in=[step.pk for step in steps])
         .select_related("operation")
@@ -90,7 +90,9 @@ def snapshot(task_id: int) -> Snapshot | None:
     states = _states(batches)
     parts = _parts(batches, states)
     places = _places(steps, members, batches, states)
-    machines = {member.pk: _machine(member, places[member.pk]) for member in members}
+    machines = {
+        member.pk: _machine(member, places[member.pk], task.cluster_id) for member in members
+    }
     orders: dict[int, list[Row]] = {}
     for order in WorkOrder.objects.filter(step__task=task).order_by("step__position", "number"):
         orders.setdefault(order.step_id, []).append(_order(order, task))
@@ -157,7 +159,7 @@ def _count(done: int, total: int) -> str:
     }
 
 
-def _machine(member: TaskMachine, place: Place) -> Row:
+def _machine(member: TaskMachine, place: Place, cluster_id: int) -> Row:
     return {
         "id": member.pk,
         "address": member.address,
@@ -166,9 +168,7 @@ def _machine(member: TaskMachine, place: Place) -> Row:
         "step": place.step,
         "is_through": place.is_through,
         "message": member.message,
-        "url": reverse("admin:machines_machine_change", args=[member.machine_id])
-        if member.machine_id
-        else "",
+        "url": url_for_all(member.machine, cluster_id),
     }
 
 

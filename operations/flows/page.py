@@ -14,6 +14,7 @@ from operations import live_page
 from operations.flows import catalog, control, live
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import OperationMachine
+from operations.services.live import links_for
 
 _ICONS = {
     "open": "how_to_reg",
@@ -144,6 +145,7 @@ def context(request: HttpRequest, task: AutoOperationTask) -> dict[str, Any]:
                 "api": api,
                 "events": f"{api}events/",
                 "live": f"{api}live/",
+                "machines": links_for(request.user, task),
                 "login": f"{reverse('admin:login')}?{urlencode({'next': request.path})}",
             },
         },

@@ -175,26 +175,26 @@ def _machine(
         "state": member.state,
         "machine_state": member.machine.state if member.machine else "",
         "message": message,
-        "url": _url_for_all(operation, member),
+        "url": url_for_all(member.machine, operation.cluster_id),
         "cells": [cell[:3] for cell in row],
         "failed_step": open_steps[0] if open_steps else "",
         "failed_checks": [],
     }
 
 
-def _url_for_all(operation: Operation, member: OperationMachine) -> str:
-    """A snapshot is the same for all who may see the operation: they may see the machines of its
-    cluster, and of others not each of them."""
-    if member.machine is None or member.machine.cluster_id != operation.cluster_id:
+def url_for_all(machine: Machine | None, cluster_id: int) -> str:
+    """A snapshot is the same for all who may see what was done on this cluster: they may see the
+    machines of the cluster, and of others not each of them."""
+    if machine is None or machine.cluster_id != cluster_id:
         return ""
-    return _machine_url(member.machine)
+    return _machine_url(machine)
 
 
-def links_for(user: Any, operation: Operation) -> dict[int, str]:
-    """By member: the pages of machines that are not in the cluster (now), and that ``user`` may
-    see."""
-    visible = permissions.visible_to(user, Machine.objects.exclude(cluster=operation.cluster_id))
-    members = operation.machines.filter(machine__in=visible).select_related("machine")
+def links_for(user: Any, work: Any) -> dict[int, str]:
+    """By member of an operation or a task: the pages of machines that are not in its cluster (now),
+    and that ``user`` may see."""
+    visible = permissions.visible_to(user, Machine.objects.exclude(cluster=work.cluster_id))
+    members = work.machines.filter(machine__in=visible).select_related("machine")
     return {each.pk: _machine_url(each.machine) for each in members if each.machine is not None}
 
 

@@ -204,7 +204,8 @@
     body.dataset.key = key;
     body.replaceChildren(...rows.map((machine) => {
       const row = element("tr"), name = Object.assign(element("th"), { scope: "row" }), mark = element("td");
-      name.append(machine.url ? link(machine.hostname || machine.address, machine.url) : machine.hostname || machine.address, element("span", "op-hostname", machine.hostname ? machine.address : ""));
+      const url = machine.url || urls.machines[machine.id]; // of a machine that not all may see: only if this reader may
+      name.append(url ? link(machine.hostname || machine.address, url) : machine.hostname || machine.address, element("span", "op-hostname", machine.hostname ? machine.address : ""));
       if (machine.state === "waiting" && !isActive()) mark.textContent = texts.not_reached; else mark.append(badge(machine.state));
       row.append(name, mark, element("td", "", titles.get(machine.step) ?? ""), element("td", "op-wrap", machine.message));
       return row;

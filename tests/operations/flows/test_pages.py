@@ -107,6 +107,20 @@ def test_an_operation_leads_back_to_its_task(begin_task, work, browser, viewer, 
     assert f'href="{page_of(task)}"' in page
 
 
+def test_a_machine_is_a_link_for_those_alone_who_may_see_it(begin_task, browser, viewer, admin):
+    task = begin_task("Wait", name="monday")
+    member = task.machines.select_related("machine").first()
+    Machine.objects.filter(pk=member.machine_id).update(cluster=None, owner_team=None)
+    assert live.snapshot(task.pk).machines[member.pk]["url"] == ""
+    url = reverse("admin:machines_machine_change", args=[member.machine_id])
+    links = {
+        who.username: browser(who).get(page_of(task)).context["page_data"]["urls"]["machines"]
+        for who in (viewer, admin)
+    }
+    assert member.pk not in links["viewer"]
+    assert links["admin"][member.pk] == url
+
+
 def test_a_stranger_does_not_see_the_page(asked, browser, stranger):
     assert browser(stranger).get(page_of(asked)).status_code in (403, 404)
 
