@@ -7,12 +7,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import ReadOnlyAdmin
+from beidou.base.admin import EmptyList, ReadOnlyAdmin
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.admin.trail import MomentFilter
 from beidou.base.errors import BeidouError
@@ -32,6 +33,9 @@ _DEFERRED = ("receiver__secret", "receiver__service_url")
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(_("No message yet. What rules tell to receivers is logged here."))
+
     list_display = (
         "created",
         "status_shown",

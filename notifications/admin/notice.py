@@ -7,12 +7,13 @@ from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
 from beidou.base import display, links, notices
-from beidou.base.admin import ReadOnlyAdmin
+from beidou.base.admin import EmptyList, ReadOnlyAdmin
 from beidou.base.admin.trail import MomentFilter
 from beidou.base.models import Notice
 from clusters.models import Cluster
@@ -32,6 +33,9 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(Notice)
 class NoticeAdmin(ReadOnlyAdmin):
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(_("No news yet. What rules can tell of is kept here for a while."))
+
     list_display = ("at_shown", "severity_shown", "kind_shown", "title", "cluster", "page")
     list_display_links = ("title",)
     list_filter = (KindFilter, ("severity", ChoicesCheckboxFilter), ("at", MomentFilter))

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,7 +16,7 @@ from unfold.decorators import action
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import ObjectPermissionAdmin
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin
 from beidou.base.errors import BeidouError, Forbidden
 from notifications.admin.forms import ReceiverForm
 from notifications.models import Delivery, Receiver
@@ -47,6 +48,13 @@ class ReceiverAdmin(OfTeams):
     list_select_related = ("team",)
     search_fields = ("name", "team__name")
     readonly_fields = ("tested_at", "test_result")
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        text = _("No receiver yet. One is a way to tell somebody: mailboxes, a webhook, a chat.")
+        if not self.has_add_permission(request):
+            return EmptyList(text)
+        return EmptyList(text, reverse("admin:notifications_receiver_add"), _("Add a receiver"))
+
     actions = ("test",)
     actions_submit_line = ("save_and_test",)
     fieldsets: ClassVar[Any] = (

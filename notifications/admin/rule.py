@@ -6,12 +6,14 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import display as column
 
 from beidou.base import display, notices
+from beidou.base.admin import EmptyList
 from beidou.base.models import Notice
 from notifications.admin.forms import RuleForm
 from notifications.admin.receiver import OfTeams
@@ -38,6 +40,13 @@ class RuleAdmin(OfTeams):
     list_select_related = ("team",)
     search_fields = ("name", "team__name", "receivers__name")
     readonly_fields = ("lately",)
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        text = _("No rule yet. A rule says which news are told to which receivers.")
+        if not self.has_add_permission(request):
+            return EmptyList(text)
+        return EmptyList(text, reverse("admin:notifications_notificationrule_add"), _("Add a rule"))
+
     autocomplete_fields = ("clusters", "receivers")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": (("name", "team"), "enabled")}),
