@@ -21,7 +21,7 @@ from clusters.drivers.kubernetes import KubernetesClient
 from clusters.models import Cluster
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import hosts, lifecycle, playbook, sight
+from operations.kinds import hosts, joining, lifecycle, playbook, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.kinds.checks import describe
 from operations.kinds.playbook import PlaybookResults
@@ -70,10 +70,7 @@ def clean_up(run: StepRun) -> PlaybookResults:
                     _delete_own_node(run, client, target)
                 except ExternalError as error:
                     run.fail(target, error.message)
-    per_machine = {
-        target.pk: {"node_name": (target.hostname or target.address).lower()}
-        for target in run.targets
-    }
+    per_machine = {target.pk: {"node_name": joining.node_name(target)} for target in run.targets}
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
 
 
@@ -102,7 +99,7 @@ def _reset_unmade(run: StepRun) -> dict[str, Any]:
 
 def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
     """Delete the Node with the machine's name, if it has the machine's address too."""
-    name = (target.hostname or target.address).lower()
+    name = joining.node_name(target)
     try:
         node = client.get_node(name)
     except kube_errors.NotFound:

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from django.utils import timezone
@@ -32,7 +31,7 @@ from clusters.models import Cluster, Node
 from clusters.services import capabilities
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import hosts, playbook, reaching
+from operations.kinds import hosts, joining, playbook, reaching
 from operations.kinds.base import (
     Blocker,
     Check,
@@ -183,13 +182,13 @@ def _node_names(targets: Sequence[OperationMachine]) -> dict[int, str]:
     names = {}
     for target in targets:
         node = linked.get(keys.get(target.pk) or 0)
-        names[target.pk] = node.name if node else (target.hostname or target.address).lower()
+        names[target.pk] = node.name if node else joining.node_name(target)
     return names
 
 
 def _ask_cluster(run: StepRun, names: Sequence[str]) -> Seen:
     """One list of nodes, and for each target its pods; what else may not be read has a default."""
-    seen = Seen(endpoint=_endpoint(run.cluster.server), dns_name="kubernetes.default.svc")
+    seen = Seen(endpoint=hosts.api_endpoint(run.cluster.server), dns_name="kubernetes.default.svc")
     try:
         with client_for(run.cluster, timeout=15) as client:
             seen.version = client.version().git_version
@@ -221,12 +220,6 @@ def _domain(client: KubernetesClient) -> str:
         return "cluster.local"
 
 
-def _endpoint(server: str) -> str:
-    """``host:port`` of the API server's address."""
-    parts = urlsplit(server)
-    return parts.netloc if parts.port or not parts.netloc else f"{parts.netloc}:443"
-
-
 def _wrong_nodes(
     targets: Sequence[OperationMachine], names: Mapping[int, str], seen: Seen
 ) -> dict[int, Check]:
@@ -239,7 +232,7 @@ def _wrong_nodes(
         elif node is None:
             wrong[target.pk] = node_checks.no_node(names[target.pk])
         else:
-            own = [text for kind, text in node.addresses if kind != "Hostname"]
+            own = joining.reported(node)
             is_linked = target.machine is not None and target.machine.node_id is not None
             if target.address not in own and not is_linked:
                 wrong[target.pk] = node_checks.foreign_node(node.name, own)

@@ -7,11 +7,29 @@ from django.utils.translation import gettext as _
 
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
+from clusters.models import Cluster
 from machines.drivers import ssh
 from machines.models import Machine, SshCredential
 from machines.services import credentials, host_keys, signing
 from operations.drivers.ansible import Host
 from operations.models import ClusterSettings, OperationMachine
+
+
+def require_settings(cluster: Cluster) -> ClusterSettings:
+    """The cluster's operation settings; ``PermanentError`` where there are none."""
+    settings = settings_of(cluster.pk)
+    if settings is None:
+        raise PermanentError(
+            Sentence("Cluster %(cluster)s has no operation settings.", cluster=cluster),
+            code="no_settings",
+        )
+    return settings
+
+
+def api_endpoint(server: str) -> str:
+    """``host:port`` of an https address, as kubeadm's join configuration wants it."""
+    place = server.split("://", 1)[-1].split("/", 1)[0]
+    return place if ":" in place.rsplit("]", 1)[-1] else f"{place}:443"
 
 
 def credential_of(machine: Machine, settings: ClusterSettings | None) -> SshCredential:
@@ -37,7 +55,7 @@ def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> list[
         reasons.append(_("its host key changed; look at it and accept or reject it first"))
     elif not machine.host_key:
         reasons.append(
-            seen_by_visit(
+            _seen_by_visit(
                 machine,
                 settings,
                 _("its host key is not pinned yet"),
@@ -47,7 +65,22 @@ def why_unreachable(machine: Machine, settings: ClusterSettings | None) -> list[
     return reasons
 
 
-def seen_by_visit(
+def why_no_node(machine: Machine, settings: ClusterSettings | None) -> list[str]:
+    """The same, and what else a machine needs to become a node: a hostname."""
+    reasons = why_unreachable(machine, settings)
+    if not machine.hostname:
+        reasons.append(
+            _seen_by_visit(
+                machine,
+                settings,
+                _("its hostname is not known"),
+                _("its hostname is not known; gather its facts first"),
+            )
+        )
+    return reasons
+
+
+def _seen_by_visit(
     machine: Machine, settings: ClusterSettings | None, missing: str, advice: str
 ) -> str:
     """``advice`` is to gather the facts: nothing for a machine that cannot be visited."""

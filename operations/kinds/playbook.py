@@ -169,6 +169,13 @@ def _look_at_unreached(
             results.unreached[key], results.failed[key] = checks, reason
 
 
+def fail_unreached(run: StepRun, results: PlaybookResults) -> None:
+    """Those that the playbook failed on, with what it found."""
+    for target in list(run.targets):
+        if target.pk in results.failed:
+            run.fail(target, results.failed[target.pk], checks=results.checks(target))
+
+
 def stop_units(run: StepRun) -> None:
     """End what a canceled step left running on its hosts in transient units; says where it could
     not."""

@@ -34,7 +34,7 @@ from clusters.services.connections import client_for
 from machines.models import Machine
 from machines.services import host_keys
 from operations.drivers import artifacts
-from operations.kinds import hosts, join_tokens, lifecycle, own_nodes, playbook, versions
+from operations.kinds import hosts, join_tokens, joining, lifecycle, playbook, versions
 from operations.kinds.base import (
     Blocker,
     Kind,
@@ -125,16 +125,7 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
     chosen: set[str] = set()
     for machine in machines:
         name = node_name(machine)
-        reasons = hosts.why_unreachable(machine, settings)
-        if not machine.hostname:
-            reasons.append(
-                hosts.seen_by_visit(
-                    machine,
-                    settings,
-                    gettext("its hostname is not known"),
-                    gettext("its hostname is not known; gather its facts first"),
-                )
-            )
+        reasons = hosts.why_no_node(machine, settings)
         if name in held:
             reasons.append(
                 gettext("operation %(operation)s works on another machine called %(name)s")
@@ -154,7 +145,7 @@ def _names_held(cluster: Cluster, machines: Sequence[Machine]) -> dict[str, str]
     """Names of nodes that other machines have or are about to get, and the operations at work."""
     rows = OperationMachine.objects.filter(operation__cluster=cluster, holds_machine=True)
     others = rows.exclude(machine__in=machines).select_related("operation")
-    return {_member_node(member): member.operation.name for member in others}
+    return {joining.node_name(member): member.operation.name for member in others}
 
 
 def _whole_blockers(cluster: Cluster, params: ScaleUpParams) -> list[str]:
@@ -196,27 +187,13 @@ def _source_problem(source: str) -> str:
     return ""
 
 
-def _settings(run: StepRun) -> ClusterSettings:
-    settings = hosts.settings_of(run.cluster.pk)
-    if settings is None:
-        raise PermanentError(
-            Sentence("Cluster %(cluster)s has no operation settings.", cluster=run.cluster),
-            code="no_settings",
-        )
-    return settings
-
-
 def _version(run: StepRun) -> str:
     """Checked here too: without a wish it is what the cluster's API server says."""
     return versions.canonical(run.params.kubernetes_version or run.cluster.version)
 
 
-def _member_node(member: OperationMachine) -> str:
-    return (member.hostname or member.address).lower()
-
-
 def _per_machine(run: StepRun) -> dict[int, dict[str, Any]]:
-    return {member.pk: {"node_name": _member_node(member)} for member in run.targets}
+    return {member.pk: {"node_name": joining.node_name(member)} for member in run.targets}
 
 
 def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, Any]:
@@ -226,29 +203,17 @@ def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, A
     )
     return {
         "kubernetes_version": _version(run),
-        "api_server_endpoint": _endpoint(server),
+        "api_server_endpoint": hosts.api_endpoint(server),
         "artifacts": [artifact.as_variable() for artifact in listed],
         "policy": settings.policy,
     }
-
-
-def _endpoint(server: str) -> str:
-    """``host:port`` of an https address, as kubeadm's join configuration wants it."""
-    place = server.split("://", 1)[-1].split("/", 1)[0]
-    return place if ":" in place.rsplit("]", 1)[-1] else f"{place}:443"
-
-
-def _fail_unreached(run: StepRun, results: PlaybookResults) -> None:
-    for target in list(run.targets):
-        if target.pk in results.failed:
-            run.fail(target, results.failed[target.pk], checks=results.checks(target))
 
 
 # --- preCheck --------------------------------------------------------------------------------
 
 
 def pre_check(run: StepRun) -> PlaybookResults:
-    settings = _settings(run)
+    settings = hosts.require_settings(run.cluster)
     with client_for(run.cluster, timeout=15) as client:
         server = client.cluster_info().server
         nodes = [
@@ -266,7 +231,7 @@ def pre_check(run: StepRun) -> PlaybookResults:
 
 
 def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
-    _fail_unreached(run, results)
+    playbook.fail_unreached(run, results)
     for target in list(run.targets):
         checks = results.checks(target)
         if not checks:
@@ -295,8 +260,8 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
 
 
 def scale_up(run: StepRun) -> PlaybookResults:
-    settings = _settings(run)
-    _to_joining(run)
+    settings = hosts.require_settings(run.cluster)
+    joining.to_joining(run)
     with client_for(run.cluster, timeout=15) as client:
         info = client.cluster_info()
         kubeadm = client.kubeadm_config()
@@ -316,7 +281,7 @@ def scale_up(run: StepRun) -> PlaybookResults:
                 run, "scale_up", variables=variables, per_machine=_per_machine(run)
             )
             # Cordon as long as our own taint still keeps pods away.
-            addresses = own_nodes.own_addresses(run)
+            addresses = joining.own_addresses(run)
             for target in list(run.targets):
                 run.stop_if_asked()
                 if target.pk not in results.failed:
@@ -330,31 +295,16 @@ def stop_joining(run: StepRun) -> None:
     join_tokens.revoke_all(run)
 
 
-def _to_joining(run: StepRun) -> None:
-    """From here on the machine is changed; also said again by a retry that begins later."""
-    targets = {target.machine.pk: target for target in run.targets if target.machine is not None}
-    reason = f"{run.operation.name}: {run.step_name}"
-    moves = [
-        lifecycle.Move(
-            target.machine, Machine.State.JOINING, reason, fields={"cluster": run.cluster}
-        )
-        for target in targets.values()
-        if target.machine is not None
-    ]
-    for key, refused in lifecycle.move_all(moves, operation=run.operation).items():
-        run.fail(targets[key], refused.message)
-
-
 def _cordon_new_node(
     run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: set[str]
 ) -> None:
-    name = _member_node(target)
+    name = joining.node_name(target)
     try:
-        own_nodes.require_own(own_nodes.wait_for_node(run, client, name), addresses)
+        joining.require_own(joining.wait_for_node(run, client, name), addresses)
         client.set_unschedulable(name, True)
         client.patch_node(
             name,
-            labels=own_nodes.role_labels(target.role, run.params.labels),
+            labels=joining.role_labels(target.role, run.params.labels),
             remove_taints=[JOINING_TAINT],
         )
     except ExternalError as error:
@@ -371,14 +321,14 @@ def parse_taint(text: str) -> dict[str, str]:
 
 def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
     """Joined means: the API server knows the machine's node, and it is cordoned."""
-    _fail_unreached(run, results)
-    addresses = own_nodes.own_addresses(run)
+    playbook.fail_unreached(run, results)
+    addresses = joining.own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
             try:
-                node = client.get_node(_member_node(target))
-                own_nodes.require_own(node, addresses[target.pk])
+                node = client.get_node(joining.node_name(target))
+                joining.require_own(node, addresses[target.pk])
             except ExternalError as error:
                 run.fail(target, error.message)
                 continue
@@ -399,8 +349,8 @@ def confirm_scale_up(run: StepRun, results: PlaybookResults) -> None:
 
 
 def post_check(run: StepRun) -> PlaybookResults:
-    settings = _settings(run)
-    _to_joining(run)
+    settings = hosts.require_settings(run.cluster)
+    joining.to_joining(run)
     variables = {
         "kubernetes_version": _version(run),
         "node_processes": ["kube-proxy"],
@@ -412,7 +362,7 @@ def post_check(run: StepRun) -> PlaybookResults:
 
 
 def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
-    _fail_unreached(run, results)
+    playbook.fail_unreached(run, results)
     for target in list(run.targets):
         checks = results.checks(target)
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]
@@ -429,7 +379,7 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         client_for(run.cluster, timeout=15) as client,
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
     ):
-        probe, addresses = _probe(run, client), own_nodes.own_addresses(run)
+        probe, addresses = _probe(run, client), joining.own_addresses(run)
         proofs = {
             pool.submit(_prove, run, client, target, probe, addresses[target.pk]): target
             for target in targets
@@ -468,9 +418,9 @@ def _prove(
     addresses: set[str],
 ) -> dict[str, Any]:
     """Runs in a thread of its own: talks to the cluster, writes nothing but output."""
-    name = _member_node(target)
+    name = joining.node_name(target)
     node = _wait_until_ready(run, client, name)
-    own_nodes.require_own(node, addresses)
+    joining.require_own(node, addresses)
     if node.kubelet_version != _version(run):
         raise PermanentError(
             Sentence(
@@ -539,7 +489,7 @@ def remove_probes(run: StepRun) -> None:
 
 
 def _probe(run: StepRun, client: KubernetesClient) -> Probe:
-    overrides = _settings(run).overrides
+    overrides = hosts.require_settings(run.cluster).overrides
     domain = client.kubelet_config().cluster_domain or "cluster.local"
     return Probe(
         namespace=run.params.probe_namespace,
@@ -553,8 +503,8 @@ def _probe(run: StepRun, client: KubernetesClient) -> Probe:
 
 
 def uncordon(run: StepRun) -> None:
-    _to_joining(run)
-    addresses = own_nodes.own_addresses(run)
+    joining.to_joining(run)
+    addresses = joining.own_addresses(run)
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
@@ -562,8 +512,8 @@ def uncordon(run: StepRun) -> None:
                 run.fail(target, why)
                 continue
             try:
-                node = client.get_node(_member_node(target))
-                own_nodes.require_own(node, addresses[target.pk])
+                node = client.get_node(joining.node_name(target))
+                joining.require_own(node, addresses[target.pk])
                 client.set_unschedulable(node.name, False)
             except ExternalError as error:
                 run.fail(target, error.message)
@@ -571,24 +521,7 @@ def uncordon(run: StepRun) -> None:
 
 def confirm_uncordon(run: StepRun, _result: None) -> None:
     with client_for(run.cluster, timeout=15) as client:
-        for target in list(run.targets):
-            run.stop_if_asked()
-            try:
-                node = client.get_node(_member_node(target))
-            except ExternalError as error:
-                run.fail(target, error.message)
-                continue
-            if node.unschedulable or not node.is_ready:
-                run.fail(
-                    target,
-                    Sentence("Node %(node)s is not Ready and schedulable.", node=node.name),
-                )
-                continue
-            run.succeed(
-                target,
-                message=Sentence("in service"),
-                evidence={"node": node.name, "schedulable": True, "ready": True},
-            )
+        joining.confirm_open(run, client, joining.node_name)
 
 
 # --- the machines' lives ---------------------------------------------------------------------
@@ -611,7 +544,7 @@ def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | N
         return lifecycle.Move(
             machine, state,
             reason=Sentence("%(operation)s succeeded", operation=operation.name),
-            node=_member_node(member),
+            node=joining.node_name(member),
         )  # fmt: skip
     if reached in (None, "preCheck"):
         return lifecycle.Move(

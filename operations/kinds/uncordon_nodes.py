@@ -12,7 +12,7 @@ from clusters.models import Cluster
 from clusters.services.connections import client_for
 from machines.models import Machine
 from machines.services import host_keys
-from operations.kinds import lifecycle
+from operations.kinds import joining, lifecycle
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.models import OperationMachine
 
@@ -38,20 +38,13 @@ def blockers(
     return found
 
 
-def _node_name(target: OperationMachine) -> str:
-    """The linked node's; right after a join the collector may not have linked it yet."""
-    if target.machine is not None and target.machine.node is not None:
-        return target.machine.node.name
-    return (target.hostname or target.address).lower()
-
-
 def uncordon(run: StepRun) -> None:
     """Only a node that reports the machine's address: another one may have its name."""
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
             run.stop_if_asked()
             try:
-                node = client.get_node(_node_name(target))
+                node = client.get_node(joining.linked_node_name(target))
                 linked = target.machine is not None and target.machine.node is not None
                 if not linked and target.address not in [text for _kind, text in node.addresses]:
                     sentence = Sentence("Node %(node)s has other addresses.", node=node.name)
@@ -64,24 +57,7 @@ def uncordon(run: StepRun) -> None:
 
 def confirm_uncordon(run: StepRun, _result: None) -> None:
     with client_for(run.cluster, timeout=15) as client:
-        for target in list(run.targets):
-            run.stop_if_asked()
-            try:
-                node = client.get_node(_node_name(target))
-            except ExternalError as error:
-                run.fail(target, error.message)
-                continue
-            if node.unschedulable or not node.is_ready:
-                run.fail(
-                    target,
-                    Sentence("Node %(node)s is not Ready and schedulable.", node=node.name),
-                )
-                continue
-            run.succeed(
-                target,
-                message=Sentence("in service"),
-                evidence={"node": node.name, "schedulable": True, "ready": True},
-            )
+        joining.confirm_open(run, client, joining.linked_node_name)
 
 
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:

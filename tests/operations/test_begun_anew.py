@@ -9,6 +9,7 @@ from machines.models import Machine
 from machines.services import lifecycle
 from operations.kinds import base as kinds
 from operations.kinds import scale_up
+from operations.kinds.joining import to_joining
 from operations.models import MachineStep, Operation
 from operations.services import control as controls
 
@@ -25,7 +26,7 @@ def joining(toy, monkeypatch):
         release=scale_up.release,
     )
     monkeypatch.setitem(kinds.KINDS, "Toy", kind)
-    toy.during = lambda run: run.step_name == "second" and scale_up._to_joining(run)
+    toy.during = lambda run: run.step_name == "second" and to_joining(run)
     return toy
 
 

@@ -12,7 +12,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from operations.drivers import ansible
 from operations.kinds import base as kinds
-from operations.kinds import clean_up, hosts, playbook, scale_up
+from operations.kinds import clean_up, hosts, joining, playbook, scale_up
 from operations.kinds.scale_down import ScaleDownParams, planning
 from operations.kinds.scale_up import ScaleUpParams
 from operations.models import ClusterSettings, MachineStep, Operation
@@ -158,7 +158,7 @@ def test_the_node_of_a_machine_with_a_changed_key_is_not_opened(
         set_unschedulable=lambda name, _value: opened.append(name),
     )
     monkeypatch.setattr(scale_up, "client_for", lambda *_args, **_limits: nullcontext(client))
-    monkeypatch.setattr(scale_up, "_to_joining", lambda run: None)
+    monkeypatch.setattr(joining, "to_joining", lambda run: None)
     toy.during = scale_up.uncordon
     begin()
     change_key(machines[0])

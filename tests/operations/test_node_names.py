@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from machines.models import MachineAddress
-from operations.kinds import own_nodes, scale_up
+from operations.kinds import joining, scale_up
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_up import ScaleUpParams
 from operations.models import ClusterSettings, MachineStep
@@ -103,7 +103,7 @@ def test_addresses_that_pre_check_saw_are_the_machine_s_own(toy, begin, machines
     MachineStep.objects.filter(step__name="preCheck").update(evidence={"facts": facts})
     member = operation.machines.get()
     run = cast("Any", SimpleNamespace(targets=[member]))
-    assert own_nodes.own_addresses(run) == {member.pk: {member.address, "10.250.0.9"}}
+    assert joining.own_addresses(run) == {member.pk: {member.address, "10.250.0.9"}}
 
 
 def test_a_node_whose_addresses_come_late_is_waited_for():
@@ -111,7 +111,7 @@ def test_a_node_whose_addresses_come_late_is_waited_for():
     answers = iter([SimpleNamespace(addresses=(("Hostname", "n"),)), late])
     client: Any = SimpleNamespace(get_node=lambda _name: next(answers))
     run: Any = SimpleNamespace(should_stop=lambda: False)
-    assert cast("Any", own_nodes.wait_for_node(run, client, "n")) is late
+    assert cast("Any", joining.wait_for_node(run, client, "n")) is late
 
 
 def test_a_foreign_node_is_neither_cordoned_nor_labelled(toy, begin, work, machines):

@@ -4,7 +4,7 @@ import pytest
 
 from machines.models import Machine
 from operations.drivers import ansible
-from operations.kinds import playbook, scale_up
+from operations.kinds import playbook
 from operations.models import MachineStep, Operation
 from tests import factories
 from tests.fakes.ssh_server import new_key, private_text
@@ -27,7 +27,7 @@ def look(toy, begin, work, machine, monkeypatch):
     monkeypatch.setattr("operations.services.run.WATCH_SECONDS", 600)
 
     def in_step(run):
-        scale_up._fail_unreached(run, playbook.run_playbook(run, "leftovers", variables={}))
+        playbook.fail_unreached(run, playbook.run_playbook(run, "leftovers", variables={}))
 
     def look_once():
         toy.during = in_step

@@ -6,6 +6,7 @@ from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
 from clusters.models import Node
 from clusters.services import creation
+from operations.kinds import joining
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import members
 
@@ -43,7 +44,7 @@ def confirm_adopt(run: StepRun, _result: None) -> None:
             Node.objects.filter(cluster=run.cluster, is_ready=True).values_list("name", flat=True)
         )
         for target in list(run.targets):
-            name = members.node_name(target)
+            name = joining.node_name(target)
             if name in seen:
                 run.succeed(target, message=Sentence("in service"), evidence={"node": name})
         if run.targets and time.monotonic() > deadline:
@@ -53,7 +54,7 @@ def confirm_adopt(run: StepRun, _result: None) -> None:
                     Sentence(
                         "The collector has not reported node %(node)s within %(limit)s s: is it "
                         "running, and does it reach the cluster?",
-                        node=members.node_name(target),
+                        node=joining.node_name(target),
                         limit=SEEN_SECONDS,
                     ),
                 )

@@ -13,7 +13,7 @@ from clusters.drivers.joining import token_id_for
 from clusters.services import creation
 from clusters.services.connections import client_for
 from machines.drivers import ssh
-from operations.kinds import hosts, names, own_nodes, playbook, versions
+from operations.kinds import hosts, joining, names, playbook, versions
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import configuration, members
 from operations.kinds.create_cluster.pre_check import artifacts_for, policy_for
@@ -25,17 +25,17 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def create_control_plane(run: StepRun) -> PlaybookResults:
-    settings = members.settings_of(run)
+    settings = hosts.require_settings(run.cluster)
     first = members.first_of(run.operation)
     targets = {target.pk for target in run.targets}
     is_due = not members.has_passed(first, STEP)
     if is_due:
         _require_all_control_planes(run, targets)
-    members.to_joining(run)
+    joining.to_joining(run)
     listed = artifacts_for(run, settings)
     per_machine: dict[int, dict[str, Any]] = {
         target.pk: {
-            "node_name": members.node_name(target),
+            "node_name": joining.node_name(target),
             "artifacts": listed[members.is_control_plane(target)],
             "policy": policy_for(target, settings.policy),
         }
@@ -75,7 +75,7 @@ def _init_text(run: StepRun, first: OperationMachine, settings: ClusterSettings)
         endpoint=members.endpoint_of(run),
         params=run.params,
         node=configuration.FirstNode(
-            name=members.node_name(first),
+            name=joining.node_name(first),
             address=first.address,
             takes_pods=members.takes_pods(run.operation),
             extra_args=overrides.get("join_cluster_kubelet_extra_args", ()),
@@ -92,7 +92,7 @@ def _token_id(run: StepRun) -> str:
 
 
 def confirm_create_control_plane(run: StepRun, results: PlaybookResults) -> None:
-    members.fail_unreached(run, results)
+    playbook.fail_unreached(run, results)
     first = members.first_of(run.operation)
     if not members.has_passed(first, STEP):
         target = next((each for each in run.targets if each.pk == first.pk), None)
@@ -133,9 +133,9 @@ def _prove(run: StepRun, target: OperationMachine) -> dict[str, Any]:
             code="wrong_version",
         )
     with client_for(run.cluster, timeout=15) as client:
-        node = own_nodes.wait_for_node(run, client, members.node_name(target))
-        own_nodes.require_own(node, own_nodes.own_addresses(run)[target.pk])
-        client.patch_node(node.name, labels=own_nodes.role_labels(target.role, {}))
+        node = joining.wait_for_node(run, client, joining.node_name(target))
+        joining.require_own(node, joining.own_addresses(run)[target.pk])
+        client.patch_node(node.name, labels=joining.role_labels(target.role, {}))
         try:
             client.delete_bootstrap_token(_token_id(run))
         except ExternalError as error:

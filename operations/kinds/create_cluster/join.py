@@ -12,7 +12,7 @@ from beidou.base.errors import BeidouError, ExternalError, PermanentError
 from beidou.base.sentences import Sentence
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
-from operations.kinds import hosts, join_tokens, own_nodes, playbook
+from operations.kinds import hosts, join_tokens, joining, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import configuration, members
 from operations.kinds.playbook import PlaybookResults
@@ -22,7 +22,7 @@ CONTROL_PLANE_LABEL = "control-plane"
 
 
 def join(run: StepRun) -> PlaybookResults:
-    members.to_joining(run)
+    joining.to_joining(run)
     first = members.first_of(run.operation)
     others = [target for target in run.targets if target.pk != first.pk]
     planes = [target for target in others if members.is_control_plane(target)]
@@ -34,7 +34,7 @@ def join(run: StepRun) -> PlaybookResults:
         info = client.cluster_info()
         with join_tokens.token(run, client) as token:
             variables = members.site_variables(
-                members.settings_of(run),
+                hosts.require_settings(run.cluster),
                 api_server_endpoint=members.endpoint_of(run),
                 bootstrap_token=token,
                 ca_cert_hashes=list(info.ca_cert_hashes),
@@ -43,7 +43,7 @@ def join(run: StepRun) -> PlaybookResults:
                 _join_control_planes(run, first, planes, variables, results)
             if workers:
                 per_machine = {
-                    worker.pk: {"node_name": members.node_name(worker)} for worker in workers
+                    worker.pk: {"node_name": joining.node_name(worker)} for worker in workers
                 }
                 members.merge(results, _run(run, "join_cluster", variables, per_machine, workers))
     return results
@@ -70,7 +70,7 @@ def _join_control_planes(
     for plane in planes:
         run.stop_if_asked()
         own = {
-            "node_name": members.node_name(plane),
+            "node_name": joining.node_name(plane),
             "certificate_key": key,
             "advertise_address": plane.address,
             "node_taints": taints,
@@ -93,7 +93,7 @@ def on_first(run: StepRun, name: str, own: Mapping[str, Any]) -> PlaybookResults
     """Run a playbook on the first control plane, whose part in this step may be over already;
     ``PermanentError`` when it failed there."""
     first = members.first_of(run.operation)
-    settings = members.settings_of(run)
+    settings = hosts.require_settings(run.cluster)
     hosts.ansible_host(first, settings, {})  # raises what keeps us from signing in
     variables = members.site_variables(settings)
     results = playbook.run_playbook(
@@ -117,8 +117,8 @@ def _run(
 
 
 def confirm_join(run: StepRun, results: PlaybookResults) -> None:
-    members.fail_unreached(run, results)
-    addresses = own_nodes.own_addresses(run)
+    playbook.fail_unreached(run, results)
+    addresses = joining.own_addresses(run)
     healthy: set[str] | None = None
     with client_for(run.cluster, timeout=15) as client:
         for target in list(run.targets):
@@ -140,8 +140,8 @@ def confirm_join(run: StepRun, results: PlaybookResults) -> None:
 def _prove(
     run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: set[str]
 ) -> dict[str, Any]:
-    node = own_nodes.wait_for_node(run, client, members.node_name(target))
-    own_nodes.require_own(node, addresses)
+    node = joining.wait_for_node(run, client, joining.node_name(target))
+    joining.require_own(node, addresses)
     if members.is_control_plane(target) and CONTROL_PLANE_LABEL not in node.roles:
         raise PermanentError(
             Sentence(
@@ -152,7 +152,7 @@ def _prove(
             code="half_joined",
         )
     # kubeadm itself labels control planes; kubelets may not set such labels.
-    client.patch_node(node.name, labels=own_nodes.role_labels(target.role, {}))
+    client.patch_node(node.name, labels=joining.role_labels(target.role, {}))
     return {"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version}
 
 
@@ -168,7 +168,7 @@ def _etcd_members(run: StepRun) -> set[str]:
 
 
 def _require_member(target: OperationMachine, healthy: set[str]) -> None:
-    name = members.node_name(target)
+    name = joining.node_name(target)
     if name not in healthy:
         raise PermanentError(
             Sentence(

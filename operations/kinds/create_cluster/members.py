@@ -5,8 +5,6 @@ from typing import Any
 
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
-from machines.models import Machine
-from operations.kinds import hosts, lifecycle
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster.params import endpoint
 from operations.kinds.create_cluster.planning import CONTROL_PLANE
@@ -43,47 +41,10 @@ def endpoint_of(run: StepRun) -> str:
     return run.params.control_plane_endpoint or endpoint(first_of(run.operation).address)
 
 
-def node_name(member: OperationMachine) -> str:
-    return (member.hostname or member.address).lower()
-
-
-def settings_of(run: StepRun) -> ClusterSettings:
-    settings = hosts.settings_of(run.cluster.pk)
-    if settings is None:
-        raise PermanentError(
-            Sentence("Cluster %(cluster)s has no operation settings.", cluster=run.cluster),
-            code="no_settings",
-        )
-    return settings
-
-
 def has_passed(member: OperationMachine, step: str) -> bool:
     return MachineStep.objects.filter(
         machine=member, step__name=step, status__in=MachineStep.PASSED
     ).exists()
-
-
-def to_joining(run: StepRun) -> None:
-    """From here on the machines are changed; also said again by a retry that begins later."""
-    targets = {target.machine.pk: target for target in run.targets if target.machine is not None}
-    moves = [
-        lifecycle.Move(
-            target.machine,
-            Machine.State.JOINING,
-            f"{run.operation.name}: {run.step_name}",
-            fields={"cluster": run.cluster},
-        )
-        for target in targets.values()
-        if target.machine is not None
-    ]
-    for key, refused in lifecycle.move_all(moves, operation=run.operation).items():
-        run.fail(targets[key], refused.message)
-
-
-def fail_unreached(run: StepRun, results: PlaybookResults) -> None:
-    for target in list(run.targets):
-        if target.pk in results.failed:
-            run.fail(target, results.failed[target.pk], checks=results.checks(target))
 
 
 def merge(into: PlaybookResults, more: PlaybookResults) -> None:

@@ -13,7 +13,7 @@ from clusters.drivers import applying
 from clusters.drivers.applying import UnknownKind
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
-from operations.kinds import playbook
+from operations.kinds import hosts, joining, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import members
 from operations.kinds.playbook import PlaybookResults
@@ -51,7 +51,7 @@ knows that a machine needs the service too."""
 
 
 def set_up_network(run: StepRun) -> PlaybookResults:
-    members.to_joining(run)
+    joining.to_joining(run)
     is_routed = run.params.network == "routed"
     wanted = ROUTED if is_routed else applying.parse(run.params.network_manifest)
     with client_for(run.cluster, timeout=30) as client:
@@ -59,11 +59,11 @@ def set_up_network(run: StepRun) -> PlaybookResults:
             _apply(run, client, item)
     if not is_routed:
         return PlaybookResults()
-    per_machine = {target.pk: {"node_name": members.node_name(target)} for target in run.targets}
+    per_machine = {target.pk: {"node_name": joining.node_name(target)} for target in run.targets}
     return playbook.run_playbook(
         run,
         "routed_network",
-        variables=members.site_variables(members.settings_of(run)),
+        variables=members.site_variables(hosts.require_settings(run.cluster)),
         per_machine=per_machine,
     )
 
@@ -84,7 +84,7 @@ def _apply(run: StepRun, client: KubernetesClient, item: Mapping[str, Any]) -> N
 
 
 def confirm_network(run: StepRun, results: PlaybookResults) -> None:
-    members.fail_unreached(run, results)
+    playbook.fail_unreached(run, results)
     deadline = time.monotonic() + READY_SECONDS
     for target in run.targets:
         run.note(target, Sentence("waiting for Ready"))
@@ -94,7 +94,7 @@ def confirm_network(run: StepRun, results: PlaybookResults) -> None:
             why = _settle_ready(run, client)
             if time.monotonic() > deadline:
                 for target in list(run.targets):
-                    name = members.node_name(target)
+                    name = joining.node_name(target)
                     run.fail(
                         target,
                         Sentence(
@@ -113,10 +113,10 @@ def _settle_ready(run: StepRun, client: KubernetesClient) -> dict[str, str]:
     try:
         nodes = {node.name: node for node in client.list_nodes()}
     except ExternalError as error:
-        return dict.fromkeys([members.node_name(each) for each in run.targets], error.message)
+        return dict.fromkeys([joining.node_name(each) for each in run.targets], error.message)
     why = {}
     for target in list(run.targets):
-        node = nodes.get(members.node_name(target))
+        node = nodes.get(joining.node_name(target))
         if node is not None and node.is_ready:
             run.succeed(
                 target, message=Sentence("Ready"), evidence={"node": node.name, "ready": True}

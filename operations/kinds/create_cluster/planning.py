@@ -85,17 +85,8 @@ def _machines(
     addresses = _addresses(machines)
     for machine in machines:
         name = scale_up.node_name(machine)
-        reasons = hosts.why_unreachable(machine, settings)
-        if not machine.hostname:
-            reasons.append(
-                hosts.seen_by_visit(
-                    machine,
-                    settings,
-                    gettext("its hostname is not known"),
-                    gettext("its hostname is not known; gather its facts first"),
-                )
-            )
-        elif name in names:
+        reasons = hosts.why_no_node(machine, settings)
+        if machine.hostname and name in names:
             reasons.append(
                 gettext("%(machine)s is called %(name)s too; nodes need names of their own")
                 % {"machine": names[name].address, "name": name}

@@ -7,10 +7,9 @@ from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
-from operations.kinds import scale_up
+from operations.kinds import playbook, scale_up
 from operations.kinds.base import StepRun
 from operations.kinds.checks import in_short
-from operations.kinds.create_cluster import members
 from operations.kinds.playbook import PlaybookResults
 
 DNS_SECONDS = 240
@@ -58,7 +57,7 @@ def _wait_for_dns(run: StepRun, client: KubernetesClient) -> None:
 
 def _confirm_single(run: StepRun, results: PlaybookResults) -> None:
     """A cluster of one node has nobody to test its pods against; coredns is a pod that answers."""
-    members.fail_unreached(run, results)
+    playbook.fail_unreached(run, results)
     for target in list(run.targets):
         checks = results.checks(target)
         bad = [check for check in checks if not check["ok"] and check.get("severity") != "warning"]

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings as conf
 
 from operations.drivers import artifacts
-from operations.kinds import playbook, scale_up
+from operations.kinds import hosts, joining, playbook, scale_up
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import members
 from operations.kinds.playbook import PlaybookResults
@@ -38,16 +38,16 @@ def artifacts_for(run: StepRun, settings: ClusterSettings) -> dict[bool, list[di
 
 
 def pre_check(run: StepRun) -> PlaybookResults:
-    settings = members.settings_of(run)
+    settings = hosts.require_settings(run.cluster)
     listed = artifacts_for(run, settings)
     everybody = list(run.operation.machines.all())
     per_machine = {
         target.pk: {
-            "node_name": members.node_name(target),
+            "node_name": joining.node_name(target),
             "artifacts": listed[members.is_control_plane(target)],
             "policy": policy_for(target, settings.policy),
             "cluster_nodes": [
-                {"name": members.node_name(other), "addresses": [other.address]}
+                {"name": joining.node_name(other), "addresses": [other.address]}
                 for other in everybody
                 if other.pk != target.pk
             ],

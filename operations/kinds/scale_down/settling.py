@@ -7,7 +7,7 @@ from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
-from operations.kinds import reaching
+from operations.kinds import joining, reaching
 from operations.kinds.base import StepRun
 from operations.kinds.checks import describe, in_short
 from operations.kinds.patience import patiently
@@ -24,9 +24,7 @@ def node_name(target: OperationMachine) -> str:
     """As preCheck found it: the machine's own link goes with the Node object."""
     if name := evidence_of(target, "preCheck").get("node"):
         return str(name)
-    if target.machine is not None and target.machine.node is not None:
-        return target.machine.node.name
-    return (target.hostname or target.address).lower()
+    return joining.linked_node_name(target)
 
 
 def owners_before(target: OperationMachine) -> dict[str, int]:

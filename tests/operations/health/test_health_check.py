@@ -13,6 +13,7 @@ from clusters.models import ClusterCredential
 from machines.models import Machine
 from operations.kinds import health_check as kind
 from operations.kinds.health import last
+from operations.kinds.hosts import api_endpoint
 from operations.models import MachineStep, Operation, OperationMachine
 from operations.services import control as controls
 from operations.services import output, start
@@ -245,7 +246,7 @@ def kind_node(item):
     ],
 )
 def test_the_endpoint_is_a_host_and_a_port(server, endpoint):
-    assert kind._endpoint(server) == endpoint
+    assert api_endpoint(server) == endpoint
 
 
 # --- what has changed -----------------------------------------------------------------------------
