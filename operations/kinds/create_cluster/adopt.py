@@ -3,8 +3,8 @@
 import time
 
 from beidou.base.errors import PermanentError
-from beidou.base.sentences import Sentence
-from clusters.models import Node
+from beidou.base.sentences import Sentence, joined
+from clusters.models import Cluster, Node
 from clusters.services import creation
 from operations.kinds import joining
 from operations.kinds.base import StepRun
@@ -40,14 +40,11 @@ def confirm_adopt(run: StepRun, _result: None) -> None:
     deadline = time.monotonic() + SEEN_SECONDS
     while run.targets:
         run.stop_if_asked()
-        seen = set(
-            Node.objects.filter(cluster=run.cluster, is_ready=True).values_list("name", flat=True)
-        )
-        for target in list(run.targets):
-            name = joining.node_name(target)
-            if name in seen:
-                run.succeed(target, message=Sentence("in service"), evidence={"node": name})
-        if run.targets and time.monotonic() > deadline:
+        late = time.monotonic() > deadline
+        cluster = Cluster.objects.get(pk=run.cluster.pk)
+        if cluster.health == Cluster.Health.HEALTHY or late:
+            _confirm_seen(run, cluster)
+        if run.targets and late:
             for target in list(run.targets):
                 run.fail(
                     target,
@@ -60,3 +57,16 @@ def confirm_adopt(run: StepRun, _result: None) -> None:
                 )
         elif run.targets:
             time.sleep(1)
+
+
+def _confirm_seen(run: StepRun, cluster: Cluster) -> None:
+    """A cluster whose nodes are there and which is not well yet says so: it is made all the same,
+    and its page tells the rest."""
+    seen = set(Node.objects.filter(cluster=cluster, is_ready=True).values_list("name", flat=True))
+    message: str = Sentence("in service")
+    if cluster.health != Cluster.Health.HEALTHY:
+        message = joined([message, cluster.health_reason], "; ")
+    for target in list(run.targets):
+        name = joining.node_name(target)
+        if name in seen:
+            run.succeed(target, message=message, evidence={"node": name})

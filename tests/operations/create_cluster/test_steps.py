@@ -9,7 +9,7 @@ import pytest
 from beidou.base.errors import PermanentError
 from clusters.drivers import errors
 from clusters.drivers.applying import UnknownKind
-from clusters.models import ClusterCredential
+from clusters.models import Cluster, ClusterCredential
 from machines.models import Machine
 from operations.kinds import playbook
 from operations.kinds.create_cluster import (
@@ -469,6 +469,38 @@ def test_it_is_proven_by_the_collector_that_sees_the_nodes(run, finished, monkey
     adopt.confirm_adopt(step, None)
     assert set(step.done) == {"free-1"}
     assert "The collector has not reported node free-2" in step.failed["free-2"]
+
+
+def test_it_waits_until_the_collector_calls_the_cluster_healthy(run, finished, monkeypatch):
+    step = run("adopt")
+    waited: list[float] = []
+
+    def grow_well(seconds: float) -> None:
+        waited.append(seconds)
+        Cluster.objects.filter(pk=step.cluster.pk).update(health="healthy", health_reason="")
+
+    monkeypatch.setattr(adopt.time, "sleep", grow_well)
+    Cluster.objects.filter(pk=step.cluster.pk).update(
+        health="degraded", health_reason="etcd: 0 of 1 ready."
+    )
+    for target in step.targets:
+        factories.make_node(step.cluster, target.hostname)
+    adopt.confirm_adopt(step, None)
+    assert len(waited) == 1
+    assert set(step.done.values()) == {"in service"}
+
+
+def test_a_cluster_that_does_not_become_well_is_made_and_says_what_is_wrong(
+    run, finished, monkeypatch
+):
+    step = run("adopt")
+    monkeypatch.setattr(adopt, "SEEN_SECONDS", -1)
+    Cluster.objects.filter(pk=step.cluster.pk).update(
+        health="degraded", health_reason="etcd: 0 of 1 ready."
+    )
+    factories.make_node(step.cluster, "free-1")
+    adopt.confirm_adopt(step, None)
+    assert step.done["free-1"] == "in service; etcd: 0 of 1 ready."
 
 
 def test_the_first_control_plane_is_the_first_that_was_chosen(run):
