@@ -47,6 +47,7 @@ def main() -> int:
         if unknown:
             parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(measures)}")
         for name in names or measures:
+            environment.empty()
             for measure in measures[name]():
                 print(measure, flush=True)
                 missed += measure.holds is False

@@ -25,3 +25,11 @@ def portal_settings() -> Iterator[str]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty() -> None:
+    """Leave nothing of an earlier measure: its clusters would be watched, its machines in the
+    way."""
+    from django.core.management import call_command  # noqa: PLC0415  needs Django set up
+
+    call_command("flush", interactive=False, verbosity=0)
