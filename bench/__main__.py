@@ -1,6 +1,7 @@
 """Run all measures, or those named.
 
-``python -m bench [output latency lists inventory scale_up drain health]``
+``python -m bench [output latency lists inventory scale_up drain health
+one_click]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -21,6 +22,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         inventory,
         latency,
         lists,
+        one_click,
         output,
         scale_up,
     )
@@ -33,6 +35,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "scale_up": scale_up.run,
         "drain": drain.run,
         "health": health.run,
+        "one_click": one_click.run,
     }
 
 

@@ -5,11 +5,7 @@ one's step is claimed by a worker: dispatch, queue and claim.  Compared with bar
 through the same queue.
 """
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,21 +13,20 @@ from pathlib import Path
 from django_q.tasks import async_task
 
 from beidou.base.models import User
-from bench import nothing
+from bench import nothing, worker
 from bench.report import Measure, middle, p95
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.models import Attempt, ClusterSettings, Operation
 from operations.services import start
 
-ROOT = Path(__file__).resolve().parent.parent
 WAITING = 200
 SLOTS = 2
 
 
 def run() -> Iterator[Measure]:
     nothing.register()
-    with _worker():
+    with worker.knowing_nothing():
         bare = _bare_tasks()
         delays = _operations()
     yield Measure(
@@ -41,25 +36,6 @@ def run() -> Iterator[Measure]:
         "<= 1 s",
         p95(delays) <= 1.0,
     )
-
-
-@contextlib.contextmanager
-def _worker() -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.worker"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def note_time(path: str, sent: str) -> None:

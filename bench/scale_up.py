@@ -55,7 +55,7 @@ class Run:
 
 def run() -> Iterator[Measure]:
     with Lab.start("bench") as lab:
-        site_under_test = _Site(lab)
+        site_under_test = Site(lab, "bench-scale-up")
         walls, cpus, pairs, singles, canceled = [], [], [], [], []
         for number in range(ROUNDS):
             mine = site_under_test.through_portal(lab.hosts(2, prefix=f"portal{number}"))
@@ -92,18 +92,18 @@ def run() -> Iterator[Measure]:
     )
 
 
-class _Site:
+class Site:
     """An adopted lab cluster with everything that ScaleUp needs."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, name: str) -> None:
         self.lab_cluster = lab.cluster("bench", control_planes=1, workers=1)
-        self.admin = User.objects.create_superuser("bench-scale-up")
+        self.admin = User.objects.create_superuser(name)
         self.cluster: Cluster = adoption.adopt(
             source=Source(kubeconfig=self.lab_cluster.kubeconfig),
-            details=adoption.Details(name="bench-scale-up"),
+            details=adoption.Details(name=name),
         )
         self.key = lab.ssh_key
-        self.credential = SshCredential.objects.create(name="bench", private_key=self.key)
+        self.credential = SshCredential.objects.create(name=name, private_key=self.key)
         self.source = lab.artifacts().url
         ClusterSettings.objects.update_or_create(
             cluster=self.cluster,
@@ -116,7 +116,7 @@ class _Site:
         )
 
     def through_portal(self, hosts: list[Host]) -> Run:
-        machines = _register(hosts)
+        machines = register(hosts)
         began, cpu = time.perf_counter(), _cpu_seconds()
         operation = self._start(machines)
         for step in operation.steps.order_by("position"):
@@ -130,7 +130,7 @@ class _Site:
 
     def canceled(self, host: Host) -> float:
         """Seconds from the request to the end of everything, while the host's join runs."""
-        operation = self._start(_register([host]))
+        operation = self._start(register([host]))
         first, second = operation.steps.order_by("position")[:2]
         engine.run_step(first.pk)
         thread = threading.Thread(target=_run_step, args=(second.pk,), name="step")
@@ -245,7 +245,7 @@ class _Site:
             host.destroy()
 
 
-def _register(hosts: list[Host]) -> list[Machine]:
+def register(hosts: list[Host]) -> list[Machine]:
     return [
         Machine.objects.create(
             address=host.address,
