@@ -22,7 +22,7 @@ from lab.paths import locked
 from lab.process import run, start_server, stop_recorded
 from lab.services.elasticsearch import start_elasticsearch
 from lab.services.endpoint import Endpoint, accepts
-from lab.services.postgres import start_postgres
+from lab.services.postgres import restart_postgres, start_postgres
 from lab.services.prometheus import start_node_exporter, start_prometheus
 from lab.services.redis import start_redis
 from lab.services.registry import start_registry
@@ -294,6 +294,16 @@ class Lab:
     def postgres(self) -> str:
         """The URL of a PostgreSQL database, empty when first asked for."""
         return self.endpoint("postgres").url
+
+    def restart_postgres(self) -> None:
+        """End its sessions and start it again, with the data and the address it had."""
+        with self._lock, locked("endpoint-postgres", folder=self.folder):
+            written = self.folder / "endpoints" / "postgres.json"
+            endpoint = Endpoint.read(written)
+            if endpoint is None:
+                raise LabError("No PostgreSQL is running to be started again.")
+            name = max(path.name for path in self.folder.glob("postgres-[0-9]*"))
+            restart_postgres(self._record, name, endpoint).write(written)
 
     def redis(self) -> str:
         """The URL of a Redis server."""

@@ -1,0 +1,13 @@
+"""Install the points when the portal starts."""
+
+from django.apps import AppConfig
+
+
+class Durability(AppConfig):
+    name = "tests.operations.durability"
+    label = "durability"
+
+    def ready(self) -> None:
+        from tests.operations.durability import points  # noqa: PLC0415  needs the models
+
+        points.install()
