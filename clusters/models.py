@@ -16,6 +16,7 @@ from guardian.models import GroupObjectPermissionBase
 from simple_history.models import HistoricalRecords
 
 from beidou.base.fields import EncryptedTextField
+from beidou.base.folded import Folded
 from beidou.base.permissions import ROLE_LABELS, Access
 from beidou.base.sentence_fields import SentenceField, SentencesField
 from beidou.base.state import Stateful, StatusChange
@@ -302,6 +303,7 @@ class Node(models.Model):
         verbose_name = _("node")
         verbose_name_plural = _("nodes")
         ordering = ["cluster__name", "name"]
+        indexes = [models.Index(Folded("name"), name="nodes_folded_name")]
         constraints = [
             models.UniqueConstraint(
                 fields=["cluster", "name"], name="one_node_per_name_and_cluster"

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from beidou.base.fields import EncryptedTextField
+from beidou.base.folded import Folded
 from beidou.base.permissions import Access
 from beidou.base.sentence_fields import SentenceField
 from beidou.base.state import Stateful, StatusChange
@@ -25,6 +26,9 @@ from clusters.models import Cluster, Node
 from machines.prefix import Prefix
 
 models.Field.register_lookup(Prefix)
+
+# What people call a machine; searched whatever its case.
+FOLDED = ("hostname", "serial", "asset_tag", "rack", "system_uuid")
 
 _LABEL_KEY = re.compile(
     r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -128,27 +132,26 @@ class MachineQuerySet(models.QuerySet["Machine"]):
 
 
 def _named(word: str) -> Q:
-    """One subquery per index: the planner would walk the whole table for an OR over columns."""
+    """A union of one query per index: for an OR a planner would walk the whole table."""
     whole_address = _address_in(word)  # means itself, not the ten that begin with it
     lookup = "exact" if whole_address else "prefix"
     word = whole_address or word
-    spellings = {word, word.lower(), word.upper()}
-    sources: list[tuple[type[models.Model], str, tuple[str, ...]]] = [
-        (Machine, "pk", ("address", "hostname", "serial", "asset_tag", "rack", "system_uuid")),
-        (MachineAddress, "machine", ("address",)),
-        (MachineFacts, "machine", ("hostname", "system_uuid")),
-        (Node, "machine", ("name", "internal_ip", "system_uuid")),
+    # What machines and clusters report is stored in small letters: addresses and UUIDs.
+    sources: list[tuple[type[models.Model], str, tuple[str, ...], tuple[str, ...]]] = [
+        (Machine, "pk", ("address",), FOLDED),
+        (MachineAddress, "machine", ("address",), ()),
+        (MachineFacts, "machine", ("system_uuid",), ("hostname",)),
+        (Node, "machine", ("internal_ip", "system_uuid"), ("name",)),
     ]
-    condition = Q()
-    for model, key, fields in sources:
+    found: list[models.QuerySet[Any, Any]] = []
+    for model, key, small, folded in sources:
         rows = model._default_manager.order_by()
-        if key == "machine" and model is Node:
+        if model is Node:
             rows = rows.filter(machine__isnull=False)
-        for field in fields:
-            for spelling in spellings if field != "address" else {word.lower()}:
-                matching = rows.filter(**{f"{field}__{lookup}": spelling})
-                condition |= Q(pk__in=matching.values(key))
-    return condition
+        matches = {f"{field}__{lookup}": word.lower() for field in small}
+        matches |= {f"{field}__folded__{lookup}": word for field in folded}
+        found += [rows.filter(**{match: value}).values(key) for match, value in matches.items()]
+    return Q(pk__in=found[0].union(*found[1:], all=True))
 
 
 def _address_in(word: str) -> str | None:
@@ -313,6 +316,7 @@ class Machine(Stateful):
             models.Index(fields=["state", "address"]),
             # What a team sees and in which order, without reading the rows: lists and their counts.
             models.Index(fields=["cluster", "owner_team", "address"]),
+            *(models.Index(Folded(name), name=f"machines_folded_{name}") for name in FOLDED),
         ]
 
     def __str__(self) -> str:
@@ -350,6 +354,7 @@ class MachineFacts(models.Model):
     class Meta:
         verbose_name = _("facts")
         verbose_name_plural = _("facts")
+        indexes = [models.Index(Folded("hostname"), name="facts_folded_hostname")]
 
     def __str__(self) -> str:
         return f"facts of {self.machine_id}"

@@ -3,17 +3,24 @@
 Django's ``startswith`` is LIKE.  SQLite cannot answer that from an ordinary index, but its texts
 compare byte by byte, so a range says the same.  PostgreSQL compares by the rules of a language,
 where a range would be wrong, and has a LIKE index for every indexed text column; addresses, which
-are not text there, are asked for as ranges.
+are not text there, are asked for as ranges, and so are folded texts (``beidou.base.folded``).
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models import Lookup
+
+from beidou.base.folded import Folded
 
 HIGHEST = "\U0010ffff"
 _LIKE_SPECIAL = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 
+
+# The addresses of this family that begin so are no ranges, since zeros may be left out.
+_IPV6_BEGINNING = re.compile(r"[0-9a-f]{0,4}(:[0-9a-f]{0,4}){0,7}(\.[0-9]{0,3}){0,3}")
 
 Range = tuple[str, str]
 
@@ -64,14 +71,21 @@ class Prefix(_Lookup):
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         left, params = self.process_lhs(compiler, connection)
-        text = str(self.rhs)
-        return f"({left} >= %s AND {left} < %s)", [*params, text, *params, text + HIGHEST]
+        right, values = self.process_rhs(compiler, connection)
+        return (
+            f"({left} >= {right} AND {left} < {right} || %s)",
+            [*params, *values, *params, *values, HIGHEST],
+        )
 
     def as_postgresql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        if isinstance(self.lhs, Folded):
+            return self.as_sqlite(compiler, connection)
         left, params = self.process_lhs(compiler, connection)
         text = str(self.rhs)
         if isinstance(self.lhs.output_field, models.GenericIPAddressField):
             ranges = ranges_of(text)
+            if not ranges and not _IPV6_BEGINNING.fullmatch(text):
+                raise EmptyResultSet
             if not ranges:
                 return f"HOST({left}) LIKE %s", [*params, text.translate(_LIKE_SPECIAL) + "%"]
             parts = " OR ".join([f"{left} BETWEEN %s::inet AND %s::inet"] * len(ranges))

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from beidou.base import permissions
+from clusters.models import Node
 from machines.models import Machine
 
 ADDRESSES_MAX: Final = 2048  # in all ranges of one text together
@@ -51,8 +52,8 @@ def parse_machines(text: str, *, user: Any, action: str = permissions.VIEW) -> S
     """Find the machines that ``text`` names among those on which ``user`` may do ``action``.
 
     Addresses, ranges of them (the end may be its last parts alone), networks, hostnames, serial
-    numbers, asset tags and node names, separated by commas or white space; one query.  What one
-    may not see is as unknown as what does not exist.
+    numbers, asset tags and node names, whatever their case, separated by commas or white space; one
+    query.  What one may not see is as unknown as what does not exist.
     """
     return parse_each([text], user=user, action=action)[0]
 
@@ -164,11 +165,7 @@ def _bound(count: int, left: int) -> None:
 
 
 def _find(addresses: Iterable[str], names: Iterable[str], *, user: Any, action: str) -> Found:
-    spelled = {form for name in names for form in (name, name.lower(), name.upper())}
-    condition = Q(address__in=list(addresses))
-    if spelled:
-        for field in ("hostname", "serial", "asset_tag", "node__name"):
-            condition |= Q(**{f"{field}__in": spelled})
+    condition = Q(address__in=list(addresses)) | _called(list(names))
     visible = permissions.visible_to(user, Machine.objects.all(), action)
     rows = visible.filter(condition).select_related("cluster", "node", "credential", "owner_team")
     by_address: dict[str, list[Machine]] = {}
@@ -180,6 +177,19 @@ def _find(addresses: Iterable[str], names: Iterable[str], *, user: Any, action: 
             if name:
                 by_name.setdefault(name.casefold(), []).append(machine)
     return by_address, by_name
+
+
+def _called(names: list[str]) -> Q:
+    """A union of one query per index, as in a search."""
+    if not names:
+        return Q(pk__in=[])
+    nodes = Node.objects.order_by().filter(name__folded__in=names, machine__isnull=False)
+    machines = Machine.objects.order_by()
+    own = [
+        machines.filter(**{f"{field}__folded__in": names}).values("pk")
+        for field in ("hostname", "serial", "asset_tag")
+    ]
+    return Q(pk__in=nodes.values("machine").union(*own, all=True))
 
 
 def _match(part: _Part, found: Found) -> tuple[list[Machine], list[Unknown]]:
