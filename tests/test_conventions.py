@@ -129,6 +129,7 @@ def test_in_a_transaction_the_audit_entry_comes_last():
 WITHOUT_ACCESS = {
     "base.User": "administrators alone",
     "base.AuditHead": "internal: the end of the audit chain",
+    "base.AuditWords": "internal: searched through its entry",
     "clusters.ClusterCredential": "write-only; asked for through its cluster",
     "clusters.CollectorLease": "internal: which collector watches what",
     "clusters.Collector": "internal: living collectors",

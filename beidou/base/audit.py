@@ -25,9 +25,10 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from beidou.base import context, sentences
+from beidou.base import attempts, context, sentences, verbs
 from beidou.base.fields import EncryptedTextField
-from beidou.base.models import AuditEntry, AuditHead
+from beidou.base.models import AuditEntry, AuditHead, AuditWords
+from beidou.base.storable import storable
 
 _CHAINED = (
     "id",
@@ -159,6 +160,20 @@ def _write(entries: Sequence[AuditEntry]) -> None:
             models.Model.save(entry, force_insert=True)
             head.entry_id, head.digest, head.count = entry.id, entry.digest, head.count + 1
         head.save()
+        AuditWords.objects.bulk_create(
+            AuditWords(entry_id=entry.id, text=words_of(entry)) for entry in entries
+        )
+
+
+def words_of(entry: AuditEntry) -> str:
+    """Actor, action and reason as pages show them, one line for each language."""
+    reason = sentences.from_column(_REASON.get_prep_value(entry.reason))
+    lines: dict[str, None] = {}
+    for _language in sentences.languages():
+        shown = reason.now() if isinstance(reason, sentences.Sentence) else reason
+        line = f"{verbs.actor(entry.actor)} {attempts.told(entry)} {shown}"
+        lines[storable(line.strip())] = None
+    return "\n".join(lines)
 
 
 def _plain(values: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -247,6 +247,26 @@ class AuditEntry(models.Model):
         ]
 
 
+class AuditWords(models.Model):
+    """What pages show of an entry, in every language: what their search looks into.
+
+    Beside the trail, because it can be made again from the entry, which is never touched.  What
+    happens to an entry nevertheless must not be hindered or hidden here: there is no constraint.
+    """
+
+    entry = models.OneToOneField(
+        AuditEntry,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        primary_key=True,
+        related_name="words",
+    )
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class AuditHead(models.Model):
     """The end of the chain, one row: taken with a lock by every writer.
 

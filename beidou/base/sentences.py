@@ -13,7 +13,7 @@ the same fields unchanged.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from django.conf import settings
@@ -99,6 +99,13 @@ def untranslated(text: str | Promise) -> Sentence:
     with override(None):
         plain = str(text)
     return Sentence(plain)  # outside: it is shown as soon as it is made
+
+
+def languages() -> Iterator[None]:
+    """Each language of the pages in turn, active while the loop's body runs."""
+    for code, _name in settings.LANGUAGES:
+        with override(code):
+            yield
 
 
 def joined(parts: Iterable[str], separator: str = " ") -> str:

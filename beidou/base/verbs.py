@@ -5,8 +5,15 @@ Stored they are English, for filters and programs.
 
 from django.utils.translation import gettext, gettext_noop
 
+_CALLED = {
+    "refresh_capabilities": gettext_noop("refresh capabilities"),
+    "replace_credential": gettext_noop("replace credential"),
+}
+"""Verbs that are stored otherwise than people say them."""
+
 VERBS = frozenset(
     {
+        *_CALLED,
         gettext_noop("accept drift"),
         gettext_noop("accept host key"),
         gettext_noop("add"),
@@ -16,6 +23,7 @@ VERBS = frozenset(
         gettext_noop("change"),
         gettext_noop("change state"),
         gettext_noop("confirm password"),
+        gettext_noop("cordon"),
         gettext_noop("create cluster"),
         gettext_noop("create token"),
         gettext_noop("delete"),
@@ -32,12 +40,10 @@ VERBS = frozenset(
         gettext_noop("pause"),
         gettext_noop("pin host key"),
         gettext_noop("read"),
-        gettext_noop("refresh_capabilities"),
         gettext_noop("refused"),
         gettext_noop("reject"),
         gettext_noop("reject host key"),
         gettext_noop("renew backup codes"),
-        gettext_noop("replace_credential"),
         gettext_noop("resume"),
         gettext_noop("retry"),
         gettext_noop("revoke"),
@@ -52,6 +58,7 @@ VERBS = frozenset(
         gettext_noop("switch second factor on"),
         gettext_noop("test credential"),
         gettext_noop("unadopt"),
+        gettext_noop("uncordon"),
         gettext_noop("unlink node"),
         gettext_noop("unlock"),
         gettext_noop("withdraw approval"),
@@ -64,22 +71,22 @@ PATTERNS = {
     "task": gettext_noop("task %(what)s"),
 }
 """Verbs that name what they are about: a kind, a step, or how an operation ended."""
-_ENDS = (
-    gettext_noop("succeeded"),
-    gettext_noop("failed"),
-    gettext_noop("partial"),
-    gettext_noop("canceled"),
-)
+_ENDS = {
+    "succeeded": gettext_noop("succeeded"),
+    "failed": gettext_noop("failed"),
+    "partial": gettext_noop("partly failed"),
+    "canceled": gettext_noop("canceled"),
+}
 
 
 def shown(verb: str) -> str:
     """The stored ``verb`` in the language of the reader."""
     if verb in VERBS:
-        return gettext(verb)
+        return gettext(_CALLED.get(verb, verb))
     first, _space, what = verb.partition(" ")
     if first not in PATTERNS:
         return verb
-    return gettext(PATTERNS[first]) % {"what": gettext(what) if what in _ENDS else what}
+    return gettext(PATTERNS[first]) % {"what": gettext(_ENDS[what]) if what in _ENDS else what}
 
 
 PROGRAMS = frozenset(

@@ -3,15 +3,17 @@
 import csv
 import io
 import re
+from importlib import import_module
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
-from beidou.base import audit, context
-from beidou.base.models import AuditEntry
+from beidou.base import audit, context, verbs
+from beidou.base.models import AuditEntry, AuditWords
 from beidou.base.sentences import Sentence
 from machines import timeline
 from tests import factories
@@ -528,3 +530,54 @@ def test_programs_are_called_in_the_language_of_the_reader(admin, browser):
     page = browser(admin).get("/base/auditentry/").content.decode()
     assert "采集器" in page
     assert ">collector<" not in page
+
+
+@pytest.fixture
+def canceled(cluster_a):
+    reason = Sentence("Canceled by %(who)s: %(reason)s", who="li", reason="disk full")
+    return audit.record("cancel", cluster_a, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["Canceled by li", "disk full", "Canceled li full", "cancel", "由 li 取消", "取消"]
+)
+def test_what_a_page_shows_in_any_language_is_found(text, canceled, admin, browser, api):
+    audit.record("change", name="other")
+    page = browser(admin).get("/base/auditentry/", {"q": text})
+    assert [entry.pk for entry in page.context["cl"].result_list] == [canceled.pk]
+    found = api(admin).get("/api/v1/audit/", {"search": text}).json()["results"]
+    assert [row["id"] for row in found] == [canceled.pk]
+
+
+@pytest.mark.parametrize("text", ["params", "%(reason)s", "text"])
+def test_how_a_sentence_is_stored_is_not_found(text, canceled, admin, api):
+    assert api(admin).get("/api/v1/audit/", {"search": text}).json()["results"] == []
+
+
+def test_the_words_of_entries_from_before_are_made_by_the_migration(canceled):
+    record(3, reason="rack moved")
+    before = dict(AuditWords.objects.values_list("entry_id", "text"))
+    AuditWords.objects.all().delete()
+    migration = import_module("beidou.base.migrations.0008_words_of_the_audit_trail")
+    migration.write_words(apps, None)
+    assert dict(AuditWords.objects.values_list("entry_id", "text")) == before
+    assert len(before) == 4
+
+
+def test_words_that_were_changed_do_not_touch_the_chain(canceled):
+    AuditWords.objects.update(text="nothing")
+    assert list(audit.verify()) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "english", "chinese"),
+    [
+        ("cordon", "cordon", "封锁"),
+        ("refresh_capabilities", "refresh capabilities", "重新检查能力"),
+        ("operation partial", "operation partly failed", "操作任务部分失败"),
+    ],
+)
+def test_deeds_are_called_as_people_call_them(verb, english, chinese):
+    assert verbs.shown(verb) == english
+    with translation.override("zh-hans"):
+        assert verbs.shown(verb).replace(" ", "") == chinese

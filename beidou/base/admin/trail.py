@@ -124,7 +124,7 @@ class AuditAdmin(ReadOnlyAdmin):
         "outcome",
         ClusterFilter,
     )
-    search_fields = ("actor", "object_name", "verb", "reason", "=request_id", "=address")
+    search_fields = ("actor", "object_name", "verb", "words__text", "=request_id", "=address")
     search_help_text = _("Actor, object, action, reason, request or address")
     list_per_page = 50
     fields = (

@@ -138,4 +138,4 @@ class AuditViewSet(ReadOnlyViewSet):
     serializer_class = AuditSerializer
     pagination_class = NewestFirst
     filterset_class = AuditFilter
-    search_fields = ("actor", "object_name", "verb", "reason")
+    search_fields = ("actor", "object_name", "verb", "words__text")
