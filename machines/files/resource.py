@@ -39,7 +39,7 @@ from machines.files.cells import (
 from machines.files.loader import CHUNK, MachineLoader, chunks
 from machines.files.report import HEADING, Difference
 from machines.models import Machine
-from machines.services import belonging, drift, edits, host_keys, lifecycle, signing
+from machines.services import belonging, drift, edits, facts, host_keys, lifecycle, signing
 
 COLUMNS: Final = (
     "address", "hostname", "serial", "asset_tag", "system_uuid", "room", "rack", "position",
@@ -159,6 +159,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         is_right = not result.has_errors() and not result.has_validation_errors()
         if not dry_run and is_right and agreed in (None, report.digest_of(result)):
             self._write(result)
+            written = [*self.create_instances, *self.update_instances]
+            facts.visit_imported(keys=[each.pk for each in written], acting_user=self.user)
         return result
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:

@@ -28,6 +28,7 @@ GATHER: Final = "machines.tasks.gather_facts"  # the task of the queue
 MACHINES_PER_TASK: Final = 200
 STALE_EVERY_MINUTES: Final = 30  # how often the clock looks for old facts
 QUEUE_LOOKED_AT: Final = 500  # the newest tasks of the queue
+KEYS_PER_QUERY: Final = 500
 SCANS_AT_ONCE: Final = 30
 FRESH_FOR: Final = timedelta(hours=24)
 TRY_AGAIN_AFTER: Final = timedelta(hours=1)
@@ -58,9 +59,15 @@ def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Reque
             refused[machine.pk] = problem
         else:
             accepted.append(machine)
+    _queue(accepted)
+    return Request(accepted=accepted, refused=refused)
+
+
+def _queue(machines: Sequence[Machine]) -> None:
+    """Visits that a person asked for, so many per task as a worker visits at once."""
     with transaction.atomic():
-        for start in range(0, len(accepted), MACHINES_PER_TASK):
-            chunk = accepted[start : start + MACHINES_PER_TASK]
+        for start in range(0, len(machines), MACHINES_PER_TASK):
+            chunk = machines[start : start + MACHINES_PER_TASK]
             audit.record(
                 "gather facts",
                 chunk[0] if len(chunk) == 1 else None,
@@ -68,7 +75,6 @@ def request_gathering(*, machines: Sequence[Machine], acting_user: Any) -> Reque
                 after={"machines": [str(machine.address) for machine in chunk]},
             )
             enqueue_on_commit(GATHER, *[each.pk for each in chunk])
-    return Request(accepted=accepted, refused=refused)
 
 
 def visit_new(*, machines: Sequence[Machine], acting_user: Any) -> None:
@@ -82,6 +88,26 @@ def visit_new(*, machines: Sequence[Machine], acting_user: Any) -> None:
     ]
     if ready:
         request_gathering(machines=ready, acting_user=acting_user)
+
+
+def visit_imported(*, keys: Sequence[int], acting_user: Any) -> int:
+    """Visit the machines of an imported file that never were; returns how many will be.
+
+    Few queries, however long the file.  What is more than the clock would ask for at once is left
+    to the clock, which takes those never visited first.
+    """
+    limit = asked_at_once(Machine.objects.count())
+    operable = permissions.visible_to(acting_user, Machine.objects.all(), permissions.OPERATE)
+    unvisited = operable.filter(signing.has_one(), offered_host_key="", facts__isnull=True)
+    unvisited = unvisited.exclude(state=Machine.State.RETIRED).order_by("pk")
+    found: list[Machine] = []
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        if len(found) >= limit:
+            break
+        chunk = keys[start : start + KEYS_PER_QUERY]
+        found += unvisited.filter(pk__in=chunk)[: limit - len(found)]
+    _queue(found)
+    return len(found)
 
 
 def request_stale(limit: int | None = None) -> int:

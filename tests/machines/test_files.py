@@ -8,13 +8,14 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import tablib
+from django_q.models import OrmQ
 
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry
 from machines.files import reading, report
 from machines.files.resource import MachineResource
-from machines.models import Machine
-from machines.services import lifecycle
+from machines.models import Machine, MachineFacts
+from machines.services import facts, lifecycle
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -542,3 +543,65 @@ def test_a_file_of_empty_rows_has_no_rows():
 @pytest.mark.parametrize("heading", ["address,colour", "address,address", "rack,room"])
 def test_a_mistake_in_the_heading_stands_in_line_1(admin, heading):
     assert [line for line, _letter, _text in mistakes(admin, f"{heading}\n10.8.3.1,x\n")] == [1]
+
+
+# --- first visits ---------------------------------------------------------------------------
+@pytest.fixture
+def credential(db):
+    return factories.make_credential("ssh")
+
+
+def visits():
+    return [key for task in OrmQ.objects.order_by("pk") for key in task.task["args"]]
+
+
+def keys(*addresses):
+    return [Machine.objects.get(address=address).pk for address in addresses]
+
+
+def imported(user, text, commit, **values):
+    with commit(execute=True):
+        return run(user, text, **values)
+
+
+def test_imported_machines_that_can_be_signed_in_at_are_visited_at_once(
+    admin, credential, django_capture_on_commit_callbacks
+):
+    text = "address,credential\n10.8.3.11,ssh\n10.8.3.12,\n10.8.3.13,ssh\n"
+    imported(admin, text, django_capture_on_commit_callbacks)
+    assert visits() == keys("10.8.3.11", "10.8.3.13")
+    [entry] = AuditEntry.objects.filter(verb="gather facts")
+    assert entry.after == {"machines": ["10.8.3.11", "10.8.3.13"]}
+
+
+def test_a_machine_that_gets_its_credential_by_a_file_is_visited_and_one_that_was_is_not(
+    admin, credential, django_capture_on_commit_callbacks
+):
+    factories.make_machine("10.8.3.11")
+    MachineFacts.objects.create(machine=factories.make_machine("10.8.3.12"))
+    text = "address,credential\n10.8.3.11,ssh\n10.8.3.12,ssh\n"
+    imported(admin, text, django_capture_on_commit_callbacks)
+    assert visits() == keys("10.8.3.11")
+
+
+@pytest.mark.parametrize("line", ["10.8.3.11,ssh,x", "10.8.3.11,none such,1"])
+def test_nobody_is_visited_by_a_file_with_mistakes_or_a_dry_run(
+    line, admin, credential, django_capture_on_commit_callbacks
+):
+    imported(admin, f"address,credential,cpus\n{line}\n", django_capture_on_commit_callbacks)
+    good = "address,credential\n10.8.3.11,ssh\n"
+    imported(admin, good, django_capture_on_commit_callbacks, dry_run=True)
+    assert visits() == []
+
+
+def test_of_a_long_file_so_many_are_visited_as_the_clock_takes_at_once(
+    admin, credential, monkeypatch, django_capture_on_commit_callbacks
+):
+    monkeypatch.setattr(facts, "asked_at_once", lambda fleet: 3)
+    monkeypatch.setattr(facts, "MACHINES_PER_TASK", 2)
+    monkeypatch.setattr(facts, "KEYS_PER_QUERY", 2)
+    lines = [f"10.8.3.{n},ssh" for n in range(11, 16)]
+    text = "\n".join(["address,credential", *lines, ""])
+    imported(admin, text, django_capture_on_commit_callbacks)
+    assert [len(task.task["args"]) for task in OrmQ.objects.order_by("pk")] == [2, 1]
+    assert visits() == keys("10.8.3.11", "10.8.3.12", "10.8.3.13")
