@@ -27,6 +27,10 @@ from machines.prefix import Prefix
 
 models.Field.register_lookup(Prefix)
 
+# Far beyond any host: a slip of the finger is refused, also by a database that would take it.
+CPUS_MAX = 65_536
+MEMORY_MIB_MAX = 1 << 30
+
 # What people call a machine; searched whatever its case.
 FOLDED = ("hostname", "serial", "asset_tag", "rack", "system_uuid")
 
@@ -42,10 +46,29 @@ _HOSTNAME = re.compile(
 )
 
 
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
+
+
 def valid_hostname(value: str) -> None:
     """``ValidationError`` unless a host can be called so."""
     if not _HOSTNAME.fullmatch(value):
         raise ValidationError(_("A hostname has letters, digits, dots and inner hyphens only."))
+
+
+def valid_address(value: str) -> None:
+    """``ValidationError`` when no other host can be at this address."""
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return  # the field itself says so
+    if (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address == _BROADCAST
+    ):
+        raise ValidationError(_("No machine can be reached at this address."))
 
 
 def validate_labels(value: Any) -> None:
@@ -215,7 +238,9 @@ class Machine(Stateful):
     )
 
     # identity
-    address = models.GenericIPAddressField(_("management address"), unique=True, unpack_ipv4=True)
+    address = models.GenericIPAddressField(
+        _("management address"), unique=True, unpack_ipv4=True, validators=[valid_address]
+    )
     hostname = models.CharField(
         _("hostname"), max_length=253, blank=True, db_index=True, validators=[valid_hostname]
     )
@@ -236,8 +261,12 @@ class Machine(Stateful):
     # intended hardware and software; empty means: nothing was promised, so nothing can drift
     vendor = models.CharField(_("vendor"), max_length=100, blank=True)
     model = models.CharField(_("model"), max_length=100, blank=True)
-    cpus = models.PositiveIntegerField(_("CPUs"), null=True, blank=True)
-    memory_mib = models.PositiveIntegerField(_("memory, MiB"), null=True, blank=True)
+    cpus = models.PositiveIntegerField(
+        _("CPUs"), null=True, blank=True, validators=[MaxValueValidator(CPUS_MAX)]
+    )
+    memory_mib = models.PositiveIntegerField(
+        _("memory, MiB"), null=True, blank=True, validators=[MaxValueValidator(MEMORY_MIB_MAX)]
+    )
     disks = models.CharField(
         _("disks"), max_length=300, blank=True, help_text=_("For example 2×960G, 4×8000G.")
     )

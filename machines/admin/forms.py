@@ -216,7 +216,7 @@ class BulkEditForm(forms.Form):
             ("credential", _("SSH credential")),
         ],
         widget=UnfoldAdminCheckboxSelectMultipleWidget(),
-        help_text=_("A ticked field with an empty value below is emptied."),
+        help_text=_("Filled in below is enough; tick a field that is to be emptied."),
     )
     role = forms.CharField(
         label=_("role"), max_length=63, required=False, widget=UnfoldAdminTextInputWidget()
@@ -270,8 +270,12 @@ class BulkEditForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
-        if not (values.get("change") or values.get("add_labels") or values.get("remove_labels")):
-            raise forms.ValidationError(_("Tick a field or give labels: nothing would change."))
+        filled = {name for name, _label in self.fields["change"].choices if values.get(name)}  # type: ignore[attr-defined]
+        values["change"] = sorted({*values.get("change", ()), *filled})
+        if not (values["change"] or values.get("add_labels") or values.get("remove_labels")):
+            raise forms.ValidationError(
+                _("Fill in or tick a field, or give labels: nothing would change.")
+            )
         return values
 
     def new_values(self) -> dict[str, Any]:

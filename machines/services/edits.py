@@ -150,7 +150,14 @@ def parse_labels(text: str) -> dict[str, str]:
         if not equals or not key.strip():
             sentence = _("“%(part)s” is no label; write key=value.") % {"part": part}
             raise InvalidInput(sentence, fields={"labels": sentence})
-        labels[key.strip()] = value.strip()
+        key, value = key.strip(), value.strip()
+        if labels.setdefault(key, value) != value:
+            sentence = _("The label “%(key)s” is given twice: %(one)s and %(other)s.") % {
+                "key": key,
+                "one": labels[key],
+                "other": value,
+            }
+            raise InvalidInput(sentence, fields={"labels": sentence})
     return labels
 
 

@@ -681,3 +681,18 @@ def test_the_page_writes_the_changed_fields_alone(admin, browser, monkeypatch):
         "ssh-ed25519 AAAA",
         "db",
     )
+
+
+def test_what_is_filled_in_needs_no_tick(admin, browser):
+    machine = factories.make_machine(room="r1", rack="r2")
+    act(browser(admin), "edit_many", [machine], post="yes", rack="r9", change=["room"])
+    machine.refresh_from_db()
+    assert (machine.room, machine.rack) == ("", "r9")
+
+
+def test_a_label_that_is_given_twice_is_refused(admin, browser):
+    machine = factories.make_machine()
+    answer = act(browser(admin), "edit_many", [machine], post="yes", add_labels="a=b, a=c")
+    assert "“a” is given twice: b and c" in answer.content.decode()
+    machine.refresh_from_db()
+    assert machine.labels == {}
