@@ -28,7 +28,7 @@ from clusters.models import Cluster, Node
 from machines.admin.machine import MachineAdmin
 from machines.models import Machine
 from operations import live_page
-from operations.durations import spoken
+from operations.durations import is_interrupted, spoken
 from operations.flows import admin as flow_admin  # noqa: F401  registers its pages
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
@@ -113,7 +113,7 @@ class OperationAdmin(ReadOnlyAdmin):
         css = {"all": ["operations/operations.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return listing.with_counts(super().get_queryset(request))
+        return listing.with_times(listing.with_counts(super().get_queryset(request)))
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
         if not self.has_start_permission(request):
@@ -209,11 +209,19 @@ class OperationAdmin(ReadOnlyAdmin):
         return display.ago(operation.created_at)
 
     @admin.display(description=_("duration"))
-    def duration(self, operation: Operation) -> str:
+    def duration(self, operation: Any) -> str:
+        """How long it was worked on; the whole span too, where it lay failed or paused."""
         if operation.started_at is None:
             return display.NOTHING
         took: timedelta = (operation.finished_at or timezone.now()) - operation.started_at
-        return spoken(took.total_seconds())
+        span, worked = took.total_seconds(), (operation.worked or timedelta(0)).total_seconds()
+        if not is_interrupted(worked, span):
+            return spoken(span)
+        return format_html(
+            '<span title="{}">{}</span>',
+            _("%(span)s from start to end") % {"span": spoken(span)},
+            spoken(worked),
+        )
 
 
 @admin.register(ClusterSettings)

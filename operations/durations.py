@@ -19,3 +19,9 @@ def spoken_range(low: float, high: float) -> str:
     """``4 m – 6 m 30 s``; one figure when both say the same."""
     first, last = spoken(low), spoken(high)
     return first if first == last else f"{first} – {last}"
+
+
+def is_interrupted(worked: float, span: float) -> bool:
+    """Whether so much of ``span`` is no work (it lay failed or paused, or waited for a worker) that
+    both are worth telling; live.js has the same rule."""
+    return span - worked > max(10, span / 10)

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from beidou.base import display, permissions
 from machines.models import Machine
@@ -53,17 +54,21 @@ def machine_words() -> dict[str, str]:
     return {state: str(word) for state, word in Machine.State.choices}
 
 
-def texts() -> dict[str, str]:
-    """Everything the script says; ``{…}`` is filled in by it."""
+def texts(machines: int) -> dict[str, str]:
+    """Everything the script says of so many machines; ``{…}`` is filled in by it."""
     return {
         "elapsed": _("for {time}"),
         "took": _("took {time}"),
+        "elapsed_within": _("worked on for {time}, begun {span} ago"),
+        "took_within": _("took {time}, {span} from start to end"),
         "asked": _("asked {time} ago"),
         "left": _("about {time} left"),
         "longer": _("longer than usual"),
         "no_estimate": _("no earlier runs to estimate from"),
         "waits_for": _("Waits for {what}"),
-        "machines_done": _("{done} of {total} machines"),
+        "machines_done": ngettext(
+            "{done} of {total} machine", "{done} of {total} machines", machines
+        ),
         "failed_machines": _("{count} failed"),
         "machines_now": _("The machines are now: {states}."),
         "s": _("{s} s"),
@@ -121,7 +126,8 @@ def texts() -> dict[str, str]:
 def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
     """The template's context; ``operation`` as ``listing.with_counts`` gives it."""
     kind = kinds.KINDS.get(operation.kind)
-    expected = live.expected_seconds(operation, operation.machines.count())
+    machines = operation.machines.count()
+    expected = live.expected_seconds(operation, machines)
     taken = live.snapshot(operation.pk, expected=expected)
     may_operate = kind is not None and permissions.may(request.user, operation, kind.permission)
     titles = {step.name: str(step.title) for step in kind.steps} if kind else {}
@@ -135,7 +141,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "snapshot": taken.as_dict() if taken else None,
             "states": states(),
             "machine_states": machine_words(),
-            "texts": texts(),
+            "texts": texts(machines),
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],
             "may_operate": may_operate,

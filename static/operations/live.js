@@ -85,12 +85,19 @@
   function drawTimes() {
     const operation = state.operation;
     if (!operation) return;
-    const spent = took(operation);
-    let elapsed = fill(texts.asked, { time: spoken(now() - operation.created_at) });
-    if (spent !== null) elapsed = fill(operation.finished_at ? texts.took : texts.elapsed, { time: spoken(spent) });
-    setText($("op-elapsed"), elapsed);
+    setText($("op-elapsed"), spentText());
     setText($("op-left"), leftText());
     for (const cell of document.querySelectorAll("[data-since]")) setText(cell, spoken(now() - Number(cell.dataset.since)));
+  }
+
+  // How long steps ran, and the whole span where it lay failed or paused (the rule of operations/durations.py).
+  function spentText() {
+    const operation = state.operation, span = took(operation);
+    if (span === null) return fill(texts.asked, { time: spoken(now() - operation.created_at) });
+    const worked = [...state.attempts.values()].reduce((sum, attempt) => sum + took(attempt), 0);
+    const isInterrupted = span - worked > Math.max(10000, span / 10);
+    const text = operation.finished_at ? (isInterrupted ? texts.took_within : texts.took) : isInterrupted ? texts.elapsed_within : texts.elapsed;
+    return fill(text, { time: spoken(isInterrupted ? worked : span), span: spoken(span) });
   }
 
   // What is left, or that it takes longer than it ever did; never both, and nothing while nothing goes on.

@@ -330,3 +330,14 @@ def test_from_the_form_to_the_live_page(worker, operator, open_page, cluster_a, 
     expect(status(page)).to_contain_text("Running")
     data = json.loads(page.locator("#op-data").text_content())
     assert len(data["snapshot"]["machines"]) == 1
+
+
+def test_the_time_that_it_lay_failed_is_no_work(worker, begin, operator, open_page):
+    operation = begin()
+    worker.let_go("first")
+    worker.let_go("second")
+    until(lambda: Operation.objects.filter(status="succeeded").exists(), "it succeeded")
+    hours = timezone.now() - timedelta(hours=2)
+    Operation.objects.filter(pk=operation.pk).update(started_at=hours)
+    page = open_page(operator, path(operation))
+    expect(page.locator("#op-elapsed")).to_have_text(re.compile(r"took \d+ s, 2 h 0 m from start"))
