@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 import msgspec
 
 from beidou.base.errors import ExternalError, PermanentError, TemporaryError, shorten
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence, joined
 from beidou.base.storable import storable_json
 
@@ -224,7 +225,7 @@ def from_connection_failure(
             ),
             code="timed_out",
         )
-    reason = shorten(_last_words(error), 200)
+    reason = in_words(list(_causes(error))[-1])  # a library's own wrapping shows objects
     return Unreachable(
         failure(
             Sentence(
@@ -312,9 +313,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield current
         kept = (current.__cause__, current.__context__, *current.args)
         waiting.extend(item for item in kept if isinstance(item, BaseException))
-
-
-def _last_words(error: BaseException) -> str:
-    """The innermost explanation: a library's own wrapping shows objects, not reasons."""
-    deepest = list(_causes(error))[-1]
-    return str(deepest) or type(deepest).__name__

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import asyncssh
 
 from beidou.base.errors import InvalidInput, PermanentError, shorten
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence
 from machines.drivers.ssh_errors import (
     ConnectionBroken,
@@ -204,6 +205,6 @@ def _broken(target: Target, error: Exception | None) -> ConnectionBroken:
         Sentence(
             "The connection to %(place)s ended while the script ran: %(why)s.",
             place=target.place,
-            why=shorten(str(error), 200),
+            why=in_words(error),
         )
     )

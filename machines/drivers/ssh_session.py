@@ -14,6 +14,7 @@ from typing import Final
 import asyncssh
 
 from beidou.base.errors import InvalidInput, PermanentError, shorten
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence, joined
 from machines.drivers.ssh_errors import (
     AuthenticationFailed,
@@ -280,7 +281,7 @@ def _refused(target: Target, methods: list[str], error: Exception) -> Authentica
 
 def _no_connection(where: str, error: Exception) -> Unreachable | PermanentError:
     """Say why there is no connection: the network (repeat) or what answers there (do not)."""
-    reason = shorten(str(error), 200) or type(error).__name__
+    reason = in_words(error)
     if isinstance(error, OSError | asyncssh.ConnectionLost):
         return Unreachable(
             Sentence("No SSH connection to %(place)s: %(why)s.", place=where, why=reason)

@@ -10,6 +10,7 @@ from email.utils import formatdate
 
 from beidou.base.deadline import Deadline
 from beidou.base.errors import PermanentError, TemporaryError, shorten
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence
 from notifications.drivers.message import Message
 
@@ -58,7 +59,7 @@ def send(
     except smtplib.SMTPResponseException as error:
         raise _of_answer(server, error) from error
     except (OSError, ssl.SSLError, smtplib.SMTPException, ValueError) as error:
-        why = Sentence("not done in time") if deadline.is_over else shorten(str(error), 200)
+        why = Sentence("not done in time") if deadline.is_over else in_words(error)
         raise TemporaryError(
             Sentence(
                 "The mail server %(host)s:%(port)s did not take the message: %(why)s.",

@@ -14,6 +14,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from beidou.base.deadline import Deadline
 from beidou.base.errors import PermanentError, TemporaryError, shorten
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence
 from notifications.drivers import addresses
 from notifications.drivers.addresses import Limits
@@ -68,7 +69,7 @@ def send(
         status, retry_after = answer.status, answer.getheader("Retry-After", "")
         said = answer.read(ANSWER_LIMIT) if status >= 300 else b""
     except (OSError, ValueError, HTTPException) as error:
-        why = Sentence("not done in time") if deadline.is_over else shorten(str(error), 200)
+        why = Sentence("not done in time") if deadline.is_over else in_words(error)
         raise TemporaryError(
             Sentence("%(host)s did not take the message: %(why)s.", host=host, why=why),
             code="webhook_failed",

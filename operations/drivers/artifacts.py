@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from beidou.base.deadline import Deadline
 from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
+from beidou.base.network import in_words
 from beidou.base.sentences import Sentence
 
 REQUIRED = ("kubelet", "kubeadm", "kubectl")
@@ -164,7 +165,7 @@ def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
     place = urlsplit(url)
     protocol = HTTPSConnection if place.scheme == "https" else HTTPConnection
     connection = protocol(place.hostname or "", place.port, timeout=min(seconds, READ_SECONDS))
-    too_late = f"not done within {seconds:g} s"
+    too_late = Sentence("not done within %(seconds)s s", seconds=f"{seconds:g}")
     deadline = Deadline(seconds)
     try:
         connection.connect()
@@ -176,7 +177,7 @@ def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
         if answer.status == HTTPStatus.OK and answer.length:
             raise IncompleteRead(body, answer.length)  # half of it may look whole
     except (OSError, ValueError, HTTPException) as error:
-        why = too_late if deadline.is_over else error
+        why = too_late if deadline.is_over else in_words(error)
         raise _unreachable(url, why) from error
     finally:
         deadline.end()
@@ -198,9 +199,9 @@ def _fetch(url: str, *, seconds: float = FETCH_SECONDS) -> str:
     return body.decode("utf-8", "replace")
 
 
-def _unreachable(url: str, why: object) -> TemporaryError:
+def _unreachable(url: str, why: str) -> TemporaryError:
     return TemporaryError(
-        Sentence("The artifact source did not answer: %(url)s (%(why)s).", url=url, why=str(why)),
+        Sentence("The artifact source did not answer: %(url)s (%(why)s).", url=url, why=why),
         code="artifacts_unreachable",
     )
 

@@ -44,7 +44,7 @@ from operations.kinds.base import (
     mistake,
     register,
 )
-from operations.kinds.checks import describe, in_short
+from operations.kinds.checks import fail
 from operations.kinds.health import changes, last, node_checks, pairs, pods
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
@@ -359,10 +359,8 @@ def _settle(
 ) -> None:
     bad = [each for each in checks if changes.level(each) == "error"]
     warnings = sum(changes.level(each) == "warning" for each in checks)
-    for each in bad if len(bad) > 1 else ():
-        run.say(describe(each), target=target, level="error")
     if bad:
-        run.fail(target, in_short(bad), checks=checks, evidence=evidence)
+        fail(run, target, bad, checks=checks, evidence=evidence)
         return
     message = Sentence(
         "%(checks)s checks, %(warnings)s warnings", checks=len(checks), warnings=warnings

@@ -44,7 +44,7 @@ from operations.kinds.base import (
     mistake,
     register,
 )
-from operations.kinds.checks import describe, in_short
+from operations.kinds.checks import describe, fail
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
@@ -238,10 +238,8 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
             run.fail(target, Sentence("The checks gave no result."))
             continue
         bad = [c for c in checks if not c["ok"] and c.get("severity") != "warning"]
-        for check in bad:
-            run.say(describe(check), target=target, level="error")
         if bad:
-            run.fail(target, in_short(bad), checks=checks)
+            fail(run, target, bad, checks=checks)
         else:
             warnings = sum(not check["ok"] for check in checks)
             run.succeed(

@@ -9,7 +9,7 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from operations.kinds import joining, reaching
 from operations.kinds.base import StepRun
-from operations.kinds.checks import describe, in_short
+from operations.kinds.checks import fail
 from operations.kinds.patience import patiently
 from operations.models import MachineStep, OperationMachine
 
@@ -56,10 +56,8 @@ def settle(
 ) -> None:
     """Through unless a check that is no warning failed; the first is the message."""
     bad = [item for item in checks if not item["ok"] and item.get("severity") != "warning"]
-    for item in bad:
-        run.say(describe(dict(item)), target=target, level="error")
     if bad:
-        run.fail(target, in_short(bad), checks=checks, evidence=evidence)
+        fail(run, target, bad, checks=checks, evidence=evidence)
         return
     warnings = sum(not item["ok"] for item in checks)
     said = Sentence("%(message)s; %(count)s warnings", message=message, count=warnings)

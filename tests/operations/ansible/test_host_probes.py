@@ -1,5 +1,6 @@
 """What is read from /proc, /sys and the network, judged by made-up hosts and real sockets."""
 
+import errno
 import http.server
 import os
 import socket
@@ -237,3 +238,10 @@ def test_a_shim_of_kubernetes_and_what_runs_in_its_pods_belong_to_pods(host):
     host.process(4, "/usr/sbin/sshd")
     found = [p.pid for p in processes.list_processes(host.files) if removal.is_of_a_pod(p)]
     assert found == [1, 3]
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET])
+def test_the_usual_failures_are_sentences(number):
+    said = reach.describe(OSError(number, os.strerror(number)), 5)
+    assert said.text == said
+    assert "Errno" not in said

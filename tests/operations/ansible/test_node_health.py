@@ -221,3 +221,8 @@ def test_the_disks_of_this_machine_are_looked_at_as_far_as_they_exist(tmp_path):
     found = list(health_check.look_at_disks([str(tmp_path), "/no/such/folder"]))
     assert [check.check for check in found] == [f"disk:{tmp_path}", f"inodes:{tmp_path}"]
     assert os.statvfs(tmp_path).f_blocks > 0
+
+
+def test_a_log_of_a_moment_is_never_one_of_no_minutes():
+    check = node_health.check_log("kubelet", ["bad"], 0.2, 5)
+    assert (check.wanted, check.found) == ("errors: at most 5 in 1 min", "errors: 1, last: bad")

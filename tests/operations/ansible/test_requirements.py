@@ -199,3 +199,8 @@ def test_an_unknown_version_is_older_than_every_other():
 def test_no_version_reaches_a_minimum_that_is_none():
     assert not versions.is_at_least("6.1", "kernel 6.1")
     assert not versions.is_at_least("2.6.32", "latest")
+
+
+def test_who_is_told_of_cgroups_is_told_the_key_that_allows_them():
+    facts = dataclasses.replace(GOOD, cgroup_version=1)
+    assert "cgroup_v1_allowed" in requirements.check_cgroup(facts, POLICY).advice

@@ -6,6 +6,7 @@ acts on (eviction at 10 % of a disk, at 5 % of its inodes) is warned of before i
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
@@ -132,7 +133,7 @@ def check_name_servers(answers: Mapping[str, str]) -> Check:
 def check_log(name: str, errors: Sequence[str], minutes: float, tolerated: int) -> Check:
     """A warning: what an error means to the node, the other checks tell."""
     found = (
-        Sentence("%(count)d errors, last: %(last)s", count=len(errors), last=errors[-1][:300])
+        Sentence("errors: %(count)d, last: %(last)s", count=len(errors), last=errors[-1][:300])
         if errors
         else Sentence("no errors")
     )
@@ -141,9 +142,9 @@ def check_log(name: str, errors: Sequence[str], minutes: float, tolerated: int) 
         len(errors) <= tolerated,
         found,
         Sentence(
-            "at most %(count)d errors within %(minutes)d minutes",
+            "errors: at most %(count)d in %(minutes)d min",
             count=tolerated,
-            minutes=round(minutes),
+            minutes=max(1, math.ceil(minutes)),  # of a unit that has just started it is 0
         ),
         Sentence("read the log of %(name)s on the host", name=name),
         WARNING,

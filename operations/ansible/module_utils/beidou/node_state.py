@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ansible.module_utils.beidou.checks import WARNING, Check
 from ansible.module_utils.beidou.host_facts import output_of
+from ansible.module_utils.beidou.reach import describe
 from ansible.module_utils.beidou.sentences import Sentence
 
 KLOG_ERROR = re.compile(r"\b[EF]\d{4} \d\d:\d\d:\d\d")
@@ -37,7 +38,9 @@ def check_kubelet_health(host: str, port: int, timeout: float) -> Check:
         body = response.read(200).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         found = Sentence(
-            "no answer from %(place)s: %(why)s", place=f"{host}:{port}", why=str(error)
+            "no answer from %(place)s: %(why)s",
+            place=f"{host}:{port}",
+            why=describe(error, timeout),
         )
         return Check(name, False, found, wanted, see_log_of("kubelet"))
     finally:
@@ -108,7 +111,7 @@ def check_log(errors: Sequence[str], looked_back: float) -> Check:
     return Check(
         "kubelet-log",
         not errors,
-        Sentence("%(count)d errors, last: %(last)s", count=len(errors), last=errors[-1][:300])
+        Sentence("errors: %(count)d, last: %(last)s", count=len(errors), last=errors[-1][:300])
         if errors
         else Sentence("no errors"),
         Sentence("no errors within %(seconds)d s", seconds=round(looked_back)),

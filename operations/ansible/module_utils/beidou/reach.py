@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import ssl
@@ -10,6 +11,13 @@ import urllib.parse
 
 from ansible.module_utils.beidou.checks import Check
 from ansible.module_utils.beidou.sentences import Sentence
+
+_WORDS = {
+    errno.EHOSTUNREACH: Sentence("no route leads there"),
+    errno.ENETUNREACH: Sentence("no route leads there"),
+    errno.ECONNRESET: Sentence("it broke off the connection"),
+    errno.EPIPE: Sentence("it broke off the connection"),
+}
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
@@ -84,4 +92,6 @@ def describe(error: Exception, timeout: float) -> str:
         return Sentence("connection refused")
     if isinstance(error, socket.gaierror):
         return Sentence("name cannot be resolved: %(why)s", why=error.strerror)
+    if isinstance(error, OSError) and error.errno in _WORDS:
+        return _WORDS[error.errno]
     return f"{error.strerror if isinstance(error, OSError) and error.strerror else error}"

@@ -181,7 +181,8 @@ def check_cgroup(facts: HostFacts, policy: Policy) -> Check:
         Sentence("version 1 or 2") if allowed else Sentence("version %(version)s", version=2),
         Sentence(
             "boot with systemd.unified_cgroup_hierarchy=1: a kubelet of 1.35 or later refuses"
-            " version 1 unless its configuration says failCgroupV1: false"
+            " version 1 unless its configuration says failCgroupV1: false; if this cluster's does,"
+            " set cgroup_v1_allowed in the preCheck policy"
         ),
     )
 

@@ -172,7 +172,8 @@ def download(artifact: Artifact, path: str) -> str:
         except http.client.IncompleteRead:
             reason = "the connection broke off"
         except (OSError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error))
+            cause = getattr(error, "reason", error)
+            reason = str(getattr(cause, "strerror", None) or cause)
         say(f"{artifact.name}: try {attempt} of {TRIES} failed: {reason}")
         if attempt < TRIES:
             time.sleep(PAUSE_SECONDS * attempt)
