@@ -4,7 +4,7 @@ The options of a kind come from the JSON schema of its parameters, so a new kind
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -326,6 +326,19 @@ class ParamsForm(forms.Form):
     def params(self) -> dict[str, Any]:
         """Empty texts are left out, so that the kind's defaults count."""
         return {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
+
+
+def place_problems(given: Iterable[forms.BaseForm], fields: Mapping[str, str]) -> dict[str, str]:
+    """Put each mistake that a service names at the field it is about; returns the others."""
+    others = {}
+    for name, sentence in fields.items():
+        own = name.removeprefix("params.").split(".")[0]
+        form = next((form for form in given if own in form.fields), None)
+        if form is None:
+            others[name] = sentence
+        else:
+            form.add_error(own, capfirst(sentence))
+    return others
 
 
 def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:

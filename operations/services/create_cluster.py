@@ -19,7 +19,7 @@ from clusters.services import creation
 from clusters.services.adoption import Details
 from machines.models import Machine
 from operations.kinds import base as kinds
-from operations.kinds.base import Blocker
+from operations.kinds.base import Blocker, Remark
 from operations.kinds.create_cluster import planning
 from operations.kinds.create_cluster.params import CreateClusterParams, endpoint
 from operations.models import Operation
@@ -110,6 +110,12 @@ def _plan(wish: Wish, cluster: Cluster, user: User) -> Plan:
     )
     if problem := planning.count_problem(len(_control_planes(wish))):
         planned = replace(planned, blockers=(Blocker(None, problem), *planned.blockers))
+    if not planned.params.control_plane_endpoint:
+        remark = _(
+            "No endpoint of the control planes is given: the cluster is known by the address of "
+            "its first one and lost with that machine. This cannot be changed later."
+        )
+        planned = replace(planned, remarks=(*planned.remarks, Remark(None, remark)))
     return planned
 
 

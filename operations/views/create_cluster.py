@@ -25,7 +25,7 @@ from clusters.admin.forms import DetailsForm
 from clusters.services import creation
 from machines.models import Machine
 from operations.durations import spoken_range
-from operations.forms import CreateClusterForm, ParamsForm, fingerprint
+from operations.forms import CreateClusterForm, ParamsForm, fingerprint, place_problems
 from operations.kinds import base as kinds
 from operations.kinds.create_cluster.planning import COMPUTE, CONTROL_PLANE
 from operations.services import create_cluster
@@ -76,8 +76,9 @@ class CreateClusterView(LoginRequiredMixin, View):
             return self._plan_or_create(request, page)
         except BeidouError as error:
             page.problem = error.message
-            if isinstance(error, InvalidInput):
-                page.problems = error.fields
+            if isinstance(error, InvalidInput) and error.fields:
+                page.problems = place_problems(page.forms, error.fields)
+                page.problem = error.message if page.problems else ""
             return self._show(request, page, status=400)
 
     def _page(self, request: HttpRequest, data: Any) -> _Page:

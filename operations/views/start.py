@@ -25,7 +25,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
 from operations.durations import spoken_range
-from operations.forms import ParamsForm, StartForm, fingerprint
+from operations.forms import ParamsForm, StartForm, fingerprint, place_problems
 from operations.kinds.base import KINDS, Kind
 from operations.services import start
 from operations.services.start import Plan
@@ -84,8 +84,9 @@ class StartView(LoginRequiredMixin, View):
             return self._plan_or_start(request, page, step)
         except BeidouError as error:
             page.problem = error.message
-            if isinstance(error, InvalidInput):
-                page.problems = error.fields
+            if isinstance(error, InvalidInput) and error.fields:
+                page.problems = place_problems((page.form, page.params), error.fields)
+                page.problem = error.message if page.problems else ""
             return self._show(request, page, status=400)
 
     def _plan_or_start(self, request: HttpRequest, page: _Page, step: str) -> HttpResponse:

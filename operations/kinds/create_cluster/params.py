@@ -2,11 +2,11 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from django.utils.translation import gettext
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from beidou.base.errors import BeidouError
 from clusters.drivers import applying
@@ -50,9 +50,10 @@ class CreateClusterParams(BaseModel):
         description="host:port of all control planes; empty: the first one's address.",
     )
     pod_network: str = Field(default="10.244.0.0/16", max_length=50)
-    service_network: str = Field(default="10.96.0.0/16", max_length=50)
+    # Judged beside the fields before them, also where they were not given.
+    service_network: str = Field(default="10.96.0.0/16", max_length=50, validate_default=True)
     network: Literal["routed", "manifest"] = "routed"
-    network_manifest: str = Field(default="", max_length=400_000)
+    network_manifest: str = Field(default="", max_length=400_000, validate_default=True)
     kubeadm_config: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Additions to ClusterConfiguration, KubeletConfiguration, "
@@ -82,13 +83,32 @@ class CreateClusterParams(BaseModel):
 
     @field_validator("pod_network", "service_network")
     @classmethod
-    def _is_network(cls, value: str) -> str:
+    def _is_network(cls, value: str, info: ValidationInfo) -> str:
         try:
-            return str(ipaddress.ip_network(value.strip()))
+            network = ipaddress.ip_network(value.strip())
         except ValueError:
             raise ValueError(
                 gettext("“%(text)s” is no network; write it like 10.244.0.0/16") % {"text": value}
             ) from None
+        is_of_pods = info.field_name == "pod_network"
+        if problem := network_problem(network, POD_PREFIXES if is_of_pods else SERVICE_PREFIXES):
+            raise ValueError(problem)
+        pods = info.data.get("pod_network", "")  # missing where it is wrong itself
+        if pods and (problem := pair_problem(ipaddress.ip_network(pods), network)):
+            raise ValueError(problem)
+        return str(network)
+
+    @field_validator("network_manifest")
+    @classmethod
+    def _is_manifest(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("network") == "manifest":
+            try:
+                applying.parse(value)
+            except BeidouError as error:
+                raise ValueError(error.message) from error
+        elif value:
+            raise ValueError(gettext("a manifest is given, but the network is not “manifest”"))
+        return value
 
     @field_validator("kubeadm_config")
     @classmethod
@@ -105,19 +125,6 @@ class CreateClusterParams(BaseModel):
                     % {"key": key, "kind": kind}
                 )
         return value
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "CreateClusterParams":
-        if self.network == "manifest":
-            try:
-                applying.parse(self.network_manifest)
-            except BeidouError as error:
-                raise ValueError(f"network_manifest: {error.message}") from error
-        elif self.network_manifest:
-            raise ValueError(gettext("a manifest is given, but the network is not “manifest”"))
-        if problem := own_problem(self.pods, self.services):
-            raise ValueError(problem)
-        return self
 
     @property
     def pods(self) -> Network:
@@ -152,25 +159,25 @@ def endpoint(host: str, port: int = API_PORT) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def own_problem(pods: Network, services: Network) -> str:
-    """Why these two networks cannot be those of one cluster; empty when they can."""
+def network_problem(network: Network, prefixes: Mapping[int, range]) -> str:
+    """Why no cluster can have this network; empty when one can."""
+    lengths = prefixes[network.version]
+    if network.prefixlen not in lengths:
+        return gettext("must be a /%(least)s to a /%(most)s") % {
+            "least": lengths[0],
+            "most": lengths[-1],
+        }
+    if network.is_loopback or network.is_link_local or network.is_multicast:
+        return gettext("%(network)s is a network for other purposes") % {"network": network}
+    return ""
+
+
+def pair_problem(pods: Network, services: Network) -> str:
+    """Why these two cannot be those of one cluster; empty when they can."""
     if pods.version != services.version:
         return gettext("the networks of pods and Services must be of one address family")
     if pods.overlaps(services):
         return gettext("the networks of pods and Services overlap")
-    for network, allowed, what in (
-        (pods, POD_PREFIXES, gettext("pod network")),
-        (services, SERVICE_PREFIXES, gettext("service network")),
-    ):
-        lengths = allowed[network.version]
-        if network.prefixlen not in lengths:
-            return gettext("the %(what)s must be a /%(least)s to a /%(most)s") % {
-                "what": what,
-                "least": lengths[0],
-                "most": lengths[-1],
-            }
-        if network.is_loopback or network.is_link_local or network.is_multicast:
-            return gettext("%(network)s is a network for other purposes") % {"network": network}
     return ""
 
 

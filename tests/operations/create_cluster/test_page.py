@@ -135,3 +135,18 @@ def test_the_page_that_starts_operations_does_not_offer_it(browser, admin):
     assert "Make a new cluster" not in text
     answer = browser(admin).get(reverse("operations:start"), {"kind": "CreateCluster"})
     assert answer.context["page"].kind.name == "ScaleUp"
+
+
+def test_a_mistake_of_the_parameters_stands_at_its_field_once(visit, form):
+    answer = visit.post(URL, {**form, "params-pod_network": "10.96.0.0/16"})
+    text = answer.content.decode()
+    assert text.count("The networks of pods and Services overlap") == 1
+    assert "params." not in text.partition("<main")[2]
+    assert list(answer.context["page"].params.errors) == ["service_network"]
+
+
+def test_the_plan_says_what_no_endpoint_means(visit, form):
+    sentence = "lost with that machine. This cannot be changed later."
+    assert sentence in visit.post(URL, form).content.decode()
+    named = {**form, "params-control_plane_endpoint": "api.example.com"}
+    assert sentence not in visit.post(URL, named).content.decode()

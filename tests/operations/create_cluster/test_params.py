@@ -149,3 +149,20 @@ def test_documents_of_kubeadm_may_be_added_to():
 )
 def test_what_the_other_parameters_decide_cannot_be_added(more, expected):
     assert expected in why(kubeadm_config=more)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"pod_network": "10.96.0.0/12"}, "service_network"),
+        ({"pod_network": "10.244.0.0/24"}, "pod_network"),
+        ({"service_network": "10.96.0.0/30"}, "service_network"),
+        ({"network": "manifest", "network_manifest": ": x"}, "network_manifest"),
+        ({"network": "manifest"}, "network_manifest"),
+        ({"network_manifest": "a: b"}, "network_manifest"),
+    ],
+)
+def test_a_mistake_is_named_at_its_field(given, place):
+    with pytest.raises(ValidationError) as refused:
+        params(**given)
+    assert [item["loc"] for item in refused.value.errors()] == [(place,)]
