@@ -1,6 +1,7 @@
 """Planning and starting an operation: what will happen, what blocks, and the rows that make it
 happen."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
-from beidou.base.models import User
+from beidou.base.models import AuditEntry, User
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
@@ -58,7 +59,7 @@ def parse_params(kind: Kind, params: Mapping[str, Any]) -> Any:
         return kind.params.model_validate(dict(params))
     except ValidationError as error:
         fields = {
-            "params." + ".".join(str(part) for part in place): sentence
+            ".".join(map(str, ("params", *place))): sentence
             for place, sentence in wording.problems(error)
         }
         name, sentence = next(iter(fields.items()))
@@ -351,9 +352,21 @@ def _make_steps(
 def _free_name(kind: str, cluster: Cluster) -> str:
     stem = f"{kind.lower()}-{cluster.name}"[:90]
     number = Operation.objects.filter(name__startswith=f"{stem}-").count() + 1
+    if number == 1:  # the cluster may have been here before: what is told of those stays theirs
+        number = _last_told(stem) + 1
     while Operation.objects.filter(name=f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
+
+
+def _last_told(stem: str) -> int:
+    """The number of the newest operation of this name that the audit trail knows; 0 without one."""
+    told = AuditEntry.objects.filter(
+        object_type=Operation._meta.label_lower,
+        object_name__regex=rf"^{re.escape(stem)}-\d{{1,9}}$",
+    )
+    name = told.order_by("-id").values_list("object_name", flat=True).first()
+    return int(name.rpartition("-")[2]) if name else 0
 
 
 def _explain(error: IntegrityError, name: str) -> Conflict:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from beidou.base import audit
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from machines.models import Machine
 from operations.kinds import base as kinds
@@ -258,3 +259,18 @@ def test_a_lowered_limit_holds_for_what_starts_next(toy, begin, machines, cluste
     control(dispatch.dispatch)
     third.refresh_from_db()
     assert third.status == Operation.Status.WAITING
+
+
+def test_names_of_a_cluster_that_was_here_before_are_not_given_again(
+    toy, begin, machines, admin, operators, cluster_a
+):
+    for machine in machines[:2]:
+        begin(machines=[machine])
+    Operation.objects.all().delete()
+    assert begin(machines=machines[2:]).name == "toy-cluster-a-3"
+
+
+def test_names_that_only_begin_alike_do_not_count(toy, begin, machines):
+    audit.record("start Toy", begin(machines=machines[:1]), name="toy-cluster-a-1-7")
+    Operation.objects.all().delete()
+    assert begin(machines=machines[1:]).name == "toy-cluster-a-2"
