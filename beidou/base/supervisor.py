@@ -22,6 +22,7 @@ import structlog
 logger = structlog.get_logger(__name__)
 
 PAUSE_FIRST, PAUSE_MAX = 1.0, 30.0
+SAID_AFTER = 2.0  # seconds of waiting for a program to end, before that is told
 STEADY_AFTER = 60.0  # seconds of running after which earlier failures are forgotten
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -136,12 +137,21 @@ class Supervisor:
             one.ask_to_stop()
         for one in self._running:
             deadline = started + one.program.stop_seconds
+            is_said = False
             while (
                 one.process is not None
                 and one.process.poll() is None
                 and time.monotonic() < deadline
                 and self._signals < 2
             ):
+                if not is_said and time.monotonic() - started > SAID_AFTER:
+                    is_said = True
+                    logger.info(
+                        "program_finishes_what_it_does",
+                        program=one.program.name,
+                        killed_in=round(deadline - time.monotonic()),
+                        hint="a second signal ends it at once; what is cut off is done again",
+                    )
                 time.sleep(0.05)
             if one.process is not None and one.process.poll() is None:
                 logger.warning("program_killed", program=one.program.name)

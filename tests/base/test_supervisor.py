@@ -103,6 +103,30 @@ def test_a_program_that_ignores_sigterm_is_killed_after_its_time(tmp_path):
     assert time.monotonic() - started < 20
 
 
+def test_whoever_waits_for_a_program_is_told_why(tmp_path, monkeypatch):
+    marker, told = tmp_path / "ready", []
+    busy = Program(
+        "busy",
+        python(
+            f"""
+            import pathlib, signal, sys, time
+            signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.6), sys.exit()))
+            pathlib.Path({str(marker)!r}).touch()
+            time.sleep(60)
+            """
+        ),
+        stop_seconds=20,
+    )
+    monkeypatch.setattr("beidou.base.supervisor.SAID_AFTER", 0.1)
+    monkeypatch.setattr(
+        "beidou.base.supervisor.logger.info", lambda event, **values: told.append(values)
+    )
+    supervised(busy, while_running=lambda _supervisor: wait_for(marker.exists))
+    [values] = told
+    assert values["program"] == "busy"
+    assert 18 <= values["killed_in"] <= 20
+
+
 def test_the_children_of_a_stopped_program_are_ended_too(tmp_path):
     marker = tmp_path / "pid"
     parent = Program(
