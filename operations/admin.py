@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -32,7 +33,7 @@ from operations.durations import is_interrupted, spoken
 from operations.flows import admin as flow_admin  # noqa: F401  registers its pages
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
-from operations.models import ClusterSettings, Operation
+from operations.models import ClusterSettings, Operation, TeamLimit
 from operations.services import cluster_settings, listing
 
 
@@ -268,6 +269,31 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
             reason=form.cleaned_data.get("change_reason", ""),
         )
         obj.pk = row.pk
+
+
+@admin.register(TeamLimit)
+class TeamLimitAdmin(ObjectPermissionAdmin):
+    """For administrators: which teams may run more, or less, than others."""
+
+    list_display = ["team", "limit"]
+    list_select_related = ["team"]
+    search_fields = ["team__name"]
+    fields = ["team", "limit"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["team"] if obj else []
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change one: what a team may use is not for teams to say."""
+        return self.has_change_permission(request)
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        return EmptyList(
+            _("Of every team %(limit)d operations run at once. Here one gets its own number.")
+            % {"limit": settings.OPERATIONS_PER_TEAM},
+            reverse("admin:operations_teamlimit_add"),
+            _("Add a limit"),
+        )
 
 
 CHOSEN_MAX = 500

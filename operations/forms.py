@@ -24,7 +24,7 @@ from clusters.models import Cluster
 from machines.models import SshCredential
 from machines.services import belonging
 from operations.kinds.base import KINDS, Kind
-from operations.models import ClusterSettings
+from operations.models import ClusterSettings, Operation
 from operations.services import cluster_settings
 
 SchemaPart = Mapping[str, Any]
@@ -212,6 +212,14 @@ class StartForm(forms.Form):
         initial=10,
         widget=UnfoldAdminIntegerFieldWidget,
     )
+    priority = forms.ChoiceField(
+        label=_("Priority"),
+        choices=Operation.Priority.choices,
+        required=False,
+        initial=Operation.Priority.NORMAL,
+        widget=UnfoldAdminSelectWidget,
+        help_text=_("Which begins first where not all can; high is for who may approve."),
+    )
     reason = forms.CharField(
         label=_("Reason"),
         max_length=500,
@@ -219,6 +227,9 @@ class StartForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
         help_text=_("Kept with the operation and in the audit trail."),
     )
+
+    def clean_priority(self) -> str:
+        return str(self.cleaned_data["priority"] or Operation.Priority.NORMAL)
 
     def __init__(self, *args: Any, user: Any, whole_cluster: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -66,6 +66,8 @@ def texts(machines: int) -> dict[str, str]:
         "longer": _("longer than usual"),
         "no_estimate": _("no earlier runs to estimate from"),
         "waits_for": _("Waits for {what}"),
+        "waits_for_since": _("Waits for {what} ({time})"),
+        "priority": _("priority: {priority}"),
         "machines_done": ngettext(
             "{done} of {total} machine", "{done} of {total} machines", machines
         ),
@@ -141,6 +143,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "snapshot": taken.as_dict() if taken else None,
             "states": states(),
             "machine_states": machine_words(),
+            "priorities": {key: str(word) for key, word in Operation.Priority.choices},
             "texts": texts(machines),
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],

@@ -9,6 +9,7 @@ a worker that lost its lease can no longer write (fencing).
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
@@ -80,6 +81,29 @@ class ClusterSettings(models.Model):
         return f"operation settings of {self.cluster}"
 
 
+class TeamLimit(models.Model):
+    """How many operations of one team may run at once; other teams have the default."""
+
+    access = Access()
+
+    team = models.OneToOneField(
+        Group, on_delete=models.CASCADE, related_name="operation_limit", verbose_name=_("team")
+    )
+    limit = models.PositiveSmallIntegerField(
+        _("operations at once"),
+        validators=[MinValueValidator(1), MaxValueValidator(200)],
+        help_text=_("Operations of this team that may run at the same time, on all clusters."),
+    )
+
+    class Meta:
+        verbose_name = _("limit of a team")
+        verbose_name_plural = _("limits of teams")
+        ordering = ["team__name"]
+
+    def __str__(self) -> str:
+        return f"{self.team}: {self.limit}"
+
+
 class Operation(Stateful):
     """One asked-for change or check on one cluster.
 
@@ -117,6 +141,14 @@ class Operation(Stateful):
     ACTIVE = frozenset({Status.WAITING, Status.RUNNING, Status.PAUSED, Status.CANCELING})
     ENDED_BADLY = frozenset({Status.PARTIAL, Status.FAILED, Status.CANCELED})
 
+    class Priority(models.TextChoices):
+        LOW = "low", _("Low")
+        NORMAL = "normal", _("Normal")
+        HIGH = "high", _("High")
+
+    # What it gives back at its end.
+    NO_SLOTS: ClassVar[dict[str, None]] = {"slot": None, "team_slot": None, "place": None}
+
     name = models.CharField(_("name"), max_length=100, unique=True)
     kind = models.CharField(_("kind"), max_length=40, db_index=True)
     cluster = models.ForeignKey(
@@ -153,7 +185,26 @@ class Operation(Stateful):
     )
     message = SentenceField(_("message"), limit=500, blank=True)
     waiting_for = SentenceField(_("waits for"), limit=300, blank=True)
+    waiting_since = models.DateTimeField(_("waits for this since"), null=True, editable=False)
+    team = models.ForeignKey(
+        Group,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("team"),
+        help_text=_("The team it counts for."),
+    )
+    priority = models.CharField(
+        _("priority"), max_length=6, choices=Priority.choices, default=Priority.NORMAL
+    )
+    # Numbers below the limits of its cluster, of its team, and of all.
     slot = models.PositiveSmallIntegerField(null=True, editable=False)
+    team_slot = models.PositiveSmallIntegerField(null=True, editable=False)
+    place = models.PositiveSmallIntegerField(null=True, editable=False)
+    # Since when it waits: a retry queues it anew.
+    queued_at = models.DateTimeField(_("queued"), default=timezone.now, editable=False)
+    began_at = models.DateTimeField(null=True, editable=False)  # had its turn the last time
     created_at = models.DateTimeField(_("asked"), default=timezone.now, db_index=True)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)
@@ -170,10 +221,25 @@ class Operation(Stateful):
                 condition=Q(slot__isnull=False),
                 name="one_operation_per_slot",
             ),
+            models.UniqueConstraint(
+                fields=["team", "team_slot"],
+                condition=Q(team_slot__isnull=False),
+                name="one_operation_per_team_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["place"],
+                condition=Q(place__isnull=False),
+                name="one_operation_per_place",
+            ),
         ]
         indexes = [
             models.Index(fields=["id"], condition=Q(status="waiting"), name="operations_waiting"),
             models.Index(fields=["cluster", "status"]),
+            models.Index(
+                fields=["team", "began_at"],
+                condition=Q(began_at__isnull=False),
+                name="operations_turns",
+            ),
         ]
 
     def __str__(self) -> str:

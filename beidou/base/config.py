@@ -308,6 +308,19 @@ VARIABLES = (
         "3",
         "Operations that may change one cluster at the same time; more wait.",
     ),
+    Variable(
+        "OPERATIONS_PER_TEAM",
+        _integer(1, 200),
+        "10",
+        "Operations of one team that may run at the same time; more wait. A team may have a limit "
+        "of its own.",
+    ),
+    Variable(
+        "OPERATIONS_AT_ONCE",
+        _integer(1, 500),
+        "20",
+        "Operations that may run at the same time, on all clusters and of all teams; more wait.",
+    ),
     Variable("ANSIBLE_FORKS", _integer(1, 200), "20", "Machines one playbook works on at once."),
     Variable(
         "ARTIFACT_FOLDERS",

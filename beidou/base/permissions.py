@@ -153,6 +153,16 @@ def may(user: Any, obj: models.Model, action: str = VIEW) -> bool:
     return type(obj)._default_manager.filter(condition, pk=obj.pk).exists()
 
 
+def granting_teams(user: Any, obj: models.Model, action: str) -> models.QuerySet[Any]:
+    """The teams of ``user`` whose role on the row's cluster includes ``action``."""
+    cluster = access_of(type(obj)).cluster
+    if cluster is None:
+        return Group.objects.none()
+    key = type(obj)._default_manager.filter(pk=obj.pk).values(cluster or "pk")
+    grants = _grants(user, action).filter(content_object__in=key)
+    return Group.objects.filter(pk__in=grants.values("group"))
+
+
 def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bool:
     """Whether there can be rows on which ``user`` may do ``action``; no promise that one exists."""
     access = access_of(model)

@@ -21,6 +21,7 @@ VERBS = frozenset(
         gettext_noop("approve"),
         gettext_noop("cancel"),
         gettext_noop("change"),
+        gettext_noop("change priority"),
         gettext_noop("change state"),
         gettext_noop("confirm password"),
         gettext_noop("cordon"),

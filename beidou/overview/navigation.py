@@ -60,6 +60,7 @@ SECTIONS = (
             Entry(gettext_lazy("Operations"), "play_circle", "operations.Operation"),
             Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),
+            Entry(gettext_lazy("Limits of teams"), "groups", "operations.TeamLimit"),
         ),
     ),
     Section(

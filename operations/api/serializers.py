@@ -22,6 +22,7 @@ from operations.models import (
     Operation,
     OperationMachine,
     Step,
+    TeamLimit,
 )
 from operations.services import live
 from operations.services.start import MACHINES_MAX
@@ -78,6 +79,9 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
     page = serializers.SerializerMethodField()
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
     cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
+    team_name = serializers.CharField(
+        source="team.name", read_only=True, allow_null=True, help_text="The team it counts for."
+    )
     machines_total = serializers.IntegerField(read_only=True)
     machines_succeeded = serializers.IntegerField(read_only=True)
     machines_failed = serializers.IntegerField(read_only=True)
@@ -98,6 +102,10 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
             "status",
             "message",
             "waiting_for",
+            "waiting_since",
+            "priority",
+            "team",
+            "team_name",
             "reason",
             "requested_by_name",
             "max_failed_percent",
@@ -107,6 +115,7 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
             "machines_failed",
             "actions",
             "created_at",
+            "queued_at",
             "started_at",
             "finished_at",
         ]
@@ -250,6 +259,12 @@ class StartSerializer(serializers.Serializer[Any]):
     )
     forks = serializers.IntegerField(min_value=1, max_value=200, required=False, default=10)
     leave_out_blocked = serializers.BooleanField(required=False, default=False)
+    priority = serializers.ChoiceField(
+        choices=Operation.Priority.choices,
+        required=False,
+        default=Operation.Priority.NORMAL,
+        help_text="high needs the right `approve` on the cluster.",
+    )
     dry_run = serializers.BooleanField(
         required=False, default=False, help_text="Answer with the plan; start nothing."
     )
@@ -372,6 +387,23 @@ class PlanSerializer(serializers.Serializer[Any]):
 @extend_schema_serializer(component_name="OptionalReason")
 class ReasonSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+
+
+@extend_schema_serializer(component_name="ChangedPriority")
+class PrioritySerializer(ReasonSerializer):
+    priority = serializers.ChoiceField(choices=Operation.Priority.choices)
+
+
+class TeamLimitSerializer(serializers.ModelSerializer[TeamLimit]):
+    """How many operations of a team may run at once, where it is another number than for all."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="teamlimit-detail")
+    display = serializers.CharField(source="__str__", read_only=True)
+    team_name = serializers.CharField(source="team.name", read_only=True)
+
+    class Meta:
+        model = TeamLimit
+        fields = ["id", "url", "display", "team", "team_name", "limit"]
 
 
 @extend_schema_serializer(component_name="Retry")

@@ -8,9 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from beidou.base import permissions
-from beidou.base.api.viewsets import ReadOnlyViewSet
+from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from clusters.models import Cluster
-from operations.api.serializers import ClusterSettingsSerializer
+from operations.api.serializers import ClusterSettingsSerializer, TeamLimitSerializer
+from operations.models import TeamLimit
 from operations.services import cluster_settings
 
 
@@ -48,6 +49,15 @@ class ClusterSettingsViewSet(ReadOnlyViewSet):
             acting_user=request.user,  # type: ignore[arg-type]
         )
         return Response(self.get_serializer(row).data)
+
+
+class TeamLimitViewSet(BaseViewSet):
+    """Limits of teams; administrators alone."""
+
+    queryset = TeamLimit.objects.select_related("team").order_by("team__name")
+    serializer_class = TeamLimitSerializer
+    create_permission = "operations.change_teamlimit"  # which nobody is given
+    lookup_value_regex = r"\d+"
 
 
 def _settings(cluster: Cluster) -> Any:

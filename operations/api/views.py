@@ -62,7 +62,8 @@ class OperationViewSet(ReadOnlyViewSet):
     pagination_class = NewestFirst
     lookup_value_regex = r"\d+"
     rights: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("cancel", "pause", "resume", "retry", "skip", "output", "download", "events", "live"),
+        ("cancel", "pause", "resume", "retry", "skip", "priority")
+        + ("output", "download", "events", "live"),
         permissions.VIEW,
     )
 
@@ -187,6 +188,19 @@ class OperationViewSet(ReadOnlyViewSet):
         operation = self._to_steer(request)
         reason = self._reason(request)
         return self._accepted(control.resume(operation, acting_user=_user(request), reason=reason))
+
+    @extend_schema(
+        request=serializers.PrioritySerializer, responses={202: serializers.OperationSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def priority(self, request: Request, pk: str = "") -> Response:
+        """Change the priority of one that waits; `high` needs the right `approve`."""
+        operation = self._to_steer(request)
+        wish = serializers.PrioritySerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        return self._accepted(
+            control.change_priority(operation, acting_user=_user(request), **wish.validated_data)
+        )
 
     @extend_schema(
         request=serializers.RetrySerializer, responses={202: serializers.OperationSerializer}

@@ -79,6 +79,34 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
     return operation
 
 
+def change_priority(
+    operation: Operation, *, acting_user: User, priority: str, reason: str = ""
+) -> Operation:
+    """Of one that waits; the order is looked at anew at once."""
+    with audit.entries_last():
+        operation = _locked(operation, acting_user)
+        start.require_priority(operation.cluster, priority, acting_user)
+        if operation.status != Operation.Status.WAITING:
+            raise Conflict(
+                _("%(name)s is %(status)s; only what waits has a priority to change.")
+                % {"name": operation, "status": operation.get_status_display()},
+                code="wrong_state",
+            )
+        before = operation.priority
+        if priority != before:
+            operation.priority = priority
+            Operation.objects.filter(pk=operation.pk).update(priority=priority)
+            audit.record(
+                "change priority",
+                operation,
+                reason=reason,
+                before={"priority": before},
+                after={"priority": priority},
+            )
+            enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    return operation
+
+
 def retry(
     operation: Operation,
     *,
@@ -334,7 +362,13 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
     ).exclude(status=Step.Status.WAITING)
     for step in open_steps.distinct():
         change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
-    change_status(operation, to=Operation.Status.WAITING, reason=reason, fields={"message": ""})
+    queued = {
+        "message": "",
+        "waiting_for": "",
+        "waiting_since": None,
+        "queued_at": timezone.now(),
+    }
+    change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=queued)
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 
 

@@ -240,7 +240,7 @@ def _end(operation: Operation, status: Operation.Status, message: str) -> None:
         operation,
         to=status,
         reason=message,
-        fields={"finished_at": timezone.now(), "slot": None, "message": message},
+        fields={"finished_at": timezone.now(), "message": message, **Operation.NO_SLOTS},
     )
     news.tell_end(operation)
     done = status == Operation.Status.SUCCEEDED

@@ -32,7 +32,7 @@ def _count(**condition: Any) -> Coalesce:
 
 
 def with_counts(queryset: QuerySet[Operation]) -> QuerySet[Any]:
-    return queryset.select_related("cluster").annotate(
+    return queryset.select_related("cluster", "team").annotate(
         machines_total=_count(),
         machines_succeeded=_count(state=OperationMachine.State.SUCCEEDED),
         machines_failed=_count(state=OperationMachine.State.FAILED),

@@ -227,6 +227,8 @@ def _operation(
         "status": operation.status,
         "message": operation.message,
         "waiting_for": operation.waiting_for,
+        "waiting_since": milliseconds(operation.waiting_since),
+        "priority": operation.priority,
         "created_at": milliseconds(operation.created_at),
         "started_at": milliseconds(operation.started_at),
         "finished_at": milliseconds(operation.finished_at),

@@ -13,7 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from django.utils.translation import gettext as _
@@ -61,7 +61,7 @@ class _OperationMachine(BaseModel):
 
 
 class _OperationSpec(BaseModel):
-    """``params``, ``reason``, ``maxFailedPercent`` and ``forks`` may be left out, and
+    """``params``, ``reason``, ``maxFailedPercent``, ``forks`` and ``priority`` may be left out, and
     ``operationMachines`` for kinds that are done on a whole cluster then."""
 
     model_config = STRICT
@@ -76,6 +76,7 @@ class _OperationSpec(BaseModel):
     reason: str = Field(default="", max_length=500)
     maxFailedPercent: int = Field(default=100, ge=0, le=100)  # noqa: N815
     forks: int = Field(default=10, ge=1, le=200)
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class _OperationManifest(BaseModel):
@@ -404,6 +405,7 @@ class OperationDocument(Document):
                 reason=spec.reason,
                 max_failed_percent=spec.maxFailedPercent,
                 forks=spec.forks,
+                priority=spec.priority,
             )
         except InvalidInput as error:
             places = {each.ip: f"spec.operationMachines[{i}].ip" for i, each in enumerate(
@@ -466,6 +468,8 @@ def as_manifest(operation: Operation) -> str:
     if operation.reason:
         spec["reason"] = operation.reason
     spec |= {"maxFailedPercent": operation.max_failed_percent, "forks": operation.forks}
+    if operation.priority != Operation.Priority.NORMAL:
+        spec["priority"] = operation.priority
     document = {
         "apiVersion": "vcluster.caas.beidou.io/v1alpha1",
         "kind": "Operation",

@@ -20,7 +20,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind, Remark
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import borrowing, estimates, holding, wording
+from operations.services import borrowing, estimates, holding, teams, wording
 
 MACHINES_MAX = 2000
 
@@ -217,13 +217,14 @@ def start_operation(
     forks: int = 10,
     leave_out_blocked: bool = False,
     steps: Sequence[str] | None = None,
+    priority: str = Operation.Priority.NORMAL,
 ) -> Operation:
     """Write the operation with its steps and machines, and let it be dispatched on commit.
 
     Blocked machines refuse the whole (``InvalidInput``) unless ``leave_out_blocked``.  ``roles``
     gives machines (by key) another role than their own.  A machine on which another change goes on
     is refused by the database (``Conflict``), whatever the plan said a moment ago.  ``steps``
-    narrows the kind's steps to these.
+    narrows the kind's steps to these.  ``priority`` high needs the right to approve.
     """
     plan = plan_operation(
         kind=kind,
@@ -234,6 +235,7 @@ def start_operation(
         acting_user=acting_user,
     )
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
+    require_priority(cluster, priority, acting_user)
     chosen = [step.name for step in plan.kind.steps if steps is None or step.name in steps]
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
         raise InvalidInput(_("max_failed_percent is 0 to 100, forks is 1 to 200."))
@@ -253,6 +255,8 @@ def start_operation(
                 requested_by_name=acting_user.get_username(),
                 max_failed_percent=max_failed_percent,
                 forks=forks,
+                priority=priority,
+                team=teams.counted_for(acting_user, cluster, plan.kind.permission),
             )
             operation.status_changes.create(
                 old="", new=operation.status, actor=acting_user.get_username(), reason=reason[:500]
@@ -277,6 +281,7 @@ def start_operation(
                     "cluster": cluster.name,
                     "machines": [member.address for member in members],
                     "params": operation.params,
+                    **({"priority": priority} if priority != Operation.Priority.NORMAL else {}),
                 },
                 reason=reason,
             )
@@ -284,6 +289,17 @@ def start_operation(
     except IntegrityError as error:
         raise _explain(error, name) from error
     return operation
+
+
+def require_priority(cluster: Cluster, priority: str, user: User) -> None:
+    """High is for those who may approve on the cluster: it makes all others wait."""
+    if priority not in Operation.Priority.values:
+        sentence = _("The priority is one of %(known)s.") % {
+            "known": ", ".join(Operation.Priority.values)
+        }
+        raise InvalidInput(sentence, code="unknown_priority", fields={"priority": sentence})
+    if priority == Operation.Priority.HIGH:
+        permissions.require(user, cluster, permissions.APPROVE)
 
 
 def lock(machines: Sequence[Machine]) -> None:

@@ -120,6 +120,7 @@ class StartView(LoginRequiredMixin, View):
             reason=chosen["reason"],
             max_failed_percent=chosen["max_failed_percent"],
             forks=chosen["forks"],
+            priority=chosen["priority"],
             leave_out_blocked=True,
         )
         url = reverse("admin:operations_operation_change", args=[operation.pk])

@@ -52,7 +52,7 @@
     bar.className = operation.failed ? "op-bar-failed" : operation.status === "canceled" ? "op-bar-canceled" : "";
     const count = fill(texts.machines_done, { done: operation.succeeded, total: operation.total });
     setText($("op-count"), operation.failed ? `${count}, ${fill(texts.failed_machines, { count: operation.failed })}` : count);
-    const message = operation.status === "waiting" && operation.waiting_for ? fill(texts.waits_for, { what: operation.waiting_for }) : operation.message;
+    const message = operation.status === "waiting" && operation.waiting_for ? waitText() : operation.message;
     $("op-message").hidden = !message;
     setText($("op-message"), message);
     const became = operation.status === "canceled" ? becameText() : "";
@@ -66,6 +66,11 @@
       cleanUp.href = `${urls.clean_up}&machines=${encodeURIComponent(failed.slice(0, 200).map((machine) => machine.address).join(","))}`;
     }
     drawTimes();
+  }
+
+  function waitText() {
+    const { waiting_for: what, waiting_since: since } = state.operation;
+    return since ? fill(texts.waits_for_since, { what, time: spoken(now() - since) }) : fill(texts.waits_for, { what });
   }
 
   // What a cancel has left: it ends in mid-step, and some machines are as they were and some are Faulty.
@@ -86,6 +91,9 @@
     const operation = state.operation;
     if (!operation) return;
     setText($("op-elapsed"), spentText());
+    const isPlain = operation.priority === "normal" || operation.status !== "waiting";
+    setText($("op-priority"), isPlain ? "" : fill(texts.priority, { priority: data.priorities[operation.priority] ?? operation.priority }));
+    if (operation.status === "waiting" && operation.waiting_for) setText($("op-message"), waitText());
     setText($("op-left"), leftText());
     for (const cell of document.querySelectorAll("[data-since]")) setText(cell, spoken(now() - Number(cell.dataset.since)));
   }
