@@ -3,7 +3,7 @@
 from django.urls import path
 
 from operations.flows import views as flows
-from operations.views import create_cluster, pages, start
+from operations.views import create_cluster, pages, queue, start
 
 app_name = "operations"
 urlpatterns = [
@@ -13,6 +13,8 @@ urlpatterns = [
         create_cluster.CreateClusterView.as_view(),
         name="create_cluster",
     ),
+    path("operations/queue/", queue.QueueView.as_view(), name="queue"),
+    path("operations/queue/now/", queue.queue_now, name="queue_now"),
     path("operations/<int:pk>/evidence/", pages.evidence, name="evidence"),
     path("operations/<int:pk>/results/", pages.results, name="results"),
     path("operations/<int:pk>/audit/", pages.audit, name="audit"),

@@ -24,11 +24,17 @@ Text = str | Promise
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the sidebar: the list page of ``model`` (``app.name``)."""
+    """One line of the sidebar: the list page of ``model`` (``app.name``), or another ``page`` about
+    such rows, by the name of its address."""
 
     title: Text
     icon: str
     model: str
+    page: str = ""
+
+    @property
+    def address(self) -> str:
+        return reverse(self.page) if self.page else list_address(self.model)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ SECTIONS = (
         gettext_lazy("Operations"),
         (
             Entry(gettext_lazy("Operations"), "play_circle", "operations.Operation"),
+            Entry(
+                gettext_lazy("Queue"), "low_priority", "operations.Operation", "operations:queue"
+            ),
             Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),
             Entry(gettext_lazy("Limits of teams"), "groups", "operations.TeamLimit"),
@@ -130,7 +139,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for section in SECTIONS:
         items = [
-            {"title": entry.title, "icon": entry.icon, "link": list_address(entry.model)}
+            {"title": entry.title, "icon": entry.icon, "link": entry.address}
             for entry in section.entries
             if may_see(entry.model)
         ]

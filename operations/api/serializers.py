@@ -389,6 +389,44 @@ class ReasonSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
+class UseSerializer(serializers.Serializer[Any]):
+    """How much of one limit is in use; ``waiting`` is how many more want it."""
+
+    key = serializers.IntegerField()
+    name = serializers.CharField()
+    used = serializers.IntegerField()
+    limit = serializers.IntegerField()
+    waiting = serializers.IntegerField()
+
+
+class PlaceSerializer(serializers.Serializer[Any]):
+    """One waiting operation; the position is among all that wait, whoever may see them."""
+
+    position = serializers.IntegerField()
+    counts_as = serializers.CharField(help_text="The priority that it has by waiting.")
+    operation = OperationSerializer()
+
+
+class QueueSerializer(serializers.Serializer[Any]):
+    """What waits, in the order in which it will have its turn, and what holds slots now.
+
+    What the caller may not see is counted (``…_hidden``) and not named.
+    """
+
+    at = serializers.DateTimeField()
+    in_all = UseSerializer()
+    teams = UseSerializer(many=True, help_text="The caller's own.")
+    clusters = UseSerializer(many=True)
+    waiting = PlaceSerializer(source="places", many=True)
+    waiting_visible = serializers.IntegerField()
+    waiting_hidden = serializers.IntegerField()
+    page = serializers.IntegerField()
+    pages = serializers.IntegerField()
+    running = OperationSerializer(many=True, help_text="The first hundred.")
+    running_visible = serializers.IntegerField()
+    running_hidden = serializers.IntegerField()
+
+
 @extend_schema_serializer(component_name="ChangedPriority")
 class PrioritySerializer(ReasonSerializer):
     priority = serializers.ChoiceField(choices=Operation.Priority.choices)

@@ -39,11 +39,13 @@ from operations.services import (
     listing,
     live,
     plans,
+    queue,
     references,
     start,
     watching,
 )
 
+_QUEUE_MAX = 500
 _TAIL = 1000
 _TAIL_MAX = 100_000
 
@@ -141,6 +143,26 @@ class OperationViewSet(ReadOnlyViewSet):
             wish=wish, acting_user=_user(request), reason=asked["reason"], forks=asked["forks"]
         )
         return self._accepted(operation)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("page", int, description="Of the waiting ones, from 1."),
+            OpenApiParameter("page_size", int, description="At most 500; 50 by default."),
+        ],
+        responses=serializers.QueueSerializer,
+        filters=False,
+    )
+    @action(detail=False, methods=["get"], pagination_class=None, filter_backends=[])
+    def queue(self, request: Request) -> Response:
+        """What waits in which order and for what, what runs, and how much of the limits is in
+        use."""
+        size = _number(request, "page_size") or queue.PAGE
+        found = queue.look(
+            request.user, page=_number(request, "page") or 1, page_size=min(size, _QUEUE_MAX)
+        )
+        return Response(
+            serializers.QueueSerializer(found, context=self.get_serializer_context()).data
+        )
 
     def _accepted(self, operation: Operation) -> Response:
         fresh = listing.with_counts(Operation.objects.filter(pk=operation.pk)).get()
