@@ -16,7 +16,12 @@ from notifications.api.views import (
     ReceiverViewSet,
 )
 from operations.api.manifests import ManifestViewSet
-from operations.api.settings import ClusterSettingsViewSet, TeamLimitViewSet
+from operations.api.settings import (
+    ClusterSettingsViewSet,
+    FreezeViewSet,
+    MaintenanceWindowViewSet,
+    TeamLimitViewSet,
+)
 from operations.api.views import KindViewSet, OperationViewSet
 from operations.flows.api.views import TaskViewSet, TemplateViewSet
 
@@ -34,6 +39,8 @@ router.register("credentials", CredentialViewSet, basename="sshcredential")
 router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")
+router.register("maintenance-windows", MaintenanceWindowViewSet, basename="maintenancewindow")
+router.register("freezes", FreezeViewSet, basename="freeze")
 router.register("team-limits", TeamLimitViewSet, basename="teamlimit")
 router.register("auto-operation-tasks", TaskViewSet, basename="auto-operation-task")
 router.register("task-templates", TemplateViewSet, basename="task-template")

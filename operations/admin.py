@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -22,6 +22,7 @@ from unfold.decorators import action
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.context import note_refusal
+from beidou.base.models import User
 from beidou.base.numbers import as_key
 from clusters.admin.columns import name_of
 from clusters.admin.node import NodeAdmin
@@ -29,12 +30,13 @@ from clusters.models import Cluster, Node
 from machines.admin.machine import MachineAdmin
 from machines.models import Machine
 from operations import live_page
+from operations.calendar_forms import FreezeForm, MaintenanceWindowForm
 from operations.durations import is_interrupted, spoken
 from operations.flows import admin as flow_admin  # noqa: F401  registers its pages
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
-from operations.models import ClusterSettings, Operation, TeamLimit
-from operations.services import cluster_settings, listing
+from operations.models import ClusterSettings, Freeze, MaintenanceWindow, Operation, TeamLimit
+from operations.services import calendars, cluster_settings, listing
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -234,7 +236,7 @@ class ClusterSettingsAdmin(ObjectPermissionAdmin):
     list_select_related = ["cluster", "credential"]
     search_fields = ["cluster__name", "artifact_source"]
     fieldsets = [
-        (None, {"fields": ["cluster", "artifact_source", "credential", "limit"]}),
+        (None, {"fields": ["cluster", "artifact_source", "credential", "limit", "time_zone"]}),
         (_("Advanced"), {"fields": ["policy", "overrides"]}),
         (_("Why"), {"fields": ["change_reason"]}),
     ]
@@ -294,6 +296,118 @@ class TeamLimitAdmin(ObjectPermissionAdmin):
             reverse("admin:operations_teamlimit_add"),
             _("Add a limit"),
         )
+
+
+class _CalendarAdmin(ObjectPermissionAdmin):
+    """Edited by owners of the cluster, and stored by the service; the cluster stays as it is."""
+
+    list_filter = [ClusterFilter]
+    list_select_related = ["cluster"]
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type(form.__name__, (form,), {"acting_user": request.user})
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        reason = form.cleaned_data.get("change_reason", "")
+        calendars.store(obj, acting_user=cast("User", request.user), reason=reason)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        calendars.remove(obj, acting_user=cast("User", request.user))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            calendars.remove(row, acting_user=cast("User", request.user))
+
+
+@admin.register(MaintenanceWindow)
+class MaintenanceWindowAdmin(_CalendarAdmin):
+    """When a cluster may be changed."""
+
+    form: Any = MaintenanceWindowForm
+    list_display = ["cluster_column", "days", "begins", "lasts", "zone", "comment"]
+    list_display_links = ["cluster_column"]
+    list_select_related = ["cluster__operation_settings"]
+    search_fields = ["cluster__name", "comment"]
+    fields = ["cluster", "weekdays", "start", "minutes", "comment"]
+
+    @admin.display(description=_("cluster"), ordering="cluster__name")
+    def cluster_column(self, window: MaintenanceWindow) -> str:
+        return name_of(window.cluster)
+
+    @admin.display(description=_("weekdays"))
+    def days(self, window: MaintenanceWindow) -> str:
+        return ", ".join(str(MaintenanceWindow.Weekday(day).label) for day in window.weekdays)
+
+    @admin.display(description=_("begins"), ordering="start")
+    def begins(self, window: MaintenanceWindow) -> str:
+        return f"{window.start:%H:%M}"
+
+    @admin.display(description=_("lasts"), ordering="minutes")
+    def lasts(self, window: MaintenanceWindow) -> str:
+        return spoken(window.minutes * 60)
+
+    @admin.display(description=_("time zone"))
+    def zone(self, window: MaintenanceWindow) -> str:
+        found = getattr(window.cluster, "operation_settings", None)
+        return calendars.zone_of(found.time_zone if found else "").key
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["cluster"] if obj else []
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        text = _(
+            "No maintenance window: operations may change every cluster at any time. A cluster "
+            "that has windows is changed within them alone."
+        )
+        if not self.has_add_permission(request):
+            return EmptyList(text)
+        return EmptyList(text, reverse("admin:operations_maintenancewindow_add"), _("Add a window"))
+
+
+@admin.register(Freeze)
+class FreezeAdmin(_CalendarAdmin):
+    """When clusters may not be changed."""
+
+    form: Any = FreezeForm
+    list_display = ["target_column", "now", "begins_at", "ends_at", "reason"]
+    list_display_links = ["target_column"]
+    search_fields = ["cluster__name", "label", "reason"]
+
+    @admin.display(description=_("of"))
+    def target_column(self, freeze: Freeze) -> str:
+        return name_of(freeze.cluster) if freeze.cluster else freeze.target
+
+    @admin.display(description=_("now"))
+    def now(self, freeze: Freeze) -> SafeString:
+        moment = timezone.now()
+        if freeze.ends_at is not None and freeze.ends_at <= moment:
+            return display.badge(_("over"))
+        if freeze.begins_at > moment:
+            return display.badge(_("to come"), display.BUSY)
+        return display.badge(_("holds"), display.WARNING, icon="ac_unit")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sees_labels = request.user.is_superuser
+        fields = ["cluster", *(["label"] if sees_labels else []), "begins_at", "ends_at", "reason"]
+        return [(None, {"fields": fields}), (_("Why"), {"fields": ["change_reason"]})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["cluster", "label"] if obj else []
+
+    def empty_list(self, request: HttpRequest) -> EmptyList:
+        text = _("No freeze. While one holds, no change of its clusters begins.")
+        if not self.has_add_permission(request):
+            return EmptyList(text)
+        return EmptyList(text, reverse("admin:operations_freeze_add"), _("Add a freeze"))
 
 
 CHOSEN_MAX = 500

@@ -11,7 +11,7 @@ class OperationsConfig(AppConfig):
 
         from beidou.base import notices, tasks
         from beidou.base.admin import lines
-        from clusters.models import Node
+        from clusters.models import Cluster, Node
         from clusters.services import nodes, removal
         from machines import timeline
         from machines.models import Machine
@@ -36,6 +36,7 @@ class OperationsConfig(AppConfig):
         timeline.register_buttons("operations", neighbours.buttons)
         lines.register(Machine, "health", neighbours.last_health_check)
         lines.register(Node, "health", neighbours.last_health_check_of_node)
+        lines.register(Cluster, "calendar", neighbours.calendar_of_cluster)
         lifecycle.register_blocker("operations", neighbours.why_machine_is_held)
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         signing.register_fallback(cluster_settings.credentials_of_clusters)

@@ -132,7 +132,9 @@ class ClusterSettingsForm(_ModelForm):
 
     class Meta:
         model = ClusterSettings
-        fields = ["cluster", "credential", "artifact_source", "overrides", "policy", "limit"]
+        fields = [
+            "cluster", "credential", "artifact_source", "overrides", "policy", "limit", "time_zone",
+        ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -67,6 +67,14 @@ def texts(machines: int) -> dict[str, str]:
         "no_estimate": _("no earlier runs to estimate from"),
         "waits_for": _("Waits for {what}"),
         "waits_for_since": _("Waits for {what} ({time})"),
+        "waits_until": _("in {time}"),
+        "glass": _("Let begin in spite of windows and freezes by {who}: {reason}"),
+        "break-glass_title": _("Begin in spite of windows and freezes?"),
+        "break-glass_text": _(
+            "It begins as soon as limits allow. Your name and the reason stay with the operation, "
+            "on the home page and in the audit trail. A retry would wait again."
+        ),
+        "break-glass_button": _("Begin now"),
         "priority": _("priority: {priority}"),
         "machines_done": ngettext(
             "{done} of {total} machine", "{done} of {total} machines", machines
@@ -148,6 +156,8 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],
             "may_operate": may_operate,
+            "may_approve": may_operate
+            and permissions.may(request.user, operation, permissions.APPROVE),
             "late": {"seconds": estimates.LATE_SECONDS, "share": estimates.LATE_SHARE},
             "answers": _answers(request, operation, kind) if kind and may_operate else [],
             "csrf": get_token(request),

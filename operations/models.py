@@ -14,6 +14,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
@@ -71,6 +72,12 @@ class ClusterSettings(models.Model):
             "Operations that may change this cluster at the same time; empty: the default."
         ),
     )
+    time_zone = models.CharField(
+        _("time zone"),
+        max_length=64,
+        blank=True,
+        help_text=_("Of its maintenance windows, as Europe/Berlin; empty: that of the portal."),
+    )
     history = HistoricalRecords()
 
     class Meta:
@@ -79,6 +86,101 @@ class ClusterSettings(models.Model):
 
     def __str__(self) -> str:
         return f"operation settings of {self.cluster}"
+
+
+class MaintenanceWindow(models.Model):
+    """Some hours of the week; a cluster that has any is changed within them alone."""
+
+    access = Access(cluster="cluster")
+
+    class Weekday(models.TextChoices):
+        MONDAY = "mon", _("Monday")
+        TUESDAY = "tue", _("Tuesday")
+        WEDNESDAY = "wed", _("Wednesday")
+        THURSDAY = "thu", _("Thursday")
+        FRIDAY = "fri", _("Friday")
+        SATURDAY = "sat", _("Saturday")
+        SUNDAY = "sun", _("Sunday")
+
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.CASCADE,
+        related_name="maintenance_windows",
+        verbose_name=_("cluster"),
+    )
+    weekdays = models.JSONField(_("weekdays"), help_text=_("On which it begins."))
+    start = models.TimeField(
+        _("begins"), help_text=_("In the time zone of the cluster's operation settings.")
+    )
+    minutes = models.PositiveSmallIntegerField(
+        _("lasts, minutes"),
+        validators=[MinValueValidator(5), MaxValueValidator(7 * 24 * 60)],
+        help_text=_("It may last over midnight; 10080 is a week."),
+    )
+    comment = models.CharField(_("comment"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("maintenance window")
+        verbose_name_plural = _("maintenance windows")
+        ordering = ["cluster__name", "pk"]
+
+    def __str__(self) -> str:
+        days = ", ".join(str(self.Weekday(day).label) for day in self.weekdays)
+        return f"{self.cluster}: {days} {self.start:%H:%M}"
+
+
+class Freeze(models.Model):
+    """A time in which no change of these clusters may begin: of one, of those with a label, or of
+    all."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="freezes",
+        verbose_name=_("cluster"),
+        help_text=_("Neither cluster nor label: the whole fleet."),
+    )
+    label = models.CharField(
+        _("cluster label"),
+        max_length=130,
+        blank=True,
+        help_text=_("key=value; instead of a cluster: every cluster that carries this label."),
+    )
+    begins_at = models.DateTimeField(_("begins"), default=timezone.now)
+    ends_at = models.DateTimeField(
+        _("ends"), null=True, blank=True, help_text=_("Empty: when somebody ends it.")
+    )
+    reason = models.CharField(
+        _("reason"), max_length=150, help_text=_("Told to everybody whom it makes wait.")
+    )
+
+    class Meta:
+        verbose_name = _("freeze")
+        verbose_name_plural = _("freezes")
+        ordering = ["-begins_at", "-pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="freeze_ends_after_it_begins",
+                condition=Q(ends_at__isnull=True) | Q(ends_at__gt=models.F("begins_at")),
+                violation_error_message=_("It ends before it begins."),
+            ),
+            models.CheckConstraint(
+                name="freeze_of_a_cluster_or_of_a_label",
+                condition=Q(cluster__isnull=True) | Q(label=""),
+                violation_error_message=_("Name either a cluster or a label."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.reason}"
+
+    @property
+    def target(self) -> str:
+        return str(self.cluster) if self.cluster else self.label or gettext("the fleet")
 
 
 class TeamLimit(models.Model):
@@ -186,6 +288,8 @@ class Operation(Stateful):
     message = SentenceField(_("message"), limit=500, blank=True)
     waiting_for = SentenceField(_("waits for"), limit=300, blank=True)
     waiting_since = models.DateTimeField(_("waits for this since"), null=True, editable=False)
+    # When a window or the end of a freeze lets it begin, as far as that is known.
+    waiting_until = models.DateTimeField(_("waits until"), null=True, editable=False)
     team = models.ForeignKey(
         Group,
         on_delete=models.SET_NULL,
@@ -204,7 +308,13 @@ class Operation(Stateful):
     place = models.PositiveSmallIntegerField(null=True, editable=False)
     # Since when it waits: a retry queues it anew.
     queued_at = models.DateTimeField(_("queued"), default=timezone.now, editable=False)
+    # Since when nothing but limits keeps it; None while a window or a freeze does.
+    ready_at = models.DateTimeField(default=timezone.now, null=True, editable=False)
     began_at = models.DateTimeField(null=True, editable=False)  # had its turn the last time
+    # Who let it begin in spite of windows and freezes; it holds until it is queued anew.
+    glass_broken_at = models.DateTimeField(null=True, editable=False)
+    glass_broken_by = models.CharField(max_length=150, blank=True, editable=False)
+    glass_reason = models.CharField(max_length=500, blank=True, editable=False)
     created_at = models.DateTimeField(_("asked"), default=timezone.now, db_index=True)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)
@@ -240,6 +350,11 @@ class Operation(Stateful):
                 condition=Q(began_at__isnull=False),
                 name="operations_turns",
             ),
+            models.Index(
+                fields=["glass_broken_at"],
+                condition=Q(glass_broken_at__isnull=False),
+                name="operations_broken_glass",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -248,6 +363,11 @@ class Operation(Stateful):
     @property
     def is_active(self) -> bool:
         return self.status in self.ACTIVE
+
+    @property
+    def is_held(self) -> bool:
+        """A window or a freeze keeps it from beginning."""
+        return self.status == self.Status.WAITING and self.ready_at is None
 
 
 class OperationStatusChange(StatusChange):

@@ -6,6 +6,7 @@
 
 import itertools
 from collections.abc import Callable
+from datetime import time
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -20,7 +21,7 @@ from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, Receiver
 from operations.flows.models import AutoOperationTask
-from operations.models import Operation
+from operations.models import Freeze, MaintenanceWindow, Operation
 from tests import factories
 
 _numbers = itertools.count(1)
@@ -36,6 +37,10 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
     Operation: lambda cluster: baker.make(
         Operation, cluster=cluster, name=f"operation-{next(_numbers)}", kind="ScaleUp"
     ),
+    MaintenanceWindow: lambda cluster: MaintenanceWindow.objects.create(
+        cluster=cluster, weekdays=["sat"], start=time(22), minutes=240
+    ),
+    Freeze: lambda cluster: Freeze.objects.create(cluster=cluster, reason="a test"),
     AutoOperationTask: lambda cluster: baker.make(
         AutoOperationTask,
         cluster=cluster,

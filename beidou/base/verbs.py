@@ -19,6 +19,7 @@ VERBS = frozenset(
         gettext_noop("add"),
         gettext_noop("adopt"),
         gettext_noop("approve"),
+        gettext_noop("break glass"),
         gettext_noop("cancel"),
         gettext_noop("change"),
         gettext_noop("change priority"),

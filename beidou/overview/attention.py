@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db.models import Count, Min, Model, Q, QuerySet, Window
+from django.db.models import Count, F, Min, Model, Q, QuerySet, Window
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -26,6 +26,7 @@ Row = TypeVar("Row", bound=Model)
 
 SHOWN = 3
 FAILED_WITHIN = timedelta(hours=24)
+BROKEN_WITHIN = timedelta(hours=24)
 # The collector confirms every cluster four times a minute; longer silence means that none runs.
 SILENT_AFTER = timedelta(minutes=2)
 # A queued step starts within a second; what waits longer waits for something.
@@ -219,13 +220,21 @@ def _expiring(user: Any, now: datetime) -> Iterator[Need]:
 
 
 def _waiting_operations(user: Any, now: datetime) -> Iterator[Need]:
+    """What does not go on by itself, and before it what somebody let begin in spite of windows and
+    freezes: rare, and worth a look.  What waits for its window needs nobody."""
+    since = now - BROKEN_WITHIN
     stuck = Q(status=Operation.Status.PAUSED) | Q(
-        status=Operation.Status.WAITING, created_at__lt=now - WAITING_AFTER
+        status=Operation.Status.WAITING, created_at__lt=now - WAITING_AFTER, waiting_until=None
     )
+    wanted = Operation.objects.filter(stuck | Q(glass_broken_at__gte=since))
+    newest_broken = F("glass_broken_at").desc(nulls_last=True)
     rows, total = _first(
-        visible_to(user, Operation.objects.filter(stuck)).select_related("cluster").order_by("pk")
+        visible_to(user, wanted).select_related("cluster").order_by(newest_broken, "pk")
     )
     for operation in rows:
+        if operation.glass_broken_at is not None and operation.glass_broken_at >= since:
+            yield _broken_glass(operation)
+            continue
         is_paused = operation.status == Operation.Status.PAUSED
         sentence = _("%(name)s is paused") if is_paused else _("%(name)s waits")
         yield Need(
@@ -238,6 +247,18 @@ def _waiting_operations(user: Any, now: datetime) -> Iterator[Need]:
         )
     link = listing("operations.Operation", status__in="waiting,paused")
     yield from _rest("waiting_operation", WARNING, len(rows), total, link)
+
+
+def _broken_glass(operation: Operation) -> Need:
+    return Need(
+        "broken_glass",
+        WARNING,
+        _("%(who)s let %(name)s begin in spite of windows and freezes")
+        % {"who": operation.glass_broken_by, "name": operation.name},
+        page(operation),
+        operation.glass_reason,
+        operation.glass_broken_at,
+    )
 
 
 def _faulty_machines(user: Any, now: datetime) -> Iterator[Need]:

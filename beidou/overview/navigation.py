@@ -69,6 +69,10 @@ SECTIONS = (
             ),
             Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),
+            Entry(
+                gettext_lazy("Maintenance windows"), "event_repeat", "operations.MaintenanceWindow"
+            ),
+            Entry(gettext_lazy("Freezes"), "ac_unit", "operations.Freeze"),
             Entry(gettext_lazy("Limits of teams"), "groups", "operations.TeamLimit"),
         ),
     ),

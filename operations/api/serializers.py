@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
@@ -18,13 +19,15 @@ from machines.services import belonging
 from operations.models import (
     Attempt,
     ClusterSettings,
+    Freeze,
     MachineStep,
+    MaintenanceWindow,
     Operation,
     OperationMachine,
     Step,
     TeamLimit,
 )
-from operations.services import live
+from operations.services import calendars, live
 from operations.services.start import MACHINES_MAX
 
 _REFERENCE: dict[str, Any] = {
@@ -71,6 +74,10 @@ class MachineReferenceField(ReferenceField):
         return super().to_internal_value(data)
 
 
+def _owned_clusters(user: Any) -> QuerySet[Cluster]:
+    return permissions.visible_to(user, Cluster.objects.all(), permissions.CHANGE)
+
+
 class OperationSerializer(serializers.ModelSerializer[Operation]):
     """An operation as lists show it."""
 
@@ -79,6 +86,9 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
     page = serializers.SerializerMethodField()
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
     cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
+    is_held = serializers.BooleanField(
+        read_only=True, help_text="A maintenance window or a freeze keeps it from beginning."
+    )
     team_name = serializers.CharField(
         source="team.name", read_only=True, allow_null=True, help_text="The team it counts for."
     )
@@ -103,6 +113,11 @@ class OperationSerializer(serializers.ModelSerializer[Operation]):
             "message",
             "waiting_for",
             "waiting_since",
+            "waiting_until",
+            "is_held",
+            "glass_broken_at",
+            "glass_broken_by",
+            "glass_reason",
             "priority",
             "team",
             "team_name",
@@ -432,6 +447,70 @@ class PrioritySerializer(ReasonSerializer):
     priority = serializers.ChoiceField(choices=Operation.Priority.choices)
 
 
+@extend_schema_serializer(component_name="NeededReason")
+class NeededReasonSerializer(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=500)
+
+
+class MaintenanceWindowSerializer(serializers.ModelSerializer[MaintenanceWindow]):
+    """Some hours of the week; a cluster that has any is changed within them alone."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="maintenancewindow-detail")
+    display = serializers.CharField(source="__str__", read_only=True)
+    cluster = ChosenField(queryset=Cluster.objects.all(), among=_owned_clusters)
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    weekdays = serializers.ListField(
+        child=serializers.ChoiceField(choices=MaintenanceWindow.Weekday.choices),
+        help_text="On which it begins.",
+    )
+    time_zone = serializers.SerializerMethodField()
+
+    class Meta:
+        model = MaintenanceWindow
+        fields = [
+            "id",
+            "url",
+            "display",
+            "cluster",
+            "cluster_name",
+            "weekdays",
+            "start",
+            "minutes",
+            "time_zone",
+            "comment",
+        ]
+
+    def get_time_zone(self, window: MaintenanceWindow) -> str:
+        """That of the cluster's operation settings, in which it begins."""
+        found = getattr(window.cluster, "operation_settings", None)
+        return calendars.zone_of(found.time_zone if found else "").key
+
+
+class FreezeSerializer(serializers.ModelSerializer[Freeze]):
+    """A time in which no change may begin: of one cluster, of those with a label, or of all."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="freeze-detail")
+    display = serializers.CharField(source="__str__", read_only=True)
+    cluster = ChosenField(
+        queryset=Cluster.objects.all(), among=_owned_clusters, required=False, allow_null=True
+    )
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Freeze
+        fields = [
+            "id",
+            "url",
+            "display",
+            "cluster",
+            "cluster_name",
+            "label",
+            "begins_at",
+            "ends_at",
+            "reason",
+        ]
+
+
 class TeamLimitSerializer(serializers.ModelSerializer[TeamLimit]):
     """How many operations of a team may run at once, where it is another number than for all."""
 
@@ -522,6 +601,7 @@ class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
     overrides = serializers.DictField(required=False)
     policy = serializers.DictField(required=False)
     limit = serializers.IntegerField(required=False, allow_null=True)
+    time_zone = serializers.CharField(required=False, allow_blank=True, max_length=64)
     reason = serializers.CharField(
         max_length=500, required=False, write_only=True, allow_blank=True
     )
@@ -537,6 +617,7 @@ class ClusterSettingsSerializer(serializers.ModelSerializer[ClusterSettings]):
             "overrides",
             "policy",
             "limit",
+            "time_zone",
             "reason",
         ]
 

@@ -64,7 +64,7 @@ class OperationViewSet(ReadOnlyViewSet):
     pagination_class = NewestFirst
     lookup_value_regex = r"\d+"
     rights: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("cancel", "pause", "resume", "retry", "skip", "priority")
+        ("cancel", "pause", "resume", "retry", "skip", "priority", "break_glass")
         + ("output", "download", "events", "live"),
         permissions.VIEW,
     )
@@ -210,6 +210,21 @@ class OperationViewSet(ReadOnlyViewSet):
         operation = self._to_steer(request)
         reason = self._reason(request)
         return self._accepted(control.resume(operation, acting_user=_user(request), reason=reason))
+
+    @extend_schema(
+        request=serializers.NeededReasonSerializer, responses={202: serializers.OperationSerializer}
+    )
+    @action(detail=True, methods=["post"], url_path="break-glass")
+    def break_glass(self, request: Request, pk: str = "") -> Response:
+        """Let it begin in spite of maintenance windows and freezes; needs the right `approve`."""
+        operation = self._to_steer(request)
+        wish = serializers.NeededReasonSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        return self._accepted(
+            control.break_glass(
+                operation, acting_user=_user(request), reason=wish.validated_data["reason"]
+            )
+        )
 
     @extend_schema(
         request=serializers.PrioritySerializer, responses={202: serializers.OperationSerializer}

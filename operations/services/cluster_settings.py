@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import yaml
 from django.conf import settings as conf
@@ -63,7 +64,7 @@ ENGINE_ARGUMENTS = frozenset(
     }
 )
 """Arguments of the kubelet that decide as what, and how, the node joins: the engine's alone."""
-FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit")
+FIELDS = ("credential", "artifact_source", "overrides", "policy", "limit", "time_zone")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _POLICY = Path(__file__).resolve().parent.parent / "ansible" / "policies" / "default.yml"
@@ -122,6 +123,7 @@ def find_problems(
         "overrides": _overrides_problem,
         "policy": _policy_problem,
         "limit": _limit_problem,
+        "time_zone": _zone_problem,
     }
     found = {
         name: sentence
@@ -245,6 +247,14 @@ def _policy_problem(value: Any) -> str:
         if not site_values.POLICY[name](wanted):
             return _not_like(name, site_values.EXAMPLES.get(name, default_policy()[name]))
     return ""
+
+
+def _zone_problem(value: Any) -> str:
+    if not value or value in available_timezones():
+        return ""
+    return _("“%(name)s” is no time zone; write one like Europe/Berlin.") % {
+        "name": str(value)[:64]
+    }
 
 
 def _limit_problem(value: Any) -> str:

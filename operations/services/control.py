@@ -20,7 +20,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import borrowing, finish, holding, start
+from operations.services import borrowing, calendars, finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 
@@ -104,6 +104,43 @@ def change_priority(
                 after={"priority": priority},
             )
             enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    return operation
+
+
+def break_glass(operation: Operation, *, acting_user: User, reason: str) -> Operation:
+    """Let one that waits for a window or the end of a freeze begin in spite of them; limits hold.
+
+    Needs the right to approve and a reason.  A retry is another beginning: it minds them again.
+    """
+    if not reason.strip():
+        raise InvalidInput(
+            _("Beginning in spite of windows and freezes needs a reason."), code="reason_missing",
+            fields={"reason": _("Say why this cannot wait.")},
+        )  # fmt: skip
+    with audit.entries_last():
+        operation = _locked(operation, acting_user)
+        permissions.require(acting_user, operation, permissions.APPROVE)
+        kind = kinds.get(operation.kind)
+        hold = calendars.hold_of(operation.cluster) if kind.mutating else None
+        if operation.status != Operation.Status.WAITING or hold is None:
+            raise Conflict(
+                _("No window and no freeze keeps %(name)s from beginning.") % {"name": operation},
+                code="not_held",
+            )
+        now = timezone.now()
+        broken = {
+            "glass_broken_at": now,
+            "glass_broken_by": acting_user.get_username(),
+            "glass_reason": reason.strip()[:500],
+            "ready_at": now,
+        }
+        Operation.objects.filter(pk=operation.pk).update(**broken)
+        for name, value in broken.items():
+            setattr(operation, name, value)
+        audit.record(
+            "break glass", operation, reason=reason, after={"waited_for": hold.sentence.english}
+        )
+        enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
     return operation
 
 
@@ -366,7 +403,9 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
         "message": "",
         "waiting_for": "",
         "waiting_since": None,
+        "waiting_until": None,
         "queued_at": timezone.now(),
+        "ready_at": timezone.now(),
     }
     change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=queued)
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)

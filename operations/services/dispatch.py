@@ -1,10 +1,14 @@
-"""Giving waiting operations their turn, as far as there are slots: see ``order`` and ``limits``.
+"""Giving waiting operations their turn, as far as windows and slots allow: see ``order``,
+``limits`` and ``calendars``.  Whatever begins, begins here: started, retried, or going on after a
+skip.
 
 What has to wait says for what, and since when.
 """
 
 import structlog
 from django.db import IntegrityError
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from beidou.base import audit
@@ -15,6 +19,7 @@ from operations.models import Operation
 from operations.services import finish, limits, order
 from operations.services.limits import Limits, Slots
 from operations.services.order import Waiting
+from operations.services.times import Hold
 
 logger = structlog.get_logger(__name__)
 
@@ -82,6 +87,7 @@ def _start(key: int, slots: Slots) -> bool:
                     **slots,
                     "waiting_for": "",
                     "waiting_since": None,
+                    "waiting_until": None,
                     "message": "",
                     "began_at": now,
                     "started_at": operation.started_at or now,
@@ -96,18 +102,34 @@ def _start(key: int, slots: Slots) -> bool:
 
 def _say_what_they_wait_for(waiting: list[Waiting], allowed: Limits) -> None:
     """Written only where it is another thing than before."""
-    changed: dict[Sentence, list[int]] = {}
+    # As after a downgrade: the version that knows the kind starts it.
+    unknown = Hold(
+        Sentence("a version of the portal that knows its kind"), opens_at=None, is_calendar=False
+    )
+    changed: dict[Hold, list[int]] = {}
     for each in waiting:
-        sentence = (
-            allowed.hindrance(each)
-            if each.is_known
-            # As after a downgrade: the version that knows the kind starts it.
-            else Sentence("a version of the portal that knows its kind")
-        )
-        if sentence is not None and sentence != each.waits:
-            changed.setdefault(sentence, []).append(each.key)
-    for sentence, keys in changed.items():
+        hold = allowed.hindrance(each) if each.is_known else unknown
+        if hold is not None and _is_news(hold, each):
+            changed.setdefault(hold, []).append(each.key)
+    now = timezone.now()
+    for hold, keys in changed.items():
+        # The time until a window opens makes nothing older; what was ready remains so since then.
+        ready_at = None if hold.is_calendar else Coalesce("ready_at", Value(now))
         for first in range(0, len(keys), ROWS_AT_ONCE):
             Operation.objects.filter(
                 pk__in=keys[first : first + ROWS_AT_ONCE], status=Operation.Status.WAITING
-            ).update(waiting_for=sentence, waiting_since=timezone.now())
+            ).update(
+                waiting_for=hold.sentence,
+                waiting_since=now,
+                waiting_until=hold.opens_at,
+                ready_at=ready_at,
+            )
+
+
+def _is_news(hold: Hold, each: Waiting) -> bool:
+    is_held = each.ready_at is None
+    return (
+        hold.sentence != each.waits
+        or hold.opens_at != each.waits_until
+        or hold.is_calendar != is_held
+    )

@@ -1,21 +1,39 @@
-"""How much may run at once: on a cluster, of a team, and in all.
+"""How much may run at once: on a cluster, of a team, and in all; and when, by windows and freezes.
 
 A slot is a number below a limit, unique among what runs by a database constraint, so that two
 dispatchers which want the same one cannot both have it.  On its cluster only what changes something
 needs one; of its team and in all everything that runs.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import get_language
 
 from beidou.base.sentences import Sentence
-from operations.models import ClusterSettings, Operation, TeamLimit
+from operations.models import Operation, TeamLimit
+from operations.services import calendars
+from operations.services.calendars import Site
 from operations.services.order import Waiting
+from operations.services.times import Hold
 
-_COLUMNS = ("pk", "kind", "cluster_id", "team_id", "priority", "queued_at", "waiting_for")
+_COLUMNS = (
+    "pk",
+    "kind",
+    "cluster_id",
+    "team_id",
+    "priority",
+    "queued_at",
+    "waiting_for",
+    "waiting_until",
+    "ready_at",
+    "glass_broken_at",
+)
 _SLOTS = ("slot", "team_slot", "place")
 Taken = dict[int, set[int]]
 Slots = dict[str, int | None]
@@ -42,12 +60,15 @@ class InUse:
 class Limits:
     """The limits, and what is in use of them; ``take`` keeps that true while things are begun."""
 
-    clusters: dict[int, int]
+    sites: dict[int, Site]
     teams: dict[int, int]
     in_use: InUse
+    now: datetime
+    _holds: dict[int, Hold | None] = field(default_factory=dict)
 
     def of_cluster(self, cluster: int) -> int:
-        return self.clusters.get(cluster, settings.OPERATIONS_PER_CLUSTER)
+        site = self.sites.get(cluster)
+        return (site and site.limit) or int(settings.OPERATIONS_PER_CLUSTER)
 
     def of_team(self, team: int) -> int:
         return self.teams.get(team, settings.OPERATIONS_PER_TEAM)
@@ -56,21 +77,30 @@ class Limits:
     def in_all(self) -> int:
         return int(settings.OPERATIONS_AT_ONCE)
 
-    def hindrance(self, each: Waiting) -> Sentence | None:
+    def hold(self, each: Waiting) -> Hold | None:
+        """The window or the freeze that keeps it from beginning now; looked up once per cluster."""
+        if not each.minds_calendar or each.cluster not in self.sites:
+            return None
+        if each.cluster not in self._holds:
+            self._holds[each.cluster] = self.sites[each.cluster].calendar.hold(self.now)
+        return self._holds[each.cluster]
+
+    def hindrance(self, each: Waiting) -> Hold | None:
         """What keeps it from beginning now.  Which operations hold the slots changes all the time,
         so only the rule is said."""
+        return self.hold(each) or self._full(each)
+
+    def _full(self, each: Waiting) -> Hold | None:
         if each.changes_cluster:
             limit = self.of_cluster(each.cluster)
             if len(self.in_use.clusters.get(each.cluster, ())) >= limit:
-                return Sentence(
-                    "one of the %(limit)s slots for changes on its cluster", limit=limit
-                )
+                return _slot_of_cluster(limit)
         if each.team is not None:
             limit = self.of_team(each.team)
             if len(self.in_use.teams.get(each.team, ())) >= limit:
-                return Sentence("one of the %(limit)s slots of its team", limit=limit)
+                return _slot_of_team(limit)
         if len(self.in_use.places) >= self.in_all:
-            return Sentence("one of the %(limit)s slots of the portal", limit=self.in_all)
+            return _slot_of_all(self.in_all)
         return None
 
     def free_slots(self, each: Waiting) -> Slots:
@@ -86,6 +116,32 @@ class Limits:
         self.in_use.add(each.cluster, each.team, slots)
 
 
+def _in_one_language(make: Callable[[int], Sentence]) -> Callable[[int], Hold]:
+    """Thousands may wait for the same: the sentence is made once for each limit and language.
+    Nobody knows when a slot will be free."""
+
+    @cache
+    def made(limit: int, _language: str | None) -> Hold:
+        return Hold(make(limit), opens_at=None, is_calendar=False)
+
+    return lambda limit: made(limit, get_language())
+
+
+@_in_one_language
+def _slot_of_cluster(limit: int) -> Sentence:
+    return Sentence("one of the %(limit)s slots for changes on its cluster", limit=limit)
+
+
+@_in_one_language
+def _slot_of_team(limit: int) -> Sentence:
+    return Sentence("one of the %(limit)s slots of its team", limit=limit)
+
+
+@_in_one_language
+def _slot_of_all(limit: int) -> Sentence:
+    return Sentence("one of the %(limit)s slots of the portal", limit=limit)
+
+
 def _lowest(taken: Collection[int]) -> int:
     """Below the limit whenever fewer than that are taken."""
     return next(number for number in range(len(taken) + 1) if number not in taken)
@@ -97,19 +153,21 @@ def read() -> tuple[list[Waiting], InUse]:
     in_use = InUse()
     active = Operation.objects.filter(Q(status__in=Operation.ACTIVE) | Q(place__isnull=False))
     for status, *row in active.order_by("pk").values_list("status", *_COLUMNS, *_SLOTS):
-        key, kind, cluster, team, priority, queued_at, waits = row[: len(_COLUMNS)]
         if status == Operation.Status.WAITING:
-            waiting.append(Waiting(key, kind, cluster, team, priority, queued_at, waits))
+            waiting.append(Waiting(*row[: len(_COLUMNS)]))
+        _key, _kind, cluster, team = row[:4]
         in_use.add(cluster, team, dict(zip(_SLOTS, row[len(_COLUMNS) :], strict=True)))
     return waiting, in_use
 
 
 def of(waiting: Collection[Waiting], in_use: InUse) -> Limits:
-    """The limits that concern these."""
-    clusters = ClusterSettings.objects.filter(limit__isnull=False)
+    """The limits and the calendars that concern these."""
+    now = timezone.now()
     teams = {each.team for each in waiting} - {None}
+    changed = {each.cluster for each in waiting if each.changes_cluster} | set(in_use.clusters)
     return Limits(
-        clusters=dict(clusters.values_list("cluster_id", "limit")),  # type: ignore[arg-type]
+        now=now,
+        sites=calendars.sites(changed, now),
         teams=dict(TeamLimit.objects.filter(team__in=teams).values_list("team_id", "limit"))
         if teams
         else {},

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.db.models import Q
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -20,6 +21,7 @@ from machines.timeline import Button, Entry
 from operations.kinds.base import KINDS
 from operations.kinds.health import changes, last
 from operations.models import ClusterSettings, Operation, OperationMachine
+from operations.services import calendars
 
 NAMED_AT_MOST = 3
 
@@ -111,6 +113,25 @@ def last_health_check(machine: Machine, user: Any) -> Iterable[Line]:
         shown=format_html("{} {}", shown, display.ago(cell.finished_at)),
         url=f"{url}#results",
     )
+
+
+def calendar_of_cluster(cluster: Cluster, user: Any) -> Iterable[Line]:
+    """When changes may begin, and the way to where that is said; nothing where it always is so."""
+    calendar = calendars.calendar_of(cluster)
+    now = timezone.now()
+    which = "freeze" if calendar.frozen(now) else "maintenancewindow"
+    url = f"{reverse(f'admin:operations_{which}_changelist')}?cluster={cluster.pk}"
+    hold = calendar.hold(now)
+    if hold is not None:
+        text = _("wait for %(what)s") % {"what": hold.sentence}
+        shown = display.badge(text, display.WARNING, icon="event_busy")
+        when = display.ago(hold.opens_at) if hold.opens_at else ""
+        yield Line(_("Changes"), format_html("{} {}", shown, when), url)
+    elif (span := calendar.next_window(now)) is not None:
+        text = _("may begin, in the window %(window)s") % {"window": calendar.shown(span)}
+        yield Line(_("Changes"), display.badge(text, display.GOOD, icon="event_available"), url)
+    elif permissions.may(user, cluster, permissions.CHANGE):
+        yield Line(_("Changes"), _("may begin at any time"), url)
 
 
 def last_health_check_of_node(node: Node, user: Any) -> Iterable[Line]:

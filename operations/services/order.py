@@ -2,8 +2,9 @@
 
 By priority; among those of one priority turn by turn among teams, the team first whose last turn
 was the longest ago; within a team by how long they wait.  Operations that count for no team are one
-line of their own.  For each ``AGEING`` that it waits, an operation counts as one priority higher:
-low ones are done late, and are done.
+line of their own.  For each ``AGEING`` that limits make it wait, an operation counts as one
+priority higher: low ones are done late, and are done.  The time until a window opens does not
+count, or all would be high when it does.
 
 Whoever may not begin when it is its turn (its cluster is full, say) costs its team no turn: the
 next of the team is asked.
@@ -40,6 +41,9 @@ class Waiting:
     priority: str
     queued_at: datetime
     waits: str
+    waits_until: datetime | None = None
+    ready_at: datetime | None = None
+    glass_broken_at: datetime | None = None
 
     @property
     def is_known(self) -> bool:
@@ -50,8 +54,16 @@ class Waiting:
     def changes_cluster(self) -> bool:
         return kinds.KINDS[self.kind].mutating
 
+    @property
+    def minds_calendar(self) -> bool:
+        """Whether it keeps to windows and freezes; not when somebody broke the glass for it, since
+        it was queued the last time."""
+        is_broken = self.glass_broken_at is not None and self.glass_broken_at >= self.queued_at
+        return self.changes_cluster and not is_broken
+
     def rank(self, now: datetime) -> int:
-        aged = RANKS[Operation.Priority(self.priority)] + (now - self.queued_at) // AGEING
+        waited = timedelta() if self.ready_at is None else now - self.ready_at
+        aged = RANKS[Operation.Priority(self.priority)] + waited // AGEING
         return max(0, min(aged, _LOWEST_FIRST[-1]))
 
 

@@ -8,7 +8,7 @@ same number of queries.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -21,9 +21,11 @@ from operations.models import Operation
 from operations.services import limits, listing, live, order
 from operations.services.limits import Limits
 from operations.services.order import RANKS, Waiting
+from operations.services.times import Hold
 
 PAGE = 50
 RUNNING_MAX = 100
+_SOMETIME = datetime.max.replace(tzinfo=UTC)
 _BY_RANK = {rank: priority for priority, rank in RANKS.items()}
 
 
@@ -105,7 +107,10 @@ def look(user: Any, *, page: int = 1, page_size: int = PAGE) -> Queue:
     known = [each for each in waiting if each.is_known]
     allowed = limits.of(known, in_use)
     now = timezone.now()
-    line = order.in_order(known, turns=order.turns_of({each.team for each in known}), now=now)
+    turns = order.turns_of({each.team for each in known})
+    line = order.in_order(known, turns=turns, now=now)
+    # Whose window is not open yet has no turn before those that could begin now.
+    line.sort(key=lambda each: _opens_at(allowed.hold(each), now))
     line += [each for each in waiting if not each.is_known]
     rows = permissions.visible_to(user, Operation.objects.all())
     seen = set(rows.filter(status=Operation.Status.WAITING).order_by().values_list("pk", flat=True))
@@ -130,6 +135,10 @@ def look(user: Any, *, page: int = 1, page_size: int = PAGE) -> Queue:
         page=page,
         pages=pages,
     )
+
+
+def _opens_at(hold: Hold | None, now: datetime) -> datetime:
+    return now if hold is None else hold.opens_at or _SOMETIME
 
 
 def _places(user: Any, shown: list[tuple[int, Waiting]], now: datetime) -> list[Place]:

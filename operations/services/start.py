@@ -20,7 +20,7 @@ from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind, Remark
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import borrowing, estimates, holding, teams, wording
+from operations.services import borrowing, calendars, estimates, holding, teams, wording
 
 MACHINES_MAX = 2000
 
@@ -106,7 +106,10 @@ def plan_operation(
         blockers=tuple(together(blockers)),
         remarks=tuple(
             remark
-            for remark in chosen.remarks(cluster, machines, acting_user)
+            for remark in (
+                *calendars.remarks(chosen, cluster, seconds),
+                *chosen.remarks(cluster, machines, acting_user),
+            )
             if remark.machine is None or remark.machine.pk not in blocked
         ),
         seconds=seconds,

@@ -58,7 +58,10 @@
     const became = operation.status === "canceled" ? becameText() : "";
     $("op-became").hidden = !became;
     setText($("op-became"), became);
-    for (const button of document.querySelectorAll("[data-verb]")) button.hidden = !operation.actions.includes(button.dataset.verb);
+    for (const button of document.querySelectorAll("[data-verb]")) button.hidden = !mayBe(button.dataset.verb);
+    const glass = operation.glass_broken_by ? fill(texts.glass, { who: operation.glass_broken_by, reason: operation.glass_reason }) : "";
+    $("op-glass").hidden = !glass;
+    setText($("op-glass"), glass);
     const failed = [...state.machines.values()].filter((machine) => wasTouched(machine) && (machine.state === "failed" || (machine.state === "canceled" && machine.machine_state === "faulty")));
     const cleanUp = $("op-clean-up");
     if (cleanUp) {
@@ -68,8 +71,14 @@
     drawTimes();
   }
 
+  function mayBe(verb) {
+    if (verb === "break-glass") return state.operation.is_held && data.may_approve;
+    return state.operation.actions.includes(verb);
+  }
+
   function waitText() {
-    const { waiting_for: what, waiting_since: since } = state.operation;
+    const { waiting_for: what, waiting_since: since, waiting_until: until } = state.operation;
+    if (until > now()) return fill(texts.waits_for_since, { what, time: fill(texts.waits_until, { time: spoken(until - now()) }) });
     return since ? fill(texts.waits_for_since, { what, time: spoken(now() - since) }) : fill(texts.waits_for, { what });
   }
 
@@ -426,8 +435,8 @@
     $("op-dialog-text").textContent = fill(machine && verb === "retry" ? texts.retry_one_text : texts[`${verb}_text`], values);
     const reason = $("op-dialog-reason");
     reason.value = "";
-    reason.required = verb === "skip";
-    $("op-dialog-optional").hidden = verb === "skip";
+    reason.required = verb === "skip" || verb === "break-glass";
+    $("op-dialog-optional").hidden = reason.required;
     $("op-dialog-go").textContent = texts[`${verb}_button`];
     $("op-dialog-go").className = `op-button ${verb === "cancel" ? "op-danger" : "op-primary"}`;
     $("op-dialog-error").hidden = true;
@@ -457,7 +466,7 @@
   for (const button of document.querySelectorAll("[data-verb]")) {
     button.addEventListener("click", async () => {
       const verb = button.dataset.verb;
-      if (verb === "cancel" || verb === "retry") { ask(verb); return; }
+      if (["cancel", "retry", "break-glass"].includes(verb)) { ask(verb); return; }
       button.disabled = true;
       const problem = await post(verb, {}).catch(() => texts.failed_request);
       button.disabled = false;

@@ -23,6 +23,7 @@ def queued(cluster_a):
                 "kind": "Toy",
                 "cluster": cluster_a,
                 "queued_at": timezone.now() - ago,
+                "ready_at": timezone.now() - ago,
                 **values,
             }
         )

@@ -16,6 +16,7 @@ def wait(key: int, *, team=None, priority="normal", minutes=0.0, cluster=1) -> W
     return Waiting(
         key=key, kind="Toy", cluster=cluster, team=team, priority=priority,
         queued_at=NOW - timedelta(minutes=minutes), waits="",
+        ready_at=NOW - timedelta(minutes=minutes),
     )  # fmt: skip
 
 
