@@ -1,6 +1,6 @@
 """Run all measures, or those named.
 
-``python -m bench [output latency lists inventory scale_up drain health
+``python -m bench [output latency queue lists inventory scale_up drain health
 one_click]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
@@ -24,12 +24,14 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         lists,
         one_click,
         output,
+        queue,
         scale_up,
     )
 
     return {
         "output": output.run,
         "latency": latency.run,
+        "queue": queue.run,
         "lists": lists.run,
         "inventory": inventory.run,
         "scale_up": scale_up.run,
