@@ -5,22 +5,14 @@ from functools import partial
 
 from django.conf import settings
 
+from beidou.base import webhooks
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
 from notifications.drivers import chat, mail, webhook
-from notifications.drivers.addresses import Limits
 from notifications.drivers.message import Message
 from notifications.models import Receiver
 
 Send = Callable[[], None]
-
-
-def limits() -> Limits:
-    return Limits(
-        allow_http=settings.WEBHOOK_ALLOW_HTTP,
-        allow_local=settings.WEBHOOK_ALLOW_LOCAL,
-        hosts=tuple(settings.WEBHOOK_HOSTS),
-    )
 
 
 def mailboxes(receiver: Receiver) -> list[str]:
@@ -44,6 +36,10 @@ def sender_for(receiver: Receiver, message: Message) -> Send:
         )
     if receiver.channel == Receiver.Channel.WEBHOOK:
         return partial(
-            webhook.send, message, url=receiver.webhook_url, secret=receiver.secret, limits=limits()
+            webhook.send,
+            message,
+            url=receiver.webhook_url,
+            secret=receiver.secret,
+            limits=webhooks.limits(),
         )
     return partial(chat.send, message, channel=receiver.channel, url=receiver.service_url)

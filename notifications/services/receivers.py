@@ -8,8 +8,9 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils.translation import gettext as _
 
+from beidou.base import addresses, webhooks
 from beidou.base.errors import InvalidInput
-from notifications.drivers import addresses, chat
+from notifications.drivers import chat
 from notifications.models import NotificationRule, Receiver
 from notifications.services import belonging, channels
 
@@ -79,7 +80,7 @@ def _is_mailbox(text: str) -> bool:
 
 def _check_webhook(receiver: Receiver, stored: Receiver | None) -> None:
     receiver.webhook_url = receiver.webhook_url.strip()
-    addresses.check(receiver.webhook_url, channels.limits())
+    addresses.check(receiver.webhook_url, webhooks.limits())
     text = ""
     if len(receiver.secret) < SECRET_LEAST:
         text = _("The secret needs at least %(count)d characters.") % {"count": SECRET_LEAST}

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from beidou.base import addresses
+from beidou.base.addresses import Limits
 from beidou.base.errors import InvalidInput, PermanentError, TemporaryError
-from notifications.drivers import addresses, chat, mail, webhook
-from notifications.drivers.addresses import Limits
+from notifications.drivers import chat, mail, webhook
 from notifications.drivers.message import Message
 from tests.fakes.authority import Authority
 from tests.fakes.receivers import mail_server as start_mail_server
