@@ -24,6 +24,7 @@ from operations.api.settings import (
 )
 from operations.api.views import KindViewSet, OperationViewSet
 from operations.flows.api.views import TaskViewSet, TemplateViewSet
+from operations.outside.api import CallbackView, SiteSystemViewSet
 
 router = SimpleRouter()
 router.register("tokens", people.TokenViewSet, basename="token")
@@ -44,6 +45,7 @@ router.register("freezes", FreezeViewSet, basename="freeze")
 router.register("team-limits", TeamLimitViewSet, basename="teamlimit")
 router.register("auto-operation-tasks", TaskViewSet, basename="auto-operation-task")
 router.register("task-templates", TemplateViewSet, basename="task-template")
+router.register("site-systems", SiteSystemViewSet, basename="sitesystem")
 router.register("manifests", ManifestViewSet, basename="manifest")
 router.register("notification-rules", NotificationRuleViewSet, basename="notificationrule")
 router.register("notification-receivers", ReceiverViewSet, basename="receiver")
@@ -54,6 +56,11 @@ urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
     path("overview/", OverviewView.as_view(), name="overview"),
+    path(
+        "site-requests/<uuid:key>/callback/",
+        CallbackView.as_view(),
+        name="site-request-callback",
+    ),
     *router.urls,
     path("<path:rest>", not_found),
 ]

@@ -13,8 +13,8 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from beidou.base.models import User
-from bench import nothing
-from bench.latency import _wait, _worker
+from bench import nothing, worker
+from bench.latency import _wait
 from bench.report import Measure, middle, p95
 from clusters.models import Cluster
 from machines.models import Machine
@@ -33,7 +33,7 @@ def run() -> Iterator[Measure]:
     queries_of_none = _queries(admin)
     _fill()
     queries_of_all = _queries(admin)
-    with _worker():
+    with worker.knowing_nothing():
         dispatch.dispatch()
         _wait(lambda: not Operation.objects.filter(status__in=Operation.ACTIVE).exists(), SECONDS)
     done = Operation.objects.filter(status=Operation.Status.SUCCEEDED).count()

@@ -36,6 +36,7 @@ from operations.flows import admin as flow_admin  # noqa: F401  registers its pa
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Freeze, MaintenanceWindow, Operation, TeamLimit
+from operations.outside import admin as outside_admin  # noqa: F401  likewise
 from operations.services import calendars, cluster_settings, listing
 
 

@@ -21,7 +21,11 @@ class OperationsConfig(AppConfig):
         from operations.flows import manifest  # noqa: F401  registers its document
         from operations.flows import neighbours as flow_neighbours
         from operations.flows import news as flow_news
-        from operations.flows.kinds import operation, wait, work_order  # noqa: F401  likewise
+        from operations.flows.kinds import (  # noqa: F401  likewise
+            operation,
+            wait,
+            work_order,
+        )
         from operations.kinds import (  # noqa: F401  register themselves
             clean_up,
             health_check,
@@ -30,6 +34,7 @@ class OperationsConfig(AppConfig):
             uncordon_nodes,
         )
         from operations.kinds.create_cluster import kind as create_cluster  # noqa: F401
+        from operations.kinds.network import kind as network  # noqa: F401
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

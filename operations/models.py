@@ -620,3 +620,9 @@ class OutputChunk(models.Model):
 from operations.flows.models import (  # noqa: E402
     AutoOperationTask as AutoOperationTask,
 )
+from operations.outside.models import (  # noqa: E402
+    SiteRequest as SiteRequest,
+)
+from operations.outside.models import (  # noqa: E402
+    SiteSystem as SiteSystem,
+)

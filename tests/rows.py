@@ -21,7 +21,7 @@ from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, Receiver
 from operations.flows.models import AutoOperationTask
-from operations.models import Freeze, MaintenanceWindow, Operation
+from operations.models import Freeze, MaintenanceWindow, Operation, SiteSystem
 from tests import factories
 
 _numbers = itertools.count(1)
@@ -56,6 +56,21 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
     Group: lambda cluster: factories.make_team(),
     ApiToken: lambda cluster: ApiToken.issue(user=factories.make_user(), name="robot")[0],
 }
+
+
+def _site_system(cluster: Cluster) -> SiteSystem:
+    """A cluster has one for each purpose."""
+    taken = set(cluster.site_systems.values_list("purpose", flat=True))
+    free = [each for each in SiteSystem.Purpose.values if each not in taken]
+    return SiteSystem.objects.create(
+        cluster=cluster if free else factories.make_cluster(),
+        purpose=free[0] if free else "network",
+        url="https://site.example/hook",
+        secret="sixteen letters at least",
+    )
+
+
+MAKERS[SiteSystem] = _site_system
 
 
 def make_row(model: type[models.Model], cluster: Cluster) -> Any:

@@ -18,6 +18,7 @@ VERBS = frozenset(
         gettext_noop("accept host key"),
         gettext_noop("add"),
         gettext_noop("adopt"),
+        gettext_noop("answer from outside"),
         gettext_noop("approve"),
         gettext_noop("break glass"),
         gettext_noop("cancel"),

@@ -29,8 +29,8 @@ class Named:
     params: Mapping[str, Any]
 
 
-def _operation(name: str, title: Any, kind: str, *steps: str) -> Named:
-    params: dict[str, Any] = {"kind": kind}
+def _operation(name: str, title: Any, kind: str, *steps: str, **more: Any) -> Named:
+    params: dict[str, Any] = {"kind": kind, **more}
     if steps:
         params["steps"] = list(steps)
     return Named(name, title, "operation", params)
@@ -51,6 +51,26 @@ NAMES = {
         Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
         Named("Wait", _("Wait"), "wait", {}),
+        _operation(
+            "PodRoutes",
+            _("Routes to pods"),
+            "Network",
+            params={"driver": "routes", "action": "add"},
+            # The other nodes need a way to the new ones, too.
+            everywhere=True,
+        ),
+        _operation(
+            "SiteNetwork",
+            _("Network of the site"),
+            "Network",
+            params={"driver": "webhook", "action": "add"},
+        ),
+        _operation(
+            "SiteNetworkRemoval",
+            _("Out of the site's network"),
+            "Network",
+            params={"driver": "webhook", "action": "remove"},
+        ),
     )
 }
 
@@ -131,7 +151,7 @@ def spec(name: str, params: Mapping[str, Any] | None = None) -> graph.Spec:
     found = named(name)
     merged = dict(found.params)
     if found.kind == "operation":
-        merged["params"] = dict(params or {})
+        merged["params"] = {**found.params.get("params", {}), **(params or {})}
     else:
         merged |= dict(params or {})
     return graph.Spec(name, name, found.kind, merged)

@@ -14,6 +14,17 @@ from operations.flows import catalog
 from operations.flows.start import MACHINES_MAX
 from operations.forms import StartForm
 
+_NETWORK_CHOICES = (
+    ("routes", _("routes to pods, on all nodes")),
+    ("webhook", _("ask the network system of the site")),
+)
+# Routes go with the node by themselves.
+_NETWORK_STEPS = {
+    ("ScaleUp", "routes"): "PodRoutes",
+    ("ScaleUp", "webhook"): "SiteNetwork",
+    ("ScaleDown", "webhook"): "SiteNetworkRemoval",
+}
+
 
 class StartTaskForm(StartForm):
     """Which template, where, with which machines, in which batches; ``forks`` is left to each
@@ -26,6 +37,12 @@ class StartTaskForm(StartForm):
         initial=True,
         widget=UnfoldBooleanSwitchWidget,
         help_text=_("Somebody else who may approve on the cluster has to say yes on the way."),
+    )
+    network = forms.ChoiceField(
+        label=_("Network"),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        help_text=_("What is done to the network once the machines are in, or out."),
     )
     batch_size = forms.IntegerField(
         label=_("Machines per batch"),
@@ -47,13 +64,20 @@ class StartTaskForm(StartForm):
         super().__init__(*args, user=user, **kwargs)
         del self.fields["forks"]
         self._kind_field.choices = [(name, each.title) for name, each in catalog.TEMPLATES.items()]
+        network = self.fields["network"]
+        assert isinstance(network, forms.ChoiceField)  # noqa: S101
+        network.choices = [("", _("nothing")), *_NETWORK_CHOICES]
 
     def steps(self) -> list[str]:
         """The template's steps, without the questions where none are wanted."""
         chosen = catalog.template(self.cleaned_data["kind"])
         with_approval = self.cleaned_data["approval"]
-        return [
+        steps = [
             name
             for name in chosen.steps
             if with_approval or catalog.named(name).kind != "workOrder"
         ]
+        behind = _NETWORK_STEPS.get((chosen.name, self.cleaned_data["network"]))
+        if behind is not None:
+            steps.insert(steps.index(chosen.name) + 1, behind)
+        return steps

@@ -39,6 +39,8 @@ def _of_operation(params: Mapping[str, Any]) -> str:
     asked = dict(params.get("params", {}))
     kind = operation_kinds.KINDS.get(params.get("kind", ""))
     texts = []
+    if params.get("everywhere"):
+        texts.append(_("on all machines of the cluster"))
     if kind is not None and "kubernetes_version" in kind.params.model_fields:
         version = asked.pop("kubernetes_version", "")
         texts.append(

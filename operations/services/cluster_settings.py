@@ -50,6 +50,7 @@ ENGINE_VARIABLES = frozenset(
         "reset_node_ca_cert_hashes",
         "reset_node_control_plane",
         "reset_node_node_name",
+        "routed_network_routes_only",
     }
 )
 """Defaults of roles that decide what is touched, or that a step relies on: the engine's alone."""

@@ -13,17 +13,24 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.errors import BeidouError
+from beidou.base.models import User
 from beidou.base.sentences import Sentence
+from machines.models import Machine
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.models import Operation, OperationMachine
 from operations.services import control, start
 
 Status = TaskStep.Status
+NAMED_AT_MOST = 10
 
 
 class OperationParams(BaseModel):
-    """``kind`` of operation; ``steps`` narrows its steps; ``params`` are the kind's own."""
+    """``kind`` of operation; ``steps`` narrows its steps; ``params`` are the kind's own.
+
+    ``everywhere``: it is done on the other machines of the cluster too, whose failure is told but
+    stops nothing.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,6 +38,7 @@ class OperationParams(BaseModel):
     steps: list[str] | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     forks: int = Field(default=10, ge=1, le=200)
+    everywhere: bool = False
 
 
 def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -147,19 +155,21 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
         "acting_user": user,
     }
     try:
+        if params.everywhere:
+            machines += _others(task, params.kind, user, machines)
         plan = start.plan_operation(machines=machines, **common)
         start.refuse_blockers(plan.kind, plan.cluster, plan.whole_blockers)
         blocked = {each.machine.pk: each.reason for each in plan.blockers if each.machine}
         for member in here:
             if member.machine_id in blocked:
                 flow.fail_machine(member, step, blocked[member.machine_id])
-        if not plan.ready:
+        if not {machine.pk for machine in plan.ready} & {each.machine_id for each in here}:
             return False
         operation = start.start_operation(
             machines=plan.ready,
             name=_name(step, part),
             reason=task.reason,
-            max_failed_percent=task.max_failed_percent,
+            max_failed_percent=100 if params.everywhere else task.max_failed_percent,
             forks=params.forks,
             steps=params.steps,
             **common,
@@ -171,6 +181,14 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
     part.operation = operation
     part.save(update_fields=["operation"])
     return True
+
+
+def _others(
+    task: AutoOperationTask, kind: str, user: User, machines: Sequence[Machine]
+) -> list[Machine]:
+    """The machines of the cluster that are nodes, beside these."""
+    rows = start.machines_of(kind, task.cluster, user=user)
+    return [each for each in rows if each not in machines]
 
 
 def _name(step: TaskStep, part: TaskPart) -> str:
@@ -251,7 +269,7 @@ def _end(flow: Flow, step: TaskStep) -> None:
         return
     failed, total = _failed(step)
     if not failed:
-        flow.finish(step, Status.SUCCEEDED)
+        flow.finish(step, Status.SUCCEEDED, _elsewhere(step))
         return
     allowed = flow.task.max_failed_percent
     if failed == total:
@@ -270,6 +288,18 @@ def _end(flow: Flow, step: TaskStep) -> None:
     else:
         sentence = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
         flow.finish(step, Status.PARTIAL, sentence)
+
+
+def _elsewhere(step: TaskStep) -> str:
+    """Of machines that are none of the task's: on which it was not done."""
+    bad = OperationMachine.objects.filter(
+        operation__task_part__step=step, state=OperationMachine.State.FAILED
+    )
+    names = sorted(set(bad.values_list("address", flat=True)))
+    if not names:
+        return ""
+    shown = ", ".join(names[:NAMED_AT_MOST])
+    return Sentence("Not done on other machines of the cluster: %(names)s", names=shown)
 
 
 def _end_compensation(flow: Flow, step: TaskStep) -> None:

@@ -1,11 +1,11 @@
 """Keep the pod network of one node; runs there by itself, with Python 3.9 or later.
 
-    routed_network.py NODE [MTU]
+    routed_network.py NODE [MTU [routes]]
 
 Writes the CNI configuration for the node's own pod range, and keeps one route to the range of every
-other node through that node's address. It signs in as the kubelet does, whose certificate is read
-anew each time, since the kubelet renews it. Whatever goes wrong is said and tried again: the routes
-stay as they are meanwhile.
+other node through that node's address; with ``routes`` it keeps the routes alone. It signs in as
+the kubelet does, whose certificate is read anew each time, since the kubelet renews it. Whatever
+goes wrong is said and tried again: the routes stay as they are meanwhile.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ class Api:
                 return  # too old: everything is listed anew
 
 
-def follow(own: str, mtu: int) -> None:
+def follow(own: str, mtu: int, routes_only: bool = False) -> None:
     api = Api()
     nodes, version = api.nodes()
-    keep(own, nodes, mtu)
+    keep(own, nodes, mtu, routes_only)
     for kind, node in api.changes(version):
         if kind == "DELETED":
             nodes.pop(node.name, None)
@@ -171,11 +171,11 @@ def follow(own: str, mtu: int) -> None:
             nodes[node.name] = node
         else:
             continue
-        keep(own, nodes, mtu)
+        keep(own, nodes, mtu, routes_only)
 
 
-def keep(own: str, nodes: Mapping[str, Node], mtu: int) -> None:
-    if own in nodes and nodes[own].ranges:
+def keep(own: str, nodes: Mapping[str, Node], mtu: int, routes_only: bool = False) -> None:
+    if not routes_only and own in nodes and nodes[own].ranges:
         write_configuration(cni_configuration(nodes[own].ranges, mtu))
     keep_routes(wanted_routes(own, nodes))
 
@@ -185,14 +185,18 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(own: str, mtu: int) -> None:
+def main(own: str, mtu: int, routes_only: bool = False) -> None:
     while True:
         try:
-            follow(own, mtu)
+            follow(own, mtu, routes_only)
         except (Problem, OSError, ValueError, KeyError, http.client.HTTPException) as error:
             say(f"{type(error).__name__}: {error}; trying again")
             time.sleep(PAUSE_SECONDS)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main(
+        sys.argv[1],
+        int(sys.argv[2]) if len(sys.argv) > 2 else 0,
+        sys.argv[3:] == ["routes"],
+    )
