@@ -7,10 +7,12 @@ class NotificationsConfig(AppConfig):
     verbose_name = _("Notifications")
 
     def ready(self) -> None:
-        from beidou.base import companions, tasks
+        from beidou.base import companions, notices, tasks
         from notifications import process
+        from notifications.services import following
 
         companions.register("messenger", process.main)
+        notices.register_teller(following.fate_of, following.may_be_told)
         tasks.register(
             tasks.Periodic(
                 "notifications: forget old ones",

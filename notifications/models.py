@@ -173,6 +173,14 @@ class Delivery(models.Model):
     count = models.PositiveIntegerField(_("notices"), default=1)
     content = SentencesField(_("content"), default=dict)
     is_test = models.BooleanField(_("test"), default=False)
+    notice = models.ForeignKey(
+        Notice,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+        help_text="The one that somebody waits for; it is in this message alone.",
+    )
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
     last_error = SentenceField(_("last error"), limit=500, blank=True)
     created_at = models.DateTimeField(_("created"), default=timezone.now, db_index=True)

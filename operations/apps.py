@@ -22,6 +22,8 @@ class OperationsConfig(AppConfig):
         from operations.flows import neighbours as flow_neighbours
         from operations.flows import news as flow_news
         from operations.flows.kinds import (  # noqa: F401  likewise
+            gate,
+            notify,
             operation,
             wait,
             work_order,
@@ -62,6 +64,7 @@ class OperationsConfig(AppConfig):
             notices.Kind(flow_news.SUCCEEDED, _("Task succeeded")),
             notices.Kind(flow_news.PARTIAL, _("Task failed in part")),
             notices.Kind(flow_news.FAILED, _("Task failed")),
+            notices.Kind(flow_news.SAYS, _("Message of a task")),
         )
         tasks.register(
             tasks.Periodic(

@@ -1,6 +1,7 @@
 """Entry points of the queue: an id in, one service call."""
 
 from operations.flows import advance as flows
+from operations.flows import looking
 from operations.services import dispatch as dispatching
 from operations.services import engine, recovery
 
@@ -16,6 +17,10 @@ def dispatch() -> None:
 def maintain() -> None:
     recovery.maintain()
     flows.sweep()
+
+
+def look_outside(step_id: int) -> None:
+    looking.look_outside(step_id)
 
 
 def advance(task_id: int) -> None:

@@ -285,7 +285,7 @@ class Notice(models.Model):
     """Something that people may want to be told; see ``notices.py``.
 
     Keys of clusters and teams are plain values, because this app knows neither.  ``routed_at``:
-    when it was handed to those who are told.
+    when it was handed to those who are told.  ``receiver``: the only one who is told.
     """
 
     access = Access(cluster="cluster_id", team="team_id", view_permission="base.audit_fleet")
@@ -310,6 +310,8 @@ class Notice(models.Model):
         _("told once"), max_length=160, null=True, blank=True, unique=True, editable=False
     )
     routed_at = models.DateTimeField(_("handed on"), null=True)
+    receiver = models.CharField(_("only to"), max_length=100, blank=True)
+    is_followed = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("notice")

@@ -8,7 +8,7 @@ wrong with it is logged.
 Every app registers the kinds of its news from ``AppConfig.ready``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 
 from beidou.base.models import Notice
+from beidou.base.sentences import Sentence
 
 logger = structlog.get_logger(__name__)
 
@@ -50,6 +51,10 @@ class News:
     ``cluster_id``: who may see that cluster may be told.  ``team_id`` counts where there is none.
     Without both it is for administrators.  ``about``: the object to look at.  ``key``: of several
     with the same key the first alone is told, for as long as it is kept.
+
+    ``receiver``: told to the one of that name alone, whatever the rules say, if it may hear of it.
+    ``is_followed``: a message of its own for each who is told, so that ``fate_of`` can say what
+    became of it.
     """
 
     kind: str
@@ -60,6 +65,38 @@ class News:
     team_id: int | None = None
     about: models.Model | None = None
     key: str | None = None
+    receiver: str = ""
+    is_followed: bool = False
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a notice: who was told, and whether nobody will be any more, and why."""
+
+    arrived: tuple[str, ...] = ()
+    is_over: bool = False
+    why: str = ""
+
+
+_fates: list[Callable[[str], Fate]] = []
+_receivers: list[Callable[[str, int], bool]] = []
+
+
+def register_teller(fate: Callable[[str], Fate], may_be_told: Callable[[str, int], bool]) -> None:
+    """For the app that tells people."""
+    _fates[:], _receivers[:] = [fate], [may_be_told]
+
+
+def fate_of(key: str) -> Fate:
+    """Of the notice with this key."""
+    if not _fates:
+        return Fate(is_over=True, why=Sentence("This portal tells nobody of anything."))
+    return _fates[0](key)
+
+
+def may_be_told(receiver: str, cluster_id: int) -> bool:
+    """Whether there is a receiver of this name that may hear of the cluster."""
+    return any(known(receiver, cluster_id) for known in _receivers)
 
 
 def publish(*news: News) -> None:
@@ -99,4 +136,6 @@ def _row(news: News) -> Notice:
         object_type=about._meta.label_lower if about is not None else "",
         object_id=str(about.pk or "") if about is not None else "",
         key=news.key[:160] if news.key else None,
+        receiver=news.receiver,
+        is_followed=news.is_followed,
     )

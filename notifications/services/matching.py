@@ -83,6 +83,8 @@ class Rules:
 
     def receivers_of(self, notice: Notice) -> tuple[int, ...]:
         """Who is told, each once; of thousands alike the first alone is thought about."""
+        if notice.receiver:
+            return self._named(notice)
         alike = (notice.kind, notice.severity, notice.cluster_id, notice.team_id)
         if alike not in self._answers:
             self._answers[alike] = tuple(
@@ -95,6 +97,17 @@ class Rules:
                 )
             )
         return self._answers[alike]
+
+    def _named(self, notice: Notice) -> tuple[int, ...]:
+        """The only one who is told, if it may hear of this; no rule is asked."""
+        rows = Receiver.objects.filter(name=notice.receiver, enabled=True)
+        return tuple(
+            key
+            for key, team in rows.values_list("pk", "team_id")
+            if may_hear(
+                team, sight_of([team]), cluster_id=notice.cluster_id, team_id=notice.team_id
+            )
+        )
 
     def _is_about(self, rule: _Compiled, notice: Notice) -> bool:
         if rule.kinds and notice.kind not in rule.kinds:

@@ -65,7 +65,7 @@ def _hand_on(receivers: list[int], notices: list[Notice], now: datetime) -> None
     tried = tried_lately(told, now)
     waiting: dict[int, list[Delivery]] = {}
     for delivery in Delivery.objects.filter(
-        receiver__in=list(told), status=Delivery.Status.WAITING, tries=0
+        receiver__in=list(told), status=Delivery.Status.WAITING, tries=0, notice=None
     ).order_by("pk"):
         waiting.setdefault(delivery.receiver_id, []).append(delivery)
     failing = failing_among(told)
@@ -74,6 +74,11 @@ def _hand_on(receivers: list[int], notices: list[Notice], now: datetime) -> None
     for receiver, found in told.items():
         if receiver not in receivers:
             continue  # deleted meanwhile
+        followed = [notice for notice in found if notice.is_followed]
+        new += [_message(receiver, content.of_notices([each]), now, each) for each in followed]
+        found = [notice for notice in found if not notice.is_followed]
+        if not found:
+            continue
         present = waiting.get(receiver, [])
         room = PER_MINUTE - tried.get(receiver, 0) - len(present)
         room = 0 if receiver in failing else room
@@ -89,9 +94,12 @@ def _hand_on(receivers: list[int], notices: list[Notice], now: datetime) -> None
         Delivery.objects.bulk_update(joined, ["content", "count", "severity"], batch_size=50)
 
 
-def _message(receiver: int, about: content.Content, now: datetime) -> Delivery:
+def _message(
+    receiver: int, about: content.Content, now: datetime, notice: Notice | None = None
+) -> Delivery:
     return Delivery(
         receiver_id=receiver,
+        notice=notice,
         content=about,
         count=content.count(about),
         severity=content.severity(about),

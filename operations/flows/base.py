@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ValidationError
 
 from beidou.base.errors import InvalidInput
+from clusters.models import Cluster
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 from operations.services import wording
 
@@ -44,7 +45,9 @@ class Flow(Protocol):
 @dataclass(frozen=True)
 class StepKind:
     """``begin`` is called once the step is RUNNING, ``look`` at each look as long as it is, and
-    ``cancel`` when the task is to end; the three may end the step."""
+    ``cancel`` when the task is to end; the three may end the step.  ``check`` raises
+    ``InvalidInput`` before a task is made when the step could not be done in the cluster.
+    """
 
     name: str
     title: Any
@@ -53,6 +56,7 @@ class StepKind:
     look: Callable[[Flow, TaskStep, Any], None]
     cancel: Callable[[Flow, TaskStep, Any], None]
     may_be_skipped: bool = True
+    check: Callable[[Cluster, Any], None] = lambda *_: None
     works_on_machines: bool = False
 
 

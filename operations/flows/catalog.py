@@ -51,6 +51,10 @@ NAMES = {
         Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
         Named("Wait", _("Wait"), "wait", {}),
+        Named("Notify", _("Notification"), "notify", {}),
+        Named("NodesReady", _("Nodes are ready"), "gate", {"condition": "nodes"}),
+        Named("HealthGate", _("Health gate"), "gate", {"condition": "health"}),
+        Named("PrometheusGate", _("Gate by Prometheus"), "gate", {"condition": "prometheus"}),
         _operation(
             "PodRoutes",
             _("Routes to pods"),

@@ -250,6 +250,9 @@ class TaskStep(Stateful):
         _("status"), max_length=10, choices=Status.choices, default=Status.WAITING
     )
     message = SentenceField(_("message"), blank=True)
+    progress = models.JSONField(
+        default=dict, blank=True, help_text=_("What its kind has to remember while it runs.")
+    )
     due_at = models.DateTimeField(_("due"), null=True)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)

@@ -1,16 +1,17 @@
 """What one-click tasks tell people who do not look at their page."""
 
-from typing import Final
+from typing import Any, Final
 
 from beidou.base import notices
 from beidou.base.notices import News, Severity
 from beidou.base.sentences import Sentence
-from operations.flows.models import AutoOperationTask, WorkOrder
+from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 
 ASKS: Final = "task.asks"
 SUCCEEDED: Final = "task.succeeded"
 PARTIAL: Final = "task.partial"
 FAILED: Final = "task.failed"
+SAYS: Final = "task.says"
 
 Status = AutoOperationTask.Status
 _ENDS: Final = {
@@ -42,6 +43,23 @@ def tell_end(task: AutoOperationTask) -> None:
         FAILED: Sentence("Task %(name)s has failed.", name=task.name),
     }[kind]
     _tell(task, kind, severity, title, task.message)
+
+
+def tell_step(step: TaskStep, params: Any, key: str) -> None:
+    """What a step of the task was told to tell."""
+    task = step.task
+    notices.publish(
+        News(
+            kind=SAYS,
+            severity=Severity(params.severity),
+            title=Sentence("Task %(name)s: %(text)s", name=task.name, text=params.text),
+            cluster_id=task.cluster_id,
+            about=task,
+            key=key,
+            receiver=params.receiver,
+            is_followed=params.must_arrive,
+        )
+    )
 
 
 def _tell(task: AutoOperationTask, kind: str, severity: str, title: Sentence, details: str) -> None:

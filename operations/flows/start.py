@@ -80,7 +80,7 @@ def plan_task(
     operations = [
         typed
         for index, spec in enumerate(specs)
-        if isinstance(typed := _typed(spec, f"steps[{index}]"), OperationParams)
+        if isinstance(typed := _typed(spec, f"steps[{index}]", cluster), OperationParams)
     ]
     for typed in operations:
         kind = operation_kinds.get(typed.kind)
@@ -98,9 +98,16 @@ def plan_task(
     return TaskPlan(specs, first)
 
 
-def _typed(spec: graph.Spec, place: str) -> Any:
+def _typed(spec: graph.Spec, place: str, cluster: Cluster) -> Any:
     """The step's parameters, those of an operation's kind with them."""
-    typed = base.parse_params(base.get(spec.kind), spec.params, place=f"{place}.params")
+    kind_of_step = base.get(spec.kind)
+    typed = base.parse_params(kind_of_step, spec.params, place=f"{place}.params")
+    try:
+        kind_of_step.check(cluster, typed)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{place}: {error.message}", code=error.code, fields={place: error.message}
+        ) from error
     if isinstance(typed, OperationParams):
         kind = operation_kinds.get(typed.kind)
         start.parse_params(kind, typed.params)

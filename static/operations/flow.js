@@ -126,7 +126,7 @@
       button.addEventListener("click", () => ask(verb, { step: step.title || step.key }, body));
       box.append(button);
     };
-    const isWait = step.status === "running" && step.kind === "wait";
+    const isWait = step.status === "running" && ["wait", "gate", "notify"].includes(step.kind);
     const isUndone = ["failed", "canceled", "partial"].includes(step.status) && state.task.actions.includes("skip");
     if (data.may_operate && step.may_be_skipped && (isUndone || isWait)) add("skip", { step: step.key });
     const approved = step.orders.find((order) => order.status === "approved");

@@ -40,7 +40,7 @@ def web_receiver(context: Any = None) -> Iterator[WebReceiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
+            length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
             receiver.requests.append(Request(self.path, dict(self.headers.items()), body))
             receiver.reached.set()
