@@ -2,6 +2,7 @@
 
 from operations.flows import advance as flows
 from operations.flows import looking
+from operations.outside import delivery
 from operations.services import dispatch as dispatching
 from operations.services import engine, recovery
 
@@ -17,6 +18,11 @@ def dispatch() -> None:
 def maintain() -> None:
     recovery.maintain()
     flows.sweep()
+    delivery.sweep()
+
+
+def deliver(request_id: int) -> None:
+    delivery.deliver(request_id)
 
 
 def look_outside(step_id: int) -> None:

@@ -90,6 +90,7 @@ def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     rows, total = _first(
         visible_to(user, open_ones, APPROVE)
         .exclude(mine)
+        .filter(site_request=None)  # the others a ticket system decides
         .select_related("step__task__cluster")
         .order_by("asked_at")
     )

@@ -273,7 +273,10 @@ class Advance:
             if step.status == Status.RUNNING and step.kind == "workOrder"
         ]
         if asking:
-            return Sentence("an approval: %(step)s", step=catalog.title_of(asking[0]))
+            title = catalog.title_of(asking[0])
+            if asking[0].params.get("ticket"):
+                return Sentence("a ticket: %(step)s", step=title)
+            return Sentence("an approval: %(step)s", step=title)
         return ""
 
 

@@ -16,6 +16,8 @@ from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from operations.flows.models import AutoOperationTask, TaskMachine, WorkOrder
 from operations.models import ClusterSettings
+from operations.outside import requests
+from operations.outside.models import SiteRequest
 
 Plan = dict[str, Any]
 ANSIBLE = Path(__file__).resolve().parent.parent / "ansible"
@@ -102,3 +104,10 @@ def end_order(order: WorkOrder, why: Sequence[str]) -> None:
     is_open = order.status == WorkOrder.Status.OPEN
     to = WorkOrder.Status.CLOSED if is_open else WorkOrder.Status.OUTDATED
     change_status(order, to=to, reason=joined(why))
+    close_request(order)
+
+
+def close_request(order: WorkOrder) -> None:
+    """What a ticket system was asked about it is waited for no more."""
+    for request in SiteRequest.objects.filter(order=order, ended_at=None):
+        requests.close(request)

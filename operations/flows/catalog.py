@@ -50,6 +50,7 @@ NAMES = {
         Named("ScaleDownWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
+        Named("ExternalTicket", _("Ticket"), "workOrder", {"ticket": True}),
         Named("Wait", _("Wait"), "wait", {}),
         Named("Notify", _("Notification"), "notify", {}),
         Named("NodesReady", _("Nodes are ready"), "gate", {"condition": "nodes"}),

@@ -18,6 +18,7 @@ from beidou.base.state import change_status
 from operations.flows import advance, base, catalog, graph
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
+from operations.outside.models import SiteRequest
 from operations.services import control as operation_control
 
 Status = AutoOperationTask.Status
@@ -309,6 +310,10 @@ def _decide(
 ) -> WorkOrder:
     with audit.entries_last():
         found = _order(order, user)
+        if SiteRequest.objects.filter(order=found).exists():
+            raise Conflict(
+                _("The ticket system decides this one; look for the ticket there."), code="ticket"
+            )
         check(found)
         now = timezone.now()
         if found.due_at is not None and found.due_at <= now:

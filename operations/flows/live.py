@@ -21,6 +21,7 @@ from operations.flows import base, catalog, graph, saying
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
+from operations.outside.models import SiteSystem
 from operations.services.live import milliseconds, url_for_all
 
 Row = dict[str, Any]
@@ -94,7 +95,8 @@ def snapshot(task_id: int) -> Snapshot | None:
         member.pk: _machine(member, places[member.pk], task.cluster_id) for member in members
     }
     orders: dict[int, list[Row]] = {}
-    for order in WorkOrder.objects.filter(step__task=task).order_by("step__position", "number"):
+    asked = WorkOrder.objects.filter(step__task=task).select_related("site_request")
+    for order in asked.order_by("step__position", "number"):
         orders.setdefault(order.step_id, []).append(_order(order, task))
     columns = graph.levels(steps)
     decisive = _decisive(steps)
@@ -198,7 +200,10 @@ def _step(
         "succeeded": done,
         "parts": parts,
         "orders": orders,
-        "approvers": approvers if step.kind == "workOrder" else [],
+        "is_ticket": bool(step.params.get("ticket")),
+        "approvers": approvers
+        if step.kind == "workOrder" and not step.params.get("ticket")
+        else [],
     }
 
 
@@ -344,7 +349,16 @@ def _order(order: WorkOrder, task: AutoOperationTask) -> Row:
         "decided_by": order.decided_by_name,
         "decided_at": milliseconds(order.decided_at),
         "reason": order.reason,
+        "decided_at_host": _host(order),
     }
+
+
+def _host(order: WorkOrder) -> str:
+    """Of the ticket system that decides; empty where people do."""
+    request = getattr(order, "site_request", None)
+    if request is None:
+        return ""
+    return request.host or SiteSystem.Purpose.TICKETS.value
 
 
 def _approvers(task: AutoOperationTask, steps: Iterable[TaskStep]) -> list[str]:

@@ -77,6 +77,7 @@ def texts() -> dict[str, str]:
         "compensation": _("Only after a failure"),
         "not_reached": _("Not reached"),
         "waits_for_you": _("Waits for your decision"),
+        "waits_for_ticket": _("Waits for the ticket system ({host})"),
         "waits_for_decision": _("Waits for a decision"),
         "plan": _("{machines}, plan {digest}, playbooks {playbooks}"),
         "what_was_approved": _("What was approved"),

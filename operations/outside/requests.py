@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -48,12 +49,14 @@ class NetworkAnswer(BaseModel):
 class Asking:
     """What is done with the answers for one purpose: their shape, and who takes them.
 
-    ``hold`` locks what has to be locked before the request.
+    ``hold`` locks what has to be locked before the request.  ``given_up`` is called, once it is
+    closed, when the system refused the question.
     """
 
     shape: type[BaseModel]
     take: Callable[[SiteRequest, Any], None]
     hold: Callable[[SiteRequest], None] = lambda _request: None
+    given_up: Callable[[SiteRequest], None] = lambda _request: None
 
 
 _ASKING: dict[str, Asking] = {}
@@ -163,6 +166,13 @@ def close(request: SiteRequest, why: str = "") -> None:
     SiteRequest.objects.filter(pk=request.pk, ended_at=None).update(
         ended_at=timezone.now(), next_try_at=None, last_error=why
     )
+
+
+def give_up(request: SiteRequest, why: str) -> None:
+    """The system will never have it."""
+    with transaction.atomic():
+        close(request, why)
+        _ASKING[request.purpose].given_up(request)
 
 
 # --- the network ------------------------------------------------------------------------------

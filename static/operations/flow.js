@@ -93,7 +93,7 @@
     const parts = [head, element("span", "op-step-title", `${step.kind_title} · ${step.key}`), facts];
     if (step.is_compensation) parts.push(element("span", "bd-subtle", texts.compensation));
     if (step.message) parts.push(element("span", "flow-note", step.message));
-    if (step.kind === "workOrder" && step.status !== "succeeded" && isActive()) parts.push(element("span", "flow-note bd-subtle", step.approvers.length ? fill(texts.may_approve, { names: step.approvers.join(", ") }) : texts.nobody));
+    if (step.kind === "workOrder" && !step.is_ticket && step.status !== "succeeded" && isActive()) parts.push(element("span", "flow-note bd-subtle", step.approvers.length ? fill(texts.may_approve, { names: step.approvers.join(", ") }) : texts.nobody));
     if (step.parts.length) parts.push(drawParts(step));
     const approved = step.orders.find((order) => order.status === "approved");
     if (approved) {
@@ -167,7 +167,9 @@
   }
   function drawOrder(step, order) {
     const part = element("div");
-    part.append(element("h2", "", `${data.may_decide ? texts.waits_for_you : texts.waits_for_decision}: ${step.title || step.key}`));
+    const mine = data.may_decide && !order.decided_at_host;
+    const who = order.decided_at_host ? fill(texts.waits_for_ticket, { host: order.decided_at_host }) : mine ? texts.waits_for_you : texts.waits_for_decision;
+    part.append(element("h2", "", `${who}: ${step.title || step.key}`));
     part.append(element("p", "", fill(texts.plan, { machines: order.count, digest: order.digest.slice(0, 12), playbooks: order.playbooks.slice(0, 12) })));
     part.append(element("p", "bd-subtle", order.machines.slice(0, 200).join(", ")), drawWords(order));
     if (order.changes.length) {
@@ -176,7 +178,7 @@
       part.append(element("p", "", texts.changed), list);
     }
     for (const old of step.orders) if (old.decided_by) part.append(element("p", "bd-subtle", fill(texts.decided, { state: look(old.status).word, who: old.decided_by, reason: old.reason })));
-    if (data.may_decide) {
+    if (mine) {
       const buttons = element("div", "op-buttons");
       for (const [verb, tone] of [["approve", "op-primary"], ["reject", "op-danger"]]) {
         const button = element("button", `op-button ${tone}`, texts[verb]);

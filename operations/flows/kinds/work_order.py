@@ -9,23 +9,33 @@ from datetime import timedelta
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
+from beidou.base.errors import InvalidInput
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from operations.flows import approval, news
+from clusters.models import Cluster
+from operations.flows import approval, news, tickets
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import TaskStep, WorkOrder
+from operations.outside import systems
+from operations.outside.models import SiteRequest, SiteSystem
 
 Status = TaskStep.Status
 LIMIT_HOURS = 72
 
 
 class WorkOrderParams(BaseModel):
-    """``hours`` is the time limit of the decision."""
+    """``hours`` is the time limit of the decision; ``ticket``: the site's ticket system decides."""
 
     model_config = ConfigDict(extra="forbid")
 
     hours: int = Field(default=LIMIT_HOURS, ge=1, le=24 * 90)
     text: str = Field(default="", max_length=500, description="What the approver should look at.")
+    ticket: bool = False
+
+
+def check(cluster: Cluster, params: WorkOrderParams) -> None:
+    if params.ticket and systems.find(cluster.pk, SiteSystem.Purpose.TICKETS) is None:
+        raise InvalidInput(systems.missing(cluster, SiteSystem.Purpose.TICKETS), code="no_system")
 
 
 def begin(flow: Flow, step: TaskStep, params: WorkOrderParams) -> None:
@@ -56,7 +66,10 @@ def ask(flow: Flow, step: TaskStep, params: WorkOrderParams) -> WorkOrder:
     order.status_changes.create(old="", new=order.status, actor=flow.task.acting_name)
     step.due_at = order.due_at
     step.save(update_fields=["due_at"])
-    news.tell_asked(order)
+    if params.ticket:
+        tickets.ask(order, params.text)
+    else:
+        news.tell_asked(order)
     return order
 
 
@@ -72,8 +85,12 @@ def look(flow: Flow, step: TaskStep, params: WorkOrderParams) -> None:
             Status.FAILED,
             Sentence("Rejected by %(who)s: %(reason)s", who=_who(order), reason=order.reason),
         )
+    elif order.status == WorkOrder.Status.OPEN and (why := _why_never_asked(order)):
+        change_status(order, to=WorkOrder.Status.CLOSED, reason=why)
+        flow.finish(step, Status.FAILED, why)
     elif order.due_at is not None and order.due_at <= flow.now:
         change_status(order, to=WorkOrder.Status.EXPIRED)
+        approval.close_request(order)
         flow.finish(
             step,
             Status.FAILED,
@@ -83,6 +100,14 @@ def look(flow: Flow, step: TaskStep, params: WorkOrderParams) -> None:
         )
 
 
+def _why_never_asked(order: WorkOrder) -> str:
+    """Why the ticket system will never decide; empty while it may, and where people do."""
+    request = SiteRequest.objects.filter(order=order).first()
+    if request is None or request.ended_at is None or request.answer:
+        return ""
+    return request.last_error or Sentence("The request to the ticket system was closed.")
+
+
 def _who(order: WorkOrder) -> str:
     return order.decided_by_name
 
@@ -90,6 +115,7 @@ def _who(order: WorkOrder) -> str:
 def cancel(flow: Flow, step: TaskStep, params: WorkOrderParams) -> None:
     for order in step.orders.filter(status=WorkOrder.Status.OPEN):
         change_status(order, to=WorkOrder.Status.CLOSED)
+        approval.close_request(order)
     flow.finish(step, Status.CANCELED, Sentence("Canceled."))
 
 
@@ -102,5 +128,6 @@ WORK_ORDER = register(
         look=look,
         cancel=cancel,
         may_be_skipped=False,
+        check=check,
     )
 )

@@ -138,7 +138,7 @@ def test_without_a_server_in_the_kubelet_s_credentials_it_says_so(script, tmp_pa
 
 
 def test_with_routes_alone_no_cni_configuration_is_written(script, kernel, monkeypatch):
-    written = []
+    written: list[str] = []
     monkeypatch.setattr(script, "write_configuration", written.append)
     there = nodes(script, raw("a"), raw("b", "10.0.0.2", "10.244.1.0/24"))
     script.keep("a", there, 0, routes_only=True)
