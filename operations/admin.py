@@ -441,14 +441,19 @@ def _to_start_task(template: str) -> Any:
                 _("Choose at most %(max)d machines for one operation.") % {"max": CHOSEN_MAX},
             )
             return None
-        query = {"template": template, "machines": ",".join(str(m.address) for m in machines)}
+        field = "replaced" if template == "ReplaceMachine" else "machines"
+        query = {"template": template, field: ",".join(str(m.address) for m in machines)}
         clusters = {each.cluster_id for each in machines}
         if len(clusters) == 1 and (cluster := clusters.pop()) is not None:
             query["cluster"] = str(cluster)
         return HttpResponseRedirect(f"{reverse('operations:start_task')}?{urlencode(query)}")
 
     chosen.__name__ = f"start_task_{template.lower()}"
-    title = {"ScaleUp": _("Scale up, the whole way…"), "ScaleDown": _("Scale down, the whole way…")}
+    title = {
+        "ScaleUp": _("Scale up, the whole way…"),
+        "ScaleDown": _("Scale down, the whole way…"),
+        "ReplaceMachine": _("Replace by others…"),
+    }
     return admin.action(chosen, description=title[template], permissions=["operate"])
 
 
@@ -505,6 +510,7 @@ MachineAdmin.actions = (  # type: ignore[assignment]
     _start_chosen("check_health_chosen", "HealthCheck", _("Check health…")),
     _to_start_task("ScaleUp"),
     _to_start_task("ScaleDown"),
+    _to_start_task("ReplaceMachine"),
     *MachineAdmin.actions,
 )
 NodeAdmin.actions = (  # type: ignore[assignment]

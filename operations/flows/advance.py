@@ -158,8 +158,10 @@ class Advance:
             fields={"finished_at": self.now, "message": message, "due_at": None},
         )
 
-    def machines(self) -> list[TaskMachine]:
+    def machines(self, group: str = "") -> list[TaskMachine]:
         rows = self.task.machines.filter(state=TaskMachine.State.WAITING)
+        if group:
+            rows = rows.filter(group=group)
         return list(rows.select_related("machine").order_by("pk"))
 
     def fail_machine(self, member: TaskMachine, step: TaskStep, message: str) -> None:

@@ -45,6 +45,7 @@ def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
                 "hostname": member.machine.hostname if member.machine else member.hostname,
                 "address": str(member.machine.address) if member.machine else member.address,
                 "role": member.role or (member.machine.role if member.machine else ""),
+                **({"group": member.group} if member.group else {}),
             }
             for member in machines
         },

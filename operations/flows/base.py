@@ -30,8 +30,8 @@ class Flow(Protocol):
     def may_begin(self) -> bool:
         """Nothing new begins while the task is paused or canceled."""
 
-    def machines(self) -> list[TaskMachine]:
-        """Those that have failed nowhere."""
+    def machines(self, group: str = "") -> list[TaskMachine]:
+        """Those (of the group) that have failed nowhere."""
 
     def finish(self, step: TaskStep, status: TaskStep.Status, message: str = "") -> None: ...
 

@@ -6,7 +6,7 @@ a template counts its version up.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.utils.translation import gettext
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from beidou.base.errors import InvalidInput
 from beidou.base.sentences import Sentence, untranslated
 from operations.flows import base, graph
-from operations.flows.models import TaskStep
+from operations.flows.models import TaskMachine, TaskStep
 from operations.kinds import base as operation_kinds
 
 
@@ -49,6 +49,7 @@ NAMES = {
         _operation("ScaleDown", _("Take out of the cluster"), "ScaleDown"),
         Named("ScaleDownWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
+        Named("ReplaceWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
         Named("ExternalTicket", _("Ticket"), "workOrder", {"ticket": True}),
         Named("Wait", _("Wait"), "wait", {}),
@@ -82,7 +83,12 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Template:
-    """``operation_id`` is what the manifests of the platform call it."""
+    """``operation_id`` is what the manifests of the platform call it.
+
+    ``groups``: in a replacement, which machines each step is done with.  ``behind``: steps that a
+    step must come after, however somebody orders them.  ``begins_with``: the kind of operation that
+    says which machines can be chosen.
+    """
 
     name: str
     version: int
@@ -91,6 +97,9 @@ class Template:
     operation_id: str
     steps: tuple[str, ...]
     icon: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    begins_with: str = ""
 
 
 TEMPLATES = {
@@ -119,6 +128,44 @@ TEMPLATES = {
             "scale-down",
             ("ScaleDownPreCheck", "ScaleDownWorkprocess", "ScaleDown"),
             "do_not_disturb_on",
+            begins_with="ScaleDown",
+        ),
+        Template(
+            "ReplaceMachine",
+            1,
+            _("Replace machines"),
+            _("Bring new machines in; only when all of them take pods, take the old ones out."),
+            "replace-machine",
+            (
+                "ScaleUpPreCheck",
+                "ScaleDownPreCheck",
+                "ReplaceWorkprocess",
+                "ScaleUp",
+                "UncordonNodes",
+                "NodesReady",
+                "ScaleDown",
+            ),
+            "swap_horiz",
+            groups={
+                **dict.fromkeys(
+                    (
+                        "ScaleUpPreCheck",
+                        "ScaleUp",
+                        "UncordonNodes",
+                        "NodesReady",
+                        "HealthGate",
+                        "PodRoutes",
+                        "SiteNetwork",
+                    ),
+                    TaskMachine.Group.NEW.value,
+                ),
+                **dict.fromkeys(
+                    ("ScaleDownPreCheck", "ScaleDown", "SiteNetworkRemoval"),
+                    TaskMachine.Group.OLD.value,
+                ),
+            },
+            behind={"ScaleDown": ("ScaleUp", "UncordonNodes", "NodesReady")},
+            begins_with="ScaleUp",
         ),
     )
 }
@@ -160,6 +207,50 @@ def spec(name: str, params: Mapping[str, Any] | None = None) -> graph.Spec:
     else:
         merged |= dict(params or {})
     return graph.Spec(name, name, found.kind, merged)
+
+
+def for_template(chosen: Template, specs: Sequence[graph.Spec]) -> list[graph.Spec]:
+    """The steps with the machines that each is done with in the template.
+
+    Of the machines that come in none may fail: what goes out would leave less than there was.
+    ``InvalidInput`` when a step comes before one that it must come after.
+    """
+    found: list[graph.Spec] = []
+    for index, spec in enumerate(specs):
+        before = {each.name for each in _before(spec, found)}
+        for name in chosen.behind.get(spec.name, ()):
+            if name not in before:
+                sentence = gettext("In %(template)s, %(step)s must come after %(other)s.") % {
+                    "template": chosen.name,
+                    "step": spec.name,
+                    "other": name,
+                }
+                place = f"steps[{index}]"
+                raise InvalidInput(
+                    f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
+                )
+        found.append(_with_group(spec, chosen.groups.get(spec.name, "")))
+    return found
+
+
+def _before(spec: graph.Spec, others: Sequence[graph.Spec]) -> list[graph.Spec]:
+    """Those of ``others`` that are on the way to ``spec``."""
+    keys = {*spec.needs, *spec.compensates}
+    found = []
+    for each in reversed(others):
+        if each.key in keys:
+            found.append(each)
+            keys |= {*each.needs, *each.compensates}
+    return found
+
+
+def _with_group(spec: graph.Spec, group: str) -> graph.Spec:
+    if not group or spec.kind == "workOrder":
+        return spec
+    more: dict[str, Any] = {"group": group}
+    if spec.kind == "operation" and group == TaskMachine.Group.NEW:
+        more["all_or_nothing"] = True
+    return replace(spec, params={**spec.params, **more})
 
 
 def in_order(names: Sequence[str]) -> list[graph.Spec]:

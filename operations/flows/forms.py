@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
     UnfoldBooleanSwitchWidget,
 )
 
@@ -18,12 +19,12 @@ _NETWORK_CHOICES = (
     ("routes", _("routes to pods, on all nodes")),
     ("webhook", _("ask the network system of the site")),
 )
-# Routes go with the node by themselves.
-_NETWORK_STEPS = {
-    ("ScaleUp", "routes"): "PodRoutes",
-    ("ScaleUp", "webhook"): "SiteNetwork",
-    ("ScaleDown", "webhook"): "SiteNetworkRemoval",
-}
+# Choice, and the step behind which comes what; routes go with the node by themselves.
+_NETWORK_STEPS = (
+    ("routes", "ScaleUp", "PodRoutes"),
+    ("webhook", "ScaleUp", "SiteNetwork"),
+    ("webhook", "ScaleDown", "SiteNetworkRemoval"),
+)
 
 
 class StartTaskForm(StartForm):
@@ -37,6 +38,12 @@ class StartTaskForm(StartForm):
         initial=True,
         widget=UnfoldBooleanSwitchWidget,
         help_text=_("Somebody else who may approve on the cluster has to say yes on the way."),
+    )
+    replaced = forms.CharField(
+        label=_("Machines that are replaced"),
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text=_("They go out once the others are in and take pods; written as above."),
     )
     network = forms.ChoiceField(
         label=_("Network"),
@@ -77,7 +84,7 @@ class StartTaskForm(StartForm):
             for name in chosen.steps
             if with_approval or catalog.named(name).kind != "workOrder"
         ]
-        behind = _NETWORK_STEPS.get((chosen.name, self.cleaned_data["network"]))
-        if behind is not None:
-            steps.insert(steps.index(chosen.name) + 1, behind)
+        for choice, name, behind in _NETWORK_STEPS:
+            if choice == self.cleaned_data["network"] and name in steps:
+                steps.insert(steps.index(name) + 1, behind)
         return steps

@@ -166,6 +166,7 @@ def _machine(member: TaskMachine, place: Place, cluster_id: int) -> Row:
         "id": member.pk,
         "address": member.address,
         "hostname": member.hostname,
+        "group": member.get_group_display() if member.group else "",
         "state": place.state,
         "step": place.step,
         "is_through": place.is_through,
@@ -238,6 +239,7 @@ def _places(
         and not step.compensates
         and step.status != TaskStep.Status.SKIPPED
     }
+    groups = Counter(step.params.get("group", "") for step in steps if step.pk in todo)
     last: dict[int, tuple[str, str]] = {}
     passed: Counter[int] = Counter()
     for part in parts:
@@ -259,7 +261,9 @@ def _places(
             passed[key] += is_through
     return {
         member.pk: _place(
-            member, *last.get(member.pk, (member.state, "")), 0 < len(todo) == passed[member.pk]
+            member,
+            *last.get(member.pk, (member.state, "")),
+            0 < groups[""] + (groups[member.group] if member.group else 0) == passed[member.pk],
         )
         for member in by_key.values()
     }

@@ -3,7 +3,7 @@
 Beside the article's fields ``params``, ``reason``, ``user`` and ``batch`` may be given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,7 +17,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
 from operations.flows import catalog, graph, start
-from operations.flows.models import AutoOperationTask
+from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.services import manifests
 from operations.services.manifests import STRICT, Applied, Document, Metadata
 
@@ -49,6 +49,9 @@ class _Spec(BaseModel):
     operationIds: list[str] = Field(default_factory=list, max_length=10)  # noqa: N815
     operationTaskMachines: list[_Machine] = Field(  # noqa: N815
         min_length=1, max_length=start.MACHINES_MAX
+    )
+    replacedMachines: list[_Machine] = Field(  # noqa: N815
+        default_factory=list, max_length=start.MACHINES_MAX
     )
     operationTaskStep: list[_Step] = Field(  # noqa: N815
         min_length=1, max_length=graph.STEPS_MAX
@@ -82,7 +85,9 @@ class TaskDocument(Document):
         self._check_type(spec)
         self.specs = self._steps(spec)
         self.places: dict[str, str] = {}
-        self.machines = self._machines(spec)
+        self.roles: dict[int, str] = {}
+        self.machines = self._machines("operationTaskMachines", spec.operationTaskMachines)
+        self.replaced = self._machines("replacedMachines", spec.replacedMachines)
 
     def _check_type(self, spec: _Spec) -> None:
         """What the cluster's type is, is known here; it need only be one that there is."""
@@ -116,15 +121,20 @@ class TaskDocument(Document):
                 place = f"spec.operationTaskStep[{index}].step"
                 raise self.refuse(place, error.message, code=error.code) from error
         names = [each.step for each in spec.operationTaskStep]
-        return start.specs_of(spec.operationTaskType, steps=names, params=spec.params)
+        try:
+            return start.specs_of(spec.operationTaskType, steps=names, params=spec.params)
+        except InvalidInput as error:
+            name = next(iter(error.fields), "steps").replace("steps", "operationTaskStep", 1)
+            raise self.refuse(
+                f"spec.{name}", next(iter(error.fields.values()), error.message), code=error.code
+            ) from error
 
-    def _machines(self, spec: _Spec) -> list[Machine]:
+    def _machines(self, field: str, named: Sequence[_Machine]) -> list[Machine]:
         """By address, hostname or serial number; each means one machine."""
-        names = [each.name for each in spec.operationTaskMachines]
+        names = [each.name for each in named]
         found: list[Machine] = []
-        self.roles: dict[int, str] = {}
         for index, chosen in enumerate(selection.parse_each(names, user=self.asking)):
-            place = f"spec.operationTaskMachines[{index}]"
+            place = f"spec.{field}[{index}]"
             if len(chosen.machines) != 1 or chosen.unknown:
                 sentence = _("No machine you may use is called “%(name)s”.") % {
                     "name": names[index]
@@ -136,7 +146,7 @@ class TaskDocument(Document):
                 raise self.refuse(f"{place}.name", sentence, code="twice")
             found.append(machine)
             self.places[str(machine.address)] = f"{place}.name"
-            if role := spec.operationTaskMachines[index].role:
+            if role := named[index].role:
                 self.roles[machine.pk] = role
         return found
 
@@ -166,6 +176,7 @@ class TaskDocument(Document):
                 acting_user=self.asking,
                 name=self.manifest.metadata.name,
                 reason=spec.reason,
+                replaced=self.replaced,
             )
         except InvalidInput as error:
             raise self.placed(error, self.places) from error
@@ -186,8 +197,11 @@ class TaskDocument(Document):
             )
         spec = self.manifest.spec
         batches = _batches(spec)
-        there = set(existing.machines.values_list("machine_id", "address"))
+        old = TaskMachine.Group.OLD
+        rows = existing.machines.values_list("machine_id", "address")
+        there, gone = set(rows.exclude(group=old)), set(rows.filter(group=old))
         asked = {(machine.pk, str(machine.address)) for machine in self.machines}
+        replaced = {(machine.pk, str(machine.address)) for machine in self.replaced}
         steps = list(existing.steps.order_by("position").values_list("name", flat=True))
         of_existing = start.Batches(
             existing.batch_size, existing.batch_pause, existing.max_failed_percent
@@ -198,6 +212,7 @@ class TaskDocument(Document):
                 ("spec.cluster", existing.cluster_id == self.target.pk),
                 ("spec.operationTaskType", existing.template == spec.operationTaskType),
                 ("spec.operationTaskMachines", there == asked),
+                ("spec.replacedMachines", gone == replaced),
                 ("spec.operationTaskStep", steps == [each.step for each in spec.operationTaskStep]),
                 ("spec.params", existing.params == spec.params),
                 ("spec.batch", of_existing == batches),
@@ -224,15 +239,21 @@ def _batches(spec: _Spec) -> start.Batches:
 def as_manifest(task: AutoOperationTask) -> str:
     """The manifest that asks for the same as ``task`` did, under its name."""
     template = catalog.TEMPLATES.get(task.template)
+    rows = list(task.machines.order_by("pk").values_list("address", "role", "group"))
     machines: list[dict[str, str]] = [
         {"name": address, **({"role": role} if role else {})}
-        for address, role in task.machines.order_by("pk").values_list("address", "role")
+        for address, role, group in rows
+        if group != TaskMachine.Group.OLD
+    ]
+    replaced = [
+        {"name": address} for address, _role, group in rows if group == TaskMachine.Group.OLD
     ]
     spec: dict[str, Any] = {
         "cluster": task.cluster.name,
         "clusterType": task.cluster.type,
         "operationIds": [template.operation_id] if template else [],
         "operationTaskMachines": machines,
+        **({"replacedMachines": replaced} if replaced else {}),
         "operationTaskStep": [
             {"step": name}
             for name in task.steps.order_by("position").values_list("name", flat=True)

@@ -149,11 +149,18 @@ class TaskMachine(models.Model):
         SUCCEEDED = "succeeded", _("Succeeded")
         FAILED = "failed", _("Failed")
 
+    class Group(models.TextChoices):
+        """In a replacement; other tasks do the same with all of their machines."""
+
+        NEW = "new", _("comes in")
+        OLD = "old", _("goes out")
+
     task = models.ForeignKey(AutoOperationTask, on_delete=models.CASCADE, related_name="machines")
     machine = models.ForeignKey(Machine, on_delete=models.SET_NULL, null=True, related_name="tasks")
     address = models.CharField(_("address"), max_length=45)
     hostname = models.CharField(_("hostname"), max_length=253, blank=True)
     role = models.CharField(_("role"), max_length=63, blank=True)
+    group = models.CharField(_("group"), max_length=3, choices=Group.choices, blank=True)
     state = models.CharField(
         _("state"), max_length=10, choices=State.choices, default=State.WAITING
     )

@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 
 from operations.flows import catalog
 from operations.flows.approval import Plan
-from operations.flows.models import AutoOperationTask, TaskStep
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 from operations.kinds import base as operation_kinds
 
 Line = dict[str, str]
@@ -34,11 +34,17 @@ def in_words(plan: Plan, task: AutoOperationTask) -> list[Line]:
     return [{"label": label, "text": text} for label, text in lines]
 
 
+def _group(name: str) -> str:
+    return str(TaskMachine.Group(name).label)
+
+
 def _of_operation(params: Mapping[str, Any]) -> str:
     """What was asked for, and the version, which matters even where nobody chose one."""
     asked = dict(params.get("params", {}))
     kind = operation_kinds.KINDS.get(params.get("kind", ""))
     texts = []
+    if group := params.get("group"):
+        texts.append(_("with each machine that %(group)s") % {"group": _group(group)})
     if params.get("everywhere"):
         texts.append(_("on all machines of the cluster"))
     if kind is not None and "kubernetes_version" in kind.params.model_fields:

@@ -1,6 +1,6 @@
 """From a wish to the rows of a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from operations.services import start
 from operations.services.start import Plan
 
 MACHINES_MAX = 2000
+OLD = TaskMachine.Group.OLD.value
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,25 @@ class Batches:
 @dataclass(frozen=True)
 class TaskPlan:
     """What a task would do: its steps, and what the first operation among them says of the
-    machines."""
+    machines; in a replacement one of each group."""
 
     specs: Sequence[graph.Spec]
-    first: Plan | None
+    plans: Mapping[str, Plan]
+
+    @property
+    def first(self) -> Plan | None:
+        return next(iter(self.plans.values()), None)
 
     @property
     def blockers(self) -> tuple[Any, ...]:
-        return self.first.blockers if self.first else ()
+        return tuple(each for plan in self.plans.values() for each in plan.blockers)
 
 
 def specs_of(
     template: str, *, steps: Sequence[str] | None = None, params: Mapping[str, Any] | None = None
 ) -> list[graph.Spec]:
     """The template's steps, or these of the names there are, one after the other; ``params`` go to
-    the operations of the template's kind."""
+    the operations of the template's kind; in a replacement they are given by kind."""
     chosen = catalog.template(template)
     names = chosen.steps if steps is None else steps
     specs = []
@@ -60,10 +65,44 @@ def specs_of(
             raise InvalidInput(
                 f"{place}: {error.message}", code=error.code, fields={place: error.message}
             ) from error
-        if spec.kind == "operation" and spec.params.get("kind") == template:
-            spec = replace(spec, params={**spec.params, "params": dict(params or {})})
-        specs.append(spec)
-    return graph.in_order(specs)
+        specs.append(_with_params(spec, chosen, params or {}))
+    return catalog.for_template(chosen, graph.in_order(specs))
+
+
+def _with_params(
+    spec: graph.Spec, chosen: catalog.Template, params: Mapping[str, Any]
+) -> graph.Spec:
+    kind = spec.params.get("kind")
+    if spec.kind != "operation":
+        return spec
+    if not chosen.groups:
+        own = params if kind == chosen.name else None
+    else:
+        own = _by_kind(chosen, params).get(str(kind))
+    return spec if own is None else replace(spec, params={**spec.params, "params": dict(own)})
+
+
+def _by_kind(
+    chosen: catalog.Template, params: Mapping[str, Any]
+) -> Mapping[str, Mapping[str, Any]]:
+    known = sorted(
+        {
+            str(named.params["kind"])
+            for name in chosen.steps
+            if (named := catalog.named(name)).kind == "operation"
+        }
+    )
+    for name, values in params.items():
+        if name not in known or not isinstance(values, Mapping):
+            sentence = _(
+                "Parameters of %(template)s are given by the kind of operation: %(known)s."
+            ) % {"template": chosen.name, "known": ", ".join(known)}
+            raise InvalidInput(
+                f"params.{name}: {sentence}",
+                code="invalid_params",
+                fields={f"params.{name}": sentence},
+            )
+    return params
 
 
 def plan_task(
@@ -73,6 +112,7 @@ def plan_task(
     specs: Sequence[graph.Spec],
     roles: Mapping[int, str] | None = None,
     acting_user: User,
+    replaced: Sequence[Machine] = (),
 ) -> TaskPlan:
     """Check everything that is known here; contacts nothing, changes nothing."""
     permissions.require(acting_user, cluster, permissions.OPERATE)
@@ -85,17 +125,39 @@ def plan_task(
     for typed in operations:
         kind = operation_kinds.get(typed.kind)
         permissions.require(acting_user, cluster, kind.permission)
-    if not operations:
-        return TaskPlan(specs, None)
-    first = start.plan_operation(
-        kind=operations[0].kind,
-        cluster=cluster,
-        machines=machines,
-        params=operations[0].params,
-        roles=roles,
-        acting_user=acting_user,
-    )
-    return TaskPlan(specs, first)
+    _check_groups(operations, machines, replaced)
+    plans: dict[str, Plan] = {}
+    for typed in operations:
+        if typed.group in plans:
+            continue
+        plans[typed.group] = start.plan_operation(
+            kind=typed.kind,
+            cluster=cluster,
+            machines=replaced if typed.group == OLD else machines,
+            params=typed.params,
+            roles=None if typed.group == OLD else roles,
+            acting_user=acting_user,
+        )
+    return TaskPlan(specs, plans)
+
+
+def _check_groups(
+    operations: Sequence[OperationParams], machines: Sequence[Machine], replaced: Sequence[Machine]
+) -> None:
+    """Old machines where some go out, and only there."""
+    replaces = any(typed.group for typed in operations)
+    sentence = ""
+    if replaces and not replaced:
+        sentence = _("Name the machines that are replaced.")
+    elif replaced and not replaces:
+        sentence = _("Only a replacement has machines that are replaced.")
+    elif both := {machine.pk for machine in machines} & {machine.pk for machine in replaced}:
+        names = [str(machine.address) for machine in machines if machine.pk in both]
+        sentence = _("These machines are named as new and as replaced: %(names)s.") % {
+            "names": ", ".join(names)
+        }
+    if sentence:
+        raise InvalidInput(sentence, code="invalid_groups", fields={"replaced": sentence})
 
 
 def _typed(spec: graph.Spec, place: str, cluster: Cluster) -> Any:
@@ -136,17 +198,26 @@ def start_task(
     name: str = "",
     reason: str = "",
     leave_out_blocked: bool = False,
+    replaced: Sequence[Machine] = (),
 ) -> AutoOperationTask:
     """Write the task with its steps and machines, and let it begin on commit.
 
-    Machines that the first operation could not take refuse the whole, unless ``leave_out_blocked``.
+    Machines that the first operation could not take refuse the whole, unless ``leave_out_blocked``;
+    in a replacement always: nobody knows which old one would stay for a new one that is left out.
     """
     plan = plan_task(
-        cluster=cluster, machines=machines, specs=specs, roles=roles, acting_user=acting_user
+        cluster=cluster,
+        machines=machines,
+        specs=specs,
+        roles=roles,
+        acting_user=acting_user,
+        replaced=replaced,
     )
     batches = batches or Batches()
     _check_batches(batches)
-    chosen = _chosen(plan, machines, cluster, leave_out_blocked=leave_out_blocked)
+    chosen = _chosen(plan, machines, cluster, leave_out_blocked=leave_out_blocked and not replaced)
+    chosen += replaced
+    old = {machine.pk for machine in replaced}
     _refuse_held(chosen)
     known = catalog.TEMPLATES.get(template)
     try:
@@ -175,6 +246,7 @@ def start_task(
                     address=machine.address,
                     hostname=machine.hostname,
                     role=(roles or {}).get(machine.pk, ""),
+                    group=_group_of(machine, old),
                 )
                 for machine in chosen
             )
@@ -198,6 +270,7 @@ def start_task(
                 after={
                     "cluster": cluster.name,
                     "machines": [str(machine.address) for machine in chosen],
+                    **({"replaced": [str(each.address) for each in replaced]} if replaced else {}),
                     "steps": [spec.key for spec in specs],
                     "params": task.params,
                 },
@@ -229,13 +302,20 @@ def _chosen(
     plan: TaskPlan, machines: Sequence[Machine], cluster: Cluster, *, leave_out_blocked: bool
 ) -> list[Machine]:
     chosen = list(machines)
-    if plan.first is not None:
-        blockers = plan.first.whole_blockers if leave_out_blocked else plan.first.blockers
-        start.refuse_blockers(plan.first.kind, cluster, blockers)
-        chosen = list(plan.first.ready)
+    for group, found in plan.plans.items():
+        blockers = found.whole_blockers if leave_out_blocked else found.blockers
+        start.refuse_blockers(found.kind, cluster, blockers)
+        if group != OLD:
+            chosen = list(found.ready)
     if not chosen:
         raise InvalidInput(_("No machine is left that could take part."), code="no_machines")
     return chosen
+
+
+def _group_of(machine: Machine, old: Collection[int]) -> str:
+    if not old:
+        return ""
+    return OLD if machine.pk in old else TaskMachine.Group.NEW.value
 
 
 def _refuse_held(machines: Sequence[Machine]) -> None:

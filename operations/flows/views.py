@@ -61,6 +61,7 @@ class StartTaskView(LoginRequiredMixin, View):
             "kind": template.name,
             "cluster": request.GET.get("cluster", ""),
             "machines": _machines_text(request.GET),
+            "replaced": request.GET.get("replaced", ""),
         }
         return self._show(request, _Page(StartTaskForm(user=request.user, initial=given), template))
 
@@ -85,12 +86,16 @@ class StartTaskView(LoginRequiredMixin, View):
     def _plan_or_start(self, request: HttpRequest, page: _Page) -> HttpResponse:
         chosen = page.form.cleaned_data
         selected = selection.parse_machines(chosen["machines"], user=request.user)
-        page.unknown = selected.unknown
+        old = selection.parse_machines(
+            chosen["replaced"] if page.template.groups else "", user=request.user
+        )
+        page.unknown = [*selected.unknown, *old.unknown]
         common: dict[str, Any] = {
             "cluster": chosen["cluster"],
             "machines": selected.machines,
             "specs": start.specs_of(page.template.name, steps=page.form.steps()),
             "acting_user": request.user,
+            "replaced": old.machines,
         }
         page.plan = start.plan_task(**common)
         step = request.POST.get("step")
@@ -111,6 +116,7 @@ class StartTaskView(LoginRequiredMixin, View):
 
     def _show(self, request: HttpRequest, page: _Page, status: int = 200) -> HttpResponse:
         first = page.plan.first if page.plan else None
+        others = list(page.plan.plans.values())[1:] if page.plan else []
         context = {
             **admin.site.each_context(request),
             "title": _("Start a task"),
@@ -120,7 +126,11 @@ class StartTaskView(LoginRequiredMixin, View):
             "plan_steps": [catalog.named(each.name) for each in page.plan.specs]
             if page.plan
             else [],
-            "blocked": [each for each in first.blockers if each.machine] if first else [],
+            "blocked": [each for each in page.plan.blockers if each.machine] if page.plan else [],
+            "others": others,
+            "whole_blockers": [each for each in page.plan.blockers if not each.machine]
+            if page.plan
+            else [],
             "steps": [catalog.named(name) for name in page.template.steps],
             "candidates": _candidates(request, page),
             "candidates_max": CANDIDATES_MAX,
@@ -142,7 +152,7 @@ def _machines_text(values: QueryDict) -> str:
 def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
     """Machines that could take part, to pick from; of the chosen cluster, if they must be in
     one."""
-    kind = operation_kinds.KINDS[page.template.name]
+    kind = operation_kinds.KINDS[page.template.begins_with or page.template.name]
     rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
     cluster = as_key(page.form["cluster"].value() or "")
     if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:

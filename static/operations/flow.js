@@ -207,7 +207,7 @@
     body.replaceChildren(...rows.map((machine) => {
       const row = element("tr"), name = Object.assign(element("th"), { scope: "row" }), mark = element("td");
       const url = machine.url || urls.machines[machine.id]; // of a machine that not all may see: only if this reader may
-      name.append(url ? link(machine.hostname || machine.address, url) : machine.hostname || machine.address, element("span", "op-hostname", machine.hostname ? machine.address : ""));
+      name.append(url ? link(machine.hostname || machine.address, url) : machine.hostname || machine.address, element("span", "op-hostname", [machine.hostname ? machine.address : "", machine.group].filter(Boolean).join(" · ")));
       if (machine.state === "waiting" && !isActive()) mark.textContent = texts.not_reached; else mark.append(badge(machine.state));
       row.append(name, mark, element("td", "", titles.get(machine.step) ?? ""), element("td", "op-wrap", machine.message));
       return row;

@@ -72,7 +72,17 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
 class TaskMachineSerializer(serializers.ModelSerializer[TaskMachine]):
     class Meta:
         model = TaskMachine
-        fields = ["id", "machine", "address", "hostname", "role", "state", "failed_in", "message"]
+        fields = [
+            "id",
+            "machine",
+            "address",
+            "hostname",
+            "role",
+            "group",
+            "state",
+            "failed_in",
+            "message",
+        ]
         read_only_fields = fields
 
 
@@ -170,6 +180,12 @@ class StartTaskSerializer(serializers.Serializer[Any]):
     machines = serializers.ListField(
         child=MachineReferenceField(), min_length=1, max_length=start.MACHINES_MAX
     )
+    replaced = serializers.ListField(
+        child=MachineReferenceField(),
+        required=False,
+        max_length=start.MACHINES_MAX,
+        help_text="Machines that go out once the others are in; of the template ReplaceMachine.",
+    )
     template = serializers.CharField(max_length=40, default="")
     steps = serializers.ListField(
         child=serializers.CharField(max_length=40), required=False, max_length=graph.STEPS_MAX
@@ -194,10 +210,12 @@ class StartTaskSerializer(serializers.Serializer[Any]):
 
 
 class TaskPlanSerializer(serializers.Serializer[Any]):
-    """``first``: what the first operation says of the machines, as the plan of an operation."""
+    """``first``: what the first operation says of the machines, as the plan of an operation;
+    ``replaced``: what ScaleDown says of those that are replaced."""
 
     steps = serializers.ListField(child=serializers.DictField())
     first = serializers.DictField(allow_null=True)
+    replaced = serializers.DictField(allow_null=True)
 
 
 class SkipStepSerializer(serializers.Serializer[Any]):

@@ -23,6 +23,7 @@ from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from beidou.base.numbers import as_key
+from machines.models import Machine
 from operations.api.serializers import ReasonSerializer
 from operations.api.streams import EventStreamRenderer
 from operations.flows import catalog, control, graph, listing, live, start, stream
@@ -112,6 +113,7 @@ class TaskViewSet(ReadOnlyViewSet):
             "cluster": cluster,
             "machines": chosen.machines,
             "roles": chosen.roles,
+            "replaced": _replaced(asked, request),
             "specs": _specs(asked),
             "acting_user": _user(request),
         }
@@ -123,6 +125,9 @@ class TaskViewSet(ReadOnlyViewSet):
                     for each in plan.specs
                 ],
                 "first": plans.as_dict(plan.first) if plan.first else None,
+                "replaced": plans.as_dict(plan.plans[start.OLD])
+                if start.OLD in plan.plans
+                else None,
             }
             return Response(serializers.TaskPlanSerializer(row).data)
         task = start.start_task(
@@ -287,6 +292,16 @@ class TaskViewSet(ReadOnlyViewSet):
         return Response(taken.as_dict() if taken else {})
 
 
+def _replaced(asked: dict[str, Any], request: Request) -> list[Machine]:
+    try:
+        return references.find_machines(asked.get("replaced", []), user=request.user).machines
+    except InvalidInput as error:
+        fields = {
+            f"replaced{name.removeprefix('machines')}": said for name, said in error.fields.items()
+        }
+        raise InvalidInput(error.message, code=error.code, fields=fields) from error
+
+
 def _specs(asked: dict[str, Any]) -> list[graph.Spec]:
     if "graph" not in asked:
         return start.specs_of(asked["template"], steps=asked.get("steps"), params=asked["params"])
@@ -310,6 +325,8 @@ def _specs(asked: dict[str, Any]) -> list[graph.Spec]:
                 compensates=tuple(row["compensates"]),
             )
         )
+    if asked["template"]:
+        return catalog.for_template(catalog.template(asked["template"]), specs)
     return specs
 
 

@@ -49,6 +49,7 @@ class GateParams(BaseModel):
     seconds: int = Field(default=60, ge=60, le=3600)
     minutes: int = Field(default=30, ge=1, le=7 * 1440)
     machines: Literal["task", "cluster"] = "task"
+    group: Literal["", "new", "old"] = ""
     params: dict[str, Any] = Field(default_factory=dict, description="Of the HealthCheck.")
 
     @model_validator(mode="after")
@@ -126,7 +127,7 @@ def _ask(flow: Flow, step: TaskStep) -> None:
 
 
 def _look_at_nodes(flow: Flow, step: TaskStep, params: GateParams) -> None:
-    wrong = _what_is_missing(flow)
+    wrong = _what_is_missing(flow, params.group)
     step.progress = {**step.progress, "good": 0 if wrong else params.times}
     step.due_at = min(_until(step), flow.now + timedelta(seconds=params.seconds))
     step.message = (
@@ -135,12 +136,12 @@ def _look_at_nodes(flow: Flow, step: TaskStep, params: GateParams) -> None:
     step.save(update_fields=["progress", "due_at", "message"])
 
 
-def _what_is_missing(flow: Flow) -> list[str]:
+def _what_is_missing(flow: Flow, group: str) -> list[str]:
     """Nothing is true of nodes that nobody sees, nor of none at all."""
     cluster = Cluster.objects.get(pk=flow.task.cluster_id)
     if cluster.health == Cluster.Health.UNREACHABLE:
         return [Sentence("The cluster is unreachable: %(why)s", why=cluster.health_reason)]
-    members = flow.machines()
+    members = flow.machines(group)
     if not members:
         return [Sentence("No machine is left that could take part.")]
     return [why for member in members if (why := _why_not(member))]
@@ -176,7 +177,7 @@ def _begin_check(flow: Flow, step: TaskStep, params: GateParams) -> None:
         machines = (
             start.machines_of("HealthCheck", task.cluster, user=user)
             if params.machines == "cluster"
-            else [each.machine for each in flow.machines() if each.machine is not None]
+            else [each.machine for each in flow.machines(params.group) if each.machine is not None]
         )
         operation = start.start_operation(
             kind="HealthCheck",

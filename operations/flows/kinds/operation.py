@@ -7,7 +7,7 @@ fails that machine alone.
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +29,8 @@ class OperationParams(BaseModel):
     """``kind`` of operation; ``steps`` narrows its steps; ``params`` are the kind's own.
 
     ``everywhere``: it is done on the other machines of the cluster too, whose failure is told but
-    stops nothing.
+    stops nothing.  ``group``: done with these machines of a replacement alone.  ``all_or_nothing``:
+    one machine that fails fails the step.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,6 +40,8 @@ class OperationParams(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     forks: int = Field(default=10, ge=1, le=200)
     everywhere: bool = False
+    group: Literal["", "new", "old"] = ""
+    all_or_nothing: bool = False
 
 
 def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -54,7 +57,7 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
             if member.failed_in in step.compensates and member.machine_id is not None
         ]
     else:
-        chosen = flow.machines()
+        chosen = flow.machines(params.group)
     new = [member.pk for member in chosen if member.pk not in known]
     size = flow.task.batch_size or max(len(new), 1)
     number = parts[-1].number if parts else 0
@@ -257,10 +260,15 @@ def _failed(step: TaskStep) -> tuple[int, int]:
 
 def _has_failed_too_much(flow: Flow, step: TaskStep) -> bool:
     failed, total = _failed(step)
-    if not failed or step.compensates or failed * 100 <= flow.task.max_failed_percent * total:
+    if not failed or step.compensates or failed * 100 <= _allowed(flow, step) * total:
         return False
     _end(flow, step)
     return True
+
+
+def _allowed(flow: Flow, step: TaskStep) -> int:
+    """Percent of the machines that may fail without failing the step."""
+    return 0 if step.params.get("all_or_nothing") else flow.task.max_failed_percent
 
 
 def _end(flow: Flow, step: TaskStep) -> None:
@@ -271,7 +279,7 @@ def _end(flow: Flow, step: TaskStep) -> None:
     if not failed:
         flow.finish(step, Status.SUCCEEDED, _elsewhere(step))
         return
-    allowed = flow.task.max_failed_percent
+    allowed = _allowed(flow, step)
     if failed == total:
         # A single operation has said better why.
         said = step.parts.values_list("operation__message", flat=True)
