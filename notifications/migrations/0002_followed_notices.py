@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('base', '0008_followed_notices'),
+        ('base', '0009_followed_notices'),
         ('notifications', '0001_initial'),
     ]
 

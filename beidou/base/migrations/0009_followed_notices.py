@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('base', '0007_notices'),
+        ('base', '0008_words_of_the_audit_trail'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0008_site_systems'),
+        ('operations', '0010_site_systems'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0009_progress_of_steps'),
+        ('operations', '0011_progress_of_steps'),
     ]
 
     operations = [

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('clusters', '0004_stored_sentences'),
-        ('operations', '0007_flows'),
+        ('operations', '0009_maintenance'),
     ]
 
     operations = [
