@@ -10,6 +10,10 @@ CONFIG = config.load(os.environ)
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR: Path = CONFIG.data_dir
 ARTIFACT_FOLDERS: list[Path] = CONFIG.artifact_folders
+PLAYBOOK_FOLDERS: list[Path] = CONFIG.playbook_folders
+PLAYBOOK_MAX_BYTES: int = CONFIG.playbook_max_mib << 20
+PLAYBOOK_ISOLATION: str = CONFIG.playbook_isolation
+PLAYBOOK_HIDDEN: list[Path] = CONFIG.playbook_hidden
 
 SECRET_KEY: str = CONFIG.secret_key
 ENCRYPTION_KEYS: list[str] = CONFIG.encryption_keys

@@ -330,6 +330,34 @@ VARIABLES = (
         "lie; http(s) sources need none. Empty: `artifacts` in the data folder.",
     ),
     Variable(
+        "PLAYBOOK_FOLDERS",
+        _folders,
+        "",
+        "Folders of the workers' machine, comma separated, in or below which sources of playbooks "
+        "may lie (folders, and repositories by file://). Empty: `playbooks` in the data folder.",
+    ),
+    Variable(
+        "PLAYBOOK_MAX_MIB",
+        _integer(1, 256),
+        "32",
+        "Largest content of a source of playbooks; it is kept in the database.",
+    ),
+    Variable(
+        "PLAYBOOK_ISOLATION",
+        _choice("required", "preferred"),
+        "required",
+        "A site's playbooks run where they cannot see the data folder and what else "
+        "BEIDOU_PLAYBOOK_HIDDEN names. `preferred`: they run all the same where the system cannot "
+        "hide it.",
+    ),
+    Variable(
+        "PLAYBOOK_HIDDEN",
+        _folders,
+        "/etc/beidou",
+        "Files and folders of the workers' machine, comma separated, that a site's playbooks must "
+        "not see, beside the data folder and the database's own.",
+    ),
+    Variable(
         "ALLOW_INSECURE_TLS",
         _flag,
         "no",
@@ -444,6 +472,7 @@ def load(environ: Mapping[str, str]) -> Config:
         ) from error
     values["database_url"] = values["database_url"] or f"sqlite:///{data_dir}/beidou.sqlite3"
     values["artifact_folders"] = values["artifact_folders"] or [data_dir / "artifacts"]
+    values["playbook_folders"] = values["playbook_folders"] or [data_dir / "playbooks"]
     values["secret_key"] = values["secret_key"] or kept_secret(
         data_dir / "secret_key", lambda: secrets.token_urlsafe(64)
     )

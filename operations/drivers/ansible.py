@@ -28,7 +28,6 @@ from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
 ASK_SECONDS = 0.5
-_SOCKETS = "bd-"
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,24 @@ class Host:
     become: bool = False
     become_password: str = field(default="", repr=False)
     variables: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A playbook that is none of ours: ``write`` puts its source into a folder that is not there
+    yet.
+
+    It runs with its source's roles and collections and with no module of ours, where it cannot see
+    ``hidden``; without ``must_hide`` it runs also where the system cannot hide them.  ``limit`` are
+    those hosts of the inventory that it works on; empty: all of them.
+    """
+
+    playbook: str
+    write: Callable[[Path], None]
+    hidden: tuple[Path, ...]
+    must_hide: bool
+    limit: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,12 +81,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``status``: successful, failed or canceled; ``failed`` hosts with ansible's message."""
+    """``status``: successful, failed or canceled; ``failed`` hosts with ansible's message.
+
+    ``recap`` is ansible's own at the end, by host: how many tasks were ok, changed, failed,
+    unreachable …; without one it did not come to its end.
+    """
 
     status: str
     failed: Mapping[str, str]
+    recap: Mapping[str, Mapping[str, int]] | None = None
+    last_text: str = ""
 
 
+_ERROR = "[ERROR]"
 _KINDS = {
     "runner_on_ok": "ok",
     "runner_on_failed": "failed",
@@ -88,8 +112,10 @@ def run_playbook(
     forks: int,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool],
+    site: Site | None = None,
 ) -> Outcome:
-    """Run ``playbooks/<playbook>.yml`` on ``hosts``; returns when nothing of it is left here.
+    """Run ``playbooks/<playbook>.yml``, or the ``site``'s, on ``hosts``; returns when nothing of it
+    is left here.
 
     ``folder`` is made and removed; ``mark`` names the run in the environment of its processes.
     ``should_stop`` is asked about twice a second, and alone ends a run that takes too long.  What
@@ -99,9 +125,11 @@ def run_playbook(
     folder.mkdir(mode=0o700, parents=True)
     # A short path: sockets allow about 100 characters.  Named by the run, so that the folder of one
     # that was killed is found.
-    sockets = tempfile.mkdtemp(prefix=f"{_SOCKETS}{mark}-")
+    sockets = tempfile.mkdtemp(prefix=f"{mark}-", dir=processes.private_folder())
     try:
-        return _run(playbook, hosts, variables, folder, sockets, mark, forks, on_event, should_stop)
+        return _run(
+            playbook, hosts, variables, folder, sockets, mark, forks, on_event, should_stop, site
+        )
     finally:
         processes.end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)
@@ -111,13 +139,13 @@ def run_playbook(
 def socket_folders() -> Iterator[tuple[str, Path]]:
     """The mark of a run, and its folder of SSH control sockets: all that are on this machine and
     belong to our user, whatever portal they are of."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*-*"):
+    for folder in processes.private_folder().glob("*-*"):
         try:
             found = folder.lstat()
         except OSError:
             continue  # removed just now
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-            yield folder.name.removeprefix(_SOCKETS).rpartition("-")[0], folder
+            yield folder.name.rpartition("-")[0], folder
 
 
 def _run(
@@ -130,17 +158,31 @@ def _run(
     forks: int,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool],
+    site: Site | None,
 ) -> Outcome:
     inventory = write_inventory(hosts, folder)
     _write(folder / "variables.yml", as_plain_yaml(dict(variables)))
     collector = _Collector(on_event)
+    envvars = environment(folder, sockets, mark)
+    path = ROOT / "playbooks" / f"{playbook}.yml"
+    options = ["--forks", str(forks), "--extra-vars", f"@{folder / 'variables.yml'}"]
+    prefix = processes.isolation()
+    if site is not None:
+        source = folder / "source"
+        site.write(source)
+        path = source / site.playbook
+        envvars |= _of_source(source)
+        if site.limit:
+            _write(folder / "limit", "\n".join([*site.limit, "localhost"]) + "\n")
+            options += ["--limit", f"@{folder / 'limit'}"]
+        prefix = _hiding(site, folder, Path(sockets))
     config = RunnerConfig(
         private_data_dir=str(folder),
-        playbook=str(ROOT / "playbooks" / f"{playbook}.yml"),
+        playbook=str(path),
         inventory=str(inventory),
         ident="run",
-        envvars=environment(folder, sockets, mark),
-        cmdline=f"--forks {forks} --extra-vars {shlex.quote('@' + str(folder / 'variables.yml'))}",
+        envvars=envvars,
+        cmdline=shlex.join(options),
         suppress_output_file=True,
         suppress_ansible_output=True,
         quiet=True,
@@ -148,7 +190,8 @@ def _run(
     config.prepare()
     # Settings that are given to it, and not in a file, are lost in prepare().
     config.pexpect_timeout = ASK_SECONDS
-    config.command = [*processes.isolation(), *config.command]
+    config.env = _without_ours(config.env, envvars)
+    config.command = [*prefix, *config.command]
     runner = Runner(config, event_handler=collector.handle, cancel_callback=should_stop)
     status, _code = runner.run()
     if status == "error" or (status == "failed" and not collector.saw_host):
@@ -160,7 +203,42 @@ def _run(
             ),
             code="playbook_broken",
         )
-    return Outcome(status=status, failed=collector.failed)
+    return Outcome(status, collector.failed, collector.recap, collector.last_text)
+
+
+def _hiding(site: Site, folder: Path, sockets: Path) -> tuple[str, ...]:
+    """Sockets of other runs lead to machines that are none of this one's."""
+    hidden = (*site.hidden, processes.private_folder())
+    prefix = processes.hiding(hidden, run=folder, own=sockets)
+    if not prefix and site.must_hide:
+        raise PermanentError(
+            Sentence(
+                "The worker's machine cannot hide the portal's own files from a playbook (no mount "
+                "namespaces). Allow unprivileged user namespaces there, or see "
+                "BEIDOU_PLAYBOOK_ISOLATION."
+            ),
+            code="not_isolated",
+        )
+    return prefix or processes.isolation()
+
+
+def _of_source(source: Path) -> dict[str, str]:
+    return {
+        "ANSIBLE_CONFIG": str(ROOT / "site.cfg"),
+        "ANSIBLE_ROLES_PATH": str(source / "roles"),
+        "ANSIBLE_COLLECTIONS_PATH": str(source / "collections"),
+        "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "False",
+    }
+
+
+def _without_ours(prepared: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """ansible-runner puts the environment on top of the worker's own, in which our settings and
+    keys are; what it adds itself stays."""
+    return {
+        name: value
+        for name, value in prepared.items()
+        if name in wanted or os.environ.get(name) != value
+    }
 
 
 def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
@@ -188,7 +266,11 @@ def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
         entries[host.key] = entry
     _write(folder / "known_hosts", "\n".join(known) + "\n")
     inventory = folder / "inventory.yml"
-    _write(inventory, as_inventory(entries))
+    groups: dict[str, list[str]] = {}
+    for host in hosts:
+        for name in host.groups:
+            groups.setdefault(name, []).append(host.key)
+    _write(inventory, as_inventory(entries, groups))
     return inventory
 
 
@@ -255,12 +337,19 @@ def as_plain_yaml(value: Any) -> str:
     return _dump(_plain(value))
 
 
-def as_inventory(hosts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Hosts and their variables as an inventory, as plain as ``as_plain_yaml``.
+def as_inventory(
+    hosts: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Hosts, their variables and groups as an inventory, as plain as ``as_plain_yaml``.
 
     Only the words of the inventory's own structure are bare.
     """
-    return _dump({"all": {"hosts": _plain(hosts)}})
+    whole: dict[str, Any] = {"hosts": _plain(hosts)}
+    if groups:
+        whole["children"] = {
+            name: {"hosts": _plain(dict.fromkeys(keys, {}))} for name, keys in groups.items()
+        }
+    return _dump({"all": whole})
 
 
 def _dump(value: Any) -> str:
@@ -295,6 +384,7 @@ class _Collector:
         self.failed: dict[str, str] = {}
         self.saw_host = False
         self.last_text = ""
+        self.recap: dict[str, dict[str, int]] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> bool:
         raw: Mapping[str, Any] = storable(event)
@@ -304,10 +394,14 @@ class _Collector:
             self._host(name, data)
         elif name == "playbook_on_task_start":
             self.on_event(Event("task", "", str(data.get("task", "")), {}))
+        elif name == "playbook_on_stats":
+            self.recap = _recap(data)
         elif name in ("verbose", "warning", "error", "system_warning", "deprecated"):
             text = str(raw.get("stdout", "")).strip()
             if text:
-                self.last_text = text
+                # An error comes line by line, and its last one says least.
+                is_more = self.last_text.startswith(_ERROR) and not text.startswith(_ERROR)
+                self.last_text = f"{self.last_text}\n{text}" if is_more else text
                 self.on_event(Event("text", "", "", {}, text))
         return False  # ansible-runner then writes no file for the event
 
@@ -324,6 +418,23 @@ class _Collector:
             else:
                 self.failed.setdefault(host, joined([task, message_of(result)], ": "))
         self.on_event(Event(kind, host, task, result))
+
+
+_RECAP = {
+    "ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable",
+    "skipped": "skipped", "rescued": "rescued", "ignored": "ignored",
+}  # fmt: skip
+
+
+def _recap(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """By host, of those that ansible has done anything with."""
+    counts: dict[str, dict[str, int]] = {
+        str(host): dict.fromkeys(_RECAP.values(), 0) for host in data.get("processed") or {}
+    }
+    for theirs, ours in _RECAP.items():
+        for host, count in (data.get(theirs) or {}).items():
+            counts.setdefault(str(host), dict.fromkeys(_RECAP.values(), 0))[ours] = int(count)
+    return counts
 
 
 def message_of(result: Mapping[str, Any]) -> str:

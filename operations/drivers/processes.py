@@ -9,11 +9,18 @@ their environment.
 
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
 import time
+from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import psutil
+
+from beidou.base.errors import PermanentError
+from beidou.base.sentences import Sentence
 
 MARK = "BEIDOU_RUN"
 
@@ -29,6 +36,89 @@ def isolation() -> tuple[str, ...]:
     prefix = (*deadly, "unshare", *as_user, *inside)
     trial = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False)
     return prefix if trial.returncode == 0 else ()
+
+
+def private_folder() -> Path:
+    """Where what must have a short path, or must not outlive its process, has a folder of its own:
+    sockets of SSH connections, secrets for git.  Our user's alone, and hidden from a site's
+    playbooks."""
+    folder = Path(tempfile.gettempdir()) / f"bd-{os.geteuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not is_ours or found.st_mode & 0o077:
+        raise PermanentError(
+            Sentence(
+                "%(folder)s on the worker's machine is not the portal's alone; remove it.",
+                folder=folder,
+            ),
+            code="folder_taken",
+        )
+    return folder
+
+
+# First process of a run's namespaces: covers what must not be seen, and can no longer uncover it
+# when it becomes the command.  A folder is covered by an empty one, a file by /dev/null; what the
+# run itself needs in there stays open meanwhile, and is put back.
+_HIDE = """
+set -e
+exec 3<"$1" 4<"$2"
+run=$1 own=$2
+shift 2
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then mount -t tmpfs -o mode=0755,size=16m tmpfs "$1"
+    elif [ -e "$1" ]; then mount --bind /dev/null "$1"
+    fi
+    shift
+done
+shift
+mkdir -p "$run" "$own"
+mount --no-canonicalize --bind /proc/self/fd/3 "$run"
+mount --no-canonicalize --bind /proc/self/fd/4 "$own"
+exec 3<&- 4<&-
+# Where it stood before leads, by "..", to what is covered.
+cd "$run"
+exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+"""
+
+
+def hiding(hidden: Sequence[Path], *, run: Path, own: Path) -> tuple[str, ...]:
+    """The command prefix of an isolated run that does not see ``hidden``, but for its folders
+    ``run`` and ``own``, which may lie in it.  Empty when this system allows none.
+
+    Without capabilities and in namespaces of its own, nothing of it can take the covers away.
+    """
+    if not isolation() or not _can_hide():
+        return ()
+    return _hiding(hidden, run, own)
+
+
+def _hiding(hidden: Sequence[Path], run: Path, own: Path) -> tuple[str, ...]:
+    places = [str(place) for place in hidden]
+    return (*isolation(), "sh", "-c", _HIDE, "hide", str(run), str(own), *places, "--")
+
+
+@lru_cache(maxsize=1)
+def _can_hide() -> bool:
+    """Whether it works here, by trying."""
+    with tempfile.TemporaryDirectory(prefix="beidou-hide-") as folder:
+        base = Path(folder)
+        for name in ("secret", "secret/run", "secret/own"):
+            (base / name).mkdir()
+        for name in ("secret/key", "secret/run/mine", "secret/own/mine"):
+            (base / name).write_text("x")
+        seen = (
+            'test -e mine && test -e ../own/mine && ! test -e ../key && ! test -e "$0/secret/key"'
+        )
+        test = f'{seen} && ! umount "$0/secret/run" && ! umount "$0/secret"'
+        command = (
+            *_hiding([base / "secret"], base / "secret/run", base / "secret/own"),
+            *("sh", "-c", test, folder),
+        )
+        trial = subprocess.run(
+            command, cwd=base / "secret/run", capture_output=True, timeout=10, check=False
+        )
+        return trial.returncode == 0
 
 
 def end_marked(mark: str, *, patience_seconds: float = 3.0) -> int:

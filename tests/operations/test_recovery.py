@@ -58,7 +58,8 @@ def leave_sockets(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def leave(step: Step, number: int) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix=f"bd-{names.run_mark(step, number)}-"))
+        place = processes.private_folder()
+        folder = Path(tempfile.mkdtemp(prefix=f"{names.run_mark(step, number)}-", dir=place))
         (folder / "0123456789").touch()
         return folder
 
@@ -85,7 +86,7 @@ def test_the_sockets_of_another_portal_stay(toy, begin, work, control, leave_soc
     work()
     with override_settings(SECRET_KEY="another-portal-" + "x" * 50):
         foreign = leave_sockets(operation.steps.get(name="first"), 1)
-    strange = foreign.with_name("bd-of-somebody-else")
+    strange = foreign.with_name("of-somebody-else")
     strange.mkdir()
     control(recovery.maintain)
     assert (foreign.exists(), strange.exists()) == (True, True)
