@@ -302,6 +302,7 @@ class Operation(Stateful):
     priority = models.CharField(
         _("priority"), max_length=6, choices=Priority.choices, default=Priority.NORMAL
     )
+    mutating = models.BooleanField(_("changes something"), default=True, editable=False)
     # Numbers below the limits of its cluster, of its team, and of all.
     slot = models.PositiveSmallIntegerField(null=True, editable=False)
     team_slot = models.PositiveSmallIntegerField(null=True, editable=False)

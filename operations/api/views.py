@@ -431,7 +431,9 @@ def _add_times(operation: Any) -> None:
     operation.attempts = list(
         Attempt.objects.filter(step__operation=operation).select_related("step").order_by("pk")
     )
-    seconds, runs = estimates.duration_of(operation.kind, operation.machines_total)
+    seconds, runs = estimates.duration_of(
+        operation.kind, operation.machines_total, operation.params
+    )
     operation.estimate = (
         {"low": seconds[0], "high": seconds[1], "earlier_runs": runs} if seconds else None
     )

@@ -106,6 +106,7 @@ def mistake(error: Exception) -> Sentence:
     )
 
 
+Params = Mapping[str, Any]
 Act = Callable[[StepRun], Any]
 Confirm = Callable[[StepRun, Any], None]
 
@@ -116,6 +117,7 @@ class StepKind:
 
     ``timeout_seconds`` plus ``seconds_per_round`` for every ``forks`` machines is its time limit.
     ``idempotent``: after a lost worker it may simply be done again; otherwise a person is asked.
+    ``repeats`` says it of one operation, where not all of the kind are alike.
 
     ``touches``: the step changes machines, so one that failed in it is not as it was delivered.
 
@@ -132,6 +134,10 @@ class StepKind:
     idempotent: bool = True
     touches: bool = False
     cleanup: Callable[[StepRun], None] | None = None
+    repeats: Callable[[Operation], bool] = lambda _: True
+
+    def may_be_repeated(self, operation: Operation) -> bool:
+        return self.idempotent and self.repeats(operation)
 
     def time_limit(self, machines: int, forks: int) -> int:
         """Seconds for this many machines, at most what the queue lets a task run."""
@@ -196,6 +202,15 @@ class Kind:
 
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
+
+    Where parameters mean something only together with stored rows: ``settle`` completes typed ones
+    for who asks and refuses wrong ones; ``keep`` stores with a new operation what does not belong
+    into its parameters; ``is_same`` compares stored parameters with typed ones that ask again;
+    ``require`` refuses whoever may not have this operation done again; ``changes`` says of which
+    the kind's ``mutating`` is true; ``options`` is the JSON schema of the form by what is chosen so
+    far; ``about`` are label and text of what is done, for plan and page; ``is_offered`` whether
+    there is anything of the kind for a person to begin; ``alike`` are the parameters that must be
+    the same for earlier runs to tell how long one takes.
     """
 
     name: str
@@ -222,10 +237,22 @@ class Kind:
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None
+    settle: Callable[[Cluster, Any, User], None] = lambda *_: None
+    keep: Callable[[Operation, Any], None] = lambda *_: None
+    is_same: Callable[[Params, Any], bool] | None = None
+    require: Callable[[Operation, User], None] = lambda *_: None
+    changes: Callable[[Params], bool] = lambda _: True
+    options: Callable[[Params, User], dict[str, Any]] | None = None
+    about: Callable[[Params], list[tuple[str, str]]] = lambda _: []
+    is_offered: Callable[[User], bool] = lambda _: True
+    alike: tuple[str, ...] = ()
     step_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_names", frozenset(step.name for step in self.steps))
+
+    def is_mutating(self, params: Params) -> bool:
+        return self.mutating and self.changes(params)
 
     def step(self, name: str) -> StepKind:
         return next(step for step in self.steps if step.name == name)

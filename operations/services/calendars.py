@@ -17,7 +17,7 @@ from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
-from operations.kinds.base import Kind, Remark
+from operations.kinds.base import Remark
 from operations.models import Freeze, MaintenanceWindow
 from operations.services.times import Calendar, Frozen, Hold, Window
 
@@ -99,10 +99,8 @@ def hold_of(cluster: Cluster) -> Hold | None:
     return calendar_of(cluster).hold(timezone.now())
 
 
-def remarks(kind: Kind, cluster: Cluster, seconds: tuple[float, float] | None) -> list[Remark]:
-    """What a plan says of them; ``seconds`` is how long such operations took."""
-    if not kind.mutating:
-        return []
+def remarks(cluster: Cluster, seconds: tuple[float, float] | None) -> list[Remark]:
+    """What the plan of a change says of them; ``seconds`` is how long such operations took."""
     now = timezone.now()
     calendar = calendar_of(cluster)
     hold = calendar.hold(now)

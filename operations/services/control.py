@@ -72,6 +72,7 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
                 % {"name": operation, "status": operation.get_status_display()},
                 code="wrong_state",
             )
+        kinds.get(operation.kind).require(operation, acting_user)
         change_status(operation, to=Operation.Status.RUNNING, reason=reason)
         if not operation.steps.filter(status=Step.Status.RUNNING).exists():
             finish.go_on(operation)
@@ -120,8 +121,7 @@ def break_glass(operation: Operation, *, acting_user: User, reason: str) -> Oper
     with audit.entries_last():
         operation = _locked(operation, acting_user)
         permissions.require(acting_user, operation, permissions.APPROVE)
-        kind = kinds.get(operation.kind)
-        hold = calendars.hold_of(operation.cluster) if kind.mutating else None
+        hold = calendars.hold_of(operation.cluster) if operation.mutating else None
         if operation.status != Operation.Status.WAITING or hold is None:
             raise Conflict(
                 _("No window and no freeze keeps %(name)s from beginning.") % {"name": operation},
@@ -161,6 +161,7 @@ def retry(
     """
     with audit.entries_last():
         operation = _locked(operation, acting_user)
+        kinds.get(operation.kind).require(operation, acting_user)
         _refuse_unless_ended_badly(operation)
         members, gone = _without_gone(_unfinished(operation, machines))
         if not members:
@@ -231,6 +232,7 @@ def skip(
         )  # fmt: skip
     with audit.entries_last():
         operation = _locked(operation, acting_user)
+        kinds.get(operation.kind).require(operation, acting_user)
         _refuse_unless_ended_badly(operation)
         members, gone = _without_gone(_unfinished(operation, machines))
         if gone:
@@ -380,7 +382,7 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
             OperationMachine.objects.filter(pk__in=chosen).update(
                 state=OperationMachine.State.WAITING,
                 message="",
-                holds_machine=kind.mutating,
+                holds_machine=operation.mutating,
                 left_out=False,
             )
             operation.machines.exclude(pk__in=chosen).exclude(

@@ -4,9 +4,11 @@ Only attempts that did their work count.  The unit is seconds per attempt of a s
 similar number of machines (half to double) are preferred.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import quantiles
+from typing import Any
 
+from operations.kinds import base as kinds
 from operations.models import Attempt, Step
 
 _SAMPLE = 30
@@ -20,8 +22,16 @@ def is_late(usual: float, spent: float) -> bool:
     return spent - usual > max(LATE_SECONDS, LATE_SHARE * usual)
 
 
-def _seconds(kind: str, step: str, machines: int) -> list[float]:
+def _like(kind: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The condition for operations that take as long as one with these parameters."""
+    known = kinds.KINDS.get(kind)
+    names = known.alike if known is not None and params is not None else ()
+    return {f"operation__params__{name}": (params or {}).get(name) for name in names}
+
+
+def _seconds(kind: str, step: str, machines: int, like: Mapping[str, Any]) -> list[float]:
     done = Attempt.objects.filter(
+        **{f"step__{name}": value for name, value in like.items()},
         step__operation__kind=kind,
         step__name=step,
         outcome=Attempt.Outcome.DONE,
@@ -42,17 +52,23 @@ def _spread(seconds: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def steps_of(kind: str, names: Iterable[str], machines: int) -> dict[str, float]:
-    """Median seconds of each step that has run before."""
-    found = {name: _seconds(kind, name, machines) for name in names}
+def steps_of(
+    kind: str, names: Iterable[str], machines: int, params: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Median seconds of each step that has run before, with such ``params`` where these decide."""
+    like = _like(kind, params)
+    found = {name: _seconds(kind, name, machines, like) for name in names}
     return {name: _spread(seconds)[1] for name, seconds in found.items() if seconds}
 
 
-def duration_of(kind: str, machines: int) -> tuple[tuple[float, float] | None, int]:
+def duration_of(
+    kind: str, machines: int, params: Mapping[str, Any] | None = None
+) -> tuple[tuple[float, float] | None, int]:
     """(low, high) seconds of a whole operation and on how many runs that rests; None without
     any."""
+    like = _like(kind, params)
     names = (
-        Step.objects.filter(operation__kind=kind)
+        Step.objects.filter(operation__kind=kind, **like)
         .order_by()
         .values_list("name", flat=True)
         .distinct()
@@ -60,7 +76,7 @@ def duration_of(kind: str, machines: int) -> tuple[tuple[float, float] | None, i
     low = high = 0.0
     runs = 0
     for name in names:
-        seconds = _seconds(kind, name, max(machines, 1))
+        seconds = _seconds(kind, name, max(machines, 1), like)
         if not seconds:
             return None, 0
         quarter, _median, three_quarters = _spread(seconds)

@@ -25,6 +25,7 @@ from operations.services.times import Hold
 _COLUMNS = (
     "pk",
     "kind",
+    "mutating",
     "cluster_id",
     "team_id",
     "priority",
@@ -91,7 +92,7 @@ class Limits:
         return self.hold(each) or self._full(each)
 
     def _full(self, each: Waiting) -> Hold | None:
-        if each.changes_cluster:
+        if each.mutating:
             limit = self.of_cluster(each.cluster)
             if len(self.in_use.clusters.get(each.cluster, ())) >= limit:
                 return _slot_of_cluster(limit)
@@ -107,7 +108,7 @@ class Limits:
         """The lowest free numbers; ask for a hindrance first."""
         clusters, teams = self.in_use.clusters, self.in_use.teams
         return {
-            "slot": _lowest(clusters.get(each.cluster, set())) if each.changes_cluster else None,
+            "slot": _lowest(clusters.get(each.cluster, set())) if each.mutating else None,
             "team_slot": None if each.team is None else _lowest(teams.get(each.team, set())),
             "place": _lowest(self.in_use.places),
         }
@@ -155,7 +156,7 @@ def read() -> tuple[list[Waiting], InUse]:
     for status, *row in active.order_by("pk").values_list("status", *_COLUMNS, *_SLOTS):
         if status == Operation.Status.WAITING:
             waiting.append(Waiting(*row[: len(_COLUMNS)]))
-        _key, _kind, cluster, team = row[:4]
+        _key, _kind, _mutating, cluster, team = row[:5]
         in_use.add(cluster, team, dict(zip(_SLOTS, row[len(_COLUMNS) :], strict=True)))
     return waiting, in_use
 
@@ -164,7 +165,7 @@ def of(waiting: Collection[Waiting], in_use: InUse) -> Limits:
     """The limits and the calendars that concern these."""
     now = timezone.now()
     teams = {each.team for each in waiting} - {None}
-    changed = {each.cluster for each in waiting if each.changes_cluster} | set(in_use.clusters)
+    changed = {each.cluster for each in waiting if each.mutating} | set(in_use.clusters)
     return Limits(
         now=now,
         sites=calendars.sites(changed, now),

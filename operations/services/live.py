@@ -99,7 +99,7 @@ def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | 
 def expected_seconds(operation: Operation, machines: int) -> dict[str, float]:
     """Median seconds of this kind's steps in earlier runs; steps that never ran are missing."""
     names = list(operation.steps.values_list("name", flat=True))
-    return estimates.steps_of(operation.kind, names, max(machines, 1))
+    return estimates.steps_of(operation.kind, names, max(machines, 1), operation.params)
 
 
 def remaining_seconds(operation: Operation, expected: Mapping[str, float]) -> float | None:

@@ -436,7 +436,10 @@ def _reader(raw: Mapping[str, Any], prefix: str) -> type[Document]:
 
 def _same_params(kind: Kind, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     try:
-        return bool(start.parse_params(kind, asked).model_dump(mode="json") == stored)
+        typed = start.parse_params(kind, asked)
+        if kind.is_same is not None:
+            return kind.is_same(stored, typed)
+        return bool(typed.model_dump(mode="json") == stored)
     except InvalidInput:
         return False
 

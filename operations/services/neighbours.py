@@ -69,6 +69,8 @@ def buttons(machine: Machine, user: Any) -> Iterable[Button]:
     for kind in KINDS.values():
         if kind.makes_cluster:
             continue  # it has a page of its own, where its cluster is described
+        if not kind.is_offered(user):
+            continue
         if holding is not None and kind.mutating:
             continue
         if kind.whole_cluster and machine.cluster_id is None:

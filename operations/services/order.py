@@ -36,6 +36,7 @@ class Waiting:
 
     key: int
     kind: str
+    mutating: bool
     cluster: int
     team: int | None
     priority: str
@@ -51,15 +52,11 @@ class Waiting:
         return self.kind in kinds.KINDS
 
     @property
-    def changes_cluster(self) -> bool:
-        return kinds.KINDS[self.kind].mutating
-
-    @property
     def minds_calendar(self) -> bool:
         """Whether it keeps to windows and freezes; not when somebody broke the glass for it, since
         it was queued the last time."""
         is_broken = self.glass_broken_at is not None and self.glass_broken_at >= self.queued_at
-        return self.changes_cluster and not is_broken
+        return self.mutating and not is_broken
 
     def rank(self, now: datetime) -> int:
         waited = timedelta() if self.ready_at is None else now - self.ready_at

@@ -188,7 +188,7 @@ def _teams(user: Any, waiting: list[Waiting], allowed: Limits) -> list[Use]:
 
 
 def _clusters(user: Any, waiting: list[Waiting], allowed: Limits) -> list[Use]:
-    wanted = _count(each.cluster for each in waiting if each.changes_cluster)
+    wanted = _count(each.cluster for each in waiting if each.mutating)
     concerned = set(wanted) | set(allowed.in_use.clusters)
     rows = permissions.visible_to(user, Cluster.objects.filter(pk__in=concerned)).order_by("name")
     return [

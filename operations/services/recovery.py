@@ -78,7 +78,7 @@ def _take_over(step: Step) -> bool:
     shutil.rmtree(settings.DATA_DIR / "runs" / mark, ignore_errors=True)
     kind = kinds.get(step.operation.kind)
     step_kind = next((each for each in kind.steps if each.name == step.name), None)
-    is_idempotent = step_kind is not None and step_kind.idempotent
+    is_idempotent = step_kind is not None and step_kind.may_be_repeated(step.operation)
     canceling = step.operation.status == Operation.Status.CANCELING
     gives_up = not is_idempotent or step.losses + 1 >= MAX_LOSSES
     if canceling or gives_up:

@@ -82,10 +82,13 @@ def plan_operation(
     chosen = kinds.get(kind)
     permissions.require(acting_user, cluster, chosen.permission)
     typed = parse_params(chosen, params)
+    chosen.settle(cluster, typed, acting_user)
+    settled = typed.model_dump(mode="json")
+    mutating = chosen.is_mutating(settled)
     _check_roles(chosen, roles or {})
     blockers = [
         *chosen.phase_blockers(cluster),
-        *_general_blockers(chosen, machines, roles or {}, acting_user),
+        *_general_blockers(chosen, machines, roles or {}, acting_user, mutating=mutating),
         *borrowing.blockers(cluster, machines, acting_user),
         *chosen.blockers(cluster, machines, typed),
         *(
@@ -97,7 +100,7 @@ def plan_operation(
     ]
     blocked = {blocker.machine.pk for blocker in blockers if blocker.machine}
     ready = tuple(machine for machine in machines if machine.pk not in blocked)
-    seconds, runs = estimates.duration_of(kind, len(ready)) if ready else (None, 0)
+    seconds, runs = estimates.duration_of(kind, len(ready), settled) if ready else (None, 0)
     return Plan(
         kind=chosen,
         cluster=cluster,
@@ -107,7 +110,7 @@ def plan_operation(
         remarks=tuple(
             remark
             for remark in (
-                *calendars.remarks(chosen, cluster, seconds),
+                *(calendars.remarks(cluster, seconds) if mutating else ()),
                 *chosen.remarks(cluster, machines, acting_user),
             )
             if remark.machine is None or remark.machine.pk not in blocked
@@ -143,11 +146,16 @@ def why_not_from_state(kind: Kind, machine: Machine) -> str:
 
 
 def _general_blockers(
-    chosen: Kind, machines: Sequence[Machine], roles: Mapping[int, str], acting_user: User
+    chosen: Kind,
+    machines: Sequence[Machine],
+    roles: Mapping[int, str],
+    acting_user: User,
+    *,
+    mutating: bool,
 ) -> Iterator[Blocker]:
     """What is in the way of any kind.  That a machine is only Discovered is told last: it follows
     from what keeps it from being visited."""
-    held = _held(machines) if chosen.mutating else {}
+    held = _held(machines) if mutating else {}
     allowed = set(
         permissions.visible_to(
             acting_user, Machine.objects.filter(pk__in=[m.pk for m in machines]), chosen.permission
@@ -240,6 +248,7 @@ def start_operation(
     _refuse_blocked(plan, leave_out_blocked=leave_out_blocked)
     require_priority(cluster, priority, acting_user)
     chosen = [step.name for step in plan.kind.steps if steps is None or step.name in steps]
+    settled = plan.params.model_dump(mode="json")
     if not 0 <= max_failed_percent <= 100 or not 1 <= forks <= 200:
         raise InvalidInput(_("max_failed_percent is 0 to 100, forks is 1 to 200."))
     try:
@@ -252,7 +261,8 @@ def start_operation(
                 name=name or _free_name(kind, cluster),
                 kind=kind,
                 cluster=cluster,
-                params=plan.params.model_dump(mode="json"),
+                params=settled,
+                mutating=plan.kind.is_mutating(settled),
                 reason=reason[:500],
                 requested_by=acting_user,
                 requested_by_name=acting_user.get_username(),
@@ -271,11 +281,12 @@ def start_operation(
                     address=machine.address,
                     hostname=machine.hostname,
                     role=_role_of(machine, roles),
-                    holds_machine=plan.kind.mutating,
+                    holds_machine=operation.mutating,
                 )
                 for machine in plan.ready
             )
             _make_steps(operation, chosen, members)
+            plan.kind.keep(operation, plan.params)
             holding.reserve(operation, plan.kind, plan.ready)
             audit.record(
                 f"start {kind}",

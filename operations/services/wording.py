@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext_lazy
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from beidou.base.sentences import spoken, untranslated
 
 _WORDS: Mapping[str, Any] = {
     "missing": gettext_lazy("is missing"),
@@ -31,6 +33,9 @@ _WORDS: Mapping[str, Any] = {
 }
 
 
+_NOT_VALID = gettext_lazy("is not a valid value")
+
+
 def problems(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
     """Place and sentence (without its full stop) of each mistake, as they were found."""
     return [(item["loc"], sentence(item)) for item in error.errors()]
@@ -43,7 +48,23 @@ def sentence(item: ErrorDetails) -> str:
     if item["type"] in _WORDS:
         values = {name: _listed(value) for name, value in context.items()}
         return str(_WORDS[item["type"]]) % values
-    return gettext("is not a valid value")
+    return str(_NOT_VALID)
+
+
+def told(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    """The same as sentences that can be stored and read in every language."""
+    return [(item["loc"], _stored(item)) for item in error.errors()]
+
+
+def _stored(item: ErrorDetails) -> str:
+    context = item.get("ctx", {})
+    if item["type"] == "value_error":
+        error = context["error"]
+        return error.args[0] if error.args else str(error)  # a sentence where ours is one
+    words = untranslated(_WORDS.get(item["type"], _NOT_VALID))
+    values = {name: str(_listed(value)) for name, value in context.items()}
+    found: str = spoken({"text": words.msgid, "params": values})
+    return found
 
 
 def _listed(value: Any) -> Any:

@@ -14,7 +14,7 @@ NOW = timezone.now()
 
 def wait(key: int, *, team=None, priority="normal", minutes=0.0, cluster=1) -> Waiting:
     return Waiting(
-        key=key, kind="Toy", cluster=cluster, team=team, priority=priority,
+        key=key, kind="Toy", mutating=True, cluster=cluster, team=team, priority=priority,
         queued_at=NOW - timedelta(minutes=minutes), waits="",
         ready_at=NOW - timedelta(minutes=minutes),
     )  # fmt: skip
