@@ -25,6 +25,11 @@ from operations.api.settings import (
 from operations.api.views import KindViewSet, OperationViewSet
 from operations.flows.api.views import TaskViewSet, TemplateViewSet
 from operations.outside.api import CallbackView, SiteSystemViewSet
+from operations.playbooks.api.views import (
+    PlaybookSourceViewSet,
+    PlaybookViewSet,
+    SourceRevisionViewSet,
+)
 
 router = SimpleRouter()
 router.register("tokens", people.TokenViewSet, basename="token")
@@ -46,6 +51,9 @@ router.register("team-limits", TeamLimitViewSet, basename="teamlimit")
 router.register("auto-operation-tasks", TaskViewSet, basename="auto-operation-task")
 router.register("task-templates", TemplateViewSet, basename="task-template")
 router.register("site-systems", SiteSystemViewSet, basename="sitesystem")
+router.register("playbooks", PlaybookViewSet, basename="siteplaybook")
+router.register("playbook-sources", PlaybookSourceViewSet, basename="playbooksource")
+router.register("playbook-revisions", SourceRevisionViewSet, basename="sourcerevision")
 router.register("manifests", ManifestViewSet, basename="manifest")
 router.register("notification-rules", NotificationRuleViewSet, basename="notificationrule")
 router.register("notification-receivers", ReceiverViewSet, basename="receiver")

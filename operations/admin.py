@@ -37,6 +37,7 @@ from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Freeze, MaintenanceWindow, Operation, TeamLimit
 from operations.outside import admin as outside_admin  # noqa: F401  likewise
+from operations.playbooks import admin as playbooks_admin  # noqa: F401  likewise
 from operations.services import calendars, cluster_settings, listing
 
 
@@ -508,6 +509,7 @@ MachineAdmin.actions = (  # type: ignore[assignment]
     _start_chosen("scale_up_chosen", "ScaleUp", _("Scale up…")),
     _start_chosen("scale_down_chosen", "ScaleDown", _("Scale down…")),
     _start_chosen("check_health_chosen", "HealthCheck", _("Check health…")),
+    _start_chosen("run_playbook_chosen", "RunPlaybook", _("Run a playbook…")),
     _to_start_task("ScaleUp"),
     _to_start_task("ScaleDown"),
     _to_start_task("ReplaceMachine"),

@@ -37,6 +37,7 @@ class OperationsConfig(AppConfig):
         )
         from operations.kinds.create_cluster import kind as create_cluster  # noqa: F401
         from operations.kinds.network import kind as network  # noqa: F401
+        from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

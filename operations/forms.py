@@ -13,13 +13,15 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
 )
 
-from beidou.base import display, permissions
+from beidou.base import display, fields, permissions
+from beidou.base.errors import BeidouError
 from clusters.models import Cluster
 from machines.models import SshCredential
 from machines.services import belonging
@@ -56,6 +58,8 @@ _LABELS = {
     "network": _("How pods reach each other"),
     "network_manifest": _("Manifest of the network"),
     "kubeadm_config": _("Additions to kubeadm's configuration"),
+    "playbook": _("Playbook"),
+    "confirm": _("Name of the cluster"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -87,6 +91,7 @@ _HELP = {
     "kubeadm_config": _(
         "JSON: additions to ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration."
     ),
+    "confirm": _("Typed to confirm: this playbook destroys something."),
 }
 _HELP_WHERE_REQUIRED = {
     "kubernetes_version": _("Of the whole cluster, as the artifact source has it, like v1.36.3."),
@@ -325,20 +330,77 @@ class CreateClusterForm(forms.Form):
 class ParamsForm(forms.Form):
     """The options of one kind; ``params`` has what was chosen, ready for the kind's own check."""
 
-    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, kind: Kind, schema: SchemaPart | None = None, owner: str = "",
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """``schema`` in place of the kind's own, where that depends on what is chosen; ``owner``
+        says for whom and for what secrets are kept between plan and start."""
         kwargs["prefix"] = "params"
         super().__init__(*args, **kwargs)
-        schema = kind.params.model_json_schema()
+        self._owner = owner
+        self._secrets: list[str] = []
+        schema = kind.params.model_json_schema() if schema is None else schema
         for name, part in schema.get("properties", {}).items():
             if name in kind.approvals:
                 continue  # nobody chooses it for an operation of their own
             required = name in schema.get("required", [])
-            self.fields[name] = _field(name, _resolved(part, schema), required=required)
+            resolved = _resolved(part, schema)
+            if "properties" not in resolved:
+                self.fields[name] = _field(name, resolved, required=required)
+                continue
+            for inner, each in resolved["properties"].items():
+                self._add_inner(f"{name}.{inner}", each, inner in resolved.get("required", []))
+
+    def _add_inner(self, name: str, part: SchemaPart, required: bool) -> None:
+        if part.get("format") == "password" or part.get("writeOnly"):
+            self._secrets.append(name)
+            required = False  # it may be kept since the plan; the kind itself asks
+        self.fields[name] = _field(name, part, required=required)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        kept = self._kept()
+        for name in self._secrets:
+            if not cleaned.get(name) and kept.get(name):
+                cleaned[name] = kept[name]
+            if cleaned.get(name):
+                self.fields[name].help_text = _("Kept since the plan; leave empty to keep it.")
+        return cleaned
+
+    def _kept(self) -> dict[str, str]:
+        try:
+            found = json.loads(fields.decrypt(self.data.get("params-kept", "")) or "{}")
+        except (BeidouError, ValueError):
+            return {}
+        secrets: dict[str, str] = found.get("secrets", {}) if found else {}
+        return secrets if found.get("owner") == self._owner else {}
+
+    @property
+    def kept(self) -> str:
+        """The secrets that were given, encrypted for the next press of a button: none of them
+        is ever sent back readable."""
+        if not self.is_bound or not self.is_valid():
+            return ""
+        given = {name: self.cleaned_data.get(name) for name in self._secrets}
+        secrets = {name: text for name, text in given.items() if text}
+        if not secrets:
+            return ""
+        return fields.encrypt(json.dumps({"owner": self._owner, "secrets": secrets}))
 
     @property
     def params(self) -> dict[str, Any]:
         """Empty texts are left out, so that the kind's defaults count."""
-        return {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
+        found: dict[str, Any] = {}
+        for name, value in self.cleaned_data.items():
+            if value in ("", None):
+                continue
+            outer, dot, inner = name.partition(".")
+            if dot:
+                found.setdefault(outer, {})[inner] = value
+            else:
+                found[name] = value
+        return found
 
 
 def place_problems(given: Iterable[forms.BaseForm], fields: Mapping[str, str]) -> dict[str, str]:
@@ -373,10 +435,25 @@ def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     }
     kind = part.get("type")
     if "enum" in part:
-        choices = [(value, _CHOICES.get(value, str(value))) for value in part["enum"]]
+        labels = {**_CHOICES, **part.get("x-labels", {})}
+        choices = [(value, labels.get(value, str(value))) for value in part["enum"]]
         if not required and part.get("default") is None:
             choices = [("", display.NOTHING), *choices]
-        return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget, **common)
+        attrs = {"data-reload": ""} if part.get("x-reload") else {}
+        select = UnfoldAdminSelectWidget(attrs=attrs)
+        if kind == "string":
+            return forms.ChoiceField(choices=choices, widget=select, **common)
+        return forms.TypedChoiceField(
+            choices=choices, coerce=_as_declared(part["enum"]), empty_value=None, widget=select,
+            **common,
+        )  # fmt: skip
+    if part.get("format") == "password" or part.get("writeOnly"):
+        secret = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+        if part.get("writeOnly"):  # perhaps several lines, like a key
+            secret = _SecretTextWidget(attrs={"rows": 3, "autocomplete": "off"})
+        return forms.CharField(widget=secret, strip=False, **common)
+    if kind == "number":
+        return NumberField(widget=UnfoldAdminTextInputWidget, **common)
     if kind == "boolean":
         return forms.BooleanField(widget=UnfoldBooleanSwitchWidget, **{**common, "required": False})
     if kind == "integer":
@@ -398,6 +475,27 @@ def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
             max_length=part.get("maxLength"), widget=UnfoldAdminTextInputWidget, **common
         )
     return DocumentField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **common)
+
+
+def _as_declared(choices: list[Any]) -> Any:
+    """Back from the text of a choice to what the schema has."""
+    values = {str(value): value for value in choices}
+    return lambda text: values.get(text, text)
+
+
+class NumberField(forms.FloatField):
+    """A number; a whole one stays whole."""
+
+    def to_python(self, value: Any) -> Any:
+        number = super().to_python(value)
+        return int(number) if number is not None and number.is_integer() else number
+
+
+class _SecretTextWidget(UnfoldAdminTextareaWidget):  # type: ignore[misc]
+    """A text of several lines that is never sent back."""
+
+    def format_value(self, value: Any) -> Any:
+        return ""
 
 
 class LinesField(forms.CharField):

@@ -145,6 +145,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
     api = reverse("operation-detail", args=[operation.pk])
     return {
         "kind": kind,
+        "about": kind.about(operation.params) if kind else [],
         "may_operate": may_operate,
         "page_data": {
             "time_zone": settings.TIME_ZONE,

@@ -627,3 +627,15 @@ from operations.outside.models import (  # noqa: E402
 from operations.outside.models import (  # noqa: E402
     SiteSystem as SiteSystem,
 )
+from operations.playbooks.models import (  # noqa: E402
+    PlaybookRun as PlaybookRun,
+)
+from operations.playbooks.models import (  # noqa: E402
+    PlaybookSource as PlaybookSource,
+)
+from operations.playbooks.models import (  # noqa: E402
+    SitePlaybook as SitePlaybook,
+)
+from operations.playbooks.models import (  # noqa: E402
+    SourceRevision as SourceRevision,
+)

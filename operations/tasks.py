@@ -4,7 +4,7 @@ from operations.flows import advance as flows
 from operations.flows import looking
 from operations.outside import delivery
 from operations.services import dispatch as dispatching
-from operations.services import engine, recovery
+from operations.services import engine, playbook_sources, recovery
 
 
 def run_step(step_id: int) -> None:
@@ -31,3 +31,7 @@ def look_outside(step_id: int) -> None:
 
 def advance(task_id: int) -> None:
     flows.advance(task_id)
+
+
+def read_playbooks(source_id: int) -> None:
+    playbook_sources.read(source_id)

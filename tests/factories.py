@@ -13,6 +13,8 @@ from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, NotificationRule, Receiver
 from notifications.services import content
+from operations.drivers import trees
+from operations.models import PlaybookSource, SitePlaybook, SourceRevision
 
 _numbers = itertools.count(1)
 
@@ -136,4 +138,33 @@ def make_delivery(receiver: Receiver | None = None, **values: Any) -> Delivery:
             "severity": content.severity(about),
             **values,
         }
+    )
+
+
+def make_playbook_source(**values: Any) -> PlaybookSource:
+    name = f"source-{next(_numbers)}"
+    return PlaybookSource.objects.create(
+        **{"name": name, "kind": "folder", "location": f"/srv/{name}", **values}
+    )
+
+
+def make_source_revision(source: PlaybookSource | None = None) -> SourceRevision:
+    entries = trees.checked([trees.Entry("greet.yml", trees.FILE, b"[]")])
+    return SourceRevision.objects.create(
+        source=source or make_playbook_source(),
+        revision=f"{next(_numbers):040}",
+        digest=trees.digest_of(entries),
+        archive=trees.pack(entries),
+        files=1,
+        size=2,
+        declaration={"version": 1, "playbooks": [_DECLARED]},
+    )
+
+
+_DECLARED = {"name": "greet", "playbook": "greet.yml", "title": "Greet"}
+
+
+def make_site_playbook() -> SitePlaybook:
+    return SitePlaybook.objects.create(
+        source=make_playbook_source(), name="greet", title="Greet", declaration=_DECLARED
     )

@@ -21,7 +21,15 @@ from clusters.models import Cluster, ClusterGrant, Node
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, Receiver
 from operations.flows.models import AutoOperationTask
-from operations.models import Freeze, MaintenanceWindow, Operation, SiteSystem
+from operations.models import (
+    Freeze,
+    MaintenanceWindow,
+    Operation,
+    PlaybookSource,
+    SitePlaybook,
+    SiteSystem,
+    SourceRevision,
+)
 from tests import factories
 
 _numbers = itertools.count(1)
@@ -48,6 +56,9 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
         template="ScaleUp",
         status="succeeded",
     ),
+    PlaybookSource: lambda cluster: factories.make_playbook_source(),
+    SourceRevision: lambda cluster: factories.make_source_revision(),
+    SitePlaybook: lambda cluster: factories.make_site_playbook(),
     AuditEntry: lambda cluster: audit.record("change", cluster),
     Notice: lambda cluster: factories.make_notice(cluster=cluster),
     Receiver: lambda cluster: factories.make_receiver(),

@@ -43,9 +43,11 @@ VERBS = frozenset(
         gettext_noop("pause"),
         gettext_noop("pin host key"),
         gettext_noop("read"),
+        gettext_noop("read playbooks"),
         gettext_noop("refused"),
         gettext_noop("reject"),
         gettext_noop("reject host key"),
+        gettext_noop("release playbooks"),
         gettext_noop("renew backup codes"),
         gettext_noop("resume"),
         gettext_noop("retry"),
@@ -65,6 +67,7 @@ VERBS = frozenset(
         gettext_noop("unlink node"),
         gettext_noop("unlock"),
         gettext_noop("withdraw approval"),
+        gettext_noop("withdraw playbooks"),
     }
 )
 PATTERNS = {

@@ -68,6 +68,8 @@ SECTIONS = (
                 gettext_lazy("Queue"), "low_priority", "operations.Operation", "operations:queue"
             ),
             Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
+            Entry(gettext_lazy("Playbooks"), "menu_book", "operations.SitePlaybook"),
+            Entry(gettext_lazy("Sources of playbooks"), "source", "operations.PlaybookSource"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),
             Entry(
                 gettext_lazy("Maintenance windows"), "event_repeat", "operations.MaintenanceWindow"

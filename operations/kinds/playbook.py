@@ -144,11 +144,11 @@ def run_playbook(
     run.stop_if_asked()
     for key, message in outcome.failed.items():
         listener.results.failed.setdefault(listener.members[key].pk, message)
-    _look_at_unreached(run, chosen, listener.results)
+    look_at_unreached(run, chosen, listener.results)
     return listener.results
 
 
-def _look_at_unreached(
+def look_at_unreached(
     run: StepRun, members: Sequence[OperationMachine], results: PlaybookResults
 ) -> None:
     """Say of machines of which nothing was heard why, as far as signing in is to blame.

@@ -65,7 +65,7 @@ class StartView(LoginRequiredMixin, View):
             "machines": _machines_text(request.GET),
         }
         form = StartForm(user=request.user, whole_cluster=kind.whole_cluster, initial=given)
-        return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
+        return self._show(request, _Page(form, _options(request, request.GET, kind), kind))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         kind = _kind(request.POST)
@@ -74,8 +74,8 @@ class StartView(LoginRequiredMixin, View):
         if step == "change":  # another kind was chosen: other options, nothing is checked yet
             values = {name: request.POST.get(name, "") for name in form.fields}
             form = StartForm(user=request.user, whole_cluster=kind.whole_cluster, initial=values)
-            return self._show(request, _Page(form, ParamsForm(kind=kind), kind))
-        params = ParamsForm(request.POST, kind=kind)
+            return self._show(request, _Page(form, _options(request, request.POST, kind), kind))
+        params = _options(request, request.POST, kind, is_bound=True)
         page = _Page(form, params, kind)
         is_valid = form.is_valid()
         if not (params.is_valid() and is_valid):
@@ -135,6 +135,7 @@ class StartView(LoginRequiredMixin, View):
             "page": page,
             "plan": plan,
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
+            "about": page.kind.about(plan.params.model_dump(mode="json")) if plan else [],
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
             "ready": plan.ready_with_remarks if plan else [],
             "is_insecure": _is_insecure(page),
@@ -150,6 +151,20 @@ def _kind(values: QueryDict) -> Kind:
     """The chosen kind; ScaleUp when none or an unknown one is named, or one with an own page."""
     kind = KINDS.get(values.get("kind", ""))
     return KINDS["ScaleUp"] if kind is None or kind.makes_cluster else kind
+
+
+def _options(
+    request: HttpRequest, values: QueryDict, kind: Kind, *, is_bound: bool = False
+) -> ParamsForm:
+    """The form of the kind's parameters, by what is chosen so far (``params-…``; in an address
+    their names alone)."""
+    schema, owner = None, ""
+    if kind.options is not None:
+        chosen = {name.removeprefix("params-"): values.get(name) for name in values}
+        schema = kind.options(chosen, cast("User", request.user))
+        owner = fingerprint({"user": request.user.pk, "kind": kind.name, "schema": schema})
+        owner = hashlib.sha256(owner.encode()).hexdigest()
+    return ParamsForm(values if is_bound else None, kind=kind, schema=schema, owner=owner)
 
 
 def _machines_text(values: QueryDict) -> str:
@@ -194,7 +209,7 @@ def _digest(page: _Page) -> str:
     chosen = {name: str(value) for name, value in page.form.cleaned_data.items()}
     values = {
         **chosen,
-        "params": page.params.params,
+        "params": page.plan.params.model_dump(mode="json"),
         "ready": [machine.pk for machine in page.plan.ready],
     }
     return hashlib.sha256(fingerprint(values).encode()).hexdigest()

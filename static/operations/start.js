@@ -38,6 +38,13 @@
       form.append(step);
     });
   }
+  // What is chosen here decides what else is asked.
+  for (const select of form.querySelectorAll("select[data-reload]")) {
+    select.addEventListener("change", () => {
+      form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "step", value: "change" }));
+      form.submit();
+    });
+  }
   mark();
   const plan = document.getElementById("op-plan");
   if (plan) { plan.scrollIntoView({ block: "start" }); plan.focus({ preventScroll: true }); }

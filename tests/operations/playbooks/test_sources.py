@@ -1,0 +1,212 @@
+"""Sources are read by a worker, looked at, and released; nothing is offered that nobody looked
+at."""
+
+import pytest
+
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.models import AuditEntry
+from operations.models import PlaybookSource, SitePlaybook, SourceRevision
+from operations.playbooks import review
+from operations.services import playbook_sources
+from tests.operations.playbooks.conftest import DECLARED
+
+pytestmark = pytest.mark.django_db
+Kind = PlaybookSource.Kind
+
+
+def test_what_was_read_is_not_offered(site):
+    assert site.read().files == 2
+    assert site.offered() == []
+    assert site.source.released is None
+
+
+def test_what_was_released_is_offered_and_audited(site, admin):
+    revision = site.release()
+    assert site.offered() == ["greet"]
+    assert (site.source.released, revision.released_by) == (revision, "admin")
+    entry = AuditEntry.objects.get(verb="release playbooks")
+    assert entry.after["digest"] == revision.digest
+
+
+def test_a_source_that_moved_on_offers_what_was_released(site):
+    released = site.release()
+    site.write("greet.yml", "[]")
+    newer = site.read()
+    assert newer != released
+    assert site.source.released == released
+
+
+def test_the_same_content_is_one_revision(site):
+    assert site.read() == site.read()
+
+
+def test_what_is_not_declared_any_more_is_withdrawn(site):
+    site.release()
+    site.release({**DECLARED, "name": "wave"})
+    assert site.offered() == ["wave"]
+    assert SitePlaybook.objects.get(name="greet").is_offered is False
+    site.declare()
+    site.release()
+    assert site.offered() == ["greet"]
+
+
+def test_only_what_was_looked_at_is_released(site, admin):
+    revision = site.read()
+    with pytest.raises(Conflict, match="not the content that you looked at"):
+        playbook_sources.release(revision, digest="sha256:other", acting_user=admin)
+    assert site.offered() == []
+
+
+@pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+def test_nobody_but_administrators_decides(site, cast, who):
+    revision = site.read()
+    user = cast[who]
+    with pytest.raises(Forbidden):
+        playbook_sources.release(revision, digest=revision.digest, acting_user=user)
+    with pytest.raises(Forbidden):
+        playbook_sources.ask(site.source, acting_user=user)
+    with pytest.raises(Forbidden):
+        playbook_sources.withdraw(site.source, acting_user=user)
+
+
+def test_a_source_that_was_withdrawn_offers_nothing(site, admin):
+    site.release()
+    playbook_sources.withdraw(site.source, acting_user=admin)
+    assert site.offered() == []
+
+
+def test_a_source_that_is_switched_off_offers_nothing(site):
+    site.release()
+    PlaybookSource.objects.update(enabled=False)
+    assert site.offered() == []
+
+
+def test_what_keeps_it_from_being_read_is_kept_with_it(site):
+    site.write("beidou.yaml", "version: 2")
+    assert site.read() is None
+    assert "beidou.yaml" in site.source.problem
+    assert not site.source.is_being_read
+
+
+def test_a_folder_that_is_not_allowed_any_more_is_not_read(site, settings, tmp_path):
+    settings.PLAYBOOK_FOLDERS = [tmp_path / "other"]
+    assert site.read() is None
+    assert "BEIDOU_PLAYBOOK_FOLDERS" in site.source.problem
+
+
+def test_a_mistake_of_ours_is_told_as_one(site, monkeypatch):
+    monkeypatch.setattr(review, "remarks", lambda _tree: 1 / 0)
+    assert site.read() is None
+    assert "The portal made a mistake" in site.source.problem
+
+
+def test_asking_has_a_worker_read_it(site, admin, work, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        playbook_sources.ask(site.source, acting_user=admin)
+    assert site.source.is_being_read
+    assert work() == 1
+    site.source.refresh_from_db()
+    assert not site.source.is_being_read
+    assert site.source.revisions.count() == 1
+    assert AuditEntry.objects.filter(verb="read playbooks").exists()
+
+
+def test_old_content_that_nobody_runs_is_forgotten(site, monkeypatch):
+    monkeypatch.setattr(playbook_sources, "KEPT", 2)
+    released = site.release()
+    for number in range(5):
+        site.write("more.yml", f"# {number}")
+        site.read()
+    assert SourceRevision.objects.count() == 4
+    assert SourceRevision.objects.filter(pk=released.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"location": "relative"}, "location"),
+        ({"location": "/etc"}, "location"),
+        ({"subfolder": "../x"}, "subfolder"),
+        ({"kind": Kind.GIT, "location": "http://x/y"}, "location"),
+        ({"kind": Kind.GIT, "location": "https://x/y", "ref": "-x"}, "ref"),
+    ],
+)
+def test_a_source_that_is_wrong_is_refused_at_its_field(site, values, field):
+    for name, value in values.items():
+        setattr(site.source, name, value)
+    with pytest.raises(InvalidInput) as caught:
+        playbook_sources.validate(site.source)
+    assert set(caught.value.fields) == {field}
+
+
+def test_a_secret_is_not_sent_to_another_host_than_it_was_given_for():
+    stored = PlaybookSource(kind=Kind.GIT, location="https://a/x", ref="main", secret="s" * 20)
+    moved = PlaybookSource(kind=Kind.GIT, location="https://b/x", ref="main", secret="s" * 20)
+    with pytest.raises(InvalidInput, match="another host"):
+        playbook_sources.validate(moved, stored=stored)
+    moved.location = "https://a/y"
+    playbook_sources.validate(moved, stored=stored)
+
+
+def test_a_folder_keeps_nothing_of_a_repository(site):
+    site.source.ref, site.source.secret = "main", "secret"
+    playbook_sources.validate(site.source)
+    assert (site.source.ref, site.source.secret) == ("", "")
+
+
+def test_the_secret_is_encrypted_in_the_database(site, django_assert_num_queries):
+    PlaybookSource.objects.filter(pk=site.source.pk).update(secret="s3cret")
+    raw = PlaybookSource.objects.extra(select={"raw": "secret"}).values_list("raw", flat=True)
+    assert "s3cret" not in raw.get()
+
+
+# --- what a reviewer is told -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("ansible.cfg", "[defaults]", "ansible.cfg is not used"),
+        ("roles/requirements.yml", "[]", "is not installed"),
+        ("filter_plugins/x.py", "", "is a plugin: it runs on the worker's machine"),
+        ("collections/a/b/plugins/lookup/x.py", "", "is a plugin"),
+        ("vars/v.yml", "$ANSIBLE_VAULT;1.1;AES256", "encrypted with ansible-vault"),
+        ("a.yml", "- x: \"{{ lookup('pipe', 'id') }}\"", "a.yml, line 1, is done on the worker's"),
+        ("a.yml", "\n  delegate_to: localhost", "a.yml, line 2, is done on the worker's"),
+        ("a.yml", "- hosts: localhost", "is done on the worker's"),
+        ("a.yml", "  connection: local", "is done on the worker's"),
+        ("a.yml", "  local_action: command id", "is done on the worker's"),
+        ("a.yml", "  no_log: false", "shows what may be secret"),
+    ],
+)
+def test_what_deserves_a_second_look_is_named(site, name, text, sentence):
+    site.write(name, text)
+    assert any(sentence in remark for remark in site.read().remarks)
+
+
+def test_a_plain_source_has_no_remarks(site):
+    assert site.read().remarks == []
+
+
+def test_what_is_new_is_shown_file_by_file(site):
+    site.release()
+    site.write("greet.yml", (site.folder / "greet.yml").read_text().replace("Say it", "Shout"))
+    site.write("binary", "\0")
+    changes = playbook_sources.changes(site.read())
+    assert [(change.path, change.what) for change in changes] == [
+        ("binary", "added"), ("greet.yml", "changed"),
+    ]  # fmt: skip
+    assert "-    - name: Say it" in changes[1].lines
+    assert "+    - name: Shout" in changes[1].lines
+
+
+def test_of_the_first_revision_all_is_new(site):
+    changes = playbook_sources.changes(site.read())
+    assert {change.what for change in changes} == {"added"}
+
+
+def test_a_huge_difference_names_its_files_all_the_same(site, monkeypatch):
+    monkeypatch.setattr(review, "LINES_MAX", 3)
+    changes = playbook_sources.changes(site.read())
+    assert [change.path for change in changes] == ["beidou.yaml", "greet.yml"]
+    assert sum(len(change.lines) for change in changes) == 3
