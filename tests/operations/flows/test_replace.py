@@ -56,9 +56,16 @@ def script(monkeypatch, cluster_a):
             StepKind(name=each.name, title=each.title, act=act, confirm=confirm, timeout_seconds=60)
             for each in kind.steps
         )
-        nothing = {"blockers": lambda *_: [], "remarks": lambda *_: [], "retry_blockers": None}
-        silent = {"reserve": lambda *_: None, "release": lambda *_: None}
-        monkeypatch.setitem(kinds.KINDS, name, replace(kind, steps=steps, **nothing, **silent))
+        silent = replace(
+            kind,
+            steps=steps,
+            blockers=lambda *_: [],
+            remarks=lambda *_: [],
+            retry_blockers=None,
+            reserve=lambda *_: None,
+            release=lambda *_: None,
+        )
+        monkeypatch.setitem(kinds.KINDS, name, silent)
     return made
 
 

@@ -10,7 +10,6 @@ from django.utils import timezone
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from beidou.overview.attention import needs
-from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Freeze, MaintenanceWindow, Operation
 from operations.services import calendars, dispatch, limits, plans, queue, start
 from operations.services import control as controls
@@ -264,15 +263,14 @@ def test_a_plan_says_what_it_will_wait_for(toy, cluster_a, machines, operator, f
 
 def test_a_plan_says_when_it_may_outlast_the_window(toy, cluster_a):
     window(cluster_a, opens_in=timedelta(minutes=-30), minutes=60)
-    kind = kinds.get("Toy")
-    assert calendars.remarks(kind, cluster_a, (60.0, 600.0)) == []
-    (remark,) = calendars.remarks(kind, cluster_a, (60.0, 3600.0))
+    assert calendars.remarks(cluster_a, (60.0, 600.0)) == []
+    (remark,) = calendars.remarks(cluster_a, (60.0, 3600.0))
     assert remark.text.startswith("It may take longer than until ")
 
 
 def test_a_plan_of_which_nobody_knows_how_long_it_takes_says_nothing(toy, cluster_a):
     window(cluster_a, opens_in=timedelta(minutes=-30), minutes=60)
-    assert calendars.remarks(kinds.get("Toy"), cluster_a, None) == []
+    assert calendars.remarks(cluster_a, None) == []
 
 
 def test_a_plan_of_what_changes_nothing_says_nothing_of_it(cluster_a, machines, operator, frozen):
