@@ -12,7 +12,7 @@ def run_step(step_id: int) -> None:
 
 
 def dispatch() -> None:
-    dispatching.dispatch()
+    dispatching.fill()
 
 
 def maintain() -> None:

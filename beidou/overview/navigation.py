@@ -76,6 +76,7 @@ SECTIONS = (
             ),
             Entry(gettext_lazy("Freezes"), "ac_unit", "operations.Freeze"),
             Entry(gettext_lazy("Limits of teams"), "groups", "operations.TeamLimit"),
+            Entry(gettext_lazy("Site systems"), "hub", "operations.SiteSystem"),
         ),
     ),
     Section(

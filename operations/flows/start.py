@@ -97,10 +97,9 @@ def _by_kind(
             sentence = _(
                 "Parameters of %(template)s are given by the kind of operation: %(known)s."
             ) % {"template": chosen.name, "known": ", ".join(known)}
+            place = f"params.{name}"
             raise InvalidInput(
-                f"params.{name}: {sentence}",
-                code="invalid_params",
-                fields={f"params.{name}": sentence},
+                f"{place}: {sentence}", code="invalid_params", fields={place: sentence}
             )
     return params
 

@@ -16,7 +16,7 @@ from beidou.base.errors import Conflict, Forbidden
 from beidou.base.state import change_status
 from operations.flows import advance, catalog, saying
 from operations.flows.models import AutoOperationTask, WorkOrder
-from operations.outside import delivery, requests
+from operations.outside import delivery, requests, systems
 from operations.outside.models import SiteRequest, SiteSystem
 
 TICKETS = SiteSystem.Purpose.TICKETS
@@ -39,8 +39,13 @@ class TicketAnswer(BaseModel):
 def ask(order: WorkOrder, text: str) -> SiteRequest:
     """Have the question handed over once what surrounds this is committed."""
     task = order.step.task
+    system = systems.find(task.cluster_id, TICKETS)
     request = SiteRequest.objects.create(
-        cluster=task.cluster, purpose=TICKETS, order=order, data=_question(order, text)
+        cluster=task.cluster,
+        purpose=TICKETS,
+        order=order,
+        host=requests.host_of(system) if system else "",
+        data=_question(order, text),
     )
     delivery.hand_over(request)
     return request

@@ -71,6 +71,10 @@ def public(path: str) -> str:
     return f"{settings.PUBLIC_URL.rstrip('/')}{path}"
 
 
+def host_of(system: SiteSystem) -> str:
+    return (urlsplit(system.url).hostname or "")[:255]
+
+
 def callback_url(request: SiteRequest) -> str:
     return public(reverse("site-request-callback", args=[request.key]))
 
@@ -81,7 +85,7 @@ def send(request: SiteRequest) -> None:
     ``TemporaryError`` when it may be tried again, ``PermanentError`` when that makes no sense.
     """
     system = systems.require(request.cluster, request.purpose)
-    host = (urlsplit(system.url).hostname or "")[:255]
+    host = host_of(system)
     SiteRequest.objects.filter(pk=request.pk).update(host=host)
     answer = webhooks.post(
         {"id": str(request.key), **request.data, "callback": callback_url(request)},

@@ -6,6 +6,7 @@ What has to wait says for what, and since when.
 """
 
 import structlog
+from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Value
 from django.db.models.functions import Coalesce
@@ -52,6 +53,18 @@ def dispatch() -> int:
         order.go_through(able, turns=turns, now=timezone.now(), begin=begin)
     _say_what_they_wait_for([each for each in waiting if each.key not in begun], allowed)
     return len(begun)
+
+
+def fill() -> int:
+    """``dispatch``, unless everything is full and everybody has been told: what the queue asks for
+    at each start and each end.  A look at thousands would be made many times a second, for nothing.
+    """
+    places = Operation.objects.filter(place__isnull=False).count()
+    if places >= settings.OPERATIONS_AT_ONCE:
+        waiting = Operation.objects.filter(status=Operation.Status.WAITING)
+        if not waiting.filter(waiting_for="").exists():
+            return 0
+    return dispatch()
 
 
 def _begin(each: Waiting, allowed: Limits) -> bool:
@@ -107,9 +120,15 @@ def _say_what_they_wait_for(waiting: list[Waiting], allowed: Limits) -> None:
         Sentence("a version of the portal that knows its kind"), opens_at=None, is_calendar=False
     )
     changed: dict[Hold, list[int]] = {}
+    column = Operation._meta.get_field("waiting_for")
+    stored: dict[Hold, str] = {}
     for each in waiting:
         hold = allowed.hindrance(each) if each.is_known else unknown
-        if hold is not None and _is_news(hold, each):
+        if hold is None:
+            continue
+        if hold not in stored:
+            stored[hold] = column.get_prep_value(hold.sentence)
+        if stored[hold] != each.waits or _is_news(hold, each):
             changed.setdefault(hold, []).append(each.key)
     now = timezone.now()
     for hold, keys in changed.items():
@@ -127,9 +146,6 @@ def _say_what_they_wait_for(waiting: list[Waiting], allowed: Limits) -> None:
 
 
 def _is_news(hold: Hold, each: Waiting) -> bool:
+    """Beside the sentence."""
     is_held = each.ready_at is None
-    return (
-        hold.sentence != each.waits
-        or hold.opens_at != each.waits_until
-        or hold.is_calendar != is_held
-    )
+    return hold.opens_at != each.waits_until or hold.is_calendar != is_held

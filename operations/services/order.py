@@ -41,7 +41,7 @@ class Waiting:
     team: int | None
     priority: str
     queued_at: datetime
-    waits: str
+    waits: str  # for what, as the column has it
     waits_until: datetime | None = None
     ready_at: datetime | None = None
     glass_broken_at: datetime | None = None

@@ -100,7 +100,12 @@ def test_a_path_that_cannot_be_kept_is_refused(path):
         trees.checked([Entry(path, FILE, b"")])
 
 
-@pytest.mark.parametrize("packed", [b"", b"nonsense", trees.pack([Entry("a", FILE, b"x")])[:30]])
+WHOLE = trees.pack([Entry("a", FILE, b"x")])
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"nonsense", WHOLE[:30]], ids=["nothing", "nonsense", "cut off"]
+)
 def test_what_was_kept_and_is_broken_is_said(packed):
     with pytest.raises(BeidouError, match="cannot be read"):
         trees.unpack(packed)

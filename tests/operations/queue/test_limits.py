@@ -241,3 +241,35 @@ def test_the_clock_starts_what_waits(toy, queued, control):
     operation = queued()
     control(recovery.maintain)
     assert fresh(operation).status != Operation.Status.WAITING
+
+
+# --- when all is full ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def all_full(toy, queued, roomy, control, settings):
+    """Everything that may run does, and what waits has been told."""
+    settings.OPERATIONS_AT_ONCE = 1
+    queued("running", place=0, status=Operation.Status.RUNNING)
+    waiting = queued("waiting")
+    control(dispatch.dispatch)
+    return waiting
+
+
+def test_while_all_is_full_and_told_an_end_elsewhere_costs_two_queries(
+    all_full, django_assert_num_queries
+):
+    with django_assert_num_queries(2):
+        assert dispatch.fill() == 0
+
+
+def test_whoever_comes_while_all_is_full_is_told_for_what_it_waits(all_full, queued, control):
+    late = queued("late")
+    control(dispatch.fill)
+    assert fresh(late).waiting_for == "one of the 1 slots of the portal"
+
+
+def test_a_place_that_becomes_free_is_filled(all_full, control):
+    end("running")
+    assert control(dispatch.fill) == 1
+    assert running() == ["waiting"]

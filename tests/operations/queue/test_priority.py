@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from django.urls import reverse
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
@@ -146,6 +147,68 @@ def test_a_manifest_names_a_priority_that_is_not_normal(toy, begin, machines):
     low, normal = (begin(machines=[m], priority=p) for m, p in zip(machines, ("low", "normal")))  # noqa: B905
     assert yaml.safe_load(manifests.as_manifest(low))["spec"]["priority"] == "low"
     assert "priority" not in yaml.safe_load(manifests.as_manifest(normal))["spec"]
+
+
+def document(cluster, machine, **spec) -> str:
+    """A manifest as people write it."""
+    wish = {
+        "clusterName": cluster.name,
+        "operationType": "Toy",
+        "operationFlow": ["first", "second"],
+        "operationMachines": [{"ip": machine.address, "role": "Compute"}],
+        **spec,
+    }
+    return yaml.safe_dump(
+        {
+            "apiVersion": "vcluster.caas.beidou.io/v1alpha1",
+            "kind": "Operation",
+            "metadata": {"name": "by-manifest"},
+            "spec": wish,
+        }
+    )
+
+
+def post(client, text):
+    return client.generic("POST", "/api/v1/manifests/", text, content_type="application/yaml")
+
+
+def test_a_manifest_may_ask_for_a_priority(toy, api, operator, cluster_a, machines):
+    assert post(api(operator), document(cluster_a, machines[0], priority="low")).status_code == 202
+    assert Operation.objects.get(name="by-manifest").priority == "low"
+
+
+def test_a_manifest_may_ask_for_no_unknown_one(toy, api, operator, cluster_a, machines):
+    answer = post(api(operator), document(cluster_a, machines[0], priority="urgent"))
+    assert (answer.status_code, set(answer.json()["fields"])) == (400, {"spec.priority"})
+
+
+def test_a_manifest_asks_for_a_high_one_with_the_right_of_its_user(
+    toy, api, operator, admin, cluster_a, machines
+):
+    text = document(cluster_a, machines[0], priority="high")
+    assert post(api(operator), text).status_code == 403
+    assert post(api(admin), text).status_code == 202
+
+
+def test_the_form_takes_a_priority_and_refuses_a_high_one(
+    toy, browser, operator, cluster_a, machines
+):
+    client, address = browser(operator), reverse("operations:start")
+    asked = {
+        "kind": "Toy", "cluster": cluster_a.pk, "machines": machines[0].address, "forks": 10,
+        "max_failed_percent": 100, "params-size": 1,
+    }  # fmt: skip
+
+    def start(priority: str):
+        wish = {**asked, "priority": priority}
+        page = client.post(address, {**wish, "step": "plan"}).context["page"]
+        return client.post(address, {**wish, "step": "start", "planned": page.planned})
+
+    answer = start("high")
+    assert answer.status_code == 400
+    assert "“approve”" in answer.content.decode()
+    assert start("low").status_code == 302
+    assert Operation.objects.get().priority == "low"
 
 
 # --- the limit of a team -------------------------------------------------------------------
