@@ -408,7 +408,7 @@
     input.name = each.name;
     for (const [value, text] of each.choices) input.append(Object.assign(element("option", "", text), { value }));
     if (typeof each.value === "boolean") Object.assign(input, { type: "checkbox", checked: each.value });
-    else if (!each.choices.length) Object.assign(input, { type: "number", min: each.min, max: each.max, required: true });
+    else if (typeof each.value === "number") Object.assign(input, { type: "number", min: each.min, max: each.max, required: true });
     if (typeof each.value !== "boolean") input.value = each.value;
     const title = element("span", "", each.label);
     if (typeof each.value === "boolean") label.append(input, title);
