@@ -60,6 +60,7 @@ _LABELS = {
     "kubeadm_config": _("Additions to kubeadm's configuration"),
     "playbook": _("Playbook"),
     "confirm": _("Name of the cluster"),
+    "accept_single_endpoint": _("Accept an endpoint that leads to one machine alone"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -88,6 +89,9 @@ _HELP = {
     "pod_network": _("Of no other cluster, and without addresses of machines."),
     "service_network": _("Of no other cluster, and without addresses of machines."),
     "network_manifest": _("Only with “a manifest”: YAML that is applied to the cluster."),
+    "accept_single_endpoint": _(
+        "The API is lost with that machine, however many control planes there are."
+    ),
     "kubeadm_config": _(
         "JSON: additions to ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration."
     ),

@@ -363,6 +363,18 @@ class KubernetesClient:
             return False
         return True
 
+    def delete_uploaded_certificates(self) -> bool:
+        """Delete what ``kubeadm init phase upload-certs`` keeps, encrypted, for further control
+        planes; False when it was gone already."""
+        path = "/api/v1/namespaces/kube-system/secrets/kubeadm-certs"
+        try:
+            self._transport.call(
+                "DELETE", path, action=Sentence("delete the uploaded certificates")
+            )
+        except errors.NotFound:
+            return False
+        return True
+
     def cluster_info(self) -> ClusterInfo:
         """Address, CA and CA hashes for joining machines; NotFound without kubeadm's ConfigMap."""
         data = self._config_map("kube-public", "cluster-info")

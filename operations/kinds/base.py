@@ -191,6 +191,10 @@ class Kind:
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.
 
+    ``role``: what every machine is in it, whatever its own role says.
+
+    ``concerns``: whether it is of any use for a machine; pages offer it for such alone.
+
     ``whole_cluster``: it works on machines of its cluster; none chosen means all of them.
 
     ``compares``: its checks say what has changed since the last time, and are shown in a table.
@@ -223,6 +227,7 @@ class Kind:
     mutating: bool = True
     roles: tuple[str, ...] = ("Compute",)
     takes_roles: bool = False
+    role: str = ""
     whole_cluster: bool = False
     compares: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
@@ -232,6 +237,7 @@ class Kind:
     makes_cluster: bool = False
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
+    concerns: Callable[[Machine], bool] = lambda _: True
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
     remarks: Callable[[Cluster, Sequence[Machine], User], list[Remark]] = lambda *_: []
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None

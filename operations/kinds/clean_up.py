@@ -70,7 +70,15 @@ def clean_up(run: StepRun) -> PlaybookResults:
                     _delete_own_node(run, client, target)
                 except ExternalError as error:
                     run.fail(target, error.message)
-    per_machine = {target.pk: {"node_name": joining.node_name(target)} for target in run.targets}
+    per_machine = {
+        target.pk: {
+            "node_name": joining.node_name(target),
+            # One that was given up has left etcd already, and may be reset like any other.
+            "is_control_plane": target.machine is not None
+            and lifecycle.RESIDUE in target.machine.labels,
+        }
+        for target in run.targets
+    }
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
 
 

@@ -75,6 +75,8 @@ def buttons(machine: Machine, user: Any) -> Iterable[Button]:
             continue
         if kind.whole_cluster and machine.cluster_id is None:
             continue
+        if not kind.concerns(machine):
+            continue
         if machine.state in kind.startable_states and permissions.may(
             user, machine, kind.permission
         ):

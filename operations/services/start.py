@@ -171,7 +171,7 @@ def _general_blockers(
             reason := why_not_from_state(chosen, machine)
         ):
             yield Blocker(machine, reason)
-        if chosen.takes_roles and (role := _role_of(machine, roles)) not in chosen.roles:
+        if chosen.takes_roles and (role := _role_of(chosen, machine, roles)) not in chosen.roles:
             reason = _(
                 "its role is “%(role)s”; %(kind)s knows the roles %(roles)s: change the machine's "
                 "role, or give it another for this operation"
@@ -204,9 +204,9 @@ def machines_of(kind: str, cluster: Cluster, *, user: User) -> list[Machine]:
     return found
 
 
-def _role_of(machine: Machine, roles: Mapping[int, str] | None) -> str:
-    """The role in the operation: the given one, else the machine's own."""
-    return (roles or {}).get(machine.pk) or machine.role or "Compute"
+def _role_of(kind: Kind, machine: Machine, roles: Mapping[int, str] | None) -> str:
+    """The role in the operation: the kind's, the given one, or the machine's own."""
+    return kind.role or (roles or {}).get(machine.pk) or machine.role or "Compute"
 
 
 def _held(machines: Sequence[Machine]) -> dict[int, str]:
@@ -280,7 +280,7 @@ def start_operation(
                     machine=machine,
                     address=machine.address,
                     hostname=machine.hostname,
-                    role=_role_of(machine, roles),
+                    role=_role_of(plan.kind, machine, roles),
                     holds_machine=operation.mutating,
                 )
                 for machine in plan.ready

@@ -6,6 +6,7 @@ plan was shown for, and the service checks everything once more.
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 from django.contrib import admin
@@ -192,12 +193,14 @@ def _candidates(request: HttpRequest, page: _Page) -> list[Any]:
     if Machine.State.AVAILABLE in states:
         states.add(Machine.State.DISCOVERED)
     rows = Machine.objects.filter(state__in=states).order_by("rack", "address")
+    rows = rows.select_related("node")
     cluster = as_key(page.form["cluster"].value() or "")
     of_cluster = kind.whole_cluster or kind.startable_states <= Machine.IN_CLUSTER
     if of_cluster and cluster is not None:
         rows = rows.filter(cluster=cluster)
     visible = permissions.visible_to(request.user, rows, kind.permission)
-    found: list[Any] = list(visible[:CANDIDATES_MAX])
+    fitting = filter(kind.concerns, visible.iterator(chunk_size=CANDIDATES_MAX))
+    found: list[Any] = list(islice(fitting, CANDIDATES_MAX))
     for machine in found:
         machine.blocked_by = start.why_not_from_state(kind, machine)
     return found

@@ -235,7 +235,8 @@ class EmptyingCluster(FakeKubeApi):
             for key in [key for key in self.pods if self.pods[key]["spec"]["nodeName"] == name]:
                 del self.pods[key]
         if request.method == "PATCH":
-            item["spec"] |= request.body["spec"]
+            item["spec"] |= request.body.get("spec", {})
+            item["metadata"]["labels"] |= request.body.get("metadata", {}).get("labels", {})
         return Reply(body=item)
 
     def _pod_list(self, request: Request, namespace: str | None) -> Answer:
@@ -286,6 +287,8 @@ class EmptyingCluster(FakeKubeApi):
     def _workload(
         self, request: Request, namespace: str | None, plural: str, name: str | None
     ) -> Answer:
+        if plural not in _PLURALS:
+            return list_reply([])
         kind = _PLURALS[plural]
         if name is None:
             return list_reply([item for (k, _n), item in self.workloads.items() if k == kind])

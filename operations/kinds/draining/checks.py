@@ -37,7 +37,12 @@ _ANSWER = {
 
 
 def make_checks(plan: NodePlan, answers: Answers) -> list[Check]:
-    checks = [_control_plane(plan.control_plane)]
+    return [_control_plane(plan.control_plane), *pod_checks(plan, answers)]
+
+
+def pod_checks(plan: NodePlan, answers: Answers) -> list[Check]:
+    """All but that it must be a worker."""
+    checks = []
     for code in (Code.BARE, Code.LOCAL_DATA, Code.ONLY_COPY, Code.NO_ROOM):
         checks.append(_problems(code, plan.problems(code), answers))
     checks += _unsure(plan.fates)
@@ -54,7 +59,7 @@ def _control_plane(why: str) -> Check:
         not why,
         Sentence("a control plane: %(why)s", why=why) if why else worker,
         worker,
-        Sentence("ScaleDown takes workers only: without this node etcd could lose its quorum"),
+        Sentence("take it out with RemoveControlPlane, which looks after etcd"),
     )
 
 

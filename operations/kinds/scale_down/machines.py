@@ -7,7 +7,7 @@ from machines.models import Machine
 from operations.kinds import lifecycle
 from operations.kinds.base import StepRun
 from operations.kinds.lifecycle import Move
-from operations.kinds.scale_down.settling import evidence_of
+from operations.kinds.scale_down.settling import TAKES_OUT, why_given_up
 from operations.models import Operation, OperationMachine
 
 State = Machine.State
@@ -20,6 +20,8 @@ def move(run: StepRun, targets: Sequence[OperationMachine], to: str) -> None:
     """
     reason = Sentence("%(operation)s: %(step)s", operation=run.operation.name, step=run.step_name)
     chosen = {target.machine.pk: target for target in targets if target.machine is not None}
+    faulty = Machine.objects.filter(pk__in=chosen, state=State.FAULTY)
+    _move_all(run, chosen, list(faulty.values_list("pk", flat=True)), State.CORDONED, reason)
     if to == State.LEAVING:
         nodes = Machine.objects.filter(pk__in=chosen, state__in=[State.IN_SERVICE, State.CORDONED])
         _move_all(run, chosen, list(nodes.values_list("pk", flat=True)), State.DRAINING, reason)
@@ -36,6 +38,10 @@ def _move_all(
     ]
     for key, why in lifecycle.move_all(moves, operation=run.operation).items():
         run.fail(chosen.pop(key), why.message)
+
+
+def stays(operation: Operation, machine: Machine) -> None:
+    """For kinds that begin with Faulty machines too: each is what it is until it is drained."""
 
 
 def reserve(operation: Operation, machine: Machine) -> Move | None:
@@ -62,7 +68,7 @@ def release(member: OperationMachine, reached: str | None) -> Move | None:
                 operation=name, message=member.message,
             ),
         )  # fmt: skip
-    if machine.state == State.LEAVING or reached in ("scaleDown", "postCheck"):
+    if machine.state == State.LEAVING or reached in (*TAKES_OUT, "postCheck"):
         return Move(
             machine, State.FAULTY,
             reason=Sentence(
@@ -78,9 +84,7 @@ def _release_gone(machine: Machine, member: OperationMachine) -> Move:
     if machine.state != State.LEAVING:  # scaleDown and postCheck were skipped
         reason = Sentence("%(operation)s ended, but did not see it leave", operation=name)
         return Move(machine, State.FAULTY, reason=reason)
-    if lifecycle.RESIDUE in machine.labels and (
-        unreached := evidence_of(member, "scaleDown").get("unreached")
-    ):
+    if lifecycle.RESIDUE in machine.labels and (unreached := why_given_up(member)):
         return Move(
             machine, State.FAULTY, fields={"node": None},
             reason=Sentence(

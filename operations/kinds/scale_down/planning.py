@@ -18,20 +18,25 @@ def blockers(
     cluster: Cluster, machines: Sequence[Machine], params: ScaleDownParams
 ) -> list[Blocker]:
     """What is known to be in the way before anything is contacted."""
-    found = _whole_blockers(cluster)
-    if params.delete_blocked:
-        reason = gettext(
-            "delete_blocked is approved by somebody else, with a retry, "
-            "once it is known which pods a budget blocks"
-        )
-        found.append(Blocker(None, reason))
+    found = [*whole_blockers(cluster), *approval_blockers(params)]
     settings = hosts.settings_of(cluster.pk)
     nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
     for machine in machines:
         if reason := _why_no_worker(machine, nodes.get(machine.node_id or 0), cluster):
             found.append(Blocker(machine, reason))
-        found += _unreachable(machine, settings, params)
+        found += unreachable(machine, settings, params)
     return found
+
+
+def approval_blockers(params: ScaleDownParams) -> list[Blocker]:
+    """Nobody starts with an approval of their own."""
+    if not params.delete_blocked:
+        return []
+    reason = gettext(
+        "delete_blocked is approved by somebody else, with a retry, "
+        "once it is known which pods a budget blocks"
+    )
+    return [Blocker(None, reason)]
 
 
 def retry_blockers(
@@ -40,8 +45,8 @@ def retry_blockers(
     """The node may be gone by now, and which pods a budget blocks is known."""
     settings = hosts.settings_of(cluster.pk)
     return [
-        *_whole_blockers(cluster),
-        *(blocker for machine in machines for blocker in _unreachable(machine, settings, params)),
+        *whole_blockers(cluster),
+        *(blocker for machine in machines for blocker in unreachable(machine, settings, params)),
     ]
 
 
@@ -51,11 +56,11 @@ def _why_no_worker(machine: Machine, node: Node | None, cluster: Cluster) -> str
     if node is None:
         return gettext("no node of the cluster is linked to it")
     if any(role in CONTROL_PLANE for role in node.roles):
-        return gettext("it is a control plane; only workers can be scaled down")
+        return gettext("it is a control plane; RemoveControlPlane takes such out")
     return ""
 
 
-def _unreachable(
+def unreachable(
     machine: Machine, settings: ClusterSettings | None, params: ScaleDownParams
 ) -> list[Blocker]:
     if params.force_unreachable:
@@ -63,7 +68,7 @@ def _unreachable(
     return [Blocker(machine, reason) for reason in hosts.why_unreachable(machine, settings)]
 
 
-def _whole_blockers(cluster: Cluster) -> list[Blocker]:
+def whole_blockers(cluster: Cluster) -> list[Blocker]:
     reasons = []
     if cluster.health == Cluster.Health.UNREACHABLE:
         reasons.append(

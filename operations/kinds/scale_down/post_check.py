@@ -15,10 +15,10 @@ from operations.kinds.draining.owners import Owners
 from operations.kinds.patience import patiently
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import (
-    evidence_of,
     node_name,
     owners_before,
     settle,
+    why_given_up,
     why_node_is_there,
 )
 from operations.kinds.scale_down.take_out import Reset
@@ -29,11 +29,7 @@ WHOLE_SECONDS = 300
 
 def post_check(run: StepRun) -> Reset:
     move(run, run.targets, Machine.State.LEAVING)
-    unreached = {
-        target.pk: str(reason)
-        for target in run.targets
-        if (reason := evidence_of(target, "scaleDown").get("unreached"))
-    }
+    unreached = {target.pk: reason for target in run.targets if (reason := why_given_up(target))}
     reached = [target for target in run.targets if target.pk not in unreached]
     results = playbook.run_playbook(run, "leftovers", variables={}, members=reached)
     return Reset(results, unreached)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
@@ -13,6 +13,7 @@ from operations.kinds.base import Check, StepRun, check
 from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
 from operations.kinds.scale_down.settling import node_name, settle, why_not_reached
+from operations.models import OperationMachine
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ def confirm(run: StepRun, found: Found) -> None:
         run.stop_if_asked()
         name = node_name(target)
         plan = found.plans.get(name)
-        host = _host_check(run, found.reasons.get(target.pk, ""))
+        host = host_check(run, found.reasons.get(target.pk, ""))
         if plan is None:
             run.fail(
                 target,
@@ -76,21 +77,36 @@ def confirm(run: StepRun, found: Found) -> None:
                 checks=[host],
             )
             continue
-        for fate in plan.fates:
-            owner = f" ({fate.owner})" if fate.owner else ""
-            run.say(f"{fate.pod.key}{owner}: {fate.what}", target=target)
-        checks = [host, *make_checks(plan, run.params)]
-        if run.params.ask_first:
-            checks.append(_unseen(plan))
-        evidence = {
-            "node": name,
-            "uid": plan.node.uid,
-            "moves": len(plan.evicted),
-            "pods": [fate.as_dict() for fate in plan.fates],
-            "owners": dict(owners_of(found.situation, plan)),
-        }
-        moving = Sentence("%(count)s pods will move", count=len(plan.evicted))
-        settle(run, target, checks, evidence, moving)
+        say_fates(run, target, plan)
+        checks = [host, *make_checks(plan, run.params), *ask_first(run, plan)]
+        settle(run, target, checks, evidence_for(found, plan), will_move(plan))
+
+
+def say_fates(run: StepRun, target: OperationMachine, plan: NodePlan) -> None:
+    """Of each pod what will happen to it."""
+    for fate in plan.fates:
+        owner = f" ({fate.owner})" if fate.owner else ""
+        run.say(f"{fate.pod.key}{owner}: {fate.what}", target=target)
+
+
+def ask_first(run: StepRun, plan: NodePlan) -> list[Check]:
+    """Whether somebody wants to look before anything is changed."""
+    return [_unseen(plan)] if run.params.ask_first else []
+
+
+def evidence_for(found: Found, plan: NodePlan) -> dict[str, Any]:
+    """What later steps go by."""
+    return {
+        "node": plan.node.name,
+        "uid": plan.node.uid,
+        "moves": len(plan.evicted),
+        "pods": [fate.as_dict() for fate in plan.fates],
+        "owners": dict(owners_of(found.situation, plan)),
+    }
+
+
+def will_move(plan: NodePlan) -> Sentence:
+    return Sentence("%(count)s pods will move", count=len(plan.evicted))
 
 
 def _unseen(plan: NodePlan) -> Check:
@@ -108,7 +124,7 @@ def _unseen(plan: NodePlan) -> Check:
     )
 
 
-def _host_check(run: StepRun, reason: str) -> Check:
+def host_check(run: StepRun, reason: str) -> Check:
     is_forced = run.params.force_unreachable
     return check(
         "host",

@@ -20,6 +20,16 @@ def evidence_of(target: OperationMachine, step: str) -> Mapping[str, Any]:
     return cell.evidence if cell else {}
 
 
+TAKES_OUT = ("scaleDown", "removeControlPlane", "reset")
+"""The steps of the kinds that reset hosts, or give up those that are lost."""
+
+
+def why_given_up(target: OperationMachine) -> str:
+    """Why its host was not reset, though its node was deleted; empty when it was."""
+    cell = MachineStep.objects.filter(machine=target, step__name__in=TAKES_OUT).first()
+    return str(cell.evidence.get("unreached") or "") if cell else ""
+
+
 def node_name(target: OperationMachine) -> str:
     """As preCheck found it: the machine's own link goes with the Node object."""
     if name := evidence_of(target, "preCheck").get("node"):

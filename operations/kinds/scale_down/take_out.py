@@ -1,6 +1,7 @@
 """scaleDown: reset the hosts, then delete the Node objects."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
@@ -29,7 +30,8 @@ class Reset:
     unreached: dict[int, str]
 
 
-def take_out(run: StepRun) -> Reset:
+def take_out(run: StepRun, **more: Any) -> Reset:
+    """``more`` is told to the role that resets."""
     reasons = why_not_reached(run)
     unreached = {key: reason for key, reason in reasons.items() if reason}
     for target in list(run.targets):
@@ -45,7 +47,7 @@ def take_out(run: StepRun) -> Reset:
     move(run, run.targets, Machine.State.LEAVING)
     reached = [target for target in run.targets if target.pk not in unreached]
     with client_for(run.cluster, timeout=15) as client:
-        variables = reset_variables(run, client) if reached else {}
+        variables = {**more, **reset_variables(run, client)} if reached else {}
         results = playbook.run_playbook(
             run,
             "clean_up",

@@ -30,6 +30,7 @@ def load_file(path: str) -> ModuleType:
 
 certificates = _load("certificates")
 checks = _load("checks")
+etcd = _load("etcd")
 host_facts = _load("host_facts")
 host_files = _load("host_files")
 kernel = _load("kernel")

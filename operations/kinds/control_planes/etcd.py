@@ -1,0 +1,117 @@
+"""The members of etcd as a control plane that stays tells them; the guard is on the host.
+
+See ``operations/ansible/library/etcd_members.py``: what is looked at and what is done about it lie
+there in one call.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from beidou.base import sentences
+from beidou.base.sentences import Sentence
+from operations.kinds import hosts
+from operations.kinds.base import Check, StepRun, check
+from operations.kinds.control_planes import keeper
+
+PAUSE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    is_learner: bool = False
+    is_healthy: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """It votes and answers."""
+        return self.is_healthy and not self.is_learner
+
+
+@dataclass(frozen=True)
+class Members:
+    """``found``: the leaving one is among them; ``why_it_stays``: why it must not go."""
+
+    members: tuple[Member, ...]
+    found: bool = False
+    why_it_stays: str = ""
+
+    def without(self, names: Collection[str]) -> "Members":
+        """The others, when these are about to be removed."""
+        return replace(self, members=tuple(m for m in self.members if m.name not in names))
+
+    @property
+    def whole(self) -> set[str]:
+        return {each.name for each in self.members if each.is_whole}
+
+    @property
+    def sick(self) -> list[str]:
+        """Those that do not answer or do not vote."""
+        return [each.name or "?" for each in self.members if not each.is_whole]
+
+    @property
+    def voters(self) -> int:
+        return sum(not each.is_learner for each in self.members)
+
+
+def look(run: StepRun, *, leaving: str = "", address: str = "") -> Members:
+    return _ask(run, leaving, address, remove=False)
+
+
+def remove(run: StepRun, *, leaving: str, address: str) -> Members:
+    """Have it leave; ``PermanentError`` when the others could not do without.  One that is gone
+    already is no failure."""
+    return _ask(run, leaving, address, remove=True)
+
+
+def _ask(run: StepRun, leaving: str, address: str, *, remove: bool) -> Members:
+    own = {"etcd_leaving": leaving, "etcd_leaving_address": address, "etcd_remove": remove}
+    settings = hosts.settings_of(run.cluster.pk)
+    answer = keeper.run_there(
+        run, "etcd_members", own, variables=settings.overrides if settings else {}
+    )
+    return read(answer)
+
+
+def read(answer: Mapping[str, Any]) -> Members:
+    return Members(
+        members=tuple(
+            Member(
+                name=str(each.get("name", "")),
+                is_learner=bool(each.get("is_learner")),
+                is_healthy=bool(each.get("is_healthy")),
+            )
+            for each in answer.get("members", ())
+        ),
+        found=bool(answer.get("found")),
+        why_it_stays=sentences.spoken(answer.get("why_it_stays") or ""),
+    )
+
+
+def wait_for(run: StepRun, name: str, seconds: float) -> Members:
+    """The members once ``name`` is whole, or as they are after that time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look(run)
+        if name in found.whole or time.monotonic() > deadline:
+            return found
+        run.stop_if_asked()
+        time.sleep(PAUSE_SECONDS)
+
+
+def whole_check(found: Members) -> Check:
+    """Nothing is added to an etcd that lacks a member: the new one would be needed at once."""
+    return check(
+        "etcd-members",
+        not found.sick,
+        _listed(found.sick, Sentence("all %(count)s healthy", count=len(found.members))),
+        Sentence("every member of etcd healthy and voting"),
+        Sentence("mend it, or take its control plane out with RemoveControlPlane, then retry"),
+    )
+
+
+def _listed(sick: Iterable[str], otherwise: Sentence) -> Sentence:
+    names = ", ".join(sick)
+    return Sentence("not healthy: %(names)s", names=names) if names else otherwise

@@ -1,0 +1,44 @@
+"""leaveEtcd: the member leaves before its host is reset: no reset has to be trusted with it.
+
+From then on the API server of that host does not answer, and the way back is a join.
+"""
+
+from beidou.base.errors import ExternalError
+from beidou.base.sentences import Sentence
+from machines.models import Machine
+from operations.kinds.base import StepRun
+from operations.kinds.control_planes import alone, etcd
+from operations.kinds.scale_down.machines import move
+from operations.kinds.scale_down.settling import node_name
+
+
+def leave(run: StepRun) -> None:
+    alone.require(run)
+    move(run, run.targets, Machine.State.LEAVING)
+    for target in list(run.targets):
+        run.stop_if_asked()
+        run.note(target, Sentence("leaving etcd"))
+        try:
+            etcd.remove(run, leaving=node_name(target), address=target.address)
+        except ExternalError as error:
+            run.fail(target, error.message)
+
+
+def confirm(run: StepRun, _result: None) -> None:
+    for target in list(run.targets):
+        run.stop_if_asked()
+        name = node_name(target)
+        try:
+            found = etcd.look(run, leaving=name, address=target.address)
+        except ExternalError as error:
+            run.fail(target, error.message)
+            continue
+        if found.found:
+            run.fail(target, Sentence("%(node)s is still a member of etcd.", node=name))
+            continue
+        members = sorted(each.name for each in found.members)
+        run.succeed(
+            target,
+            message=Sentence("etcd goes on with %(members)s", members=", ".join(members)),
+            evidence={"node": name, "members": members, "not_healthy": found.sick},
+        )
