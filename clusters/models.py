@@ -37,6 +37,7 @@ class Cluster(Stateful):
     RUNNING -> UPDATING | DELETING
     UPDATING -> RUNNING | FAILED
     FAILED -> PROVISIONING | RUNNING | DELETING
+    DELETING -> DELETED                       (see docs/adr/0013)
     An adopted cluster is created in RUNNING.
     """
 
@@ -60,6 +61,7 @@ class Cluster(Stateful):
         RUNNING = "running", _("running")
         UPDATING = "updating", _("updating")
         DELETING = "deleting", _("deleting")
+        DELETED = "deleted", _("deleted")
         FAILED = "failed", _("failed")
 
     TRANSITIONS = {
@@ -68,11 +70,14 @@ class Cluster(Stateful):
         Phase.RUNNING: frozenset({Phase.UPDATING, Phase.DELETING}),
         Phase.UPDATING: frozenset({Phase.RUNNING, Phase.FAILED}),
         Phase.FAILED: frozenset({Phase.PROVISIONING, Phase.RUNNING, Phase.DELETING}),
-        Phase.DELETING: frozenset(),
+        Phase.DELETING: frozenset({Phase.DELETED}),
+        Phase.DELETED: frozenset(),
     }
 
     UNMADE = frozenset({Phase.PENDING, Phase.PROVISIONING})
-    """Not there yet: nobody watches it, and that nothing is known of it is no trouble."""
+    """Not there yet."""
+    UNWATCHED = UNMADE | {Phase.DELETING, Phase.DELETED}
+    """Not there yet or no more: that nothing is known of it is no trouble."""
 
     class Health(models.TextChoices):
         HEALTHY = "healthy", _("Healthy")
@@ -193,6 +198,16 @@ class Cluster(Stateful):
     def is_unmade(self) -> bool:
         """It is being created: neither well nor unwell."""
         return self.phase in self.UNMADE
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its health says anything."""
+        return self.phase not in self.UNWATCHED
+
+    @property
+    def is_deleted(self) -> bool:
+        """Its machines are free; what is kept of it are its operations and its audit trail."""
+        return self.phase == self.Phase.DELETED
 
     @property
     def is_stale(self) -> bool:

@@ -37,8 +37,9 @@ class OperationsConfig(AppConfig):
         )
         from operations.kinds.add_control_plane import kind as add_control_plane  # noqa: F401
         from operations.kinds.create_cluster import kind as create_cluster  # noqa: F401
-        from operations.kinds.remove_control_plane import kind as remove_control_plane  # noqa: F401
+        from operations.kinds.delete_cluster import kind as delete_cluster  # noqa: F401
         from operations.kinds.network import kind as network  # noqa: F401
+        from operations.kinds.remove_control_plane import kind as remove_control_plane  # noqa: F401
         from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
         from operations.services import cluster_settings, neighbours, news
 

@@ -61,6 +61,9 @@ _LABELS = {
     "playbook": _("Playbook"),
     "confirm": _("Name of the cluster"),
     "accept_single_endpoint": _("Accept an endpoint that leads to one machine alone"),
+    "confirm": _("The cluster's name, to confirm"),
+    "give_up": _("Go on without these, which are lost"),
+    "approved": _("Approve what would be lost"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -89,6 +92,9 @@ _HELP = {
     "pod_network": _("Of no other cluster, and without addresses of machines."),
     "service_network": _("Of no other cluster, and without addresses of machines."),
     "network_manifest": _("Only with “a manifest”: YAML that is applied to the cluster."),
+    "confirm": _("All that runs there, and all data on its machines, will be gone."),
+    "give_up": _("Hostnames, addresses or nodes. Nothing is reset there; machines become Faulty."),
+    "approved": _("An approval that holds for this retry alone."),
     "accept_single_endpoint": _(
         "The API is lost with that machine, however many control planes there are."
     ),

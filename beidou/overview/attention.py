@@ -136,7 +136,7 @@ def _unwell_clusters(user: Any, now: datetime) -> Iterator[Need]:
 def _silence(user: Any, now: datetime) -> Iterator[Need]:
     """Clusters that nobody looks at: then no figure here is to be trusted."""
     limit = now - SILENT_AFTER
-    watched = Cluster.objects.exclude(phase__in=Cluster.UNMADE)
+    watched = Cluster.objects.exclude(phase__in=Cluster.UNWATCHED)
     silent = visible_to(user, watched).filter(
         Q(checked_at__lt=limit) | Q(checked_at=None, created_at__lt=limit)
     )

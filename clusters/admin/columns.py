@@ -14,7 +14,7 @@ from clusters.models import Cluster, Node
 
 def health_badge(cluster: Cluster) -> SafeString:
     """Health with its reason on hover, and the red word for clusters without verified TLS."""
-    if cluster.is_unmade:
+    if not cluster.is_watched:
         return display.state_badge(cluster)
     shown = display.state_badge(cluster, "health", title=cluster.health_reason)
     if not cluster.insecure_tls:

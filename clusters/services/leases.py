@@ -78,8 +78,8 @@ def _be_seen(holder: str, now: datetime) -> None:
 
 
 def _make_leases() -> None:
-    """A row for every cluster that has none yet; one that is being created is not watched."""
-    watched = Cluster.objects.exclude(phase__in=Cluster.UNMADE)
+    """A row for every cluster that has none yet, but for those that are being made or deleted."""
+    watched = Cluster.objects.exclude(phase__in=Cluster.UNWATCHED)
     missing = watched.filter(lease__isnull=True).values_list("pk", flat=True)
     CollectorLease.objects.bulk_create(
         [CollectorLease(cluster_id=pk) for pk in missing], ignore_conflicts=True

@@ -25,7 +25,7 @@ from operations.kinds import hosts, joining, lifecycle, playbook, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
 from operations.kinds.checks import describe
 from operations.kinds.playbook import PlaybookResults
-from operations.models import Operation, OperationMachine
+from operations.models import MachineStep, Operation, OperationMachine
 
 
 class CleanUpParams(BaseModel):
@@ -59,8 +59,8 @@ def reset_variables(run: StepRun, client: KubernetesClient) -> dict[str, Any]:
 
 
 def clean_up(run: StepRun) -> PlaybookResults:
-    if run.cluster.is_unmade:
-        variables = _reset_unmade(run)
+    if not run.cluster.is_watched:
+        variables = _reset_without_api(run)
     else:
         with client_for(run.cluster, timeout=15) as client:
             variables = reset_variables(run, client)
@@ -82,11 +82,11 @@ def clean_up(run: StepRun) -> PlaybookResults:
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
 
 
-def _reset_unmade(run: StepRun) -> dict[str, Any]:
-    """Of a cluster that is being created, whose API may have never been there.
+def _reset_without_api(run: StepRun) -> dict[str, Any]:
+    """Of a cluster that is being created, whose API may have never been there, or that was deleted.
 
-    The machines were proven free of any other cluster before they were touched, so it is asked for
-    no authority, and control planes are reset too.
+    Before a creation the machines were proven free of any other cluster, so there no authority is
+    asked for; a deletion has kept the pins of the cluster's.  Control planes are reset too.
     """
     try:
         with client_for(run.cluster, timeout=5) as client:
@@ -100,9 +100,19 @@ def _reset_unmade(run: StepRun) -> dict[str, Any]:
     settings = hosts.settings_of(run.cluster.pk)
     return {
         "is_control_plane": True,
+        "ca_cert_hashes": _kept_pins(run),
         "pod_networks": [run.cluster.pod_cidr],
         **(settings.overrides if settings else {}),
     }
+
+
+def _kept_pins(run: StepRun) -> list[str]:
+    cells = MachineStep.objects.filter(
+        step__operation__cluster=run.cluster,
+        step__operation__kind="DeleteCluster",
+        step__name="preCheck",
+    )
+    return sorted({pin for cell in cells for pin in cell.evidence.get("ca_cert_hashes", ())})
 
 
 def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
@@ -161,7 +171,7 @@ CLEAN_UP = register(
         icon="mop",
         params=CleanUpParams,
         startable_states=frozenset({Machine.State.FAULTY, Machine.State.AVAILABLE}),
-        phases=frozenset({Cluster.Phase.RUNNING, Cluster.Phase.PROVISIONING}),
+        phases=frozenset({Cluster.Phase.RUNNING, *Cluster.UNWATCHED}),
         blockers=blockers,
         remarks=sight.lost_outside,
         reserve=reserve,

@@ -200,18 +200,19 @@ def why_cluster_is_held(cluster: Cluster) -> list[str]:
             _("Operations are active on the cluster: %(names)s. Let them end, or cancel them.")
             % {"names": ", ".join(names)}
         ]
-    return _what_a_creation_left(cluster) if cluster.is_unmade else []
+    return _what_was_left(cluster) if cluster.is_unmade or cluster.is_deleted else []
 
 
-def _what_a_creation_left(cluster: Cluster) -> list[str]:
-    """Machines that were begun with can be cleaned up only as long as their cluster is known."""
+def _what_was_left(cluster: Cluster) -> list[str]:
+    """Machines of a creation that ended half way, or that a deletion gave up, can be cleaned up
+    only as long as their cluster is known."""
     count = Machine.objects.filter(cluster=cluster).count()
     if not count:
         return []
     return [
         ngettext(
-            "Clean up %(count)d machine first: it holds what the creation of the cluster left.",
-            "Clean up %(count)d machines first: they hold what the creation of the cluster left.",
+            "Clean up %(count)d machine first: it holds what is left of the cluster.",
+            "Clean up %(count)d machines first: they hold what is left of the cluster.",
             count,
         )
         % {"count": count}

@@ -58,8 +58,9 @@ def _whole(
     settings = hosts.settings_of(cluster.pk)
     if settings is None or not settings.artifact_source:
         yield gettext("no artifact source is given")
-    others = Cluster.objects.exclude(pk=cluster.pk).values_list("pod_cidr", "service_cidr")
-    known = [text for pair in others for text in pair if text]
+    others = Cluster.objects.exclude(pk=cluster.pk).exclude(phase=Cluster.Phase.DELETED)
+    pairs = others.values_list("pod_cidr", "service_cidr")
+    known = [text for pair in pairs for text in pair if text]
     for name, network in (("pod_network", params.pods), ("service_network", params.services)):
         if other := overlapping(network, known):
             # Not by name: whoever creates a cluster need not see every other.

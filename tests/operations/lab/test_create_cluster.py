@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from lab import cni, site
-from lab.client import PortalError
+from lab.client import PortalClient, PortalError
 from lab.versions import DEFAULT_MINOR, release
 from tests.operations.lab.portal import Portal, wait_until
 
@@ -144,9 +144,129 @@ def test_a_cluster_is_created_and_then_grows_and_shrinks_like_an_adopted_one(por
     )
 
 
-def test_three_control_planes_carry_a_cluster_with_three_members_of_etcd(portal, deliver, wish):
-    hosts = deliver(3)
-    machines = portal.register(*hosts)
+@pytest.fixture
+def approver(portal):
+    """Another administrator, because nobody approves what they asked for themselves."""
+    code = (
+        "from beidou.base.models import User; "
+        "User.objects.create_superuser('boss', password='not-used-here-1')"
+    )
+    portal.manage("shell", "-c", code)
+    token = portal.manage("create_token", "boss", "--name", "tests").split()[-1]
+    return PortalClient(f"http://127.0.0.1:{portal.port}", token)
+
+
+def failed_checks(row):
+    return {
+        check["check"]
+        for machine in row["machines"]
+        for cell in machine["steps"]
+        for check in cell["checks"]
+        if not check["ok"] and check["severity"] == "error"
+    }
+
+
+def etcd_members(host):
+    """Names of the members, as etcd itself tells them."""
+    pki = "/etc/kubernetes/pki/etcd"
+    told = host.run(
+        f"curl -s --cacert {pki}/ca.crt --cert {pki}/healthcheck-client.crt "
+        f"--key {pki}/healthcheck-client.key -d '{{}}' https://127.0.0.1:2379/v3/cluster/member/list"
+    )
+    return {member["name"] for member in json.loads(told)["members"]}
+
+
+def joins(host):
+    """How often kubeadm join was begun on the host, by its own journal."""
+    return int(host.run("journalctl --no-pager -q | grep -c 'Started beidou-.*-join' || true"))
+
+
+def lose_one(portal, hosts, machines):
+    """The third host dies: no healthy one may leave then, and the dead one may."""
+    hosts[2].kill()
+    refused = portal.start_operation("RemoveControlPlane", [machines[1]])
+    row = portal.api.wait_for(refused, seconds=300)
+    assert row["status"] == "failed"
+    assert "etcd-quorum" in failed_checks(row)
+    assert etcd_members(hosts[0]) == {host.name for host in hosts}
+
+    answers = {"force_unreachable": True, "allow_single_copy": True, "allow_pending": True}
+    removal = portal.start_operation("RemoveControlPlane", [machines[2]], params=answers)
+    row = portal.api.wait_for(removal, seconds=SECONDS)
+    assert row["status"] == "succeeded", row
+    assert etcd_members(hosts[0]) == {hosts[0].name, hosts[1].name}
+    assert ready_nodes(hosts[0]) == {hosts[0].name, hosts[1].name}
+    assert states(portal, machines[2:]) == {"faulty"}
+
+
+def replace_it(portal, hosts, machine, spare):
+    """A worker is killed in the middle of the join, which goes on and is not begun twice."""
+    added = portal.start_operation(
+        "AddControlPlane", [machine], params={"accept_single_endpoint": True}
+    )
+    portal.wait_until_begun(added, "join", SECONDS)
+    wait_until(lambda: joins(spare) == 1, "kubeadm join to begin", 600)
+    killed = portal.program("work")
+    killed.send_signal(signal.SIGKILL)
+    portal.wait_for_program("work", other_than=killed.pid)
+    row = portal.api.wait_for(added, seconds=SECONDS)
+    assert row["status"] == "succeeded", row
+    assert joins(spare) == 1
+    assert etcd_members(hosts[0]) == {hosts[0].name, hosts[1].name, spare.name}
+    assert ready_nodes(hosts[0]) == {hosts[0].name, hosts[1].name, spare.name}
+    spec = kubectl(hosts[0], f"get node {spare.name}")["spec"]
+    assert (spec.get("taints"), spec.get("unschedulable")) == (None, None)  # as the others
+    secrets = kubectl(hosts[0], "get secrets -n kube-system")["items"]
+    assert "kubeadm-certs" not in {item["metadata"]["name"] for item in secrets}
+
+
+def take_down(portal, approver, machines, lost):
+    """Approved by somebody else; the lost machine is given up by its name."""
+    name = portal.api.get(f"clusters/{portal.cluster['id']}/")["name"]
+    deletion = portal.start_operation(
+        "DeleteCluster", machines, params={"confirm": name, "give_up": lost.name}
+    )
+    row = portal.api.wait_for(deletion, seconds=300)
+    assert (row["status"], failed_checks(row)) == ("failed", {"approval"})
+    approval = {"answers": {"approved": True}}
+    with pytest.raises(PortalError) as refused:
+        portal.api.post(f"operations/{deletion}/retry/", approval)
+    assert refused.value.status == 403
+    approver.post(f"operations/{deletion}/retry/", approval)
+    row = portal.api.wait_for(deletion, seconds=SECONDS)
+    assert row["status"] == "succeeded", row
+    cluster = portal.api.get(f"clusters/{portal.cluster['id']}/")
+    assert (cluster["phase"], cluster["nodes_total"]) == ("deleted", 0)
+
+
+def welcome_back(portal, host, machine):
+    """What was given up is cleaned when it is back, though its cluster is no more."""
+    host.start()
+    assert states(portal, [machine]) == {"faulty"}
+    cleaned = portal.start_operation("CleanUp", [machine])
+    row = portal.api.wait_for(cleaned, seconds=SECONDS)
+    assert row["status"] == "succeeded", row
+    found = portal.api.get(f"machines/{machine}/")
+    assert (found["state"], found["cluster"], found["labels"]) == ("available", None, {})
+
+
+def assert_as_delivered(portal, body, machines):
+    """The preCheck of a new cluster finds nothing on them."""
+    assert states(portal, machines) == {"available"}
+    operation = begin(portal, body)
+    portal.wait_until_begun(operation, "createControlPlane", 300)
+    portal.api.post(f"operations/{operation}/cancel/", {"reason": "that was all"})
+    row = portal.api.wait_for(operation, seconds=120)
+    cells = [cell for each in row["machines"] for cell in each["steps"]]
+    passed = [cell["status"] for cell in cells if cell["step"] == "preCheck"]
+    assert passed == ["succeeded"] * len(machines)
+
+
+def test_three_control_planes_lose_one_get_another_and_are_taken_down(
+    portal, deliver, wish, approver
+):
+    *hosts, spare = deliver(4)
+    *machines, spare_machine = portal.register(*hosts, spare)
     operation = begin(portal, wish(hosts, control_planes=3))
     row = portal.api.wait_for(operation, seconds=SECONDS)
     assert_like_an_adopted_one(portal, row, hosts, machines)
@@ -155,6 +275,14 @@ def test_three_control_planes_carry_a_cluster_with_three_members_of_etcd(portal,
         assert join["evidence"]["etcd_members"] == 3
     taints = [item["spec"].get("taints") for item in kubectl(hosts[0], "get nodes")["items"]]
     assert taints == [None, None, None]  # without workers they take pods themselves
+
+    portal.cluster = {"id": row["cluster"]}
+    lose_one(portal, hosts, machines)
+    replace_it(portal, hosts, spare_machine, spare)
+    hosts, machines = [*hosts, spare], [*machines, spare_machine]
+    take_down(portal, approver, machines, lost=hosts[2])
+    welcome_back(portal, hosts[2], machines[2])
+    assert_as_delivered(portal, wish(hosts), machines)
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_init_costs_nothing_but_time(
