@@ -59,7 +59,6 @@ _LABELS = {
     "network_manifest": _("Manifest of the network"),
     "kubeadm_config": _("Additions to kubeadm's configuration"),
     "playbook": _("Playbook"),
-    "confirm": _("Name of the cluster"),
     "accept_single_endpoint": _("Accept an endpoint that leads to one machine alone"),
     "confirm": _("The cluster's name, to confirm"),
     "give_up": _("Go on without these, which are lost"),
@@ -92,7 +91,7 @@ _HELP = {
     "pod_network": _("Of no other cluster, and without addresses of machines."),
     "service_network": _("Of no other cluster, and without addresses of machines."),
     "network_manifest": _("Only with “a manifest”: YAML that is applied to the cluster."),
-    "confirm": _("All that runs there, and all data on its machines, will be gone."),
+    "confirm": _("Typed because this cannot be undone; the plan says what will be gone."),
     "give_up": _("Hostnames, addresses or nodes. Nothing is reset there; machines become Faulty."),
     "approved": _("An approval that holds for this retry alone."),
     "accept_single_endpoint": _(
@@ -101,7 +100,6 @@ _HELP = {
     "kubeadm_config": _(
         "JSON: additions to ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration."
     ),
-    "confirm": _("Typed to confirm: this playbook destroys something."),
 }
 _HELP_WHERE_REQUIRED = {
     "kubernetes_version": _("Of the whole cluster, as the artifact source has it, like v1.36.3."),

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('clusters', '0004_stored_sentences'),
+        ('clusters', '0005_whatever_the_case'),
     ]
 
     operations = [
