@@ -123,6 +123,9 @@ class StepKind:
 
     ``cleanup`` ends what the step left running: after a cancel, a failure or a loss of the whole
     step, and for machines that failed in a step that was done for others.
+
+    ``wave`` picks those of the waiting machines that go next; each wave is an attempt of its own,
+    with its own time limit, and between two of them an operation is paused, canceled or stopped.
     """
 
     name: str
@@ -135,6 +138,7 @@ class StepKind:
     touches: bool = False
     cleanup: Callable[[StepRun], None] | None = None
     repeats: Callable[[Operation], bool] = lambda _: True
+    wave: Callable[[Any, Sequence[OperationMachine]], Sequence[OperationMachine]] | None = None
 
     def may_be_repeated(self, operation: Operation) -> bool:
         return self.idempotent and self.repeats(operation)
@@ -204,6 +208,9 @@ class Kind:
     ``phases``: where in its life the cluster must be.  ``makes_cluster``: the operation's cluster
     is made together with it, by ``services.create_cluster``, and it is begun in no other way.
 
+    ``stops_at_first``: the first machine that fails ends the operation, whatever share of failures
+    was asked for; those that were not begun stay as they are.
+
     ``answers`` are parameters that a retry may change, ``approvals`` those of them that nobody may
     choose for an operation of their own: somebody else with the right to approve does, each time.
 
@@ -235,6 +242,7 @@ class Kind:
     looks: frozenset[str] = frozenset()
     phases: frozenset[str] = frozenset({Cluster.Phase.RUNNING})
     makes_cluster: bool = False
+    stops_at_first: bool = False
     answers: frozenset[str] = frozenset()
     approvals: frozenset[str] = frozenset()
     concerns: Callable[[Machine], bool] = lambda _: True

@@ -11,6 +11,7 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
+from pydantic import ValidationError
 
 from beidou.base import context
 from beidou.base.errors import BeidouError, Conflict, shorten
@@ -102,7 +103,8 @@ def claim(step_id: int) -> Attempt | None:
             wanted = Operation.objects.filter(
                 pk=step.operation_id, status=Operation.Status.RUNNING
             ).update(message=F("message"))
-            if not wanted or not work_of(step).exists():
+            cells = _next_wave(step) if wanted else []
+            if not cells:
                 return None
             change_status(
                 step,
@@ -116,7 +118,6 @@ def claim(step_id: int) -> Attempt | None:
                     "message": "",
                 },
             )
-            cells = list(work_of(step))
             attempt = Attempt.objects.create(
                 step=step, number=number, holder=holder, machines=len(cells)
             )
@@ -137,20 +138,20 @@ def claim(step_id: int) -> Attempt | None:
     return attempt
 
 
-def work_of(step: Step) -> Any:
-    """The cells that wait in this step and whose machines have passed every step before it; the
-    last retry must not have left them out."""
-    unpassed = MachineStep.objects.filter(
-        step__operation=step.operation_id, step__position__lt=step.position
-    ).exclude(status__in=MachineStep.PASSED)
-    return (
-        MachineStep.objects.filter(
-            step=step, status=MachineStep.Status.WAITING, machine__left_out=False
-        )
-        .exclude(machine__in=unpassed.values("machine"))
-        .select_related("machine__machine__credential", "machine__operation")
-        .order_by("machine_id")
-    )
+def _next_wave(step: Step) -> list[MachineStep]:
+    """The cells that this attempt takes: all that wait, or those that the step's kind picks."""
+    cells = list(finish.work_of(step))
+    kind = kinds.get(step.operation.kind)
+    step_kind = next((each for each in kind.steps if each.name == step.name), None)
+    if step_kind is None or step_kind.wave is None or not cells:
+        return cells
+    operation = step.operation
+    try:
+        params = kind.params.model_validate({**operation.params, **operation.answers})
+    except ValidationError:
+        return cells  # ``run_of`` finds that too, and ends the attempt
+    chosen = {member.pk for member in step_kind.wave(params, [cell.machine for cell in cells])}
+    return [cell for cell in cells if cell.machine_id in chosen] or cells
 
 
 def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:

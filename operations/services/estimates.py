@@ -1,17 +1,21 @@
 """How long things take, from how long they took: medians of earlier attempts, never a guess.
 
 Only attempts that did their work count.  The unit is seconds per attempt of a step; attempts with a
-similar number of machines (half to double) are preferred.
+similar number of machines (half to double) are preferred.  Of a step that goes in waves it is
+their sum.
 """
 
 from collections.abc import Iterable, Mapping
 from statistics import quantiles
 from typing import Any
 
+from django.db.models import QuerySet
+
 from operations.kinds import base as kinds
 from operations.models import Attempt, Step
 
 _SAMPLE = 30
+_WAVES = 500  # attempts to add up
 # Beyond its usual time by this much a step is late: a few seconds say nothing about a short one.
 LATE_SECONDS = 10
 LATE_SHARE = 0.25
@@ -37,11 +41,41 @@ def _seconds(kind: str, step: str, machines: int, like: Mapping[str, Any]) -> li
         outcome=Attempt.Outcome.DONE,
         finished_at__isnull=False,
     ).order_by("-pk")
+    if _goes_in_waves(kind, step):
+        return _of_waves(done, machines)
     similar = done.filter(machines__gte=machines / 2, machines__lte=machines * 2)
     rows = list(similar.values_list("started_at", "finished_at")[:_SAMPLE])
     if not rows:
         rows = list(done.values_list("started_at", "finished_at")[:_SAMPLE])
     return [(end - begin).total_seconds() for begin, end in rows if end is not None]
+
+
+def _goes_in_waves(kind: str, step: str) -> bool:
+    known = kinds.KINDS.get(kind)
+    return known is not None and any(
+        each.name == step and each.wave is not None for each in known.steps
+    )
+
+
+def of_earlier_waves(step: Step) -> float:
+    """Seconds that the waves of a step have taken so far; 0 for one that is done at once."""
+    if not _goes_in_waves(step.operation.kind, step.name):
+        return 0.0
+    done = step.attempts.filter(outcome=Attempt.Outcome.DONE, finished_at__isnull=False)
+    rows = done.values_list("started_at", "finished_at")
+    return sum((end - begin).total_seconds() for begin, end in rows if end is not None)
+
+
+def _of_waves(done: QuerySet[Attempt], machines: int) -> list[float]:
+    """Of a step that is many attempts: their sum, as if it had been so many machines."""
+    seconds: dict[int, float] = {}
+    taken: dict[int, int] = {}
+    rows = done.values_list("step_id", "started_at", "finished_at", "machines")
+    for key, begin, end, count in rows[:_WAVES]:
+        if end is not None:
+            seconds[key] = seconds.get(key, 0.0) + (end - begin).total_seconds()
+            taken[key] = taken.get(key, 0) + count
+    return [seconds[key] * machines / max(taken[key], 1) for key in list(seconds)[:_SAMPLE]]
 
 
 def _spread(seconds: list[float]) -> tuple[float, float, float]:

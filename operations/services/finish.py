@@ -77,12 +77,15 @@ def _end_attempt(
         Attempt.objects.filter(pk=attempt.pk).update(
             outcome=outcome, message=message, finished_at=now
         )
+        goes_on = outcome == Attempt.Outcome.DONE and _has_another_wave(step, operation)
         change_status(
             step,
-            to=step_result(step, canceled=outcome == Attempt.Outcome.CANCELED),
+            to=Step.Status.WAITING
+            if goes_on
+            else step_result(step, canceled=outcome == Attempt.Outcome.CANCELED),
             reason=message,
             fields={
-                "finished_at": now,
+                "finished_at": None if goes_on else now,
                 "lease_until": None,
                 "holder": "",
                 "losses": 0,
@@ -94,6 +97,29 @@ def _end_attempt(
         else:
             go_on(operation)
     return True
+
+
+def work_of(step: Step) -> Any:
+    """The cells that wait in this step and whose machines have passed every step before it; the
+    last retry must not have left them out."""
+    unpassed = MachineStep.objects.filter(
+        step__operation=step.operation_id, step__position__lt=step.position
+    ).exclude(status__in=MachineStep.PASSED)
+    return (
+        MachineStep.objects.filter(
+            step=step, status=MachineStep.Status.WAITING, machine__left_out=False
+        )
+        .exclude(machine__in=unpassed.values("machine"))
+        .select_related("machine__machine__credential", "machine__operation")
+        .order_by("machine_id")
+    )
+
+
+def _has_another_wave(step: Step, operation: Operation) -> bool:
+    """Machines wait that this attempt did not take, and nothing stops the operation now."""
+    if operation.status == Operation.Status.CANCELING or _why_stopped(operation):
+        return False
+    return bool(work_of(step).exists())
 
 
 def step_result(step: Step, *, canceled: bool = False) -> Step.Status:
@@ -124,25 +150,40 @@ def go_on(operation: Operation) -> None:
             change_status(
                 operation, to=Operation.Status.RUNNING, reason=Sentence("Nothing left to pause.")
             )
-        # What failed before a retry and was left out of it does not stop the others again.
-        failed, total = _failed(operation.machines.filter(left_out=False))
-        allowed = operation.max_failed_percent
-        if following is not None and failed and failed * 100 > allowed * total:
-            end(
-                operation,
-                Operation.Status.FAILED,
-                Sentence(
-                    "Stopped: %(failed)s of %(total)s machines failed, more than %(allowed)s %% "
-                    "allowed.",
-                    failed=failed,
-                    total=total,
-                    allowed=allowed,
-                ),
-            )
+        why = _why_stopped(operation) if _due(operation) else ""
+        if why:
+            end(operation, Operation.Status.FAILED, why)
         elif following is not None:
             enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
         else:
             _end_by_result(operation, *_failed(operation.machines.all()))
+
+
+def _why_stopped(operation: Operation) -> str:
+    """Too many machines have failed; empty when it may go on.
+
+    What failed before a retry and was left out of it does not stop the others again.
+    """
+    taking_part = operation.machines.filter(left_out=False)
+    failed, total = _failed(taking_part)
+    if not failed:
+        return ""
+    if kinds.get(operation.kind).stops_at_first:
+        bad = [OperationMachine.State.FAILED, OperationMachine.State.CANCELED]
+        return Sentence(
+            "Stopped, because %(machine)s failed. What was not begun is as it was; mend that "
+            "machine, then retry: it goes on from there.",
+            machine=str(taking_part.filter(state__in=bad).order_by("pk").first()),
+        )
+    allowed = operation.max_failed_percent
+    if failed * 100 <= allowed * total:
+        return ""
+    return Sentence(
+        "Stopped: %(failed)s of %(total)s machines failed, more than %(allowed)s %% allowed.",
+        failed=failed,
+        total=total,
+        allowed=allowed,
+    )
 
 
 def _who_canceled(operation: Operation) -> str:
@@ -159,6 +200,12 @@ def canceled_by(who: str, reason: str) -> str:
 
 def next_step(operation: Operation) -> Step | None:
     """The first waiting step with work (a cell that waits, everything before it passed)."""
+    steps = operation.steps.filter(status=Step.Status.WAITING, position__in=_due(operation))
+    return steps.order_by("position").first()
+
+
+def _due(operation: Operation) -> set[int]:
+    """Positions of steps with work, also of one that ended before its last wave."""
     unpassed: dict[int, int] = {}
     for machine, position in (
         MachineStep.objects.filter(step__operation=operation)
@@ -170,9 +217,7 @@ def next_step(operation: Operation) -> Step | None:
     waiting = MachineStep.objects.filter(
         step__operation=operation, status=MachineStep.Status.WAITING, machine__left_out=False
     ).values_list("machine_id", "step__position")
-    due = {position for machine, position in waiting if unpassed.get(machine) == position}
-    steps = operation.steps.filter(status=Step.Status.WAITING, position__in=due)
-    return steps.order_by("position").first()
+    return {position for machine, position in waiting if unpassed.get(machine) == position}
 
 
 def _failed(members: Any) -> tuple[int, int]:

@@ -120,11 +120,12 @@ def remaining_seconds(operation: Operation, expected: Mapping[str, float]) -> fl
 
 
 def _spent(step: Step) -> float:
-    """Seconds since the running attempt of the step began."""
+    """Seconds since the running attempt of the step began, and of the waves before it."""
+    before = estimates.of_earlier_waves(step)
     if step.status != Step.Status.RUNNING:
-        return 0.0
+        return before
     attempt = step.attempts.filter(number=step.attempt).first()
-    return (timezone.now() - attempt.started_at).total_seconds() if attempt else 0.0
+    return before + ((timezone.now() - attempt.started_at).total_seconds() if attempt else 0.0)
 
 
 def difference(old: Snapshot, new: Snapshot) -> dict[str, Any]:

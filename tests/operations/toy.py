@@ -52,6 +52,8 @@ def toy_kind(
     mutating: bool = True,
     answers: frozenset[str] = frozenset(),
     approvals: frozenset[str] = frozenset(),
+    wave: Callable[..., Any] | None = None,
+    stops_at_first: bool = False,
 ) -> Iterator[Script]:
     script = Script()
     step: dict[str, Any] = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
@@ -67,12 +69,14 @@ def toy_kind(
                 title="Second",
                 touches=True,
                 cleanup=script.clean_up,
+                wave=wave,
                 **step,
             ),
         ),
         mutating=mutating,
         answers=answers,
         approvals=approvals,
+        stops_at_first=stops_at_first,
         reserve=lambda operation, machine: script.reserved.append(machine.address),
         release=lambda member, reached: script.released.append((member.address, reached)),
     )
