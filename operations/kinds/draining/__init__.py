@@ -9,6 +9,7 @@ Pure:
 
 Doing it:
 
+``reading``    all that the plan is made of, from the cluster.
 ``drainer``    the loop that looks after all nodes; ``leaving`` is what it knows, ``pace`` how often
                it looks, ``telling`` what it says.
 ``evicting``   evictions in bounded numbers, and what was chosen for blocks.

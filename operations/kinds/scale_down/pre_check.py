@@ -1,21 +1,16 @@
 """preCheck: what will happen to each pod, and what has to be decided first."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from beidou.base.sentences import Sentence
-from clusters.drivers import errors as kube_errors
-from clusters.drivers.kubernetes import KubernetesClient
-from clusters.drivers.workloads import WORKLOAD_KINDS
 from clusters.services.connections import client_for
 from operations.kinds.base import Check, StepRun, check
+from operations.kinds.draining import reading
 from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
 from operations.kinds.scale_down.settling import node_name, settle, why_not_reached
 from operations.models import OperationMachine
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -32,36 +27,8 @@ def pre_check(run: StepRun) -> Found:
     reasons = why_not_reached(run)
     run.stop_if_asked()
     with client_for(run.cluster, timeout=30) as client:
-        situation = _read_situation(run, client)
+        situation = reading.situation(run, client)
     return Found(situation, make_plan(situation, names), reasons)
-
-
-def _read_situation(run: StepRun, client: KubernetesClient) -> Situation:
-    workloads = client.workloads
-    pods = []
-    for pod in workloads.pods():
-        run.stop_if_asked()
-        pods.append(pod)
-    are_labels_asked_for = any(
-        term.asks_for_labels for pod in pods for term in (*pod.affinity, *pod.anti_affinity)
-    )
-    return Situation(
-        nodes=client.list_nodes(),
-        pods=pods,
-        workloads=[item for kind in WORKLOAD_KINDS for item in workloads.all(kind)],
-        budgets=workloads.budgets(),
-        volumes=_if_allowed(run, workloads.volumes),
-        namespaces=_if_allowed(run, workloads.namespaces) if are_labels_asked_for else None,
-    )
-
-
-def _if_allowed(run: StepRun, read: Callable[[], T]) -> T | None:
-    """What is no right that ScaleDown needs; the plan says where it is missed."""
-    try:
-        return read()
-    except kube_errors.Forbidden as error:
-        run.say(f"Some pods' room cannot be worked out. {error.message}", level="warning")
-        return None
 
 
 def confirm(run: StepRun, found: Found) -> None:
