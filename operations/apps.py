@@ -41,6 +41,7 @@ class OperationsConfig(AppConfig):
         from operations.kinds.network import kind as network  # noqa: F401
         from operations.kinds.remove_control_plane import kind as remove_control_plane  # noqa: F401
         from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
+        from operations.kinds.upgrade_cluster import kind as upgrade_cluster  # noqa: F401
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)

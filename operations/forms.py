@@ -63,6 +63,12 @@ _LABELS = {
     "confirm": _("The cluster's name, to confirm"),
     "give_up": _("Go on without these, which are lost"),
     "approved": _("Approve what would be lost"),
+    "wave_size": _("Workers at once"),
+    "gate_minutes": _("Time limit until the cluster is well again, minutes"),
+    "snapshot": _("Snapshot of etcd"),
+    "snapshot_folder": _("Folder of the snapshots"),
+    "snapshots_kept": _("Snapshots that are kept"),
+    "allow_removed_apis": _("Go on although APIs are in use that go"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -100,6 +106,11 @@ _HELP = {
     "kubeadm_config": _(
         "JSON: additions to ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration."
     ),
+    "wave_size": _("They are drained and upgraded side by side; control planes go one by one."),
+    "gate_minutes": _("After each control plane and each wave; then it stops."),
+    "snapshot_folder": _("On a control plane; with every secret of the cluster in it."),
+    "snapshots_kept": _("The newest; older ones of this portal are removed there."),
+    "allow_removed_apis": _("Whoever asks for them is answered with an error afterwards."),
 }
 _HELP_WHERE_REQUIRED = {
     "kubernetes_version": _("Of the whole cluster, as the artifact source has it, like v1.36.3."),
@@ -107,6 +118,8 @@ _HELP_WHERE_REQUIRED = {
 _CHOICES = {
     "stop": _("stop"),
     "wait": _("wait until the time limit"),
+    "take": _("take one, and stop if that fails"),
+    "skip": _("take none"),
     "routed": _("routes between the nodes (built in)"),
     "manifest": _("a manifest"),
 }

@@ -148,6 +148,7 @@ class PodDetail:
     message: str
     waiting: tuple[str, ...]
     said: str = ""
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from clusters.drivers.objects import (
     Taint,
 )
 from clusters.drivers.transport import JSON, MERGE_PATCH, Transport
+from clusters.drivers.upgrading import Upgrading
 from clusters.drivers.workloads import Workloads
 
 CONFLICT_ATTEMPTS = 5
@@ -132,6 +133,7 @@ class KubernetesClient:
         self._transport = Transport(connection, cluster_name=cluster_name, timeout=timeout)
         self.workloads = Workloads(self._transport)
         self.applier = Applier(self._transport)
+        self.upgrading = Upgrading(self._transport)
 
     def __enter__(self) -> Self:
         return self

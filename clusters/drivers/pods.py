@@ -33,8 +33,13 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     deletion_timestamp: datetime | None = None
 
 
+class _Container(msgspec.Struct, frozen=True):
+    image: str = ""
+
+
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str | None = None
+    containers: list[_Container] | None = None
 
 
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,6 +77,7 @@ def pod_detail(raw: RawPodDetail) -> PodDetail:
         message=status.message or _unschedulable(conditions),
         waiting=tuple(_waits(item) for item in containers if item.state.waiting is not None),
         said="\n".join(_said(item) for item in containers if _said(item)),
+        images=tuple(item.image for item in raw.spec.containers or ()),
     )
 
 

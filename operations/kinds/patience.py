@@ -14,11 +14,13 @@ BELIEVE_SECONDS = 30.0  # what a refusal must last
 PAUSE_SECONDS = 2.0
 
 
-def patiently(run: StepRun, call: Callable[[], T]) -> T:
+def patiently(run: StepRun, call: Callable[[], T], *, seconds: float = 0) -> T:
     """What ``call`` returns, once the cluster answers; its last error when that takes too long.
 
-    Only for calls that may be made twice.
+    ``seconds`` is how long it may be away, where that is longer than usual.  Only for calls that
+    may be made twice.
     """
+    away = max(seconds, PATIENCE_SECONDS)
     began = time.monotonic()
     is_told = False
     while True:
@@ -26,7 +28,7 @@ def patiently(run: StepRun, call: Callable[[], T]) -> T:
         try:
             return call()
         except (TemporaryError, *REFUSALS) as error:
-            patience = BELIEVE_SECONDS if isinstance(error, REFUSALS) else PATIENCE_SECONDS
+            patience = BELIEVE_SECONDS if isinstance(error, REFUSALS) else away
             if time.monotonic() - began > patience:
                 raise
             if not is_told:

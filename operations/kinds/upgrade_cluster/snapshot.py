@@ -1,0 +1,96 @@
+"""snapshot: of etcd, on one control plane, verified before anything is upgraded."""
+
+from dataclasses import dataclass, field
+
+from beidou.base.sentences import Sentence
+from operations.kinds import hosts, playbook
+from operations.kinds.base import StepRun
+from operations.kinds.playbook import PlaybookResults
+from operations.kinds.upgrade_cluster import facts
+from operations.models import MachineStep, OperationMachine
+
+STEP = "snapshot"
+
+
+@dataclass
+class Taken:
+    """``plane`` is None when none had to be taken now."""
+
+    plane: OperationMachine | None = None
+    results: PlaybookResults = field(default_factory=PlaybookResults)
+
+
+def take(run: StepRun) -> Taken:
+    if run.params.snapshot == "skip" or is_there(run):
+        return Taken()
+    planes = [target for target in run.targets if facts.evidence_of(target).get("etcd")]
+    if not planes:
+        return Taken()
+    settings = hosts.require_settings(run.cluster)
+    variables = {
+        "snapshot_folder": run.params.snapshot_folder,
+        "snapshots_kept": run.params.snapshots_kept,
+        **settings.overrides,
+    }
+    plane = planes[0]
+    run.note(plane, Sentence("taking the snapshot"))
+    results = playbook.run_playbook(run, "etcd_snapshot", variables=variables, members=[plane])
+    return Taken(plane, results)
+
+
+def is_there(run: StepRun) -> bool:
+    """Whether this operation has one already; a retry of other machines takes no second."""
+    cells = MachineStep.objects.filter(
+        step__operation=run.operation, step__name=STEP, status=MachineStep.Status.SUCCEEDED
+    )
+    return cells.filter(evidence__has_key="sha256").exists()
+
+
+def confirm(run: StepRun, taken: Taken) -> None:
+    """``etcdutl snapshot status`` has read it on the host; without its answer there is none."""
+    if taken.plane is None:
+        _pass_all(run)
+        return
+    answer = taken.results.find(taken.plane, "answer") or {}
+    if taken.plane.pk in taken.results.failed or not answer.get("sha256"):
+        why = taken.results.failed.get(taken.plane.pk) or Sentence("it gave no answer")
+        for target in list(run.targets):
+            run.fail(
+                target,
+                Sentence(
+                    "No snapshot of etcd was taken on %(machine)s, so nothing was begun: %(why)s",
+                    machine=str(taken.plane),
+                    why=why,
+                ),
+            )
+        return
+    for target in list(run.targets):
+        if target.pk == taken.plane.pk:
+            message = Sentence(
+                "%(path)s: %(keys)s keys, %(mib)s MiB, verified",
+                path=answer["path"],
+                keys=answer["total_keys"],
+                mib=round(answer["size"] / 2**20, 1),
+            )
+            run.succeed(target, message=message, evidence=answer)
+        else:
+            message = Sentence("kept on %(machine)s", machine=str(taken.plane))
+            run.succeed(target, message=message)
+
+
+def _pass_all(run: StepRun) -> None:
+    """Chosen so, or taken already; else the preCheck would not have let anybody through."""
+    has_one = is_there(run)
+    if not has_one and run.params.snapshot == "take":
+        for target in list(run.targets):
+            run.fail(
+                target,
+                Sentence(
+                    "There is no snapshot of etcd yet, and no control plane takes part in this "
+                    "retry: retry all machines."
+                ),
+            )
+        return
+    message = Sentence("taken before") if has_one else Sentence("none was wanted")
+    for target in list(run.targets):
+        run.succeed(target, message=message)
