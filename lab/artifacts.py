@@ -19,7 +19,7 @@ CONTROL_PLANE_IMAGES = "control-plane-images.tar"
 PROBE_IMAGE = f"{REGISTRY}/beidou/probe:1"
 CNI_IMAGE = f"{REGISTRY}/lab-cni:1"
 OTHER_COMPONENTS = ("etcd", "etcdctl", "etcdutl", "coredns")
-_RECIPE = "2"
+_RECIPE = "3"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from lab.paths import building, cache_root, locked
 from lab.process import run
 from lab.versions import ARCHITECTURE
 
+PROTOCOLS = Path(__file__).parent / "protocols"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -134,8 +135,12 @@ def shell_image(name: str, *, files: Mapping[str, Path] | None = None) -> Image:
 
 
 def kube_proxy_image(name: str, kube_proxy: Path) -> Image:
-    """kube-proxy with the nft, iptables and conntrack of this machine and their libraries."""
-    files = {"usr/local/bin/kube-proxy": kube_proxy}
+    """kube-proxy with the nft, iptables and conntrack of this machine and their libraries.
+
+    Without the names of protocols nft lists numbers, and a kube-proxy that begins where another one
+    ran takes the rules of all Services for leftovers.
+    """
+    files = {"usr/local/bin/kube-proxy": kube_proxy, "etc/protocols": PROTOCOLS}
     for program in ("nft", "iptables-nft", "conntrack"):
         found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if not found:
