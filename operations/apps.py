@@ -31,6 +31,7 @@ class OperationsConfig(AppConfig):
         from operations.kinds import (  # noqa: F401  register themselves
             clean_up,
             health_check,
+            renew_certificates,
             scale_down,
             scale_up,
             uncordon_nodes,

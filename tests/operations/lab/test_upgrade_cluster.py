@@ -157,3 +157,35 @@ def test_a_cluster_is_upgraded_without_a_lost_request_and_with_a_killed_worker(
     assert taken["total_keys"] > 100
     assert control.run(f"stat -c %a {taken['path']}").strip() == "600"
     assert control.run("ls -A /var/lib/beidou/upgrade 2>/dev/null || true") == ""
+
+
+def served_end(host):
+    """When the certificate ends that the API server shows."""
+    command = "openssl s_client -connect 127.0.0.1:6443 </dev/null 2>/dev/null"
+    return host.run(f"{command} | openssl x509 -noout -enddate").strip()
+
+
+def programs(host):
+    """Process ids of the control plane's parts."""
+    names = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    return {name: host.run(f"pgrep -x {name[:15]}").split() for name in names}
+
+
+def test_certificates_are_renewed_and_what_works_with_them_is_restarted(
+    portal, cluster, machines, requests
+):
+    control, *workers = cluster.nodes
+    before, began = served_end(control), programs(control)
+    operation = portal.start_operation("RenewCertificates", [])
+    row = portal.api.wait_for(operation, seconds=SECONDS)
+    assert row["status"] == "succeeded", told(row)
+    assert served_end(control) != before
+    ended = programs(control)
+    assert {name for name in began if set(began[name]) & set(ended[name])} == set()
+    rows = cells(row, "renew")[control.name]["evidence"]["certificates"]
+    assert {"apiserver", "etcd-peer", "admin.conf"} <= {each["name"] for each in rows}
+    assert all(each["after"] > each["before"] for each in rows)
+    checks = {each["check"]: each for each in cells(row, "postCheck")[workers[0].name]["checks"]}
+    assert checks["kubelet-client"]["found"].startswith("renews itself")
+    assert begun(control, "renew") == 1
+    assert requests()[1] == 0
