@@ -448,7 +448,7 @@ def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:
 
 def _field(name: str, part: SchemaPart, *, required: bool) -> forms.Field:
     common: dict[str, Any] = {
-        "label": _LABELS.get(name) or part.get("title", name),
+        "label": _LABELS.get(name) or part.get("title") or name.rpartition(".")[2],
         "help_text": (_HELP_WHERE_REQUIRED if required else _HELP).get(name)
         or part.get("description", ""),
         "required": required,

@@ -1,5 +1,6 @@
 """The pages of sources, their revisions and the playbooks that are offered."""
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
@@ -347,7 +348,11 @@ def _parameters(playbook: Playbook) -> list[tuple[str, str, str, str]]:
 def _limits(part: Part, *, is_required: bool) -> list[str]:
     shown = part.model_dump(mode="json", exclude_unset=True)
     hidden = ("type", "title", "description", "format", "writeOnly")
-    named = [f"{name}: {value}" for name, value in shown.items() if name not in hidden]
+    named = [
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in shown.items()
+        if name not in hidden
+    ]
     return [*([_("required")] if is_required else []), *named]
 
 
