@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel
 
 from operations.kinds import base as kinds
 from operations.kinds.base import StepRun
@@ -53,16 +54,20 @@ def install() -> None:
 
 
 def harmless(kind: kinds.Kind) -> kinds.Kind:
-    """The kind with its steps, states and moves, of which nothing reaches a host or a cluster."""
-    steps = tuple(replace(step, act=act, confirm=confirm, cleanup=None) for step in kind.steps)
-    return replace(
-        kind,
-        steps=steps,
-        makes_cluster=False,
-        blockers=lambda *_: [],
-        remarks=lambda *_: [],
-        retry_blockers=None,
+    """The kind with its steps, states and moves, of which nothing reaches a host or a cluster, and
+    which may be begun as it is: without parameters and without rows that these mean."""
+    only = {"name", "title", "description", "icon", "permission", "mutating", "roles", "looks"}
+    only |= {"startable_states", "fresh_states", "phases", "reserve", "release"}
+    steps = tuple(
+        replace(step, act=act, confirm=confirm, cleanup=None, repeats=lambda _: True, wave=None)
+        for step in kind.steps
     )
+    kept = {name: getattr(kind, name) for name in only}
+    return kinds.Kind(**kept, params=NoParams, steps=steps)
+
+
+class NoParams(BaseModel):
+    """Takes none."""
 
 
 def act(run: StepRun) -> None:

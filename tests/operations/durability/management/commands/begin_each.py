@@ -15,10 +15,6 @@ from operations.services import start
 from tests import factories
 from tests.operations.durability.points import POINTS
 
-PARAMS: dict[str, dict[str, Any]] = {
-    "CreateCluster": {"kubernetes_version": "v1.36.3"},
-}
-
 
 class Command(BaseCommand):
     help = __doc__
@@ -50,7 +46,6 @@ def begin(name: str, kind: kinds.Kind) -> int:
         kind=kind.name,
         cluster=cluster,
         machines=machines,
-        params=PARAMS.get(kind.name, {}),
         acting_user=User.objects.get(username="admin"),
         name=name,
     )
