@@ -459,6 +459,7 @@ class MaintenanceWindowSerializer(serializers.ModelSerializer[MaintenanceWindow]
     display = serializers.CharField(source="__str__", read_only=True)
     cluster = ChosenField(queryset=Cluster.objects.all(), among=_owned_clusters)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     weekdays = serializers.ListField(
         child=serializers.ChoiceField(choices=MaintenanceWindow.Weekday.choices),
         help_text="On which it begins.",
@@ -473,6 +474,7 @@ class MaintenanceWindowSerializer(serializers.ModelSerializer[MaintenanceWindow]
             "display",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "weekdays",
             "start",
             "minutes",
@@ -495,6 +497,9 @@ class FreezeSerializer(serializers.ModelSerializer[Freeze]):
         queryset=Cluster.objects.all(), among=_owned_clusters, required=False, allow_null=True
     )
     cluster_name = serializers.CharField(source="cluster.name", read_only=True, allow_null=True)
+    cluster_insecure_tls = serializers.BooleanField(
+        source="cluster.insecure_tls", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = Freeze
@@ -504,6 +509,7 @@ class FreezeSerializer(serializers.ModelSerializer[Freeze]):
             "display",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "label",
             "begins_at",
             "ends_at",

@@ -22,14 +22,18 @@ def patiently(run: StepRun, call: Callable[[], T], *, seconds: float = 0) -> T:
     """
     away = max(seconds, PATIENCE_SECONDS)
     began = time.monotonic()
+    refused_since: float | None = None
     is_told = False
     while True:
         run.stop_if_asked()
         try:
             return call()
         except (TemporaryError, *REFUSALS) as error:
-            patience = BELIEVE_SECONDS if isinstance(error, REFUSALS) else away
-            if time.monotonic() - began > patience:
+            now = time.monotonic()
+            # One that comes back after a while refuses at first, however long it was away.
+            refused_since = (refused_since or now) if isinstance(error, REFUSALS) else None
+            lasts = now - refused_since > BELIEVE_SECONDS if refused_since else now - began > away
+            if lasts:
                 raise
             if not is_told:
                 run.say(f"{error.message} It is tried again.", level="warning")

@@ -30,6 +30,7 @@ class SiteSystemSerializer(serializers.ModelSerializer[SiteSystem]):
 
     cluster = ChosenField(queryset=Cluster.objects.all(), among=_own_clusters)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     has_secret = serializers.SerializerMethodField()
 
     class Meta:
@@ -38,6 +39,7 @@ class SiteSystemSerializer(serializers.ModelSerializer[SiteSystem]):
             "id",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "purpose",
             "url",
             "secret",

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.errors import BeidouError, InvalidInput
+from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds.base import KINDS
 from operations.playbooks.declaration import Part, Playbook
@@ -405,6 +406,11 @@ class PlaybookAdmin(ReadOnlyAdmin):
         if not rows:
             return display.NOTHING
         return format_html_join("", "<p><code>{}</code> {} {} {}</p>", rows)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if permissions.may_anywhere(request.user, Cluster, permissions.OPERATE):
+            return self.fields
+        return [name for name in self.fields if name != "begin"]
 
     @column(description=gettext_lazy("run it"))
     def begin(self, playbook: SitePlaybook) -> SafeString:

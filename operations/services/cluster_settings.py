@@ -42,7 +42,10 @@ SITE_VARIABLES = frozenset(
 ENGINE_VARIABLES = frozenset(
     {
         "artifacts_list",
+        "etcd_snapshot_folder",
+        "etcd_snapshot_keep",
         "join_cluster_advertise_address",
+        "join_cluster_anew",
         "join_cluster_certificate_key",
         "join_cluster_joining_taint",
         "kubernetes_node_has_new_kubelet",

@@ -113,6 +113,7 @@ VARIABLES: Final[Mapping[str, Test]] = {
     "containerd_sandbox_image": text(r"\S+"),
     "control_plane_bin_dir": folder,
     "control_plane_timeout_seconds": seconds,
+    "etcd_snapshot_timeout_seconds": seconds,
     "join_cluster_bin_dir": folder,
     "join_cluster_ignore_preflight_errors": list_of(words),
     "join_cluster_kubelet_extra_args": list_of(
@@ -136,6 +137,9 @@ VARIABLES: Final[Mapping[str, Test]] = {
     "reset_node_timeout_seconds": seconds,
     "routed_network_mtu": either(one_of(0), whole(576, 65_535)),
     "sandbox_image": text(r"\S+"),
+    "upgrade_node_bin_dir": folder,
+    "upgrade_node_ignore_preflight_errors": list_of(words),
+    "upgrade_node_timeout_seconds": seconds,
 }
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -155,6 +159,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "probe_image": "registry.example.com/probe:1",
     "reset_node_pod_networks": ["10.244.0.0/16"],
     "sandbox_image": "registry.k8s.io/pause:3.10",
+    "upgrade_node_ignore_preflight_errors": ["Swap"],
     "warn_only": ["leftover:*"],
 }
 """Of those whose default shows nothing."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,9 +17,10 @@ DOCUMENTATION = r"""
 module: restart_static_pods
 short_description: Restart the programs of a control plane that work with an older certificate
 description:
-  - One after the other, etcd first. Each is ended, and the kubelet starts it again; no manifest is
-    touched. One that began after its certificate was written is left alone, so that a call that
-    was interrupted is made up for by the next.
+  - One after the other, etcd first. Each is ended, killed if it has not ended after as long as a
+    kubelet waits for a pod, and the kubelet starts it again; no manifest is touched. One that began
+    after its certificate was written is left alone, so that a call that was interrupted is made up
+    for by the next.
 options:
   wait_seconds: {description: How long each may take to run again., type: int, default: 180}
 """
@@ -30,6 +32,8 @@ RETURN = r"""
 restarted: {description: What was restarted., type: list, elements: str, returned: always}
 """
 PAUSE_SECONDS = 0.5
+GRACE_SECONDS = 30
+"""An API server that waits for its last requests shows nobody anything meanwhile."""
 SETTLE_SECONDS = 3
 """How long a program must have run: one that ends at once again does not run."""
 
@@ -40,9 +44,13 @@ def restart(host: HostFiles, name: str, seconds: float) -> str:
     if old is None:
         return ""
     os.kill(old.pid, signal.SIGTERM)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    began, is_killed = time.monotonic(), False
+    while time.monotonic() < began + seconds:
         new = issued.running(host, name)
+        if new == old and not is_killed and time.monotonic() > began + GRACE_SECONDS:
+            is_killed = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(old.pid, signal.SIGKILL)
         if new is not None and new.pid != old.pid and time.time() - new.began >= SETTLE_SECONDS:
             return ""
         time.sleep(PAUSE_SECONDS)

@@ -9,7 +9,13 @@ from clusters.models import Cluster
 from operations.kinds.base import Blocker, StepRun
 from operations.models import Operation
 
-KINDS = ("AddControlPlane", "RemoveControlPlane", "DeleteCluster", "UpgradeCluster")
+KINDS = (
+    "AddControlPlane",
+    "RemoveControlPlane",
+    "DeleteCluster",
+    "UpgradeCluster",
+    "RenewCertificates",
+)
 
 
 def blockers(cluster: Cluster) -> list[Blocker]:

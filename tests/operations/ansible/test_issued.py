@@ -121,6 +121,23 @@ def test_a_program_is_ended_and_runs_again_as_another_process(module, host, monk
     assert ended == [7]
 
 
+def test_one_that_does_not_end_is_killed_once(module, host, monkeypatch):
+    begin(host, 7, "etcd", 100)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0)
+    signals = []
+
+    def end(_pid, number):
+        signals.append(number)
+        if number == module.signal.SIGKILL:
+            host.write("/proc/7/cmdline", "")
+            host.write("/proc/7/comm", "")
+            begin(host, 8, "etcd", 300)
+
+    monkeypatch.setattr(module.os, "kill", end)
+    assert module.restart(host.files, "etcd", 5) == ""
+    assert signals == [module.signal.SIGTERM, module.signal.SIGKILL]
+
+
 def test_one_that_does_not_run_again_is_named(module, host, monkeypatch):
     begin(host, 7, "etcd", 100)
     monkeypatch.setattr(module.os, "kill", lambda *_: None)

@@ -123,7 +123,8 @@ def test_a_kubelet_that_runs_from_another_file_is_restarted(module, host, tmp_pa
     place.write_bytes(NEW)
     assert module.runs_another(host.files, str(place))  # none runs
     host.process(12, "/usr/local/bin/kubelet")
-    host.link("/proc/12/exe", str(place))
+    # As the kernel's own link does, it means the file and not its name.
+    (host.root / "proc/12/exe").hardlink_to(place)
     assert not module.runs_another(host.files, str(place))
     place.rename(tmp_path / "kubelet.old")
     place.write_bytes(NEW)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from tests import factories
 
@@ -22,6 +23,7 @@ def queued(cluster_a):
                 "name": name or f"queued-{next(_numbers)}",
                 "kind": "Toy",
                 "cluster": cluster_a,
+                "mutating": kinds.KINDS["Toy"].mutating if "Toy" in kinds.KINDS else True,
                 "queued_at": timezone.now() - ago,
                 "ready_at": timezone.now() - ago,
                 **values,

@@ -150,3 +150,19 @@ def test_a_cancel_ends_the_waiting():
     run.is_stopped = True
     with pytest.raises(Stopped):
         patience.patiently(run, failing(TemporaryError("No answer.")))
+
+
+def test_a_refusal_after_a_long_absence_is_believed_only_when_it_lasts(monkeypatch):
+    """An API server that was away for minutes has not read its roles when it is back."""
+    clock = iter(range(0, 10**6, 20))
+    monkeypatch.setattr(patience.time, "monotonic", lambda: float(next(clock)))
+    answers = iter([TemporaryError("away"), TemporaryError("away"), Forbidden("no"), "here"])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    run: Any = Run()
+    assert patience.patiently(run, ask) == "here"
