@@ -5,10 +5,11 @@ run by whoever moves it from WAITING to RUNNING, and left by one transaction tha
 and step and says what comes next.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 from pydantic import ValidationError
@@ -18,10 +19,12 @@ from beidou.base.errors import BeidouError, Conflict, shorten
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
+from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.drivers import processes
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
 from operations.services import finish, output
+from operations.services.finish import DATABASE_AWAY
 from operations.services.run import CANCELED, LOST, TIMED_OUT, EngineRun, lease_end
 
 logger = structlog.get_logger(__name__)
@@ -37,6 +40,14 @@ def run_step(step_id: int) -> None:
     attempt = claim(step_id)
     if attempt is None:
         return
+    try:
+        _run(attempt)
+    except DATABASE_AWAY:
+        logger.exception("database_away", step=step_id, attempt=attempt.number)
+        _give_back(attempt)
+
+
+def _run(attempt: Attempt) -> None:
     operation = attempt.step.operation
     with (
         context.acting(
@@ -57,6 +68,18 @@ def run_step(step_id: int) -> None:
             return
         finish.end_attempt(attempt, outcome=outcome, message=message)
         output.pack(attempt)
+
+
+def _give_back(attempt: Attempt) -> None:
+    """Nothing is known of what was written last, as after the loss of a worker, so the step is
+    taken over: at once if the database is there again, else when its lease has lapsed."""
+    connection.close()
+    with suppress(*DATABASE_AWAY), transaction.atomic():
+        held = Step.objects.filter(
+            pk=attempt.step_id, attempt=attempt.number, status=Step.Status.RUNNING
+        )
+        held.update(lease_until=timezone.now())
+        enqueue_on_commit("operations.tasks.maintain", queue=CLOCK)
 
 
 def _on_behalf_of(operation: Operation) -> dict[str, Any]:
@@ -173,6 +196,8 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
         return _stopped(run)
     except BeidouError as error:
         return _spoken(run, Attempt.Outcome.FAILED, error.message)
+    except DATABASE_AWAY:
+        raise  # no mistake, and nothing that could be written down now
     except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
         logger.exception("step_errored")
         return _spoken(run, Attempt.Outcome.ERRORED, kinds.mistake(error))

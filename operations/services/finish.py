@@ -22,6 +22,8 @@ from operations.services import holding, news
 
 logger = structlog.get_logger(__name__)
 
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
 _CELL_ENDS = {
     Attempt.Outcome.DONE: (MachineStep.Status.FAILED, Sentence("The step ended without a result.")),
     Attempt.Outcome.FAILED: (MachineStep.Status.FAILED, ""),
@@ -44,7 +46,7 @@ def end_attempt(attempt: Attempt, *, outcome: Attempt.Outcome, message: str) -> 
     """
     try:
         return _end_attempt(attempt, outcome, message)
-    except (OperationalError, InterfaceError):
+    except DATABASE_AWAY:
         raise
     except Exception as error:  # noqa: BLE001  our own mistake: traceback for us, a sentence for them
         logger.exception("attempt_not_ended", step=attempt.step_id, attempt=attempt.number)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 from django.test import override_settings
 from django.utils import timezone
 from django_q.brokers import get_broker
@@ -50,6 +51,47 @@ def test_a_step_whose_worker_died_is_done_again(toy, begin, work, lose, control)
     assert operation.status == Operation.Status.SUCCEEDED
     assert attempt.outcome == Attempt.Outcome.LOST
     assert operation.steps.get(name="first").attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("moment", "attempts"),
+    [("act", ["lost", "done"]), ("confirm", ["lost", "done"]), ("end", ["done"])],
+)
+def test_a_step_in_which_the_database_was_away_goes_on(
+    toy, begin, work, control, monkeypatch, moment, attempts
+):
+    """Where that is no mistake of ours, it must not look like one: nobody could do anything."""
+    happened: list[str] = []
+
+    def be_away(*_args, **_values) -> None:
+        if not happened:
+            happened.append(moment)
+            raise OperationalError("terminating connection due to administrator command")
+
+    operation = begin()
+    if moment == "act":
+        toy.during = be_away
+    else:
+        place = (toy, "failing") if moment == "confirm" else (finish, "step_result")
+        real = getattr(*place)
+
+        class Failing(set[tuple[str, str]]):
+            def __contains__(self, pair: object) -> bool:
+                be_away()
+                return super().__contains__(pair)
+
+        def once_away(*args, **values):
+            be_away()
+            return real(*args, **values)
+
+        monkeypatch.setattr(*place, Failing() if moment == "confirm" else once_away)
+    monkeypatch.setattr(engine.connection, "close", lambda: None)  # this test's own transaction
+    work()
+    operation.refresh_from_db()
+    assert happened == [moment]
+    assert operation.status == Operation.Status.SUCCEEDED
+    first = operation.steps.get(name="first")
+    assert [each.outcome for each in first.attempts.order_by("pk")] == attempts
 
 
 @pytest.fixture

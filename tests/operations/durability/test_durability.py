@@ -7,6 +7,8 @@ the kinds' own tests in the lab, where ansible is killed as well.
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from lab import Lab
 from tests.operations.durability.points import POINTS
-from tests.operations.lab.portal import Portal, wait_until
+from tests.operations.lab.portal import ROOT, Portal, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -36,12 +38,32 @@ class FragilePortal(Portal):
             **environment,
         }
 
-    def begin_each(self, *arguments: str) -> list[int]:
-        return json.loads(self.manage("begin_each", *arguments).splitlines()[-1])
+    def __enter__(self) -> "FragilePortal":
+        super().__enter__()
+        with self.log.open("ab") as log:
+            self.answering = subprocess.Popen(
+                [sys.executable, "manage.py", "answer"], cwd=ROOT, env=self.environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.answering.stdin.close()
+        self.answering.stdout.close()
+        self.answering.wait(timeout=30)
+        super().__exit__(*exc)
+
+    def ask(self, *question: Any) -> Any:
+        """What the program ``answer`` says."""
+        self.answering.stdin.write(f"{json.dumps(question)}\n")
+        self.answering.stdin.flush()
+        return json.loads(self.answering.stdout.readline())
+
+    def begin_each(self, point: str, victim: str, *kinds: str) -> list[int]:
+        return self.ask("begin", point, victim, kinds)
 
     def tell_each(self, keys: list[int]) -> Stories:
-        text = self.manage("tell_each", *(str(key) for key in keys)).splitlines()[-1]
-        return {kind_of(name): story for name, story in json.loads(text).items()}
+        return {kind_of(name): story for name, story in self.ask("tell", keys).items()}
 
     def wait_for_each(self, keys: list[int]) -> Stories:
         """What became of them.  A portal that was killed is started again, as systemd would."""
@@ -73,7 +95,8 @@ class FragilePortal(Portal):
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("DURABILITY_FOLDER") == str(self.folder):
+                is_ours = process.environ().get("DURABILITY_FOLDER") == str(self.folder)
+                if is_ours and process.pid != self.answering.pid:
                     found.append(process)
             except psutil.Error:
                 continue
