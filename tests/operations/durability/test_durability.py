@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from lab import Lab
+from lab.client import PortalError
 from tests.operations.durability.points import POINTS
 from tests.operations.lab.portal import ROOT, Portal, wait_until
 
@@ -72,11 +74,15 @@ class FragilePortal(Portal):
             if self.process.poll() is not None:
                 wait_until(lambda: self.family() == [], "its processes to be gone", 10)
                 self.start()
-            if not self.api.answers():
+            try:
+                rows = [self.api.get(f"operations/{key}/") for key in keys]
+            except (OSError, HTTPException):  # killed, perhaps while it answered
                 return False
-            return all(
-                self.api.get(f"operations/{key}/")["finished_at"] is not None for key in keys
-            )
+            except PortalError as error:
+                if error.status < 500:
+                    raise
+                return False  # its database is being started
+            return all(row["finished_at"] is not None for row in rows)
 
         wait_until(ended, "the operations to end", SECONDS)
         return self.tell_each(keys)
