@@ -257,7 +257,9 @@ def _before(target: OperationMachine) -> dict[str, str]:
 
 def _not_renewed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return [
-        name for name, end in before.items() if name not in after or _at(after[name]) <= _at(end)
+        name
+        for name, end in sorted(before.items())
+        if name not in after or _at(after[name]) <= _at(end)
     ]
 
 

@@ -5,7 +5,9 @@ import re
 import pytest
 from django.db import connection
 from django.db.models import Q
+from django.utils import timezone
 
+from clusters.models import Node
 from machines.models import Machine, MachineAddress, MachineFacts
 from machines.services import selection
 from tests import factories
@@ -86,7 +88,35 @@ def test_each_name_of_a_machine_has_an_index(field, lookup, machine):
     assert f"machines_folded_{field}" in plan(rows)
 
 
-def test_names_of_a_selection_are_looked_up_by_index(machine):
+@pytest.fixture
+def many(machine):
+    """So many that the planner's choice is no matter of chance."""
+    nodes = Node.objects.bulk_create(
+        Node(
+            cluster=machine.cluster,
+            name=f"filling-{number}",
+            uid=f"filling-{number}",
+            observed_at=timezone.now(),
+        )
+        for number in range(1000)
+    )
+    Machine.objects.bulk_create(
+        Machine(
+            address=f"10.77.{number // 250}.{number % 250 + 1}",
+            hostname=f"filling-{number}",
+            serial=f"serial-{number}",
+            asset_tag=f"asset-{number}",
+            state=Machine.State.AVAILABLE,
+            node=node,
+        )
+        for number, node in enumerate(nodes)
+    )
+    with connection.cursor() as cursor:
+        for model in (Machine, Node):
+            cursor.execute(f"ANALYZE {model._meta.db_table}")
+
+
+def test_names_of_a_selection_are_looked_up_by_index(many):
     shown = plan(Machine.objects.filter(selection._called(["bj-r12-07", "ABC123"])))
     assert {name for name in INDEXES if name not in shown} == set()
     assert walked(shown) == set()

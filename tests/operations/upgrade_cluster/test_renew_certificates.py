@@ -151,7 +151,9 @@ def test_certificates_that_kubeadm_left_as_they_are_are_not_renewed(renew, pki, 
     monkeypatch.setattr(pki, "renew", lambda node: None)
     operation = renew()
     assert operation.status == "failed"
-    assert "Not renewed: apiserver, etcd-server" in cells(operation, "renew")["c1"].message
+    assert (
+        "Not renewed: admin.conf, apiserver, etcd-server" in cells(operation, "renew")["c1"].message
+    )
     assert pki.of("renew_certificates") == [["c1"]]
 
 
