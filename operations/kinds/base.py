@@ -271,6 +271,10 @@ class Kind:
     def step(self, name: str) -> StepKind:
         return next(step for step in self.steps if step.name == name)
 
+    def find_step(self, name: str) -> StepKind | None:
+        """None for a step that this version does not know, as after a downgrade."""
+        return next((step for step in self.steps if step.name == name), None)
+
     def phase_blockers(self, cluster: Cluster) -> list[Blocker]:
         """One when the cluster is at a place in its life where this cannot be done to it."""
         if cluster.phase in self.phases:
@@ -285,6 +289,13 @@ KINDS: dict[str, Kind] = {}
 def register(kind: Kind) -> Kind:
     KINDS[kind.name] = kind
     return kind
+
+
+def goes_in_waves(kind: str, step: str) -> bool:
+    """Whether a step is many attempts, each with some of its machines."""
+    known = KINDS.get(kind)
+    found = known.find_step(step) if known is not None else None
+    return found is not None and found.wave is not None
 
 
 def get(name: str) -> Kind:

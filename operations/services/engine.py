@@ -165,7 +165,7 @@ def _next_wave(step: Step) -> list[MachineStep]:
     """The cells that this attempt takes: all that wait, or those that the step's kind picks."""
     cells = list(finish.work_of(step))
     kind = kinds.get(step.operation.kind)
-    step_kind = next((each for each in kind.steps if each.name == step.name), None)
+    step_kind = kind.find_step(step.name)
     if step_kind is None or step_kind.wave is None or not cells:
         return cells
     operation = step.operation

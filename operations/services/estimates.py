@@ -41,7 +41,7 @@ def _seconds(kind: str, step: str, machines: int, like: Mapping[str, Any]) -> li
         outcome=Attempt.Outcome.DONE,
         finished_at__isnull=False,
     ).order_by("-pk")
-    if _goes_in_waves(kind, step):
+    if kinds.goes_in_waves(kind, step):
         return _of_waves(done, machines)
     similar = done.filter(machines__gte=machines / 2, machines__lte=machines * 2)
     rows = list(similar.values_list("started_at", "finished_at")[:_SAMPLE])
@@ -50,16 +50,9 @@ def _seconds(kind: str, step: str, machines: int, like: Mapping[str, Any]) -> li
     return [(end - begin).total_seconds() for begin, end in rows if end is not None]
 
 
-def _goes_in_waves(kind: str, step: str) -> bool:
-    known = kinds.KINDS.get(kind)
-    return known is not None and any(
-        each.name == step and each.wave is not None for each in known.steps
-    )
-
-
 def of_earlier_waves(step: Step) -> float:
     """Seconds that the waves of a step have taken so far; 0 for one that is done at once."""
-    if not _goes_in_waves(step.operation.kind, step.name):
+    if not kinds.goes_in_waves(step.operation.kind, step.name):
         return 0.0
     done = step.attempts.filter(outcome=Attempt.Outcome.DONE, finished_at__isnull=False)
     rows = done.values_list("started_at", "finished_at")

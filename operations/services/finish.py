@@ -119,6 +119,8 @@ def work_of(step: Step) -> Any:
 
 def _has_another_wave(step: Step, operation: Operation) -> bool:
     """Machines wait that this attempt did not take, and nothing stops the operation now."""
+    if not kinds.goes_in_waves(operation.kind, step.name):
+        return False
     if operation.status == Operation.Status.CANCELING or _why_stopped(operation):
         return False
     return bool(work_of(step).exists())
@@ -142,7 +144,8 @@ def go_on(operation: Operation) -> None:
 
     A paused operation waits; a canceled one ends; too many failures end it too.
     """
-    following = next_step(operation)
+    due = _due(operation)
+    following = next_step(operation, due)
     if operation.status == Operation.Status.CANCELING:
         end(operation, Operation.Status.CANCELED, _who_canceled(operation))
     elif operation.status == Operation.Status.PAUSED and following is not None:
@@ -152,7 +155,7 @@ def go_on(operation: Operation) -> None:
             change_status(
                 operation, to=Operation.Status.RUNNING, reason=Sentence("Nothing left to pause.")
             )
-        why = _why_stopped(operation) if _due(operation) else ""
+        why = _why_stopped(operation) if due else ""
         if why:
             end(operation, Operation.Status.FAILED, why)
         elif following is not None:
@@ -200,9 +203,9 @@ def canceled_by(who: str, reason: str) -> str:
     return Sentence("Canceled by %(who)s: %(reason)s", who=who, reason=reason)
 
 
-def next_step(operation: Operation) -> Step | None:
+def next_step(operation: Operation, due: set[int]) -> Step | None:
     """The first waiting step with work (a cell that waits, everything before it passed)."""
-    steps = operation.steps.filter(status=Step.Status.WAITING, position__in=_due(operation))
+    steps = operation.steps.filter(status=Step.Status.WAITING, position__in=due)
     return steps.order_by("position").first()
 
 

@@ -77,7 +77,7 @@ def _take_over(step: Step) -> bool:
     processes.end_marked(mark)
     shutil.rmtree(settings.DATA_DIR / "runs" / mark, ignore_errors=True)
     kind = kinds.get(step.operation.kind)
-    step_kind = next((each for each in kind.steps if each.name == step.name), None)
+    step_kind = kind.find_step(step.name)
     is_idempotent = step_kind is not None and step_kind.may_be_repeated(step.operation)
     canceling = step.operation.status == Operation.Status.CANCELING
     gives_up = not is_idempotent or step.losses + 1 >= MAX_LOSSES

@@ -382,11 +382,17 @@ def _make_steps(
 def _free_name(kind: str, cluster: Cluster) -> str:
     stem = f"{kind.lower()}-{cluster.name}"[:90]
     number = Operation.objects.filter(name__startswith=f"{stem}-").count() + 1
-    if number == 1:  # the cluster may have been here before: what is told of those stays theirs
+    if number == 1 and _was_here_before(cluster):  # what is told of those operations stays theirs
         number = _last_told(stem) + 1
     while Operation.objects.filter(name=f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
+
+
+def _was_here_before(cluster: Cluster) -> bool:
+    """Of few entries it can be told, of an operation's name only by reading all of them."""
+    told = AuditEntry.objects.filter(verb="unadopt", object_name=cluster.name)
+    return told.exists()
 
 
 def _last_told(stem: str) -> int:

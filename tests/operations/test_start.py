@@ -266,11 +266,13 @@ def test_names_of_a_cluster_that_was_here_before_are_not_given_again(
 ):
     for machine in machines[:2]:
         begin(machines=[machine])
+    audit.record("unadopt", cluster_a)  # and operations go with their cluster
     Operation.objects.all().delete()
     assert begin(machines=machines[2:]).name == "toy-cluster-a-3"
 
 
-def test_names_that_only_begin_alike_do_not_count(toy, begin, machines):
+def test_names_that_only_begin_alike_do_not_count(toy, begin, machines, cluster_a):
     audit.record("start Toy", begin(machines=machines[:1]), name="toy-cluster-a-1-7")
+    audit.record("unadopt", cluster_a)
     Operation.objects.all().delete()
     assert begin(machines=machines[1:]).name == "toy-cluster-a-2"
