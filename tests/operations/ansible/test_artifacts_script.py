@@ -1,6 +1,7 @@
 """The script that fetches and installs artifacts, run here against a real HTTP server."""
 
 import contextlib
+import errno
 import hashlib
 import http.server
 import io
@@ -181,6 +182,28 @@ def test_one_that_always_breaks_off_is_given_up_with_that_reason(script, request
     code, _, error = run(script, "install", request_for("kubelet"))
     assert (code, len(source.requests)) == (1, script.TRIES)
     assert "the connection broke off" in error
+
+
+@pytest.mark.parametrize("way", ["download", "copy"])
+def test_a_full_disk_is_named_at_once_and_no_part_stays_on_it(
+    script, request_for, source, tmp_path, monkeypatch, way
+):
+    """For real on a lab's host; here for both ways a file may come."""
+
+    def half(_stream, path):
+        Path(path).write_bytes(CONTENT[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(script, "write", half)
+    changes = {"src": "/srv/kubelet", "url": None} if way == "copy" else {}
+    request = request_for("kubelet", **changes)
+    run(script, "missing", request)
+    (tmp_path / "state" / "incoming" / "kubelet").write_bytes(CONTENT)
+    code, _answer, errors = run(script, "install", request)
+    assert code == 1
+    assert f"The disk of {tmp_path / 'bin_dir'} is full: kubelet does not fit" in errors
+    assert len(source.requests) == (0 if way == "copy" else 1)
+    assert list((tmp_path / "bin_dir").iterdir()) == []
 
 
 def test_a_missing_file_is_not_asked_for_again(script, request_for, source):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import http.client
 import json
@@ -36,6 +37,7 @@ TRIES = 3
 PAUSE_SECONDS = 2  # before the second try; twice as long before the third
 BLOCK = 1 << 20
 TIMEOUT_SECONDS = 30
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Problem(Exception):
@@ -117,10 +119,26 @@ def install(request: Request) -> list[str]:
         if is_in_place(artifact, request):
             say(f"{artifact.name} is in place")
             continue
-        path = fetch(artifact, partial_folder(artifact, request))
-        put(artifact, path, request)
+        try:
+            put(artifact, fetch(artifact, partial_folder(artifact, request)), request)
+        except OSError as error:
+            if error.errno in FULL:
+                raise Problem(no_room(artifact, request)) from error
+            raise
         changed.append(artifact.name)
     return changed
+
+
+def no_room(artifact: Artifact, request: Request) -> str:
+    """What to make room for and where; a part that lies there is only in the way of that."""
+    folder = partial_folder(artifact, request)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial_path(artifact, folder))
+    free = shutil.disk_usage(folder).free / 1e6
+    return (
+        f"The disk of {folder} is full: {artifact.name} does not fit, {free:.0f} MB are free."
+        " Make room there, then try again."
+    )
 
 
 def partial_folder(artifact: Artifact, request: Request) -> str:
@@ -129,10 +147,14 @@ def partial_folder(artifact: Artifact, request: Request) -> str:
     return request.bin_dir if is_program else STAGED
 
 
+def partial_path(artifact: Artifact, folder: str) -> str:
+    return os.path.join(folder, f".{artifact.name}.beidou-part")
+
+
 def fetch(artifact: Artifact, folder: str) -> str:
     """Get the artifact into ``folder`` under a hidden name; refuse it if the checksum differs."""
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f".{artifact.name}.beidou-part")
+    path = partial_path(artifact, folder)
     begin = time.monotonic()
     found = copy(artifact, path) if artifact.src else download(artifact, path)
     if found != artifact.sha256:
@@ -172,6 +194,8 @@ def download(artifact: Artifact, path: str) -> str:
         except http.client.IncompleteRead:
             reason = "the connection broke off"
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise  # asking the source again makes no room
             cause = getattr(error, "reason", error)
             reason = str(getattr(cause, "strerror", None) or cause)
         say(f"{artifact.name}: try {attempt} of {TRIES} failed: {reason}")
