@@ -21,6 +21,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext, override
 
 _PLACE = re.compile(r"%\((\w+)\)[sd]|%%")
+_STOPS = (".", "。")
+_ONE_STOP = re.compile(r"[^.][.。]\Z")  # three of them are not the end of a sentence
 _PLAIN = "%(text)s"
 _BEGIN = '{"text":'  # how a stored sentence begins; a plain text that does so is stored as one, too
 
@@ -84,12 +86,19 @@ def in_english(value: Any) -> Any:
 
 
 def _filled(pattern: str, params: Mapping[str, Any], words: Callable[[Any], Any]) -> str:
-    """``%``, but patterns may come from a host: no widths, and nothing raises."""
+    """``%``, but patterns may come from a host: no widths, and nothing raises.
+
+    A whole sentence may be put in where the pattern ends one: there is a single full stop then.
+    """
 
     def fill(place: re.Match[str]) -> str:
         if place[1] is None:
             return "%"
-        return str(words(params[place[1]])) if place[1] in params else place[0]
+        if place[1] not in params:
+            return place[0]
+        text = str(words(params[place[1]]))
+        ends_here = pattern[place.end() : place.end() + 1] in _STOPS
+        return text[:-1] if ends_here and _ONE_STOP.search(text) else text
 
     return _PLACE.sub(fill, pattern)
 

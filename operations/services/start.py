@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry, User
+from beidou.base.sentences import Sentence
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
@@ -335,8 +336,12 @@ def refuse_blockers(kind: Kind, cluster: Cluster, blockers: Sequence[Blocker]) -
     whole = next((blocker for blocker in blockers if blocker.machine is None), None)
     if whole is not None:
         raise InvalidInput(
-            _("%(kind)s cannot be done on %(cluster)s: %(reason)s.")
-            % {"kind": kind.name, "cluster": cluster, "reason": whole.reason},
+            Sentence(
+                "%(kind)s cannot be done on %(cluster)s: %(reason)s.",
+                kind=kind.name,
+                cluster=str(cluster),
+                reason=whole.reason,
+            ),
             code="blocked",
         )
     refuse_machines({str(b.machine.address): str(b) for b in together(blockers) if b.machine})

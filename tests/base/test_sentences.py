@@ -85,6 +85,13 @@ def test_joined_sentences_are_each_translated():
         assert from_column(stored) == "已取消。 as it was written 无"
 
 
+def test_a_sentence_that_ends_another_one_brings_no_second_full_stop():
+    why = Sentence("Machine %(address)s is gone.", address="192.0.2.1")
+    assert Sentence("Not done: %(why)s.", why=why) == "Not done: Machine 192.0.2.1 is gone."
+    assert Sentence("Not done: %(why)s.", why="and so on...") == "Not done: and so on...."
+    assert Sentence("%(why)s Try again.", why=why).startswith("Machine 192.0.2.1 is gone. ")
+
+
 @pytest.mark.parametrize(("parts", "text"), [([], ""), (["alone"], "alone")])
 def test_joining_nothing_or_one_is_no_sentence(parts, text):
     assert joined(parts) == text
