@@ -1,4 +1,5 @@
-"""The article's whole way on real hosts: one manifest, two machines, two approvals, schedulable."""
+"""The article's whole way on real hosts: one manifest, two machines, two approvals, schedulable;
+and a machine that takes another one's place."""
 
 import json
 
@@ -84,3 +85,45 @@ def test_the_manifest_brings_two_machines_all_the_way_to_schedulable(
         item = json.loads(lab_cluster.kubectl(["get", "node", host.name, "-o", "json"]))
         assert not item["spec"].get("unschedulable")
         assert portal.api.get(f"machines/{machine}/")["state"] == "in_service"
+
+
+def test_a_machine_takes_another_one_s_place_with_routes_and_gates_between(
+    portal, lab_cluster, node, deliver
+):
+    """The old one leaves only after the new one has its routes, takes pods, and is well."""
+    old_host, old = node
+    (new_host,) = deliver(1)
+    (new,) = portal.register(new_host)
+    wish = {
+        "template": "ReplaceMachine",
+        "cluster": lab_cluster.name,
+        "machines": [new_host.address],
+        "replaced": [old_host.address],
+        "steps": [
+            "ScaleUpPreCheck",
+            "ScaleDownPreCheck",
+            "ScaleUp",
+            "PodRoutes",
+            "UncordonNodes",
+            "NodesReady",
+            "HealthGate",
+            "ScaleDown",
+        ],
+    }
+    task = portal.api.post("auto-operation-tasks/", wish)["id"]
+
+    def ended():
+        row = portal.api.get(f"auto-operation-tasks/{task}/")
+        assert row["status"] not in ("failed", "partial", "canceled"), row
+        return row["status"] == "succeeded"
+
+    wait_until(ended, "the end of the task", 900)
+    nodes = json.loads(lab_cluster.kubectl("get nodes -o json"))["items"]
+    ranges = {item["metadata"]["name"]: item["spec"]["podCIDR"] for item in nodes}
+    assert new_host.name in ranges
+    assert old_host.name not in ranges
+    routes = new_host.run("ip route show proto 186")
+    for name, pod_range in ranges.items():
+        assert (pod_range in routes) == (name != new_host.name)
+    assert portal.api.get(f"machines/{new}/")["state"] == "in_service"
+    assert portal.api.get(f"machines/{old}/")["state"] == "available"
