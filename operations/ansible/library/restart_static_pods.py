@@ -43,14 +43,13 @@ def restart(host: HostFiles, name: str, seconds: float) -> str:
     old = issued.running(host, name)
     if old is None:
         return ""
-    os.kill(old.pid, signal.SIGTERM)
+    end(old.pid, signal.SIGTERM)
     began, is_killed = time.monotonic(), False
     while time.monotonic() < began + seconds:
         new = issued.running(host, name)
         if new == old and not is_killed and time.monotonic() > began + GRACE_SECONDS:
             is_killed = True
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(old.pid, signal.SIGKILL)
+            end(old.pid, signal.SIGKILL)
         if new is not None and new.pid != old.pid and time.time() - new.began >= SETTLE_SECONDS:
             return ""
         time.sleep(PAUSE_SECONDS)
@@ -60,6 +59,12 @@ def restart(host: HostFiles, name: str, seconds: float) -> str:
         name=name,
         limit=round(seconds),
     )
+
+
+def end(pid: int, number: int) -> None:
+    """One that has ended meanwhile is what is wanted."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def main() -> None:

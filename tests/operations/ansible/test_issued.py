@@ -138,6 +138,19 @@ def test_one_that_does_not_end_is_killed_once(module, host, monkeypatch):
     assert signals == [module.signal.SIGTERM, module.signal.SIGKILL]
 
 
+def test_one_that_has_just_ended_by_itself_is_waited_for(module, host, monkeypatch):
+    begin(host, 7, "etcd", 100)
+
+    def find_nobody(_pid, _signal):
+        host.write("/proc/7/cmdline", "")
+        host.write("/proc/7/comm", "")
+        begin(host, 8, "etcd", 300)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(module.os, "kill", find_nobody)
+    assert module.restart(host.files, "etcd", 5) == ""
+
+
 def test_one_that_does_not_run_again_is_named(module, host, monkeypatch):
     begin(host, 7, "etcd", 100)
     monkeypatch.setattr(module.os, "kill", lambda *_: None)
