@@ -28,6 +28,7 @@ from machines.drivers import ssh
 from machines.models import Machine
 from operations.kinds import hosts, joining, playbook
 from operations.kinds.base import Blocker, Check, Kind, StepKind, StepRun, check, register
+from operations.kinds.create_cluster.members import merge
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.patience import patiently
@@ -234,8 +235,7 @@ def renew(run: StepRun) -> PlaybookResults:
             per_machine={target.pk: {"renewal_is_due": _is_due(run, target)}},
             members=[target],
         )
-        results.tasks |= more.tasks
-        results.failed |= more.failed
+        merge(results, more)
         if target.pk in more.failed:
             break
         _renew_own_credential(run, target, _report(more, target))

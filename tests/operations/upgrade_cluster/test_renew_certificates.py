@@ -13,7 +13,7 @@ from operations.kinds.upgrade_cluster import gate
 from operations.models import Operation, Step
 from operations.services import control as steering
 from operations.services import recovery, start
-from tests.operations.upgrade_cluster.conftest import PLANES, cells, failed_checks
+from tests.operations.upgrade_cluster.conftest import PLANES, cells, failed_checks, host_check
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -35,6 +35,7 @@ class Pki:
         self.runs: list[tuple[str, list[str]]] = []
         self.kubeadm: list[str] = []
         self.failing: dict[tuple[str, str], str] = {}
+        self.unreached: dict[str, list[dict[str, object]]] = {}
         self.members = [{"name": name, "is_healthy": True} for name in PLANES]
         self.during = lambda name, nodes: None
 
@@ -47,6 +48,8 @@ class Pki:
         for key, each in nodes.items():
             if why := self.failing.get((name, each)):
                 results.failed[key] = why
+                if each in self.unreached:
+                    results.unreached[key] = self.unreached[each]
                 continue
             if name == "renew_certificates" and per_machine[key]["renewal_is_due"]:
                 self.renew(each)
@@ -183,6 +186,13 @@ def test_a_cluster_that_is_not_well_afterwards_stops_it(renew, pki, kube, monkey
     operation = renew()
     assert "not Ready: w1" in cells(operation, "renew")["c1"].message
     assert pki.kubeadm == ["c1"]
+
+
+def test_how_far_signing_in_came_is_told_of_a_control_plane_that_went_away(renew, pki):
+    pki.failing["renew_certificates", "c1"] = "no route to host"
+    pki.unreached["c1"] = [host_check("ssh-port", ok=False)]
+    operation = renew()
+    assert [each["check"] for each in cells(operation, "renew")["c1"].checks] == ["ssh-port"]
 
 
 def test_a_retry_goes_on_and_renews_nothing_twice(renew, pki, control, work, operator):
