@@ -114,8 +114,10 @@ def _upgrade_hosts(
     settings = hosts.require_settings(run.cluster)
     verb = "node"
     for target in targets:  # one alone, where it is a control plane
-        if facts.evidence_of(target).get("control_plane"):
-            verb = facts.asked(run, partial(_verb, run, client, facts.node_name(target)))
+        name = facts.node_name(target)
+        # Not what preCheck has found: it may have been skipped.
+        if facts.is_control_plane(facts.asked(run, partial(client.get_node, name))):
+            verb = facts.asked(run, partial(_verb, run, client, name))
     for target in targets:
         run.note(target, Sentence("kubeadm upgrade %(verb)s", verb=verb))
     programs = [

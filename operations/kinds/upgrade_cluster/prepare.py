@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings as conf
 
 from beidou.base.sentences import Sentence
+from clusters.services.connections import client_for
 from operations.drivers import artifacts
 from operations.drivers.artifacts import Artifact
 from operations.kinds import hosts, playbook
@@ -26,13 +27,14 @@ def listed_for(run: StepRun, *, control_plane: bool) -> list[Artifact]:
 
 def prepare(run: StepRun) -> PlaybookResults:
     settings = hosts.require_settings(run.cluster)
+    with client_for(run.cluster, timeout=15) as client:
+        planes, _workers = facts.planes_and_workers(run, client)
     listed = {
         is_plane: [each.as_variable() for each in listed_for(run, control_plane=is_plane)]
         for is_plane in (True, False)
     }
     per_machine: dict[int, dict[str, Any]] = {
-        target.pk: {"artifacts": listed[bool(facts.evidence_of(target).get("control_plane"))]}
-        for target in run.targets
+        target.pk: {"artifacts": listed[target in planes]} for target in run.targets
     }
     # Not where programs lie: one that is restarted meanwhile must still be the old one.
     variables = {**settings.overrides, "artifacts_bin_dir": facts.STAGED}

@@ -9,6 +9,7 @@ from operations.kinds import playbook
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.upgrade_cluster import gate, node
 from operations.models import ClusterSettings
+from operations.services import control as steering
 from operations.services import start
 from tests import factories
 from tests.clusters.conftest import connect
@@ -157,6 +158,25 @@ def upgrade(cluster, machines, operator, work, django_capture_on_commit_callback
         return operation
 
     return begin
+
+
+@pytest.fixture
+def skip(control, work, operator):
+    """Have the preCheck of these hosts skipped, so that it has found nothing, and work on: they go
+    by themselves, then a retry takes the others along."""
+
+    def on(operation, *names):
+        keys = list(operation.machines.filter(hostname__in=names).values_list("pk", flat=True))
+        control(
+            steering.skip, operation, acting_user=operator,
+            step="preCheck", machines=keys, reason="known",
+        )  # fmt: skip
+        work()
+        control(steering.retry, operation, acting_user=operator)
+        work()
+        operation.refresh_from_db()
+
+    return on
 
 
 def cells(operation, step):

@@ -88,6 +88,22 @@ def test_an_apply_that_ended_before_the_last_of_it_is_done_again(upgrade, kube, 
     assert hosts.values("upgrade_node")[0]["upgrade_verb"] == "apply"
 
 
+def test_a_control_plane_without_a_pre_check_is_upgraded_as_one_all_the_same(
+    upgrade, kube, hosts, skip
+):
+    """Else its kubelet would be newer than its API server."""
+    hosts.failing["upgrade_check", "c1"] = "no route to host"
+    operation = upgrade()
+    hosts.failing.clear()
+    skip(operation, "c1")
+    assert operation.status == "succeeded", operation.message
+    assert hosts.of("upgrade_node")[:2] == [["c1"], ["c2"]]
+    verbs = [values["upgrade_verb"] for values in hosts.values("upgrade_node")]
+    assert verbs == ["apply", "node", "node", "node", "node"]
+    alone, others = [values["own"] for values in hosts.values("upgrade_prepare")]
+    assert alone["c1"] == others["c2"] != others["w1"]
+
+
 def test_what_kubeadm_was_told_to_do_is_said_again_after_a_lost_worker(
     upgrade, kube, hosts, control, work
 ):
