@@ -243,12 +243,16 @@ def renew(run: StepRun) -> PlaybookResults:
 
 
 def _is_due(run: StepRun, target: OperationMachine) -> bool:
-    """Whether kubeadm has not been through yet, in an attempt that was lost."""
+    """Whether kubeadm has not been through yet, in an attempt that was lost.
+
+    Where the preCheck was skipped nobody can tell, and renewing once more does no harm.
+    """
     results = playbook.run_playbook(
         run, "certificate_report", variables=_variables(run), members=[target]
     )
     found = _report(results, target)
-    return found is None or bool(_not_renewed(_before(target), found["ends"]))
+    before = _before(target)
+    return found is None or not before or bool(_not_renewed(before, found["ends"]))
 
 
 def _before(target: OperationMachine) -> dict[str, str]:
@@ -256,6 +260,14 @@ def _before(target: OperationMachine) -> dict[str, str]:
 
 
 def _not_renewed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Without a before, those that end soon still; every control plane has the API server's."""
+    if not before:
+        soon = datetime.now(UTC) + SOON
+        return [
+            name
+            for name in sorted({"apiserver", *after})
+            if name not in after or _at(after[name]) <= soon
+        ]
     return [
         name
         for name, end in sorted(before.items())
@@ -317,18 +329,19 @@ def confirm_renew(run: StepRun, results: PlaybookResults) -> None:
             run.fail(target, Sentence("A control plane before it failed; it was not begun."))
             continue
         before = _before(target)
+        names = sorted(before or found["ends"])
         evidence = {
             "certificates": [
-                {"name": name, "before": end, "after": found["ends"].get(name, "")}
-                for name, end in sorted(before.items())
+                {"name": name, "before": before.get(name, ""), "after": found["ends"].get(name, "")}
+                for name in names
             ],
             "served": found["served"],
         }
-        problem = _problem(before, found) or why or _etcd_problem(run, target)
+        problem = _problem(before, found) or why or _etcd_problem(run, target, found)
         if problem:
             run.fail(target, problem, evidence=evidence)
             continue
-        message = Sentence("%(count)s renewed; %(ends)s", count=len(before),
+        message = Sentence("%(count)s renewed; %(ends)s", count=len(names),
                            ends=_soonest(found["ends"]))  # fmt: skip
         run.succeed(target, message=message, evidence=evidence)
 
@@ -359,8 +372,8 @@ def _why_not_well(run: StepRun) -> str:
         return error.message
 
 
-def _etcd_problem(run: StepRun, target: OperationMachine) -> str:
-    if not facts.evidence_of(target).get("etcd"):
+def _etcd_problem(run: StepRun, target: OperationMachine, found: Mapping[str, Any]) -> str:
+    if "etcd-server" not in found["ends"]:
         return ""
     results = playbook.run_playbook(
         run, "etcd_members", variables=_variables(run), members=[target]
@@ -368,8 +381,8 @@ def _etcd_problem(run: StepRun, target: OperationMachine) -> str:
     members = results.find(target, "members")
     if members is None:
         return results.failed.get(target.pk) or Sentence("etcd gave no answer")
-    found = etcd_check(members)
-    return "" if found["ok"] else Sentence("etcd: %(found)s", found=found["found"])
+    whole = etcd_check(members)
+    return "" if whole["ok"] else Sentence("etcd: %(found)s", found=whole["found"])
 
 
 # --- postCheck ------------------------------------------------------------------------------------

@@ -207,6 +207,44 @@ def test_a_retry_goes_on_and_renews_nothing_twice(renew, pki, control, work, ope
     assert pki.kubeadm == ["c1", "c2"]
 
 
+def test_without_a_pre_check_everything_is_renewed_all_the_same(renew, pki, skip):
+    pki.failing["certificate_report", "c1"] = "no route to host"
+    operation = renew()
+    pki.failing.clear()
+    skip(operation, "c1")
+    assert operation.status == "succeeded", operation.message
+    assert pki.kubeadm == ["c1", "c2"]
+    found = cells(operation, "renew")["c1"]
+    assert found.message.startswith("3 renewed; ")
+    assert {
+        "name": "apiserver", "before": "", "after": NEW_END.isoformat(),
+    } in found.evidence["certificates"]  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", [dict.fromkeys(NAMES, OLD_END), {}])
+def test_without_a_pre_check_what_ends_soon_or_is_missing_is_not_renewed(
+    renew, pki, skip, monkeypatch, ends
+):
+    pki.failing["certificate_report", "c1"] = "no route to host"
+    operation = renew()
+    pki.failing.clear()
+    monkeypatch.setattr(pki, "renew", lambda node: pki.ends.update({node: ends}))
+    skip(operation, "c1")
+    assert operation.status == "failed"
+    message = cells(operation, "renew")["c1"].message
+    assert message.startswith("Not renewed: ")
+    assert "apiserver" in message
+
+
+def test_without_a_pre_check_etcd_must_be_whole_all_the_same(renew, pki, skip):
+    pki.failing["certificate_report", "c1"] = "no route to host"
+    operation = renew()
+    pki.failing.clear()
+    pki.members[1]["is_healthy"] = False
+    skip(operation, "c1")
+    assert cells(operation, "renew")["c1"].message == "etcd: not healthy: c2"
+
+
 def test_a_worker_that_dies_after_kubeadm_renews_nothing_twice(renew, pki, control, work):
     class Killed(BaseException):
         pass
