@@ -28,6 +28,7 @@ from machines.drivers import ssh
 from machines.models import Machine
 from operations.kinds import hosts, joining, playbook
 from operations.kinds.base import Blocker, Check, Kind, StepKind, StepRun, check, register
+from operations.kinds.control_planes import alone
 from operations.kinds.create_cluster.members import merge
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
@@ -54,7 +55,7 @@ def blockers(
 ) -> list[Blocker]:
     """Not that the cluster is away: that may be the very reason."""
     settings = hosts.settings_of(cluster.pk)
-    found = []
+    found = alone.blockers(cluster)
     for machine in machines:
         if machine.cluster_id != cluster.pk:
             found.append(Blocker(machine, gettext("it is not in this cluster")))
@@ -90,6 +91,11 @@ def _variables(run: StepRun) -> dict[str, Any]:
 
 
 def pre_check(run: StepRun) -> PlaybookResults:
+    alone.require(run)
+    return look(run)
+
+
+def look(run: StepRun) -> PlaybookResults:
     return playbook.run_playbook(run, "certificate_report", variables=_variables(run))
 
 
@@ -223,6 +229,7 @@ def _soonest(ends: Mapping[str, str]) -> str:
 
 
 def renew(run: StepRun) -> PlaybookResults:
+    alone.require(run)
     planes = facts.control_planes_of(run.targets)
     results = PlaybookResults()
     for target in [each for each in run.targets if each.pk in planes]:  # one at a time
@@ -471,7 +478,7 @@ RENEW_CERTIFICATES = register(
             StepKind(
                 name="postCheck",
                 title=_("Prove the new certificates"),
-                act=pre_check,
+                act=look,
                 confirm=confirm_post_check,
                 timeout_seconds=300,
                 seconds_per_round=60,

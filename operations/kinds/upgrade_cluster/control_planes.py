@@ -7,6 +7,7 @@ from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
 from operations.kinds import hosts, playbook
 from operations.kinds.base import StepRun
+from operations.kinds.control_planes import alone
 from operations.kinds.upgrade_cluster import facts, gate, node
 from operations.kinds.upgrade_cluster.pre_check import etcd_check
 from operations.models import OperationMachine
@@ -18,6 +19,7 @@ class Upgraded:
 
 
 def upgrade(run: StepRun) -> Upgraded:
+    alone.require(run)
     with client_for(run.cluster, timeout=15) as client:
         planes, _workers = facts.planes_and_workers(run, client)
         for plane in planes:  # one, unless the collector took some for workers

@@ -11,6 +11,7 @@ from clusters.services import capabilities
 from machines.models import Machine
 from operations.kinds import hosts, versions
 from operations.kinds.base import Blocker
+from operations.kinds.control_planes import alone
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.upgrade_cluster.params import UpgradeClusterParams
@@ -21,7 +22,8 @@ def blockers(
 ) -> list[Blocker]:
     """Every node takes part, so what keeps one machine out keeps the whole from beginning."""
     settings = hosts.settings_of(cluster.pk)
-    found = [Blocker(None, reason) for reason in _whole(cluster, machines, params)]
+    found = alone.blockers(cluster)
+    found += [Blocker(None, reason) for reason in _whole(cluster, machines, params)]
     for machine in machines:
         reasons = hosts.why_unreachable(machine, settings)
         if machine.cluster_id != cluster.pk:
@@ -42,6 +44,7 @@ def retry_blockers(
     """Half of the cluster may be upgraded by now; the steps look at each node."""
     settings = hosts.settings_of(cluster.pk)
     return [
+        *alone.blockers(cluster),
         *(Blocker(None, reason) for reason in _away(cluster)),
         *(
             Blocker(machine, reason)

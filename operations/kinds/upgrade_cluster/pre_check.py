@@ -17,6 +17,7 @@ from clusters.drivers.upgrading import REMOVED, DeprecatedUse
 from clusters.services.connections import client_for
 from operations.kinds import hosts, joining, playbook, versions
 from operations.kinds.base import Check, StepRun, check
+from operations.kinds.control_planes import alone
 from operations.kinds.draining import reading
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.checks import make_checks
@@ -43,6 +44,7 @@ class Found:
 
 
 def pre_check(run: StepRun) -> Found:
+    alone.require(run)
     settings = hosts.require_settings(run.cluster)
     names = {target.pk: joining.linked_node_name(target) for target in run.targets}
     with client_for(run.cluster, timeout=30) as client:

@@ -8,7 +8,7 @@ from machines.models import Machine
 from operations.kinds import playbook
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.upgrade_cluster import gate, node
-from operations.models import ClusterSettings
+from operations.models import ClusterSettings, Operation
 from operations.services import control as steering
 from operations.services import start
 from tests import factories
@@ -158,6 +158,17 @@ def upgrade(cluster, machines, operator, work, django_capture_on_commit_callback
         return operation
 
     return begin
+
+
+@pytest.fixture
+def other(cluster):
+    """Another operation on the cluster's control planes, as if it had that status now."""
+
+    def be(status):
+        Operation.objects.get_or_create(name="other", kind="AddControlPlane", cluster=cluster)
+        Operation.objects.filter(name="other").update(status=status)
+
+    return be
 
 
 @pytest.fixture

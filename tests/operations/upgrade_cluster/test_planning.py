@@ -86,6 +86,21 @@ def test_a_credential_that_may_not_drain_is_refused(reasons, cluster):
     assert any("our credential does not suffice" in reason for reason in reasons())
 
 
+def test_while_another_operation_changes_control_planes_nothing_is_begun(reasons, other):
+    other("running")
+    assert reasons() == ["operation other changes its control planes; let it end first"]
+
+
+def test_while_another_operation_changes_control_planes_nothing_is_retried(
+    upgrade, hosts, control, operator, other
+):
+    hosts.failing["upgrade_check", "w1"] = "away"
+    operation = upgrade()
+    other("running")
+    with pytest.raises(InvalidInput, match="operation other changes its control planes"):
+        control(steering.retry, operation, acting_user=operator)
+
+
 @pytest.mark.parametrize(
     ("version", "words"),
     [("v1.34.1", "so the next is 1.35"), ("v1.37.2", "versions do not go back")],

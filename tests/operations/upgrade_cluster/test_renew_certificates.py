@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from beidou.base.errors import Forbidden, PermanentError
+from beidou.base.errors import Forbidden, InvalidInput, PermanentError
 from clusters.models import Cluster, ClusterCredential
 from operations.kinds import playbook, renew_certificates
 from operations.kinds.playbook import PlaybookResults
@@ -88,7 +88,7 @@ def pki(monkeypatch, machines):
 
 @pytest.fixture
 def renew(cluster, machines, pki, operator, work, django_capture_on_commit_callbacks):
-    def begin():
+    def begin(limit=100):
         with django_capture_on_commit_callbacks(execute=True):
             operation = start.start_operation(
                 kind="RenewCertificates",
@@ -96,7 +96,7 @@ def renew(cluster, machines, pki, operator, work, django_capture_on_commit_callb
                 machines=list(machines.values()),
                 acting_user=operator,
             )
-        work()
+        work(limit)
         operation.refresh_from_db()
         return operation
 
@@ -357,6 +357,39 @@ def test_every_control_plane_takes_part(cluster, machines, operator, pki):
     )  # fmt: skip
     (blocker,) = plan.whole_blockers
     assert blocker.reason.endswith("c2")
+
+
+def test_while_another_operation_changes_control_planes_nothing_is_begun(
+    cluster, machines, operator, pki, other
+):
+    other("running")
+    plan = start.plan_operation(
+        kind="RenewCertificates", cluster=cluster, machines=list(machines.values()),
+        params={}, acting_user=operator,
+    )  # fmt: skip
+    (blocker,) = plan.whole_blockers
+    assert blocker.reason == "operation other changes its control planes; let it end first"
+
+
+def test_while_another_operation_changes_control_planes_nothing_is_retried(
+    renew, pki, control, operator, other
+):
+    pki.failing["certificate_report", "c1"] = "no route to host"
+    operation = renew()
+    other("running")
+    with pytest.raises(InvalidInput, match="operation other changes its control planes"):
+        control(steering.retry, operation, acting_user=operator)
+
+
+@pytest.mark.parametrize("step", ["preCheck", "renew"])
+def test_of_two_that_change_control_planes_the_older_goes_on(renew, pki, work, other, step):
+    other("succeeded")
+    operation = renew(limit={"preCheck": 0, "renew": 2}[step])
+    other("running")
+    work()
+    message = cells(operation, step)["w1"].message  # workers pass first
+    assert message.startswith("Operation other changes the control planes of this cluster")
+    assert pki.kubeadm == []
 
 
 def test_a_machine_that_cannot_be_signed_in_to_is_named(cluster, machines, operator, pki):

@@ -162,6 +162,17 @@ def test_where_a_site_keeps_its_programs_is_where_they_are_replaced(upgrade, hos
         assert places[name] == "/usr/bin"
 
 
+@pytest.mark.parametrize("step", ["preCheck", "controlPlanes"])
+def test_of_two_that_change_control_planes_the_older_goes_on(upgrade, work, hosts, other, step):
+    other("succeeded")
+    operation = upgrade(limit={"preCheck": 0, "controlPlanes": 3}[step])
+    other("running")
+    work()
+    message = cells(operation, step)["w1"].message  # workers pass first
+    assert message.startswith("Operation other changes the control planes of this cluster")
+    assert hosts.of("upgrade_node") == []
+
+
 # --- the snapshot --------------------------------------------------------------------------------
 
 
