@@ -124,6 +124,23 @@ CAPABILITIES = (
         kubeadm=True,
     ),
     Capability(
+        "upgrade",
+        gettext_lazy("Upgrade the cluster (UpgradeCluster)"),
+        (
+            *_allow("get list patch", "nodes"),
+            *_allow("list", "pods"),
+            *_allow("get", "pods", namespace="kube-system"),
+            *_allow("create", "pods", subresource="eviction"),
+            *_allow("list", "poddisruptionbudgets", group="policy"),
+            *(access for kind in _OWNERS for access in _allow("get list", kind, group="apps")),
+            *_allow("get list", "replicationcontrollers"),
+            *_allow("get", "daemonsets", group="apps", namespace="kube-system"),
+            *_allow("get", "configmaps", namespace="kube-system"),
+            *_allow("get", "configmaps", namespace="kube-public"),
+        ),
+        kubeadm=True,
+    ),
+    Capability(
         "past_budgets",
         gettext_lazy("Get past disruption budgets: another copy, or deletion"),
         (
@@ -238,7 +255,7 @@ def _kubeadm_trouble(client: KubernetesClient) -> str:
 
 
 def summary(rows: Iterable[dict[str, Any]]) -> str:
-    """``7 of 9 features will work; not: …``, of the features that this version has."""
+    """``8 of 10 features will work; not: …``, of the features that this version has."""
     listed = present(rows)
     bad = [str(LABELS.get(row["key"], row["key"])) for row in listed if not row["ok"]]
     text = _("%(good)d of %(all)d features will work") % {

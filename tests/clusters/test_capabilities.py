@@ -38,7 +38,7 @@ def test_a_missing_right_names_the_features_that_need_it(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
     rows = rows_of(client)
     broken = {key for key, row in rows.items() if not row["ok"]}
-    assert broken == {"cordon", "scale_up", "drain", "scale_down"}
+    assert broken == {"cordon", "scale_up", "drain", "scale_down", "upgrade"}
     assert capabilities.why(rows["cordon"]) == "The credential may not patch nodes."
 
 
@@ -94,16 +94,36 @@ def test_scaling_down_works_without_the_rights_to_get_past_budgets(kube, client)
     assert "delete pods" in capabilities.why(rows["past_budgets"])
 
 
+@pytest.mark.parametrize(
+    "access",
+    [
+        ("get", "nodes"), ("list", "nodes"), ("get", "pods"), ("create", "pods"),
+        ("list", "poddisruptionbudgets"), ("list", "statefulsets"), ("get", "daemonsets"),
+        ("get", "configmaps"),
+    ],
+)  # fmt: skip
+def test_an_upgrade_needs_more_than_to_drain(kube, client, access):
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(access))
+    row = rows_of(client)["upgrade"]
+    assert " ".join(access) in capabilities.why(row)
+
+
+def test_an_upgrade_makes_no_test_pods_and_deletes_nothing(kube, client):
+    denied = [("create", "secrets"), ("delete", "pods"), ("delete", "nodes")]
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(*denied))
+    assert rows_of(client)["upgrade"]["ok"]
+
+
 def test_the_summary_counts_and_names(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
     text = capabilities.summary(capabilities.report(client, ADMIN))
-    assert text == "7 of 9 features will work; not: Take machines out (ScaleDown), Remove nodes."
+    assert text == "8 of 10 features will work; not: Take machines out (ScaleDown), Remove nodes."
 
 
 def test_what_this_version_does_not_have_is_told_apart_and_counts_for_nothing(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("list", "events"), ("create", "namespaces")))
     rows = capabilities.report(client, ADMIN)
-    assert capabilities.summary(rows) == "9 of 9 features will work."
+    assert capabilities.summary(rows) == "10 of 10 features will work."
     told = capabilities.shown(rows)
     assert [row["key"] for row in told if row["planned"]] == ["events", "inspection", "deploy"]
-    assert [row["planned"] for row in told] == [False] * 9 + [True] * 3
+    assert [row["planned"] for row in told] == [False] * 10 + [True] * 3

@@ -92,7 +92,7 @@ def _away(cluster: Cluster) -> Iterator[str]:
     if cluster.health == Cluster.Health.UNREACHABLE:
         yield gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
     for row in cluster.capabilities:
-        if row.get("key") == "drain" and not row.get("ok"):
+        if row.get("key") == "upgrade" and not row.get("ok"):
             yield gettext("our credential does not suffice: %(why)s") % {
                 "why": capabilities.why(row)
             }

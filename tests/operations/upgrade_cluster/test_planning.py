@@ -80,8 +80,8 @@ def test_a_cluster_that_is_away_is_refused(reasons, cluster):
     assert reasons() == ["the cluster is unreachable: no route"]
 
 
-def test_a_credential_that_may_not_drain_is_refused(reasons, cluster):
-    rows = [{"key": "drain", "ok": False, "missing": [], "reason": "no"}]
+def test_a_credential_that_may_not_upgrade_is_refused(reasons, cluster):
+    rows = [{"key": "upgrade", "ok": False, "missing": [], "reason": "no"}]
     Cluster.objects.filter(pk=cluster.pk).update(capabilities=rows)
     assert any("our credential does not suffice" in reason for reason in reasons())
 
