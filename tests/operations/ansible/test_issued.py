@@ -13,6 +13,14 @@ from tests.operations.ansible.made_up_host import MadeUpHost
 PEM = server_certificate("good").certificate_pem
 END = certificates.not_after(certificates.certificates_in(PEM)[0])
 BOOT = 1_700_000_000
+STATIC = "0::/kubepods/burstable/pod6f1a6b1f2c0d4e8c9b7a5d3e1f0a2b4c/d2"
+HOSTED = (
+    "0::/kubepods/burstable/pod3c9ad2f1-7d0e-4d52-9a44-6c2c5bb0f2a1/d1",
+    "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-"
+    "pod3c9ad2f1_7d0e_4d52_9a44_6c2c5bb0f2a1.slice/cri-containerd-d1.scope",
+    "9:name=systemd:/kubepods/pod3c9ad2f1-7d0e-4d52-9a44-6c2c5bb0f2a1/d1\n8:pids:/kubepods",
+)
+"""Of a pod that the API server knows: a control plane of another cluster, say."""
 
 
 @pytest.fixture
@@ -22,9 +30,9 @@ def host(tmp_path):
     return made
 
 
-def begin(host, pid, name, seconds):
+def begin(host, pid, name, seconds, cgroup=STATIC):
     """A program that began so long after the host."""
-    host.process(pid, f"/usr/local/bin/{name}", "--x")
+    host.process(pid, f"/usr/local/bin/{name}", "--x", cgroup=cgroup)
     fields = ["S", *["0"] * 18, str(int(seconds * issued.TICKS)), "0"]
     host.write(f"/proc/{pid}/stat", f"{pid} ({name[:15]} (a) b) {' '.join(fields)}\n")
 
@@ -72,6 +80,20 @@ def test_the_newest_of_several_certificates_decides(host):
     written(host, "etcd-server", 50)
     written(host, "etcd-peer", 200)
     assert issued.works_with_older(host.files, "etcd")
+
+
+@pytest.mark.parametrize("cgroup", HOSTED)
+def test_a_program_of_that_name_in_a_pod_is_another_one_s(host, cgroup):
+    begin(host, 5, "etcd", 10, cgroup)
+    begin(host, 7, "etcd", 100)
+    assert issued.running(host.files, "etcd").pid == 7
+
+
+@pytest.mark.parametrize("cgroup", HOSTED)
+def test_what_runs_in_a_pod_alone_works_with_no_certificate_of_the_host(host, cgroup):
+    begin(host, 5, "etcd", 10, cgroup)
+    written(host, "etcd-server", 50)
+    assert not issued.works_with_older(host.files, "etcd")
 
 
 def test_a_program_that_does_not_run_works_with_none(host):

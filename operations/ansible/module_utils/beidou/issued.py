@@ -58,6 +58,8 @@ USES: Mapping[str, Sequence[str]] = {
 """Static pods in the order of their restart, and the certificates with which each works."""
 EMBEDDED = re.compile(r"client-certificate-data:\s*(\S+)")
 TICKS = os.sysconf("SC_CLK_TCK")
+OTHER_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}")
+"""The cgroup of a pod that the API server gave its UID; that of a static one is a hash."""
 
 
 class Running(NamedTuple):
@@ -97,10 +99,10 @@ def missing_keys(host: HostFiles) -> list[str]:
 
 
 def running(host: HostFiles, name: str) -> Running | None:
-    """The static pod's program, with when it began."""
+    """The static pod's program, with when it began; not one of that name in any other pod."""
     boot = re.search(r"^btime (\d+)$", host.text("/proc/stat"), re.MULTILINE)
     for process in list_processes(host):
-        if process.name != name or boot is None:
+        if process.name != name or boot is None or OTHER_POD.search(process.cgroup):
             continue
         # The name in brackets may hold blanks and brackets of its own.
         fields = host.text(f"/proc/{process.pid}/stat").rpartition(")")[2].split()
