@@ -11,7 +11,7 @@ from operations.kinds.base import StepRun
 from operations.kinds.draining.budgets import listed
 from operations.kinds.upgrade_cluster import facts
 
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 5.0  # each look lists all nodes and workloads
 MINUTE = 60.0
 LOOKS = 2  # one good look may have come before what is going on shows
 
