@@ -32,7 +32,7 @@ class UpgradingCluster(EmptyingCluster):
         self.nodes[name]["status"]["nodeInfo"]["kubeletVersion"] = version
         if is_plane:
             self.nodes[name]["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = ""
-            for part in _STATIC:
+            for part in (*_STATIC, "etcd"):
                 self._add_static(part, name, version)
 
     def _add_static(self, part: str, node: str, version: str) -> None:

@@ -44,7 +44,8 @@ def confirm(run: StepRun, upgraded: Upgraded) -> None:
                 continue
             try:
                 evidence = dict(node.proof_of(run, client, target))
-                evidence |= _etcd_evidence(run, target)
+                if facts.has_etcd(run, client, target):
+                    evidence |= _etcd_evidence(run, target)
             except BeidouError as error:
                 run.stop_if_asked()
                 run.fail(target, error.message)
@@ -59,8 +60,6 @@ def confirm(run: StepRun, upgraded: Upgraded) -> None:
 
 
 def _etcd_evidence(run: StepRun, target: OperationMachine) -> dict[str, int]:
-    if not facts.evidence_of(target).get("etcd"):
-        return {}
     settings = hosts.require_settings(run.cluster)
     results = playbook.run_playbook(
         run, "etcd_members", variables=settings.overrides, members=[target]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
 from operations.kinds import joining
@@ -52,6 +53,18 @@ def node_name(target: OperationMachine) -> str:
 def evidence_of(target: OperationMachine, step: str = "preCheck") -> Mapping[str, Any]:
     cell = MachineStep.objects.filter(machine=target, step__name=step).first()
     return cell.evidence if cell else {}
+
+
+def has_etcd(run: StepRun, client: KubernetesClient, target: OperationMachine) -> bool:
+    """As preCheck has seen it on the host; where that was skipped, by the static pod."""
+    found = evidence_of(target)
+    if "etcd" in found:
+        return bool(found["etcd"])
+    try:
+        asked(run, lambda: client.get_pod("kube-system", f"etcd-{node_name(target)}"))
+    except kube_errors.NotFound:
+        return False
+    return True
 
 
 def was_not_whole(operation: Operation) -> frozenset[str]:

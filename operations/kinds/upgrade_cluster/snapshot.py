@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from beidou.base.sentences import Sentence
+from clusters.services.connections import client_for
 from operations.kinds import hosts, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.playbook import PlaybookResults
@@ -23,7 +24,9 @@ class Taken:
 def take(run: StepRun) -> Taken:
     if run.params.snapshot == "skip" or is_there(run):
         return Taken()
-    planes = [target for target in run.targets if facts.evidence_of(target).get("etcd")]
+    with client_for(run.cluster, timeout=15) as client:
+        planes, _workers = facts.planes_and_workers(run, client)
+        planes = [target for target in planes if facts.has_etcd(run, client, target)]
     if not planes:
         return Taken()
     settings = hosts.require_settings(run.cluster)

@@ -104,6 +104,23 @@ def test_a_control_plane_without_a_pre_check_is_upgraded_as_one_all_the_same(
     assert alone["c1"] == others["c2"] != others["w1"]
 
 
+@pytest.mark.parametrize("has_etcd", [True, False])
+def test_without_a_pre_check_etcd_is_looked_after_all_the_same(
+    upgrade, kube, hosts, skip, has_etcd
+):
+    hosts.failing["upgrade_check", "c1"] = hosts.failing["upgrade_check", "c2"] = "no route to host"
+    if not has_etcd:
+        kube.pods.pop(("kube-system", "etcd-c1"))
+        kube.pods.pop(("kube-system", "etcd-c2"))
+    operation = upgrade(snapshot="take" if has_etcd else "skip")
+    hosts.failing.clear()
+    skip(operation, *PLANES)
+    assert operation.status == "succeeded", operation.message
+    assert len(hosts.of("etcd_snapshot")) == has_etcd
+    evidence = cells(operation, "controlPlanes")["c1"].evidence
+    assert evidence.get("etcd_members") == (2 if has_etcd else None)
+
+
 def test_what_kubeadm_was_told_to_do_is_said_again_after_a_lost_worker(
     upgrade, kube, hosts, control, work
 ):
