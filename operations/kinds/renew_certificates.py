@@ -34,7 +34,7 @@ from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.patience import patiently
 from operations.kinds.playbook import PlaybookResults
-from operations.kinds.scale_down.settling import settle
+from operations.kinds.scale_down.settling import evidence_of, settle
 from operations.kinds.upgrade_cluster import facts, gate
 from operations.kinds.upgrade_cluster.pre_check import etcd_check
 from operations.models import OperationMachine
@@ -263,7 +263,7 @@ def _is_due(run: StepRun, target: OperationMachine) -> bool:
 
 
 def _before(target: OperationMachine) -> dict[str, str]:
-    return dict(facts.evidence_of(target).get("certificates", {}))
+    return dict(evidence_of(target, "preCheck").get("certificates", {}))
 
 
 def _not_renewed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

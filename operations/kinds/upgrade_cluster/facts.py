@@ -1,16 +1,16 @@
 """What the steps share: nodes, what preCheck has found, which machines go when."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
-from operations.kinds import joining
 from operations.kinds.base import StepRun
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.names import name_of
 from operations.kinds.patience import patiently
+from operations.kinds.scale_down.settling import evidence_of, node_name
 from operations.kinds.upgrade_cluster.params import UpgradeClusterParams
 from operations.models import MachineStep, Operation, OperationMachine
 
@@ -45,19 +45,9 @@ def is_control_plane(node: NodeInfo) -> bool:
     return any(role in CONTROL_PLANE for role in node.roles)
 
 
-def node_name(target: OperationMachine) -> str:
-    """As preCheck found it."""
-    return str(evidence_of(target).get("node") or joining.linked_node_name(target))
-
-
-def evidence_of(target: OperationMachine, step: str = "preCheck") -> Mapping[str, Any]:
-    cell = MachineStep.objects.filter(machine=target, step__name=step).first()
-    return cell.evidence if cell else {}
-
-
 def has_etcd(run: StepRun, client: KubernetesClient, target: OperationMachine) -> bool:
     """As preCheck has seen it on the host; where that was skipped, by the static pod."""
-    found = evidence_of(target)
+    found = evidence_of(target, "preCheck")
     if "etcd" in found:
         return bool(found["etcd"])
     try:

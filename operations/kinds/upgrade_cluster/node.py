@@ -25,6 +25,7 @@ from operations.kinds.draining.plan import make_plan, owners_of
 from operations.kinds.draining.raising import put_back
 from operations.kinds.names import name_of
 from operations.kinds.playbook import PlaybookResults
+from operations.kinds.scale_down.settling import node_name
 from operations.kinds.upgrade_cluster import facts, prepare
 from operations.models import OperationMachine
 
@@ -50,7 +51,7 @@ def upgrade(
 
 def _is_upgraded(run: StepRun, client: KubernetesClient, target: OperationMachine) -> bool:
     """The kubelet is replaced last, so a node that reports the new one has had the rest."""
-    name, version = facts.node_name(target), run.params.kubernetes_version
+    name, version = node_name(target), run.params.kubernetes_version
     node = facts.asked(run, partial(client.get_node, name))
     if node.kubelet_version != version:
         return False
@@ -69,7 +70,7 @@ def _drain(
     run: StepRun, client: KubernetesClient, targets: Sequence[OperationMachine]
 ) -> list[OperationMachine]:
     """Those that are empty; the others have failed and stay cordoned."""
-    names = {target.pk: facts.node_name(target) for target in targets}
+    names = {target.pk: node_name(target) for target in targets}
     for target in targets:
         facts.asked(run, partial(_mark, run, client, names[target.pk]))
     situation = facts.asked(run, partial(reading.situation, run, client))
@@ -114,7 +115,7 @@ def _upgrade_hosts(
     settings = hosts.require_settings(run.cluster)
     verb = "node"
     for target in targets:  # one alone, where it is a control plane
-        name = facts.node_name(target)
+        name = node_name(target)
         # Not what preCheck has found: it may have been skipped.
         if facts.is_control_plane(facts.asked(run, partial(client.get_node, name))):
             verb = facts.asked(run, partial(_verb, run, client, name))
@@ -169,7 +170,7 @@ def _is_first(run: StepRun, client: KubernetesClient) -> bool:
 
 def _open(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
     """Pods come back to a node only when it is Ready in the new version."""
-    name = facts.node_name(target)
+    name = node_name(target)
     run.note(target, Sentence("waiting for Ready in %(version)s",
                               version=run.params.kubernetes_version))  # fmt: skip
     deadline = time.monotonic() + READY_SECONDS
@@ -236,7 +237,7 @@ def why_old_pods(client: KubernetesClient, node: str, version: str) -> str:
 
 def proof_of(run: StepRun, client: KubernetesClient, target: OperationMachine) -> Mapping[str, Any]:
     """The evidence; ``PermanentError`` for a node that is not what it should be."""
-    name, version = facts.node_name(target), run.params.kubernetes_version
+    name, version = node_name(target), run.params.kubernetes_version
     if why := facts.asked(run, partial(why_not_proved, client, name, version)):
         raise PermanentError(
             Sentence("Node %(node)s: %(why)s.", node=name, why=why), code="not_upgraded"
