@@ -1,6 +1,7 @@
 """What is known to be in the way before anything is contacted."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from django.utils.translation import gettext
 
@@ -12,6 +13,11 @@ from operations.kinds.base import Blocker
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.scale_down.params import ScaleDownParams
 from operations.models import ClusterSettings
+
+
+class MayBeApproved(Protocol):
+    @property
+    def delete_blocked(self) -> bool: ...
 
 
 def blockers(
@@ -28,7 +34,7 @@ def blockers(
     return found
 
 
-def approval_blockers(params: ScaleDownParams) -> list[Blocker]:
+def approval_blockers(params: MayBeApproved) -> list[Blocker]:
     """Nobody starts with an approval of their own."""
     if not params.delete_blocked:
         return []
@@ -68,14 +74,14 @@ def unreachable(
     return [Blocker(machine, reason) for reason in hosts.why_unreachable(machine, settings)]
 
 
-def whole_blockers(cluster: Cluster) -> list[Blocker]:
+def whole_blockers(cluster: Cluster, capability: str = "scale_down") -> list[Blocker]:
     reasons = []
     if cluster.health == Cluster.Health.UNREACHABLE:
         reasons.append(
             gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
         )
     for row in cluster.capabilities:
-        if row.get("key") == "scale_down" and not row.get("ok"):
+        if row.get("key") == capability and not row.get("ok"):
             reasons.append(
                 gettext("our credential does not suffice: %(why)s") % {"why": capabilities.why(row)}
             )

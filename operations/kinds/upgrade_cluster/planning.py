@@ -7,13 +7,13 @@ from django.utils.translation import gettext
 from beidou.base.errors import BeidouError
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster, Node
-from clusters.services import capabilities
 from machines.models import Machine
 from operations.kinds import hosts, versions
 from operations.kinds.base import Blocker
 from operations.kinds.control_planes import alone
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
+from operations.kinds.scale_down import planning as scale_down
 from operations.kinds.upgrade_cluster.params import UpgradeClusterParams
 
 
@@ -22,7 +22,7 @@ def blockers(
 ) -> list[Blocker]:
     """Every node takes part, so what keeps one machine out keeps the whole from beginning."""
     settings = hosts.settings_of(cluster.pk)
-    found = alone.blockers(cluster)
+    found = [*alone.blockers(cluster), *_away(cluster), *scale_down.approval_blockers(params)]
     found += [Blocker(None, reason) for reason in _whole(cluster, machines, params)]
     for machine in machines:
         reasons = hosts.why_unreachable(machine, settings)
@@ -45,7 +45,7 @@ def retry_blockers(
     settings = hosts.settings_of(cluster.pk)
     return [
         *alone.blockers(cluster),
-        *(Blocker(None, reason) for reason in _away(cluster)),
+        *_away(cluster),
         *(
             Blocker(machine, reason)
             for machine in machines
@@ -57,15 +57,9 @@ def retry_blockers(
 def _whole(
     cluster: Cluster, machines: Sequence[Machine], params: UpgradeClusterParams
 ) -> Iterator[str]:
-    yield from _away(cluster)
     settings = hosts.settings_of(cluster.pk)
     if settings is None or not settings.artifact_source:
         yield gettext("no artifact source is given")
-    if params.delete_blocked:
-        yield gettext(
-            "delete_blocked is approved by somebody else, with a retry, "
-            "once it is known which pods a budget blocks"
-        )
     nodes = Node.objects.filter(cluster=cluster)
     if problem := _version_problem(
         cluster, nodes.values_list("kubelet_version", flat=True), params
@@ -88,14 +82,8 @@ def _whole(
         yield gettext("none of the machines is known as a control plane of the cluster")
 
 
-def _away(cluster: Cluster) -> Iterator[str]:
-    if cluster.health == Cluster.Health.UNREACHABLE:
-        yield gettext("the cluster is unreachable: %(reason)s") % {"reason": cluster.health_reason}
-    for row in cluster.capabilities:
-        if row.get("key") == "upgrade" and not row.get("ok"):
-            yield gettext("our credential does not suffice: %(why)s") % {
-                "why": capabilities.why(row)
-            }
+def _away(cluster: Cluster) -> list[Blocker]:
+    return scale_down.whole_blockers(cluster, "upgrade")
 
 
 def _version_problem(
