@@ -28,7 +28,7 @@ from machines.drivers import ssh
 from machines.models import Machine
 from operations.kinds import hosts, joining, playbook
 from operations.kinds.base import Blocker, Check, Kind, StepKind, StepRun, check, register
-from operations.kinds.control_planes import alone
+from operations.kinds.control_planes import alone, etcd
 from operations.kinds.create_cluster.members import merge
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
@@ -36,7 +36,6 @@ from operations.kinds.patience import patiently
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_down.settling import evidence_of, settle
 from operations.kinds.upgrade_cluster import facts, gate
-from operations.kinds.upgrade_cluster.pre_check import etcd_check
 from operations.models import OperationMachine
 
 State = Machine.State
@@ -382,13 +381,10 @@ def _why_not_well(run: StepRun) -> str:
 def _etcd_problem(run: StepRun, target: OperationMachine, found: Mapping[str, Any]) -> str:
     if "etcd-server" not in found["ends"]:
         return ""
-    results = playbook.run_playbook(
-        run, "etcd_members", variables=_variables(run), members=[target]
-    )
-    members = results.find(target, "members")
-    if members is None:
-        return results.failed.get(target.pk) or Sentence("etcd gave no answer")
-    whole = etcd_check(members)
+    try:
+        whole = etcd.whole_check(etcd.ask(run, target, _variables(run)))
+    except PermanentError as error:
+        return error.message
     return "" if whole["ok"] else Sentence("etcd: %(found)s", found=whole["found"])
 
 

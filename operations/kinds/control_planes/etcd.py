@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from beidou.base import sentences
+from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
-from operations.kinds import hosts
+from operations.kinds import hosts, playbook
 from operations.kinds.base import Check, StepRun, check
 from operations.kinds.control_planes import keeper
+from operations.models import OperationMachine
 
 PAUSE_SECONDS = 3.0
 
@@ -73,6 +75,16 @@ def _ask(run: StepRun, leaving: str, address: str, *, remove: bool) -> Members:
         run, "etcd_members", own, variables=settings.overrides if settings else {}
     )
     return read(answer)
+
+
+def ask(run: StepRun, member: OperationMachine, variables: Mapping[str, Any]) -> Members:
+    """As this control plane of the operation tells them; ``PermanentError`` without an answer."""
+    results = playbook.run_playbook(run, "etcd_members", variables=variables, members=[member])
+    found = results.find(member, "members")
+    if found is None:
+        why = results.failed.get(member.pk) or Sentence("etcd gave no answer")
+        raise PermanentError(why, code="etcd")
+    return read({"members": found})
 
 
 def read(answer: Mapping[str, Any]) -> Members:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from beidou.base.errors import BeidouError, PermanentError
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
-from operations.kinds import hosts, playbook
+from operations.kinds import hosts
 from operations.kinds.base import StepRun
-from operations.kinds.control_planes import alone
+from operations.kinds.control_planes import alone, etcd
 from operations.kinds.upgrade_cluster import facts, gate, node
-from operations.kinds.upgrade_cluster.pre_check import etcd_check
 from operations.models import OperationMachine
 
 
@@ -61,18 +60,16 @@ def confirm(run: StepRun, upgraded: Upgraded) -> None:
 
 def _etcd_evidence(run: StepRun, target: OperationMachine) -> dict[str, int]:
     settings = hosts.require_settings(run.cluster)
-    results = playbook.run_playbook(
-        run, "etcd_members", variables=settings.overrides, members=[target]
-    )
-    members = results.find(target, "members")
-    if members is None:
-        why = results.failed.get(target.pk) or Sentence("it gave no answer")
+    try:
+        found = etcd.ask(run, target, settings.overrides)
+    except PermanentError as error:
         raise PermanentError(
-            Sentence("etcd does not answer after the upgrade: %(why)s", why=why), code="etcd"
-        )
-    found = etcd_check(members)
-    if not found["ok"]:
+            Sentence("etcd does not answer after the upgrade: %(why)s", why=error.message),
+            code="etcd",
+        ) from error
+    whole = etcd.whole_check(found)
+    if not whole["ok"]:
         raise PermanentError(
-            Sentence("etcd after the upgrade: %(found)s", found=found["found"]), code="etcd"
+            Sentence("etcd after the upgrade: %(found)s", found=whole["found"]), code="etcd"
         )
-    return {"etcd_members": len(members)}
+    return {"etcd_members": len(found.members)}

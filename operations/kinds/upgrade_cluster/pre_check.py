@@ -4,11 +4,11 @@ What concerns the whole cluster is told with one machine, the first control plan
 keeps all from beginning.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from beidou.base.errors import BeidouError, ExternalError
+from beidou.base.errors import BeidouError, ExternalError, PermanentError
 from beidou.base.sentences import Sentence
 from clusters.drivers.answers import ComponentHealth
 from clusters.drivers.kubernetes import KubernetesClient
@@ -17,7 +17,7 @@ from clusters.drivers.upgrading import REMOVED, DeprecatedUse
 from clusters.services.connections import client_for
 from operations.kinds import hosts, joining, playbook, versions
 from operations.kinds.base import Check, StepRun, check
-from operations.kinds.control_planes import alone
+from operations.kinds.control_planes import alone, etcd
 from operations.kinds.draining import reading
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.checks import make_checks
@@ -275,35 +275,18 @@ def _etcd_checks(
     if not here:
         return [_no_etcd_check(run.params)]
     settings = hosts.require_settings(run.cluster)
-    asked = playbook.run_playbook(
-        run, "etcd_members", variables=settings.overrides, members=here[:1]
-    )
-    members = asked.find(here[0], "members")
-    if members is None:
-        why = asked.failed.get(here[0].pk) or Sentence("it gave no answer")
-        return [_members_of_etcd(False, why)]
-    return [etcd_check(members)]
-
-
-def etcd_check(members: Sequence[Mapping[str, Any]]) -> Check:
-    sick = [
-        str(each.get("name") or each.get("url") or "?")
-        for each in members
-        if not each.get("is_healthy") or each.get("is_learner")
-    ]
-    if sick:
-        return _members_of_etcd(False, Sentence("not healthy: %(names)s", names=listed(sick)))
-    return _members_of_etcd(True, Sentence("%(count)s healthy", count=len(members)))
-
-
-def _members_of_etcd(ok: bool, found: str) -> Check:
-    return check(
-        "etcd-members",
-        ok,
-        found,
-        Sentence("every member of etcd votes and is healthy"),
-        Sentence("mend etcd first: each control plane that is restarted needs the others"),
-    )
+    try:
+        return [etcd.whole_check(etcd.ask(run, here[0], settings.overrides))]
+    except PermanentError as error:
+        return [
+            check(
+                "etcd-members",
+                False,
+                error.message,
+                Sentence("every member of etcd healthy and voting"),
+                Sentence("mend etcd first: each control plane that is restarted needs the others"),
+            )
+        ]
 
 
 def _no_etcd_check(params: UpgradeClusterParams) -> Check:

@@ -109,6 +109,14 @@ def test_a_member_of_etcd_that_is_ill_is_named(upgrade, kube, hosts, sick):
     assert_nothing_was_begun(operation, kube, hosts)
 
 
+def test_an_etcd_that_does_not_answer_keeps_all_from_beginning(upgrade, kube, hosts):
+    hosts.failing["etcd_members", "c1"] = "etcd refused the connection"
+    operation = upgrade()
+    found = failed_checks(operation, "c1")["etcd-members"]["found"]
+    assert found == "etcd refused the connection"
+    assert_nothing_was_begun(operation, kube, hosts)
+
+
 def test_an_etcd_elsewhere_is_backed_up_by_its_owner(upgrade, hosts, control, work, operator):
     hosts.has_etcd = False
     operation = upgrade()

@@ -121,6 +121,18 @@ def test_without_a_pre_check_etcd_is_looked_after_all_the_same(
     assert evidence.get("etcd_members") == (2 if has_etcd else None)
 
 
+def test_an_etcd_that_does_not_answer_afterwards_keeps_the_next_from_beginning(upgrade, hosts):
+    def lose(name, nodes):
+        if name == "upgrade_node":
+            hosts.failing["etcd_members", "c1"] = "refused"
+
+    hosts.during = lose
+    operation = upgrade()
+    message = cells(operation, "controlPlanes")["c1"].message
+    assert message == "etcd does not answer after the upgrade: refused"
+    assert hosts.of("upgrade_node") == [["c1"]]
+
+
 def test_what_kubeadm_was_told_to_do_is_said_again_after_a_lost_worker(
     upgrade, kube, hosts, control, work
 ):
