@@ -20,7 +20,7 @@ def forget(run: StepRun) -> None:
 
 
 def _not_reset(operation: Operation) -> OperationMachine | None:
-    members = operation.machines.all()
+    members = operation.machines.filter(machine__isnull=False)  # the others are not reset here
     return next((member for member in members if not has_passed(member, STEP)), None)
 
 

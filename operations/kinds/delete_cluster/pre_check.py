@@ -131,7 +131,8 @@ def authority_check(known: Sequence[str]) -> Check:
 
 def _strangers_check(run: StepRun, found: Found) -> Check:
     """Nodes that are no machines of this operation are not reset, and say so by their names."""
-    own = {joining.linked_node_name(each) for each in run.operation.machines.all()}
+    members = run.operation.machines.filter(machine__isnull=False)
+    own = {joining.linked_node_name(each) for each in members}
     return strangers_check([name for name in found.nodes if name not in own], run.params.given_up)
 
 

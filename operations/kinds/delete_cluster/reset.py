@@ -75,7 +75,7 @@ def _require_approval(run: StepRun) -> None:
 
 def _require_whole(run: StepRun) -> None:
     """What joined or began after the plan was shown."""
-    members = run.operation.machines.values("machine")
+    members = run.operation.machines.filter(machine__isnull=False).values("machine")
     stranger = Machine.objects.filter(cluster=run.cluster).exclude(pk__in=members).first()
     if stranger is not None:
         raise PermanentError(
@@ -141,9 +141,12 @@ def _reset(run: StepRun, chosen: Sequence[OperationMachine], done: Reset) -> Non
 
 
 def _worker_left(run: StepRun, done: Reset) -> OperationMachine | None:
-    """A worker that is neither reset nor given up, now or by an earlier attempt."""
+    """A worker that is neither reset nor given up, now or by an earlier attempt.
+
+    One that is no machine here any more takes part in no retry, so nobody waits for it.
+    """
     targets = {target.pk for target in run.targets}
-    for member in run.operation.machines.all():
+    for member in run.operation.machines.filter(machine__isnull=False):
         if _is_plane(member) or has_passed(member, STEP):
             continue
         if member.pk not in targets or member.pk in done.results.failed:

@@ -301,6 +301,53 @@ def test_control_planes_wait_for_a_worker_that_fails_and_a_retry_goes_on(
     assert cluster.is_deleted
 
 
+def test_a_worker_that_failed_and_is_no_machine_here_any_more_holds_nobody_up(
+    delete, work, reached, played, approve, machines, cluster, control, owner
+):
+    played.failing["n2"] = "disk full"
+    operation = delete()
+    work()
+    approve(operation)
+    work()
+    Machine.objects.get(pk=machines[1].pk).delete()
+    control(controls.retry, operation, acting_user=owner)
+    work()
+    operation.refresh_from_db()
+    assert played.runs[1:] == [["n1"]]
+    assert "waits for" not in cell(operation, "n1", "forget").message
+    cluster.refresh_from_db()
+    assert cluster.is_deleted
+
+
+def test_what_came_meanwhile_is_seen_also_when_a_machine_was_deleted_here(
+    delete, work, reached, played, approve, machines, cluster, control, owner
+):
+    played.failing |= {"n2": "disk full", "n3": "disk full"}
+    operation = delete()
+    work()
+    approve(operation)
+    work()
+    Machine.objects.get(pk=machines[1].pk).delete()
+    factories.make_machine(cluster=cluster, hostname="late", state=State.IN_SERVICE)
+    control(controls.retry, operation, acting_user=owner)
+    work()
+    assert "has come to the cluster meanwhile" in cell(operation, "n1", "reset").message
+    assert len(played.runs) == 1
+
+
+def test_the_node_of_a_machine_that_was_deleted_here_has_to_be_given_up(
+    delete, work, reached, played, approve, machines
+):
+    operation = delete()
+    work()
+    Machine.objects.get(pk=machines[1].pk).delete()
+    approve(operation)
+    work()
+    assert failed(operation) == {"nodes"}
+    assert "n2" in cell(operation, "n1", "preCheck").message
+    assert played.runs == []
+
+
 def test_a_host_that_is_lost_in_between_is_named_and_can_be_given_up(
     delete, work, reached, played, approve, machines, control, owner, cluster
 ):
