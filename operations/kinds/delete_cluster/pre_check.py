@@ -20,7 +20,7 @@ from operations.kinds.delete_cluster.planning import names_of
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.scale_down.settling import settle, why_not_reached
-from operations.models import Operation, OperationMachine
+from operations.models import MachineStep, Operation, OperationMachine
 
 COUNTED = ("namespaces", "deployments", "statefulsets", "daemonsets", "jobs", "services")
 
@@ -132,8 +132,22 @@ def authority_check(known: Sequence[str]) -> Check:
 def _strangers_check(run: StepRun, found: Found) -> Check:
     """Nodes that are no machines of this operation are not reset, and say so by their names."""
     members = run.operation.machines.filter(machine__isnull=False)
-    own = {joining.linked_node_name(each) for each in members}
-    return strangers_check([name for name in found.nodes if name not in own], run.params.given_up)
+    known = {joining.linked_node_name(each) for each in members} | _reset_before(run)
+    return strangers_check([name for name in found.nodes if name not in known], run.params.given_up)
+
+
+def _reset_before(run: StepRun) -> set[str]:
+    """Of earlier operations like this one that did not come to their end: nobody deletes the Node
+    of a host that is reset, and its machine is free."""
+    cells = MachineStep.objects.filter(
+        step__operation__cluster=run.cluster,
+        step__operation__kind=run.operation.kind,
+        step__name="reset",
+        status=MachineStep.Status.SUCCEEDED,
+    ).exclude(step__operation=run.operation)
+    return {
+        str(cell.evidence.get("node", "")) for cell in cells if not cell.evidence.get("unreached")
+    }
 
 
 def strangers_check(strangers: Sequence[str], given_up: frozenset[str]) -> Check:

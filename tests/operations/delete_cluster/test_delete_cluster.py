@@ -236,6 +236,37 @@ def test_nothing_that_is_no_stranger_is_asked_about():
     assert pre_check.strangers_check([], frozenset())["ok"]
 
 
+def test_nodes_whose_hosts_an_earlier_deletion_has_reset_are_no_strangers(
+    delete, work, reached, played, approve, machines, cluster
+):
+    played.failing |= {"n1": "disk full", "n2": "disk full"}
+    first = delete()
+    work()
+    approve(first)
+    work()
+    assert states(*machines) == [State.FAULTY, State.FAULTY, State.AVAILABLE]
+    machines[0].refresh_from_db()
+    second = delete(*Machine.objects.filter(cluster=cluster))
+    work()
+    assert failed(second) == {"approval"}
+
+
+def test_a_node_that_an_earlier_deletion_gave_up_has_to_be_given_up_again(
+    delete, work, reached, played, approve, machines, cluster
+):
+    played.failing["n2"] = "disk full"
+    first = delete(give_up="n3")
+    reached["n3"] = "no answer"
+    work()
+    approve(first, give_up="n3")
+    work()
+    Machine.objects.get(pk=machines[2].pk).delete()
+    second = delete(*Machine.objects.filter(cluster=cluster))
+    work()
+    assert failed(second) == {"approval", "nodes"}
+    assert "n3" in cell(second, "n1", "preCheck").message
+
+
 # --- reset ----------------------------------------------------------------------------------------
 
 
