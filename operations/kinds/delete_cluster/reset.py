@@ -60,9 +60,10 @@ def reset(run: StepRun) -> Reset:
 
 
 def _require_approval(run: StepRun) -> None:
-    """Also when somebody skipped preCheck: a skip is no approval."""
+    """Also when somebody skipped preCheck: a skip is no approval, and names no authority."""
     for target in run.targets:
-        if not evidence_of(target, "preCheck").get("approved_by"):
+        kept = evidence_of(target, "preCheck")
+        if not kept.get("approved_by"):
             raise PermanentError(
                 Sentence(
                     "Nobody has approved that %(machine)s is reset: preCheck was skipped. Start a "
@@ -70,6 +71,16 @@ def _require_approval(run: StepRun) -> None:
                     machine=str(target),
                 ),
                 code="not_approved",
+            )
+        if not kept.get("ca_cert_hashes"):
+            raise PermanentError(
+                Sentence(
+                    "The cluster's authority is not known, so %(machine)s cannot be told from a "
+                    "host of another cluster. Replace the credential by one with the CA "
+                    "certificate, then start a new operation.",
+                    machine=str(target),
+                ),
+                code="no_authority",
             )
 
 

@@ -196,6 +196,29 @@ def test_skipping_the_check_approves_nothing(
     assert cluster.phase == Cluster.Phase.RUNNING
 
 
+def test_an_approval_by_which_no_authority_was_found_resets_nothing(
+    kube, delete, work, reached, played, approve, control, owner, cluster, monkeypatch
+):
+    """Without it hosts of another cluster would be reset like those of this one."""
+    operation = delete()
+    work()
+    monkeypatch.setattr(pre_check, "pins", lambda _connection: [])
+    kube.down = True
+    approve(operation)
+    work()
+    assert failed(operation) == {"authority"}
+    operation.refresh_from_db()
+    members = list(operation.machines.values_list("pk", flat=True))
+    control(
+        controls.skip, operation, acting_user=owner, step="preCheck", machines=members, reason="me"
+    )
+    work()
+    assert "authority" in cell(operation, "n1", "reset").message
+    assert played.runs == []
+    cluster.refresh_from_db()
+    assert cluster.phase == Cluster.Phase.RUNNING
+
+
 def test_nodes_that_are_no_machines_are_given_up_by_name(
     kube, delete, work, reached, played, approve
 ):
