@@ -78,7 +78,7 @@ def etcd_check(run: StepRun, target: OperationMachine) -> Check:
             "etcd-quorum", False, found.why_it_stays, wanted,
             Sentence("mend the members that are not healthy, or take those out first, then retry"),
         )  # fmt: skip
-    left = found.voters - found.found
+    left = found.without([node_name(target)]).voters
     sick = [name for name in found.sick if name != node_name(target)]
     return check(
         "etcd-quorum",

@@ -100,6 +100,15 @@ def test_the_dead_one_may_go(planes, remove, work, etcd, lost):
     assert rows["host"]["severity"] == "warning"
 
 
+def test_a_learner_that_leaves_was_no_voter(planes, remove, work, etcd):
+    etcd.learners.add("n1")
+    etcd.health["n4"] = True
+    operation = look_at(remove, work, planes[0])
+    rows = {row["check"]: row for row in cell_of(operation).checks}
+    assert "3 members afterwards" in rows["etcd-quorum"]["found"]
+    assert rows["etcd-quorum"]["ok"]
+
+
 def test_an_etcd_that_does_not_answer_is_told(planes, remove, work, etcd):
     etcd.down = "no answer"
     operation = look_at(remove, work, planes[0])
