@@ -101,7 +101,7 @@ def _reset_without_api(run: StepRun) -> dict[str, Any]:
     return {
         "is_control_plane": True,
         "ca_cert_hashes": _kept_pins(run),
-        "pod_networks": [run.cluster.pod_cidr],
+        "pod_networks": [net for net in run.cluster.pod_cidr.split(",") if net],
         **(settings.overrides if settings else {}),
     }
 

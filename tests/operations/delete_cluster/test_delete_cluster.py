@@ -491,7 +491,10 @@ def test_nothing_but_a_clean_up_begins_on_it(deleted, cluster, machines, admin):
         assert ("the cluster is “deleted”" in whole) is not free
 
 
-def test_a_clean_up_of_what_was_given_up_knows_whose_it_was(deleted, cluster):
+@pytest.fixture
+def reset_again(deleted, cluster):
+    """What a clean-up tells the role that resets."""
+
     class Run:
         targets = ()
 
@@ -501,9 +504,22 @@ def test_a_clean_up_of_what_was_given_up_knows_whose_it_was(deleted, cluster):
         def say(self, *_args, **_more): ...
 
     run: Any = Run()
-    variables = clean_up._reset_without_api(run)
+    return lambda: clean_up._reset_without_api(run)
+
+
+def test_a_clean_up_of_what_was_given_up_knows_whose_it_was(reset_again):
+    variables = reset_again()
     assert variables["is_control_plane"] is True
     assert variables["ca_cert_hashes"] != []
+
+
+@pytest.mark.parametrize(
+    ("ranges", "networks"),
+    [("10.244.0.0/16,fd00:10::/56", ["10.244.0.0/16", "fd00:10::/56"]), ("", [])],
+)
+def test_a_clean_up_removes_the_routes_of_each_network(reset_again, cluster, ranges, networks):
+    cluster.pod_cidr = ranges
+    assert reset_again()["pod_networks"] == networks
 
 
 def test_it_is_un_adopted_once_its_machines_are_clean(deleted, cluster, machines):
