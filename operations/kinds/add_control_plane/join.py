@@ -138,8 +138,8 @@ def _join_all(
         run.stop_if_asked()
         plane = waiting.pop(0)
         try:
-            _forget_stale(run, client, plane, addresses[plane.pk])
-            if _join_one(run, plane, variables, own, joined):
+            is_clear = _forget_stale(run, client, plane, addresses[plane.pk], variables, joined)
+            if is_clear and _join_one(run, plane, variables, own, joined):
                 _cordon(run, client, plane, addresses[plane.pk])
         except ExternalError as error:
             joined.results.failed[plane.pk] = error.message
@@ -163,24 +163,44 @@ def _leave_waiting(run: StepRun, waiting: Sequence[OperationMachine], plane: Any
 
 
 def _forget_stale(
-    run: StepRun, client: KubernetesClient, plane: OperationMachine, addresses: set[str]
-) -> None:
+    run: StepRun,
+    client: KubernetesClient,
+    plane: OperationMachine,
+    addresses: set[str],
+    variables: Mapping[str, Any],
+    joined: Joined,
+) -> bool:
     """A member of the same name or address that belongs to no node: what a control plane left that
-    was lost, or a join that never came to its node.  kubeadm would stumble over it."""
+    was lost, or a join that never came to its node.  kubeadm would stumble over it.
+
+    kubeadm makes the member before the node: a join that still runs is waited for first.  Whether
+    the machine may be joined.
+    """
     name = joining.node_name(plane)
+    if _is_own_node(client, name, addresses):
+        return True
+    if not etcd.look(run, leaving=name, address=plane.address).found:
+        return True
+    if not _play(run, "wait_for_join", plane, variables, {"node_name": name}, joined):
+        return False
+    if _is_own_node(client, name, addresses):
+        return True
+    run.say(
+        Sentence("etcd has a member of %(node)s that is no node: removed.", node=name),
+        target=plane,
+        level="warning",
+    )
+    etcd.remove(run, leaving=name, address=plane.address)
+    return True
+
+
+def _is_own_node(client: KubernetesClient, name: str, addresses: set[str]) -> bool:
+    """Whether there is one; ``PermanentError`` when it is another machine's."""
     try:
-        node = client.get_node(name)
+        joining.require_own(client.get_node(name), addresses)
     except kube_errors.NotFound:
-        found = etcd.look(run, leaving=name, address=plane.address)
-        if found.found:
-            run.say(
-                Sentence("etcd has a member of %(node)s that is no node: removed.", node=name),
-                target=plane,
-                level="warning",
-            )
-            etcd.remove(run, leaving=name, address=plane.address)
-        return
-    joining.require_own(node, addresses)
+        return False
+    return True
 
 
 def _join_one(
@@ -193,7 +213,7 @@ def _join_one(
     """Whether the playbook went well; that it is a member is for ``confirm`` to say."""
     name = joining.node_name(plane)
     mine = {**own, "node_name": name, "advertise_address": plane.address}
-    if not _play(run, plane, variables, mine, joined):
+    if not _play(run, "join_cluster", plane, variables, mine, joined):
         return False
     run.note(plane, Sentence("waiting for etcd"))
     joined.members = etcd.wait_for(run, name, MEMBER_SECONDS)
@@ -206,7 +226,8 @@ def _join_one(
         level="warning",
     )
     etcd.remove(run, leaving=name, address=plane.address)
-    if not _play(run, plane, variables, {**mine, "join_anew": True}, joined):
+    anew = {**mine, "join_anew": True}
+    if not _play(run, "join_cluster", plane, variables, anew, joined):
         return False
     joined.members = etcd.wait_for(run, name, MEMBER_SECONDS)
     return True
@@ -214,13 +235,14 @@ def _join_one(
 
 def _play(
     run: StepRun,
+    name: str,
     plane: OperationMachine,
     variables: Mapping[str, Any],
     mine: Mapping[str, Any],
     joined: Joined,
 ) -> bool:
     results = playbook.run_playbook(
-        run, "join_cluster", variables=variables, per_machine={plane.pk: mine}, members=[plane]
+        run, name, variables=variables, per_machine={plane.pk: mine}, members=[plane]
     )
     members.merge(joined.results, results)
     return plane.pk not in results.failed

@@ -56,11 +56,11 @@ def spares(operators, planes):
 
 class Played:
     """What was played on whom; a join makes the node and its member of etcd, unless it is
-    ``broken``: then only the node."""
+    ``broken``: then only the node.  Where one is ``running`` it ends when it is waited for."""
 
     def __init__(self, kube, etcd):
         self.kube, self.etcd = kube, etcd
-        self.runs, self.failing, self.broken = [], {}, set()
+        self.runs, self.failing, self.broken, self.running = [], {}, set(), set()
 
     def __call__(self, run, name, *, variables, per_machine=None, members=None):
         results = PlaybookResults()
@@ -70,7 +70,8 @@ class Played:
             if why := self.failing.get((name, member.hostname)):
                 results.failed[member.pk] = why
                 continue
-            if name == "join_cluster":
+            is_over = name == "wait_for_join" and member.hostname in self.running
+            if name == "join_cluster" or is_over:
                 self._join(member, own)
             answer = {"checks": [GOOD], "facts": {"addresses": [member.address]}}
             results.tasks[member.pk] = {"task": answer}
@@ -340,6 +341,30 @@ def test_a_member_that_a_lost_control_plane_of_this_name_left_is_removed_first(
     work()
     assert etcd.removed == ["new-1"]
     assert cell_of(operation, "join").status == "succeeded"
+
+
+def test_a_member_whose_join_still_runs_is_waited_for(spares, add, work, played, etcd):
+    """Its worker was lost; kubeadm makes the member of etcd before the node."""
+    operation = add(spares[0])
+    work(limit=3)
+    etcd.health["new-1"] = True
+    played.running.add("new-1")
+    work()
+    assert etcd.removed == []
+    assert cell_of(operation, "join").status == "succeeded"
+    ((_host, own),) = played.of("wait_for_join")
+    assert own["node_name"] == "new-1"
+
+
+def test_a_member_stays_when_nobody_can_tell_whether_its_join_runs(spares, add, work, played, etcd):
+    operation = add(spares[0])
+    work(limit=3)
+    etcd.health["new-1"] = False
+    played.failing["wait_for_join", "new-1"] = "belongs to another cluster"
+    work()
+    assert etcd.removed == []
+    assert cell_of(operation, "join").message == "belongs to another cluster"
+    assert played.of("join_cluster") == []
 
 
 def test_a_node_of_another_machine_with_this_name_is_left_alone(
