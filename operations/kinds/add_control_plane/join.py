@@ -179,8 +179,10 @@ def _forget_stale(
     name = joining.node_name(plane)
     if _is_own_node(client, name, addresses):
         return True
-    if not etcd.look(run, leaving=name, address=plane.address).found:
+    found = etcd.look(run, leaving=name, address=plane.address)
+    if not found.found:
         return True
+    found.require_own(name, addresses)
     if not _play(run, "wait_for_join", plane, variables, {"node_name": name}, joined):
         return False
     if _is_own_node(client, name, addresses):

@@ -5,9 +5,10 @@ there in one call.
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from beidou.base import sentences
 from beidou.base.errors import PermanentError
@@ -25,6 +26,7 @@ class Member:
     name: str
     is_learner: bool = False
     is_healthy: bool = False
+    hosts: frozenset[str] = frozenset()
 
     @property
     def is_whole(self) -> bool:
@@ -52,6 +54,20 @@ class Members:
     def sick(self) -> list[str]:
         """Those that do not answer or do not vote."""
         return [each.name or "?" for each in self.members if not each.is_whole]
+
+    def require_own(self, name: str, addresses: Set[str]) -> None:
+        """``PermanentError`` when the member ``name`` works on another machine."""
+        for each in self.members:
+            if each.name == name and each.is_healthy and each.hosts.isdisjoint(addresses):
+                raise PermanentError(
+                    Sentence(
+                        "etcd has a healthy member %(member)s that is another machine: it has the "
+                        "address %(found)s, which this machine has not. Nothing was removed.",
+                        member=name,
+                        found=", ".join(sorted(each.hosts)) or "–",
+                    ),
+                    code="foreign_member",
+                )
 
     @property
     def voters(self) -> int:
@@ -94,12 +110,19 @@ def read(answer: Mapping[str, Any]) -> Members:
                 name=str(each.get("name", "")),
                 is_learner=bool(each.get("is_learner")),
                 is_healthy=bool(each.get("is_healthy")),
+                hosts=_hosts_of(each),
             )
             for each in answer.get("members", ())
         ),
         found=bool(answer.get("found")),
         why_it_stays=sentences.spoken(answer.get("why_it_stays") or ""),
     )
+
+
+def _hosts_of(member: Mapping[str, Any]) -> frozenset[str]:
+    """Where the others reach it."""
+    urls = [str(url) for url in member.get("peer_urls") or ()]
+    return frozenset(filter(None, (urlsplit(url).hostname for url in urls)))
 
 
 def wait_for(run: StepRun, name: str, seconds: float) -> Members:

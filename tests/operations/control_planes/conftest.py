@@ -38,6 +38,7 @@ class Etcd:
     def __init__(self, *names: str) -> None:
         self.health = dict.fromkeys(names, True)
         self.learners: set[str] = set()
+        self.addresses: dict[str, str] = {}
         self.asked: list[str] = []
         self.removed: list[str] = []
         self.down = ""
@@ -45,7 +46,12 @@ class Etcd:
     def members(self) -> list[Any]:
         return [
             host_etcd.Member(
-                id=name, name=name, url="x", is_healthy=is_healthy, is_learner=name in self.learners
+                id=name,
+                name=name,
+                url="x",
+                peer_urls=(f"https://{self.addresses.get(name, '127.0.1.1')}:2380",),
+                is_healthy=is_healthy,
+                is_learner=name in self.learners,
             )
             for name, is_healthy in self.health.items()
         ]

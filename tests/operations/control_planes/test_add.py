@@ -367,6 +367,32 @@ def test_a_member_stays_when_nobody_can_tell_whether_its_join_runs(spares, add, 
     assert played.of("join_cluster") == []
 
 
+@pytest.mark.parametrize("elsewhere", ["10.0.0.7", "[fd00::7]"])
+def test_a_healthy_member_of_another_machine_with_this_name_is_left_alone(
+    spares, add, work, played, etcd, elsewhere
+):
+    """Somebody deleted its Node, and it goes on."""
+    operation = add(spares[0])
+    work(limit=3)
+    etcd.health["new-1"] = True
+    etcd.addresses["new-1"] = elsewhere
+    work()
+    assert etcd.removed == []
+    message = cell_of(operation, "join").message
+    assert f"has the address {elsewhere.strip('[]')}, which this machine has not" in message
+    assert played.of("wait_for_join") == played.of("join_cluster") == []
+
+
+def test_a_dead_member_of_this_name_is_removed_wherever_it_was(spares, add, work, played, etcd):
+    operation = add(spares[0])
+    work(limit=3)
+    etcd.health["new-1"] = False
+    etcd.addresses["new-1"] = "10.0.0.7"
+    work()
+    assert etcd.removed == ["new-1"]
+    assert cell_of(operation, "join").status == "succeeded"
+
+
 def test_a_node_of_another_machine_with_this_name_is_left_alone(
     spares, add, work, played, kube, etcd
 ):
