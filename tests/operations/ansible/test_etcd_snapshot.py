@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.operations.ansible.host_code import load_file
+from operations.kinds.upgrade_cluster.params import UpgradeClusterParams
+from tests.operations.ansible.host_code import leftovers, load_file, records, removal
 
 CONTENT = b"keys and values"
 ETCDCTL = """\
@@ -28,6 +29,7 @@ def programs(tmp_path, script, monkeypatch):
     folder = tmp_path / "root" / "usr" / "local" / "bin"
     folder.mkdir(parents=True)
     monkeypatch.setattr(script, "etcd_root", lambda: str(tmp_path / "root"))
+    monkeypatch.setattr(script, "STATE_FOLDER", str(tmp_path / "state"))
 
     def write(etcdctl=ETCDCTL, etcdutl=f"#!/bin/sh\nprintf '%s' '{STATUS}'\n"):
         for name, text in (("etcdctl", etcdctl), ("etcdutl", etcdutl)):
@@ -92,6 +94,45 @@ def test_what_an_interrupted_one_left_is_removed(script, programs, folder):
     (folder / ".beidou-etcd-20260101T000000Z.db.part").write_text("half")
     script.take(str(folder), 3)
     assert not list(folder.glob(".beidou-etcd-*"))
+
+
+# --- taken away with the node ---------------------------------------------------------------------
+
+
+def reset(tmp_path):
+    return records.Records(str(tmp_path / "state")).undo()
+
+
+def test_a_reset_takes_snapshots_away_with_the_folders_made_for_them(script, programs, tmp_path):
+    script.take(f"{tmp_path}/srv/etcd", 3)
+    reset(tmp_path)
+    assert not (tmp_path / "srv").exists()
+
+
+def test_a_reset_leaves_what_others_keep_in_the_folder(script, programs, folder, tmp_path):
+    """Another host's may be among them, when the folder is shared."""
+    folder.mkdir()
+    others = ["beidou-etcd-20260101T000000Z.db", "mine.db"]
+    for name in others:
+        (folder / name).write_text("theirs")
+    script.take(str(folder), 3)
+    reset(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == others
+
+
+def test_a_reset_takes_half_a_snapshot_away(script, programs, folder, tmp_path):
+    programs(etcdctl='#!/bin/sh\nfor last; do :; done\necho half > "$last.part"\nexit 1\n')
+    with pytest.raises(script.Problem):
+        script.take(str(folder), 3)
+    assert list(folder.iterdir()) != []
+    reset(tmp_path)
+    assert not folder.exists()
+
+
+def test_the_folder_that_is_proposed_is_known_to_a_reset():
+    proposed = UpgradeClusterParams.model_fields["snapshot_folder"].default
+    assert proposed == leftovers.SNAPSHOTS
+    assert proposed in removal.REMOVED
 
 
 def test_the_answer_is_the_last_line(script, programs, folder, capsys):

@@ -52,6 +52,7 @@ def test_an_idle_containerd_that_never_held_anything_is_no_leftover(host):
         ("/var/lib/kubelet/config.yaml", "leftover:/var/lib/kubelet"),
         ("/var/lib/etcd/member/wal/0.wal", "leftover:/var/lib/etcd"),
         ("/etc/cni/net.d/10-calico.conflist", "leftover:cni-configuration"),
+        ("/var/backups/beidou-etcd/beidou-etcd-20260101T000000Z.db", "leftover:etcd-snapshots"),
         ("/var/lib/rancher/k3s/token", "leftover:other-runtimes"),
         (
             "/run/containerd/io.containerd.runtime.v2.task/k8s.io/4f/init.pid",
@@ -66,6 +67,14 @@ def test_an_idle_containerd_that_never_held_anything_is_no_leftover(host):
 def test_a_file_of_an_earlier_life_is_found(host, path, check):
     host.write(path)
     assert list(found(host)) == [check]
+
+
+def test_a_snapshot_of_etcd_is_found_where_its_host_has_noted_it(host):
+    paths = ["/srv/etcd", "/srv/etcd/beidou-etcd-1.db", "/srv/etcd/.beidou-etcd-2.db", "/etc/a"]
+    host.write("/var/lib/beidou/placed", "".join(f"{path}\n" for path in paths))
+    host.write("/srv/etcd/beidou-etcd-1.db", "every secret")
+    host.write("/etc/a", "no snapshot")
+    assert found(host) == {"leftover:etcd-snapshots": "/srv/etcd/beidou-etcd-1.db"}
 
 
 def test_a_program_is_named_once_where_bin_is_a_link(host):

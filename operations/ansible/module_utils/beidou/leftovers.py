@@ -8,6 +8,7 @@ The same checks prove after a removal that nothing stayed behind.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Callable, Iterable
 
@@ -15,6 +16,7 @@ from ansible.module_utils.beidou import netfilter
 from ansible.module_utils.beidou.checks import Check, listed
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.processes import Process, list_processes
+from ansible.module_utils.beidou.records import STATE_FOLDER, Records
 from ansible.module_utils.beidou.sentences import Sentence
 
 PROGRAM_FOLDERS = (
@@ -37,6 +39,8 @@ PROCESSES = (
 )  # fmt: skip
 CLUSTER_FOLDERS = ("/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", "/etc/ssl/etcd")
 OTHER_FOLDERS = ("/etc/rancher", "/var/lib/rancher", "/var/lib/docker", "/var/lib/cni")
+SNAPSHOTS = "/var/backups/beidou-etcd"
+"""Where snapshots of etcd go unless another folder was chosen; those are noted in the records."""
 CNI_FOLDER = "/etc/cni/net.d"
 INTERFACES = (
     "cni*", "flannel*", "cali*", "vxlan*", "kube-ipvs*", "kube-bridge", "nodelocaldns", "cilium*",
@@ -68,6 +72,7 @@ def find_leftovers(
         leftover("units", find_units(host)),
         leftover("processes", find_processes(processes)),
         *(leftover(folder, host.files_below(folder)) for folder in CLUSTER_FOLDERS),
+        leftover("etcd-snapshots", find_snapshots(host)),
         leftover("other-runtimes", [f for f in OTHER_FOLDERS if host.files_below(f)]),
         leftover("cni-configuration", host.files_below(CNI_FOLDER)),
         leftover("interfaces", find_interfaces(host)),
@@ -93,6 +98,16 @@ def find_programs(host: HostFiles) -> list[str]:
 def find_units(host: HostFiles) -> list[str]:
     folders = UNIT_FOLDERS[:2] if host.is_link("/lib") else UNIT_FOLDERS
     return [f"{f}/{name}" for f in folders for name in host.names(f) if matches(name, UNITS)]
+
+
+def find_snapshots(host: HostFiles) -> list[str]:
+    """Each holds every secret of a cluster."""
+    noted = [
+        path
+        for path in Records(host.real(STATE_FOLDER)).placed()
+        if os.path.basename(path).lstrip(".").startswith("beidou-etcd-") and host.exists(path)
+    ]
+    return sorted({*host.files_below(SNAPSHOTS), *noted})
 
 
 def find_processes(processes: Iterable[Process]) -> list[str]:

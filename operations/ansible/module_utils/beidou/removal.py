@@ -22,7 +22,7 @@ from ansible.module_utils.beidou import netfilter
 from ansible.module_utils.beidou.host_facts import output_of, search_path
 from ansible.module_utils.beidou.host_files import HostFiles
 from ansible.module_utils.beidou.kernel import read_setting, setting_path
-from ansible.module_utils.beidou.leftovers import find_interfaces, find_mounts
+from ansible.module_utils.beidou.leftovers import SNAPSHOTS, find_interfaces, find_mounts
 from ansible.module_utils.beidou.processes import Process, list_processes
 from ansible.module_utils.beidou.records import Records
 from ansible.module_utils.beidou.transient_unit import Command, forget_ended_units, run
@@ -38,7 +38,7 @@ EMPTIED_FOLDERS = (
 REMOVED = (
     "/var/lib/cni", "/run/flannel", "/var/lib/calico", "/var/run/calico", "/var/log/pods",
     "/var/log/containers", "/var/lib/beidou", "/etc/systemd/system/kubelet.service",
-    "/etc/systemd/system/kubelet.service.d",
+    "/etc/systemd/system/kubelet.service.d", SNAPSHOTS,
 )  # fmt: skip
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 DETACH = 2

@@ -21,6 +21,7 @@ from typing import Any
 PKI = "/etc/kubernetes/pki/etcd"
 PROGRAM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin")
 STEM = "beidou-etcd-"
+STATE_FOLDER = "/var/lib/beidou"
 BLOCK = 1 << 20
 
 
@@ -122,12 +123,30 @@ def remove_halves(folder: str) -> None:
         os.unlink(path)
 
 
+def note(*paths: str) -> None:
+    """As module_utils' ``records.py`` does: a reset takes away what is noted, and only that."""
+    os.makedirs(STATE_FOLDER, mode=0o700, exist_ok=True)
+    with open(f"{STATE_FOLDER}/placed", "a", encoding="utf-8") as file:
+        file.writelines(f"{path}\n" for path in paths)
+
+
+def make(folder: str) -> None:
+    """With its parents, each of which is noted when it was not there."""
+    missing, parent = [], folder
+    while not os.path.isdir(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    note(*reversed(missing))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
 def take(folder: str, keep: int) -> dict[str, Any]:
     root = etcd_root()
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make(folder)
     remove_halves(folder)
     name = f"{STEM}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.db"
     partial, path = f"{folder}/.{name}", f"{folder}/{name}"
+    note(path, f"{path}.sha256", partial, f"{partial}.part")
     save(root, partial)
     found = status(root, partial)
     checksum = sha256_of(partial)
