@@ -150,7 +150,7 @@ def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:
 def release(member: OperationMachine, reached: str | None) -> lifecycle.Move | None:
     if member.machine is None or member.state != OperationMachine.State.SUCCEEDED:
         return None
-    lifecycle.forget_residue(member.machine)
+    lifecycle.forget_residue(member)
     return lifecycle.Move(
         member.machine,
         Machine.State.AVAILABLE,

@@ -17,7 +17,7 @@ from beidou.base.state import Change, change_statuses
 from clusters.models import Node
 from machines.models import Machine
 from machines.services.lifecycle import ensure_state
-from operations.models import Operation
+from operations.models import Operation, OperationMachine
 
 
 def move(machine: Machine, to: str, *, operation: Operation, reason: str, **fields: object) -> None:
@@ -96,16 +96,21 @@ def _free_nodes(operation: Operation, names: list[str]) -> dict[str, Node]:
 RESIDUE = "beidou.io/residue"
 
 
-def remember_residue(machine: Machine, *, operation: Operation) -> None:
-    """The machine left its cluster without being reset: a label says so until it is cleaned."""
+def remember_residue(member: OperationMachine) -> None:
+    """The machine left its cluster without being reset: a label says so until it is cleaned,
+    whatever becomes of the operation."""
+    machine, operation = member.machine, member.operation
+    if machine is None:
+        return
     machine.refresh_from_db(fields=["labels"])
     machine.labels = {**machine.labels, RESIDUE: f"operation-{operation.pk}"}
     reason = Sentence("%(operation)s could not reset it", operation=operation.name)
     _save_labels(machine, reason)
 
 
-def forget_residue(machine: Machine) -> None:
-    if RESIDUE not in machine.labels:
+def forget_residue(member: OperationMachine) -> None:
+    machine = member.machine
+    if machine is None or RESIDUE not in machine.labels:
         return  # without a query, since nearly all machines have none
     machine.refresh_from_db(fields=["labels"])
     if RESIDUE in machine.labels:

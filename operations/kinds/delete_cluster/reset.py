@@ -169,7 +169,7 @@ def confirm(run: StepRun, done: Reset) -> None:
     for target in list(run.targets):
         name = evidence_of(target, "preCheck").get("node", "")
         if why := done.given_up.get(target.pk):
-            _remember(run, target)
+            lifecycle.remember_residue(target)
             run.succeed(
                 target,
                 message=Sentence("given up; the host was not reset"),
@@ -184,16 +184,10 @@ def confirm(run: StepRun, done: Reset) -> None:
             nothing = Sentence("The checks gave no result.")
             run.fail(target, in_short(bad) if bad else nothing, checks=checks)
         else:
-            if target.machine is not None:
-                lifecycle.forget_residue(target.machine)
+            lifecycle.forget_residue(target)
             run.succeed(
                 target,
                 message=Sentence("as delivered"),
                 checks=checks,
                 evidence={"node": name, "done": done.results.find(target, "done") or []},
             )
-
-
-def _remember(run: StepRun, target: OperationMachine) -> None:
-    if target.machine is not None:
-        lifecycle.remember_residue(target.machine, operation=run.operation)

@@ -94,28 +94,17 @@ def confirm(run: StepRun, reset: Reset) -> None:
             elif (why := why_node_is_there(run, client, name)) is not None:
                 run.fail(target, why, checks=checks)
             elif target.pk in reset.unreached:
-                _remember(run, target)
+                lifecycle.remember_residue(target)
                 run.succeed(
                     target,
                     message=Sentence("node %(node)s deleted; the host was not reset", node=name),
                     evidence={"node": name, "unreached": reset.unreached[target.pk]},
                 )
             else:
-                _forget(target)
+                lifecycle.forget_residue(target)
                 run.succeed(
                     target,
                     message=Sentence("reset, node %(node)s deleted", node=name),
                     checks=checks,
                     evidence={"node": name, "done": reset.results.find(target, "done") or []},
                 )
-
-
-def _remember(run: StepRun, target: OperationMachine) -> None:
-    """From now on, whatever becomes of the operation: what it was as a node is still on it."""
-    if target.machine is not None:
-        lifecycle.remember_residue(target.machine, operation=run.operation)
-
-
-def _forget(target: OperationMachine) -> None:
-    if target.machine is not None:
-        lifecycle.forget_residue(target.machine)

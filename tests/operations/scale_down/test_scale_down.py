@@ -340,9 +340,9 @@ def test_a_cancel_before_the_drain_leaves_the_machine_in_service(
 
 def test_a_machine_that_was_cleaned_carries_no_residue_any_more(cluster, machine):
     operation = Operation.objects.create(name="cleanup-1", kind="CleanUp", cluster=cluster)
-    lifecycle.remember_residue(machine, operation=operation)
-    Machine.objects.filter(pk=machine.pk).update(state=State.FAULTY)
     member = operation.machines.create(machine=machine, address="10.0.0.1", state="succeeded")
+    lifecycle.remember_residue(member)
+    Machine.objects.filter(pk=machine.pk).update(state=State.FAULTY)
     move = clean_up.release(member, "cleanUp")
     assert move is not None
     lifecycle.move_all([move], operation=operation)
