@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from beidou.base.errors import ExternalError, PermanentError
 from beidou.base.sentences import Sentence
@@ -51,6 +52,15 @@ def own_addresses(run: StepRun) -> dict[int, set[str]]:
     for key, address in visited.values_list("machine__operations", "address"):
         found[key].add(address)
     return found
+
+
+def as_known(node: NodeInfo) -> dict[str, Any]:
+    """A node of the cluster as the playbook pre_check wants it, which looks for its like."""
+    return {
+        "name": node.name,
+        "addresses": [address for _type, address in node.addresses],
+        "system_uuid": node.system_uuid,
+    }
 
 
 def reported(node: NodeInfo) -> list[str]:

@@ -216,14 +216,7 @@ def pre_check(run: StepRun) -> PlaybookResults:
     settings = hosts.require_settings(run.cluster)
     with client_for(run.cluster, timeout=15) as client:
         server = client.cluster_info().server
-        nodes = [
-            {
-                "name": node.name,
-                "addresses": [address for _type, address in node.addresses],
-                "system_uuid": node.system_uuid,
-            }
-            for node in client.list_nodes()
-        ]
+        nodes = [joining.as_known(node) for node in client.list_nodes()]
     variables = {**_common(run, settings, server), "cluster_nodes": nodes, **settings.overrides}
     return playbook.run_playbook(
         run, "pre_check", variables=variables, per_machine=_per_machine(run)

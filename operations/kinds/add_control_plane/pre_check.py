@@ -3,7 +3,6 @@ more of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings as conf
 
@@ -54,7 +53,7 @@ def pre_check(run: StepRun) -> Found:
         settings,
         api_server_endpoint=endpoint(*place) if place else "",
         artifacts=[each.as_variable() for each in listed],
-        cluster_nodes=[_known(node) for node in nodes],
+        cluster_nodes=[joining.as_known(node) for node in nodes],
     )
     per_machine = {
         target.pk: {
@@ -65,14 +64,6 @@ def pre_check(run: StepRun) -> Found:
     }
     results = playbook.run_playbook(run, "pre_check", variables=variables, per_machine=per_machine)
     return Found(results, checks)
-
-
-def _known(node: NodeInfo) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "addresses": [address for _type, address in node.addresses],
-        "system_uuid": node.system_uuid,
-    }
 
 
 def endpoint_check(config: KubeadmConfig, nodes: Sequence[NodeInfo], *, accepted: bool) -> Check:
