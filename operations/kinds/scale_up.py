@@ -515,6 +515,16 @@ def confirm_uncordon(run: StepRun, _result: None) -> None:
         joining.confirm_open(run, client, joining.node_name)
 
 
+UNCORDON = StepKind(
+    name="uncordon",
+    title=_("Open for pods"),
+    act=uncordon,
+    confirm=confirm_uncordon,
+    timeout_seconds=300,
+    seconds_per_round=60,
+)
+
+
 # --- the machines' lives ---------------------------------------------------------------------
 
 
@@ -594,14 +604,7 @@ SCALE_UP = register(
                 seconds_per_round=300,
                 cleanup=remove_probes,
             ),
-            StepKind(
-                name="uncordon",
-                title=_("Open for pods"),
-                act=uncordon,
-                confirm=confirm_uncordon,
-                timeout_seconds=300,
-                seconds_per_round=60,
-            ),
+            UNCORDON,
         ),
     )
 )

@@ -82,14 +82,7 @@ ADD_CONTROL_PLANE = register(
                 seconds_per_round=300,
                 cleanup=scale_up.remove_probes,
             ),
-            StepKind(
-                name="uncordon",
-                title=_("Open for pods"),
-                act=scale_up.uncordon,
-                confirm=scale_up.confirm_uncordon,
-                timeout_seconds=300,
-                seconds_per_round=60,
-            ),
+            scale_up.UNCORDON,
         ),
     )
 )

@@ -13,7 +13,6 @@ from operations.kinds.remove_control_plane.params import (
     RemoveControlPlaneParams,
 )
 from operations.kinds.scale_down import drain, machines, post_check, take_out
-from operations.kinds.scale_down.params import LIMIT_MINUTES
 
 State = Machine.State
 
@@ -57,14 +56,7 @@ REMOVE_CONTROL_PLANE = register(
                 timeout_seconds=420,
                 seconds_per_round=60,
             ),
-            StepKind(
-                name="drain",
-                title=_("Move the pods away"),
-                act=drain.drain,
-                confirm=drain.confirm,
-                timeout_seconds=(LIMIT_MINUTES + 10) * 60,
-                cleanup=drain.after_drain,
-            ),
+            drain.DRAIN,
             StepKind(
                 name="leaveEtcd",
                 title=_("Take its member out of etcd"),

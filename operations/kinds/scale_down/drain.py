@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from functools import partial
 
+from django.utils.translation import gettext_lazy as _
+
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds.base import StepRun
+from operations.kinds.base import StepKind, StepRun
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.drainer import Drainer
 from operations.kinds.draining.leaving import Leaving
@@ -18,6 +20,7 @@ from operations.kinds.draining.raising import put_back
 from operations.kinds.names import name_of
 from operations.kinds.patience import patiently
 from operations.kinds.scale_down.machines import move
+from operations.kinds.scale_down.params import LIMIT_MINUTES
 from operations.kinds.scale_down.settling import evidence_of, node_name, owners_before
 
 
@@ -99,3 +102,13 @@ def _why_not_empty(client: KubernetesClient, each: Leaving) -> str:
         node=each.node,
         pods=listed(came),
     )
+
+
+DRAIN = StepKind(
+    name="drain",
+    title=_("Move the pods away"),
+    act=drain,
+    confirm=confirm,
+    timeout_seconds=(LIMIT_MINUTES + 10) * 60,
+    cleanup=after_drain,
+)

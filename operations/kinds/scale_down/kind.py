@@ -13,7 +13,7 @@ from operations.kinds.scale_down import (
     pre_check,
     take_out,
 )
-from operations.kinds.scale_down.params import ANSWERS, APPROVALS, LIMIT_MINUTES, ScaleDownParams
+from operations.kinds.scale_down.params import ANSWERS, APPROVALS, ScaleDownParams
 
 State = Machine.State
 
@@ -43,14 +43,7 @@ SCALE_DOWN = register(
                 timeout_seconds=300,
                 seconds_per_round=60,
             ),
-            StepKind(
-                name="drain",
-                title=_("Move the pods away"),
-                act=drain.drain,
-                confirm=drain.confirm,
-                timeout_seconds=(LIMIT_MINUTES + 10) * 60,
-                cleanup=drain.after_drain,
-            ),
+            drain.DRAIN,
             StepKind(
                 name="scaleDown",
                 title=_("Reset the machines, delete the nodes"),
