@@ -45,6 +45,7 @@ from operations.kinds.base import (
     register,
 )
 from operations.kinds.checks import describe, fail
+from operations.kinds.control_planes import alone
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
@@ -118,7 +119,8 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: ScaleUpParam
     A retry asks, too: a machine of this cluster has gone half the way, and the node of its name may
     be its own; the steps look.
     """
-    found = [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
+    found = alone.joining_blockers(cluster)
+    found += [Blocker(None, reason) for reason in _whole_blockers(cluster, params)]
     settings = hosts.settings_of(cluster.pk)
     names = set(Node.objects.filter(cluster=cluster).values_list("name", flat=True))
     held = _names_held(cluster, machines)
@@ -213,6 +215,7 @@ def _common(run: StepRun, settings: ClusterSettings, server: str) -> dict[str, A
 
 
 def pre_check(run: StepRun) -> PlaybookResults:
+    alone.require_no_joining(run)
     settings = hosts.require_settings(run.cluster)
     with client_for(run.cluster, timeout=15) as client:
         server = client.cluster_info().server
@@ -251,6 +254,7 @@ def confirm_pre_check(run: StepRun, results: PlaybookResults) -> None:
 
 
 def scale_up(run: StepRun) -> PlaybookResults:
+    alone.require_no_joining(run)
     settings = hosts.require_settings(run.cluster)
     joining.to_joining(run)
     with client_for(run.cluster, timeout=15) as client:

@@ -22,7 +22,8 @@ def blockers(
 ) -> list[Blocker]:
     """Every node takes part, so what keeps one machine out keeps the whole from beginning."""
     settings = hosts.settings_of(cluster.pk)
-    found = [*alone.blockers(cluster), *_away(cluster), *scale_down.approval_blockers(params)]
+    found = [*alone.blockers(cluster), *alone.blockers_by_joining(cluster), *_away(cluster)]
+    found += scale_down.approval_blockers(params)
     found += [Blocker(None, reason) for reason in _whole(cluster, machines, params)]
     for machine in machines:
         reasons = hosts.why_unreachable(machine, settings)
@@ -45,6 +46,7 @@ def retry_blockers(
     settings = hosts.settings_of(cluster.pk)
     return [
         *alone.blockers(cluster),
+        *alone.blockers_by_joining(cluster),
         *_away(cluster),
         *(
             Blocker(machine, reason)

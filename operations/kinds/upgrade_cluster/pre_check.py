@@ -45,6 +45,7 @@ class Found:
 
 def pre_check(run: StepRun) -> Found:
     alone.require(run)
+    alone.require_no_joining(run)
     settings = hosts.require_settings(run.cluster)
     names = {target.pk: joining.linked_node_name(target) for target in run.targets}
     with client_for(run.cluster, timeout=30) as client:

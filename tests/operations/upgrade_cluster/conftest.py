@@ -162,11 +162,12 @@ def upgrade(cluster, machines, operator, work, django_capture_on_commit_callback
 
 @pytest.fixture
 def other(cluster):
-    """Another operation on the cluster's control planes, as if it had that status now."""
+    """Another operation on the cluster, as if it had that status now."""
 
-    def be(status):
-        Operation.objects.get_or_create(name="other", kind="AddControlPlane", cluster=cluster)
-        Operation.objects.filter(name="other").update(status=status)
+    def be(status, kind="AddControlPlane"):
+        Operation.objects.update_or_create(
+            name="other", defaults={"kind": kind, "cluster": cluster, "status": status}
+        )
 
     return be
 

@@ -5,6 +5,7 @@ import pytest
 from beidou.base.errors import Forbidden, InvalidInput
 from clusters.models import Cluster
 from operations.kinds import base as kinds
+from operations.kinds.scale_up import ScaleUpParams
 from operations.models import Operation
 from operations.services import control as steering
 from operations.services import start
@@ -215,3 +216,18 @@ def test_its_form_asks_for_the_version_and_says_what_the_rest_means(cluster, bro
     text = page.content.decode()
     for words in ("Kubernetes version", "Workers at once", "Snapshot of etcd", "take none"):
         assert words in text
+
+
+def test_while_nodes_are_brought_in_nothing_is_upgraded(reasons, other):
+    other("waiting", kind="ScaleUp")
+    assert reasons() == ["operation other brings nodes in; let it end first"]
+
+
+@pytest.mark.parametrize("kind", ["UpgradeCluster", "DeleteCluster"])
+def test_while_a_cluster_is_upgraded_or_taken_apart_no_node_is_brought_in(cluster, other, kind):
+    other("running", kind=kind)
+    whole = [b.reason for b in kinds.KINDS["ScaleUp"].blockers(cluster, [], ScaleUpParams())]
+    assert "operation other wants no new nodes meanwhile; let it end first" in whole
+    other("succeeded")
+    whole = [b.reason for b in kinds.KINDS["ScaleUp"].blockers(cluster, [], ScaleUpParams())]
+    assert not any("wants no new nodes" in reason for reason in whole)

@@ -202,6 +202,15 @@ def test_of_two_that_change_control_planes_the_older_goes_on(upgrade, work, host
     assert hosts.of("upgrade_node") == []
 
 
+def test_an_upgrade_and_who_brings_nodes_in_do_not_go_together(upgrade, work, hosts, other):
+    other("succeeded", kind="ScaleUp")
+    operation = upgrade(limit=0)
+    other("running", kind="ScaleUp")
+    work()
+    assert cells(operation, "preCheck")["w1"].message.startswith("Operation other began first")
+    assert hosts.of("upgrade_node") == []
+
+
 # --- the snapshot --------------------------------------------------------------------------------
 
 
