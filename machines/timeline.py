@@ -1,10 +1,9 @@
-"""A machine's one timeline, and its buttons: a registry, because apps above contribute to both.
+"""A machine's one timeline: a registry, because apps above contribute to it.
 
 A provider turns a machine into entries; operations, events and inspections register theirs in
 ``AppConfig.ready`` without this app knowing them::
 
     timeline.register("operation", _("Operations"), "bolt", operation_entries)
-    timeline.register_buttons("operations", operation_buttons)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,17 +46,7 @@ class Entry:
     changes: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True)
-class Button:
-    """Something a person may do with the machine on another page."""
-
-    label: str
-    url: str
-    icon: str = ""
-
-
 Provider = Callable[[Machine, Any, int], Iterable[Entry]]  # machine, user, at most so many
-ButtonProvider = Callable[[Machine, Any], Iterable[Button]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,6 @@ class Kind:
 
 
 _kinds: dict[str, Kind] = {}
-_buttons: dict[str, ButtonProvider] = {}
 
 
 def register(key: str, label: str | Promise, icon: str, provider: Provider) -> None:
@@ -77,16 +65,8 @@ def register(key: str, label: str | Promise, icon: str, provider: Provider) -> N
     _kinds[key] = Kind(key, label, icon, provider)
 
 
-def register_buttons(name: str, provider: ButtonProvider) -> None:
-    _buttons[name] = provider
-
-
 def kinds() -> list[Kind]:
     return list(_kinds.values())
-
-
-def buttons(machine: Machine, user: Any) -> list[Button]:
-    return [button for provider in _buttons.values() for button in provider(machine, user)]
 
 
 def entries(

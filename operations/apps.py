@@ -10,7 +10,7 @@ class OperationsConfig(AppConfig):
         from django_q.signals import post_spawn
 
         from beidou.base import notices, tasks
-        from beidou.base.admin import lines
+        from beidou.base.admin import buttons, lines
         from clusters.models import Cluster, Node
         from clusters.services import nodes, removal
         from machines import timeline
@@ -46,7 +46,8 @@ class OperationsConfig(AppConfig):
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
-        timeline.register_buttons("operations", neighbours.buttons)
+        buttons.register(Machine, "operations", neighbours.buttons_of_machine)
+        buttons.register(Cluster, "operations", neighbours.buttons_of_cluster)
         lines.register(Machine, "health", neighbours.last_health_check)
         lines.register(Node, "health", neighbours.last_health_check_of_node)
         lines.register(Cluster, "calendar", neighbours.calendar_of_cluster)

@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RelatedDropdownF
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ObjectPermissionAdmin, lines
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin, buttons, lines
 from beidou.base.context import note_refusal
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
@@ -137,6 +137,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                 "may_operate": permissions.may(request.user, cluster, permissions.OPERATE),
                 "health": health_badge(cluster),
                 "lines": lines.of(cluster, request.user),
+                "buttons": buttons.of(cluster, request.user),
             }
             # Un-adopting is on the tab Access, in its own words; adopting is no form like this one.
             context |= {"show_delete": False, "show_save_and_add_another": False}

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from beidou.base import permissions
-from beidou.base.admin import lines
+from beidou.base.admin import buttons, lines
 from machines import timeline
 from machines.models import Drift, Machine, MachineFacts
 from machines.services import drift, host_keys, lifecycle, observed
@@ -40,7 +40,7 @@ def context(request: HttpRequest, machine: Machine) -> dict[str, Any]:
         "blocked": host_keys.blocked_reason(machine),
         "held": lifecycle.held_by(machine),
         "offers": lifecycle.offers(machine) if may_operate else [],
-        "buttons": timeline.buttons(machine, request.user),
+        "buttons": buttons.of(machine, request.user),
         "lines": lines.of(machine, request.user),
         "may_operate": may_operate,
         "may_change": permissions.may(request.user, machine, permissions.CHANGE),

@@ -3,6 +3,7 @@ why a machine or a cluster must be left alone, or kept, now, and what goes with 
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,16 +15,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base import display, permissions
+from beidou.base.admin.buttons import Button
 from beidou.base.admin.lines import Line
 from clusters.models import Cluster, Node
 from machines.models import Machine
-from machines.timeline import Button, Entry
-from operations.kinds.base import KINDS
+from machines.timeline import Entry
+from operations.kinds.base import KINDS, Kind
 from operations.kinds.health import changes, last
 from operations.models import ClusterSettings, Operation, OperationMachine
 from operations.services import calendars
 
 NAMED_AT_MOST = 3
+EVERYDAY = ("ScaleUp", "ScaleDown", "HealthCheck", "RunPlaybook")
 
 
 def timeline_entries(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
@@ -59,35 +62,50 @@ def _story(member: OperationMachine) -> Iterable[Entry]:
         )
 
 
-def buttons(machine: Machine, user: Any) -> Iterable[Button]:
+def buttons_of_machine(machine: Machine, user: Any) -> Iterable[Button]:
     """The kinds that can begin from the machine's state; while an operation holds it, that one and
     the kinds that change nothing."""
     holding = _holding(machine)
     if holding is not None and permissions.may(user, holding):
         url = reverse("admin:operations_operation_change", args=[holding.pk])
         yield Button(label=holding.name, url=url, icon="play_circle")
-    for kind in KINDS.values():
-        if kind.makes_cluster:
-            continue  # it has a page of its own, where its cluster is described
-        if not kind.is_offered(user):
-            continue
+    for kind in _offered(machine, user):
         if holding is not None and kind.mutating:
             continue
         if kind.whole_cluster and machine.cluster_id is None:
             continue
-        if not kind.concerns(machine):
-            continue
-        if machine.state in kind.startable_states and permissions.may(
-            user, machine, kind.permission
-        ):
+        if machine.state in kind.startable_states and kind.concerns(machine):
             query = {"kind": kind.name, "machines": str(machine.address)}
             if machine.cluster_id:
                 query["cluster"] = str(machine.cluster_id)
-            yield Button(
-                label=f"{kind.title} …",
-                url=f"{reverse('operations:start')}?{urlencode(query)}",
-                icon=kind.icon,
-            )
+            yield _button(kind, query)
+
+
+def buttons_of_cluster(cluster: Cluster, user: Any) -> Iterable[Button]:
+    """The kinds that can begin where the cluster is in its life."""
+    for kind in _offered(cluster, user):
+        if cluster.phase in kind.phases:
+            yield _button(kind, {"kind": kind.name, "cluster": str(cluster.pk)})
+
+
+def _offered(row: Machine | Cluster, user: Any) -> list[Kind]:
+    """The kinds that ``user`` may begin with it, the everyday ones first.
+
+    A kind that makes a cluster has a page of its own, where its cluster is described.
+    """
+    may = cache(lambda right: permissions.may(user, row, right))
+    kinds = [
+        kind
+        for kind in KINDS.values()
+        if not kind.makes_cluster and kind.is_offered(user) and may(kind.permission)
+    ]
+    places = {name: place for place, name in enumerate(EVERYDAY)}
+    return sorted(kinds, key=lambda kind: (places.get(kind.name, len(places)), str(kind.title)))
+
+
+def _button(kind: Kind, query: dict[str, str]) -> Button:
+    url = f"{reverse('operations:start')}?{urlencode(query)}"
+    return Button(label=str(kind.title), url=url, icon=kind.icon)
 
 
 def last_health_check(machine: Machine, user: Any) -> Iterable[Line]:

@@ -4,6 +4,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
+from beidou.base.admin import buttons
+from beidou.base.admin.buttons import Button
 from beidou.base.models import AuditEntry
 from clusters.models import Cluster
 from machines import timeline
@@ -289,7 +291,7 @@ def test_an_app_above_adds_entries_and_buttons(admin, browser, monkeypatch):
     )
     monkeypatch.setitem(timeline._kinds, "test", kind)
     monkeypatch.setitem(
-        timeline._buttons, "test", lambda machine, user: [timeline.Button("Scale up", "/start/")]
+        buttons._providers, (Machine, "test"), lambda machine, user: [Button("Scale up", "/start/")]
     )
     text = browser(admin).get(page(machine)).content.decode()
     assert "ScaleUp #7" in text

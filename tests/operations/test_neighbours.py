@@ -10,8 +10,10 @@ from django.forms import modelform_factory
 from django.urls import reverse
 from django.utils import timezone
 
+from beidou.base.admin import buttons
 from beidou.base.errors import Conflict
 from beidou.base.models import AuditEntry
+from clusters.models import Cluster
 from clusters.services import removal
 from machines import timeline
 from machines.admin.forms import MachineForm
@@ -74,21 +76,36 @@ def test_operations_one_may_not_see_are_not_told(toy, begin, machines, stranger)
 
 
 def test_an_available_machine_offers_the_kinds_that_can_begin(toy, machines, operator):
-    labels = [button.label for button in timeline.buttons(machines[0], operator)]
-    assert "Scale up …" in labels
-    assert "Clean up …" in labels
+    labels = [button.label for button in buttons.of(machines[0], operator)]
+    assert "Scale up" in labels
+    assert "Clean up" in labels
 
 
 def test_a_machine_under_change_offers_the_way_to_its_operation_alone(
     toy, begin, machines, operator
 ):
     operation = begin()
-    buttons = timeline.buttons(machines[0], operator)
-    assert [button.label for button in buttons] == [operation.name]
+    assert [each.label for each in buttons.of(machines[0], operator)] == [operation.name]
 
 
 def test_who_may_not_operate_is_offered_nothing(toy, machines, stranger):
-    assert timeline.buttons(machines[0], stranger) == []
+    assert buttons.of(machines[0], stranger) == []
+
+
+def test_a_cluster_offers_the_everyday_kinds_first_and_all_that_it_can_begin(cluster_a, operator):
+    labels = [each.label for each in buttons.of(cluster_a, operator)]
+    assert labels[:2] == ["Scale up", "Scale down"]
+    assert {"Upgrade cluster", "Renew certificates"} < set(labels)
+    assert "Create a cluster" not in labels
+
+
+def test_a_cluster_that_is_being_made_offers_no_change_of_it(cluster_a, operator):
+    cluster_a.phase = Cluster.Phase.PROVISIONING
+    assert "Scale up" not in [each.label for each in buttons.of(cluster_a, operator)]
+
+
+def test_whoever_may_only_look_at_a_cluster_is_offered_nothing(cluster_a, viewer):
+    assert buttons.of(cluster_a, viewer) == []
 
 
 def test_nobody_moves_a_machine_under_an_operations_hands(toy, begin, work, machines):
