@@ -40,7 +40,7 @@ def _group(name: str) -> str:
 
 def _of_operation(params: Mapping[str, Any]) -> str:
     """What was asked for, and the version, which matters even where nobody chose one."""
-    asked = dict(params.get("params", {}))
+    asked = {name: value for name, value in params.get("params", {}).items() if value != ""}
     kind = operation_kinds.KINDS.get(params.get("kind", ""))
     texts = []
     if group := params.get("group"):

@@ -116,14 +116,17 @@ def plan_task(
     """Check everything that is known here; contacts nothing, changes nothing."""
     permissions.require(acting_user, cluster, permissions.OPERATE)
     graph.check(specs)
-    operations = [
-        typed
-        for index, spec in enumerate(specs)
-        if isinstance(typed := _typed(spec, f"steps[{index}]", cluster), OperationParams)
-    ]
+    whole = [_typed(spec, f"steps[{index}]", cluster) for index, spec in enumerate(specs)]
+    operations = [typed for typed in whole if isinstance(typed, OperationParams)]
     for typed in operations:
         kind = operation_kinds.get(typed.kind)
         permissions.require(acting_user, cluster, kind.permission)
+    specs = [
+        _settled(spec, typed, f"steps[{index}]", cluster, acting_user)
+        if isinstance(typed, OperationParams)
+        else spec
+        for index, (spec, typed) in enumerate(zip(specs, whole, strict=True))
+    ]
     _check_groups(operations, machines, replaced)
     plans: dict[str, Plan] = {}
     for typed in operations:
@@ -182,6 +185,37 @@ def _typed(spec: graph.Spec, place: str, cluster: Cluster) -> Any:
                     f"{place}: {sentence}", code="unknown_step", fields={place: sentence}
                 )
     return typed
+
+
+def _settled(
+    spec: graph.Spec, typed: OperationParams, place: str, cluster: Cluster, user: User
+) -> graph.Spec:
+    """With what the kind makes of the parameters today: that is planned and approved, and nothing
+    else is done later.  A secret would be kept readable until then, for everybody who may look."""
+    kind = operation_kinds.get(typed.kind)
+    params = start.parse_params(kind, typed.params)
+    asked = params.model_dump(mode="json")
+    try:
+        kind.settle(cluster, params, user)
+    except InvalidInput as error:
+        fields = {f"{place}.{name}": sentence for name, sentence in error.fields.items()}
+        first = next(iter(fields), place)
+        sentence = fields.get(first, error.message)
+        raise InvalidInput(f"{first}: {sentence}", code=error.code, fields=fields) from error
+    if secrets := kind.secrets(params):
+        sentence = _(
+            "A task cannot keep a secret, so this is no step of a task; start it as an operation "
+            "of its own."
+        )
+        fields = {f"{place}.params.{name}": sentence for name in secrets}
+        raise InvalidInput(
+            f"{next(iter(fields))}: {sentence}", code="secret_in_task", fields=fields
+        )
+    settled = params.model_dump(mode="json")
+    if settled == asked:
+        return spec
+    typed.params = settled
+    return replace(spec, params={**spec.params, "params": settled})
 
 
 def start_task(
@@ -261,7 +295,7 @@ def start_task(
                     on_failure=spec.on_failure,
                     compensates=list(spec.compensates),
                 )
-                for position, spec in enumerate(specs, start=1)
+                for position, spec in enumerate(plan.specs, start=1)
             )
             audit.record(
                 f"start {template or 'flow'}",

@@ -215,13 +215,14 @@ class Kind:
     choose for an operation of their own: somebody else with the right to approve does, each time.
 
     Where parameters mean something only together with stored rows: ``settle`` completes typed ones
-    for who asks and refuses wrong ones; ``keep`` stores with a new operation what does not belong
-    into its parameters; ``is_same`` compares stored parameters with typed ones that ask again;
-    ``require`` refuses whoever may not have this operation done again; ``changes`` says of which
-    the kind's ``mutating`` is true; ``options`` is the JSON schema of the form by what is chosen so
-    far; ``about`` are label and text of what is done, for plan and page; ``is_offered`` whether
-    there is anything of the kind for a person to begin; ``alike`` are the parameters that must be
-    the same for earlier runs to tell how long one takes.
+    for who asks and refuses wrong ones; ``secrets`` names those of typed ones that are never stored
+    with the rest, so that no task can hold them until it has its turn; ``keep`` stores with a new
+    operation what does not belong into its parameters; ``is_same`` compares stored parameters with
+    typed ones that ask again; ``require`` refuses whoever may not have this operation done again;
+    ``changes`` says of which the kind's ``mutating`` is true; ``options`` is the JSON schema of the
+    form by what is chosen so far; ``about`` are label and text of what is done, for plan and page;
+    ``is_offered`` whether there is anything of the kind for a person to begin; ``alike`` are the
+    parameters that must be the same for earlier runs to tell how long one takes.
     """
 
     name: str
@@ -252,6 +253,7 @@ class Kind:
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None
     settle: Callable[[Cluster, Any, User], None] = lambda *_: None
+    secrets: Callable[[Any], Sequence[str]] = lambda _: ()
     keep: Callable[[Operation, Any], None] = lambda *_: None
     is_same: Callable[[Params, Any], bool] | None = None
     require: Callable[[Operation, User], None] = lambda *_: None

@@ -20,6 +20,7 @@ RUN_PLAYBOOK = register(
         looks=frozenset({"preCheck"}),
         blockers=planning.blockers,
         settle=params.settle,
+        secrets=params.secrets,
         keep=params.keep,
         is_same=params.is_same,
         require=params.require,

@@ -60,6 +60,10 @@ def settle(cluster: Cluster, params: RunPlaybookParams, user: User) -> None:
     params.variables, params._secrets = given.shown, given.secrets
 
 
+def secrets(params: RunPlaybookParams) -> list[str]:
+    return [f"variables.{name}" for name in params._secrets]
+
+
 def keep(operation: Operation, params: RunPlaybookParams) -> None:
     """The content stays as long as the operation, whatever becomes of its source."""
     source, _slash, name = params.playbook.partition("/")
