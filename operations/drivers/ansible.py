@@ -161,7 +161,8 @@ def _run(
     site: Site | None,
 ) -> Outcome:
     inventory = write_inventory(hosts, folder)
-    _write(folder / "variables.yml", as_plain_yaml(dict(variables)))
+    reached = _reached(folder) if site is not None else {}
+    _write(folder / "variables.yml", as_plain_yaml({**variables, **reached}))
     collector = _Collector(on_event)
     envvars = environment(folder, sockets, mark)
     path = ROOT / "playbooks" / f"{playbook}.yml"
@@ -231,6 +232,21 @@ def _of_source(source: Path) -> dict[str, str]:
     }
 
 
+def _reached(folder: Path) -> dict[str, Any]:
+    """Variables that win over all of a source's: which options and programs SSH is called with.
+
+    Settings do not: any ``vars`` of a play replaces them, and the pinned host keys with them.
+    """
+    extra = ("ssh_common", "ssh_extra", "sftp_extra", "scp_extra")
+    checking = ("host_key_checking", "ssh_host_key_checking", "paramiko_host_key_checking")
+    return {
+        "ansible_ssh_args": _ssh_options(folder),
+        **{f"ansible_{name}_args": "" for name in extra},
+        **{f"ansible_{name}_executable": name for name in ("ssh", "sftp", "scp")},
+        **{f"ansible_{name}": True for name in checking},
+    }
+
+
 def _without_ours(prepared: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
     """ansible-runner puts the environment on top of the worker's own, in which our settings and
     keys are; what it adds itself stays."""
@@ -274,8 +290,7 @@ def write_inventory(hosts: Sequence[Host], folder: Path) -> Path:
     return inventory
 
 
-def environment(folder: Path, sockets: str, mark: str) -> dict[str, str]:
-    """The whole environment of a run: nothing of the portal's own settings or keys is in it."""
+def _ssh_options(folder: Path) -> str:
     options = [
         "-F /dev/null",
         f"-o UserKnownHostsFile={folder / 'known_hosts'}",
@@ -288,6 +303,11 @@ def environment(folder: Path, sockets: str, mark: str) -> dict[str, str]:
         "-o ControlMaster=auto",
         "-o ControlPersist=60s",
     ]
+    return " ".join(options)
+
+
+def environment(folder: Path, sockets: str, mark: str) -> dict[str, str]:
+    """The whole environment of a run: nothing of the portal's own settings or keys is in it."""
     return {
         processes.MARK: mark,
         "PATH": os.pathsep.join(
@@ -302,7 +322,7 @@ def environment(folder: Path, sockets: str, mark: str) -> dict[str, str]:
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_SSH_ARGS": " ".join(options),
+        "ANSIBLE_SSH_ARGS": _ssh_options(folder),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
         "ANSIBLE_TIMEOUT": "15",
         "ANSIBLE_NOCOLOR": "1",

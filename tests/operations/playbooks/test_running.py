@@ -139,6 +139,19 @@ def test_roles_of_the_source_are_its_own_and_its_settings_do_not_count(run):
     assert "from the role, 7" in output(operation)
 
 
+def test_how_a_host_is_reached_is_not_for_a_playbook_to_say(run):
+    elsewhere = "-o ProxyCommand=false -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    names = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+    programs = {"ansible_ssh_executable": "/bin/false", "ansible_sftp_executable": "/bin/false"}
+    reached = {**dict.fromkeys(names, elsewhere), **programs, "ansible_host_key_checking": False}
+    operation = run(
+        play_of(say("checked: {{ ansible_host_key_checking }}"), command("true"), vars=reached),
+        {"group_vars/all": json.dumps({"ansible_ssh_common_args": elsewhere})},
+    )
+    assert operation.status == "succeeded", output(operation)
+    assert "checked: True" in output(operation)
+
+
 # --- proof -----------------------------------------------------------------------------------
 
 
