@@ -128,11 +128,23 @@ def confirm(run: StepRun, played: Played) -> None:
         if why := played.failed.get(target.pk):
             checks = played.results.unreached.get(target.pk, [])
             run.fail(target, why, evidence=evidence, checks=checks)
-        elif why := proof.failed.get(target.pk):
+        elif target.pk not in played.recap:
+            run.fail(target, _nothing_done(), evidence=evidence)
+        elif why := _why_not_proved(target.pk, proof, is_wanted=bool(declared.verify)):
             sentence = Sentence("It is done, but not proved: %(why)s", why=why)
             run.fail(target, sentence, evidence=evidence)
         else:
             run.succeed(target, message=_in_short(counts), evidence=evidence)
+
+
+def _why_not_proved(key: int, proof: Played, *, is_wanted: bool) -> str:
+    if why := proof.failed.get(key):
+        return why
+    return _nothing_done() if is_wanted and key not in proof.recap else ""
+
+
+def _nothing_done() -> Sentence:
+    return Sentence("The playbook did nothing on this machine.")
 
 
 def _in_short(counts: Mapping[str, int]) -> str:
@@ -246,7 +258,7 @@ class _Stage:
         if elsewhere:
             return elsewhere
         if counts is None or not counts["ok"]:
-            return Sentence("The playbook did nothing on this machine.")
+            return _nothing_done()
         return ""
 
     def _failed_elsewhere(self, recap: Mapping[str, Mapping[str, int]]) -> str:
@@ -263,9 +275,10 @@ class _Stage:
 
 def _names(members: Sequence[OperationMachine], declared: Playbook) -> dict[int, str]:
     """Host names of the inventory: roles of others expect those of the machines.  An address where
-    there is none, two are alike, or it means something else to ansible."""
+    there is none, two are alike, it is the address of one, or it means something else to
+    ansible."""
     names = [member.hostname.lower() for member in members]
-    taken = _NO_NAMES | declared.groups.keys()
+    taken = {*_NO_NAMES, *declared.groups, *(str(member.address) for member in members)}
     return {
         member.pk: name if name and name not in taken and names.count(name) == 1
         else str(member.address)

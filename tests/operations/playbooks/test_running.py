@@ -6,6 +6,7 @@ import json
 import pytest
 
 from operations.drivers import processes
+from operations.kinds.run_playbook import playing
 from operations.models import Attempt, Operation, Step
 from operations.services import engine, recovery
 from operations.services.lines import forwards
@@ -96,6 +97,37 @@ def test_a_machine_that_no_play_reached_has_failed_although_ansible_succeeded(ru
 def test_a_machine_that_only_skipped_has_failed(run):
     operation = run(play_of(say("x", when="beidou_machine.hostname == 'web-1'")))
     assert cells(operation)["web-2"] == ("failed", "The playbook did nothing on this machine.")
+
+
+def test_a_hostname_that_is_the_address_of_another_machine_means_no_other(run, two):
+    two[0].hostname, two[1].hostname = two[1].address, ""
+    for each in two:
+        each.save()
+    operation = run(play_of(say("{{ beidou_machine.address }} here")))
+    assert operation.status == "succeeded", output(operation)
+    for each in two:
+        assert f"{each.address} here" in output(operation)
+
+
+def _one_name_for_all(members, _declared):
+    return {member.pk: "web-2" for member in members}
+
+
+def test_a_machine_that_is_missing_in_the_recap_has_failed(run, monkeypatch):
+    monkeypatch.setattr(playing, "_names", _one_name_for_all)
+    operation = run(play_of(say("x")))
+    assert cells(operation)["web-1"] == ("failed", "The playbook did nothing on this machine.")
+    assert cells(operation)["web-2"][0] == "succeeded"
+
+
+def test_a_machine_that_is_missing_in_the_recap_of_the_proof_is_not_proved(run, monkeypatch):
+    named = iter([playing._names, _one_name_for_all])
+    monkeypatch.setattr(playing, "_names", lambda *given: next(named)(*given))
+    operation = run(play_of(say("x")), {"proof.yml": play_of(say("y"))}, {"verify": "proof.yml"})
+    assert cells(operation)["web-1"] == (
+        "failed", "It is done, but not proved: The playbook did nothing on this machine.",
+    )  # fmt: skip
+    assert cells(operation)["web-2"][0] == "succeeded"
 
 
 def test_a_playbook_that_is_broken_fails_all_and_says_why(run):
