@@ -29,7 +29,8 @@ from operations.drivers.trees import Entry, Tree
 
 SECONDS: Final = 120
 LOOK_SECONDS: Final = 0.1
-SLACK: Final = 8 << 20  # of a repository beside its files
+SLACK: Final = 8 << 20  # of a repository, and of what git says, beside the files
+_PREFIX: Final = "git-"
 _FETCH: Final = (
     "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-commit-graph",
 )  # fmt: skip
@@ -147,16 +148,17 @@ class _Git:
                     stdin=asked, stdout=out, stderr=said, start_new_session=True,
                 )  # fmt: skip
             try:
-                self._wait(process)
+                self._wait(process, (out.fileno(), said.fileno()))
             finally:
                 _end(process)
+            self._refuse_much((out.fileno(), said.fileno()))
             if process.returncode != 0:
                 said.seek(0)
                 raise _failed(said.read(20_000).decode("utf-8", "replace"))
             out.seek(0)
             return out.read()
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
+    def _wait(self, process: "subprocess.Popen[bytes]", written: Sequence[int]) -> None:
         while True:
             try:
                 process.wait(timeout=LOOK_SECONDS)
@@ -170,6 +172,15 @@ class _Git:
                 )
             if self.size_max and _size(self.place) > self.size_max + SLACK:
                 raise trees.too_large()
+            self._refuse_much(written)
+
+    def _refuse_much(self, written: Sequence[int]) -> None:
+        """Of these files of output: a few trees in each other list more files than fit on any
+        disk."""
+        if self.size_max and any(
+            os.fstat(each).st_size > self.size_max + SLACK for each in written
+        ):
+            raise trees.too_large()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -2,6 +2,7 @@
 refused."""
 
 import subprocess
+import time
 
 import pytest
 
@@ -122,6 +123,42 @@ def test_a_repository_that_fetches_too_much_is_ended(repo, monkeypatch):
     repo.commit(a="1")
     with pytest.raises(InvalidInput, match="larger"):
         repo.read()
+
+
+def test_a_small_repository_with_endless_files_is_ended(repo):
+    tree, kind = repo.git("hash-object", "-w", "/dev/null"), "100644 blob"
+    for _level in range(10):
+        lines = "".join(f"{kind} {tree}\t{number}\n" for number in range(10))
+        made = subprocess.run(
+            ["git", "mktree"], cwd=repo.folder, input=lines, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        tree, kind = made.stdout.strip(), "040000 tree"
+    repo.git("update-ref", "refs/heads/main", repo.git("commit-tree", tree, "-m", "x"))
+    repository = Repository(f"file://{repo.folder}", "main")
+    with pytest.raises(InvalidInput, match="larger"):
+        git.read(repository, folders=[repo.folder.parent], size_max=1 << 20, seconds=3)
+
+
+@pytest.mark.parametrize("where", [1, 2])
+def test_a_git_that_says_too_much_is_ended(tmp_path, where):
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\nexec yes >&{where}\n")
+    program.chmod(0o755)
+    started = git._Git(tmp_path, {"PATH": f"{tmp_path}:/usr/bin:/bin"}, "file")
+    started.size_max, started.deadline = 1, time.monotonic() + 3
+    with pytest.raises(InvalidInput, match="larger"):
+        started.run("fetch")
+
+
+def test_what_a_git_said_at_once_is_not_read_either(tmp_path):
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\nexec head -c 20000000 /dev/zero\n")
+    program.chmod(0o755)
+    started = git._Git(tmp_path, {"PATH": f"{tmp_path}:/usr/bin:/bin"}, "file")
+    started.size_max = 1
+    with pytest.raises(InvalidInput, match="larger"):
+        started.run("fetch")
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path):
