@@ -12,6 +12,7 @@ from typing import Final
 from beidou.base.sentences import Sentence
 from operations.drivers import trees
 from operations.drivers.trees import Entry, Tree
+from operations.playbooks.declaration import Declaration, Part
 
 REMARKS_MAX: Final = 100
 LINES_MAX: Final = 4000
@@ -26,6 +27,12 @@ _ON_PORTAL: Final = re.compile(
     r"(lookup|query|q)\s*\(\s*['\"](ansible\.builtin\.)?(pipe|file|env|url|password|unvault)\b|"
     r"\bwith_(pipe|file|env|url)\b)"
 )
+_REACHED: Final = re.compile(
+    r"\bansible_(ssh_\w+|(sftp|scp|paramiko)_\w+|host_key_checking|connection|host|port)['\"]?"
+    r"\s*(:|=(?!=))"
+)
+# A group that holds a repetition, or a choice, and is repeated itself: "(a+)+", "(a|aa)*".
+_NESTED: Final = re.compile(r"\((?:[^()\\]|\\.)*(?:[*+|]|\{\d*,)(?:[^()\\]|\\.)*\)(?:[*+]|\{\d*,)")
 _OUTSIDE: Final = re.compile(r"(no_log\s*:\s*false)", re.IGNORECASE)
 
 
@@ -67,6 +74,24 @@ def _of(entry: Entry) -> Iterator[Sentence]:
                 "%(path)s, line %(line)s, shows what may be secret: %(text)s",
                 path=entry.path, line=number, text=line.strip()[:200],
             )  # fmt: skip
+
+
+def remarks_on(declared: Declaration) -> Iterator[Sentence]:
+    """A pattern is tried on what people give, and nothing ends one that takes for ever."""
+    for playbook in declared.playbooks:
+        for name, part in playbook.parameters.properties.items():
+            if any(_NESTED.search(pattern) for pattern in _patterns(part)):
+                yield Sentence(
+                    "The pattern of %(name)s in %(playbook)s repeats what repeats: see that no "
+                    "value can keep the portal busy for hours.",
+                    name=name, playbook=playbook.name,
+                )  # fmt: skip
+
+
+def _patterns(part: Part) -> Iterator[str]:
+    yield part.pattern or ""
+    for each in [*(part.properties or {}).values(), *([part.items] if part.items else [])]:
+        yield from _patterns(each)
 
 
 @dataclass(frozen=True)

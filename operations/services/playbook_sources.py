@@ -171,7 +171,7 @@ def _keep(source: PlaybookSource, tree: Tree) -> SourceRevision:
                 "files": len(tree.entries),
                 "size": tree.size,
                 "declaration": declared.model_dump(mode="json", exclude_unset=True),
-                "remarks": review.remarks(tree),
+                "remarks": [*review.remarks_on(declared), *review.remarks(tree)],
             },
         )
         if not is_new:

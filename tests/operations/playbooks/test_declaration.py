@@ -75,6 +75,28 @@ def test_a_parameter_cannot_be_called_like_what_decides_where_and_how_to_run(nam
         declared(parameters={"properties": {name: {"type": "string"}}})
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "string", "pattern": "^x$", "default": "y"},
+        {"type": "array", "items": {"type": "string", "pattern": "^x$"}, "default": ["y"]},
+        {
+            "type": "object",
+            "properties": {"key": {"type": "string", "pattern": "^x$"}},
+            "default": {"key": "y"},
+        },
+    ],
+)
+def test_a_pattern_of_a_source_is_not_tried_while_it_is_read(part):
+    assert declared(**parameter(**part))
+
+
+def test_a_default_inside_is_checked_but_for_its_pattern():
+    items = {"type": "string", "pattern": "^x$", "maxLength": 2}
+    with pytest.raises(BeidouError, match="is not what the parameter itself"):
+        declared(**parameter(type="array", items=items, default=["yyy"]))
+
+
 def test_two_playbooks_cannot_have_one_name():
     with pytest.raises(BeidouError, match="there are two playbooks “greet”"):
         declared(declaration(DECLARED, deepcopy(DECLARED)))

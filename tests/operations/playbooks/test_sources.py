@@ -184,6 +184,23 @@ def test_what_deserves_a_second_look_is_named(site, name, text, sentence):
     assert any(sentence in remark for remark in site.read().remarks)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "is_named"),
+    [
+        ("(a+)+$", True),
+        ("^(a|aa)*$", True),
+        (r"(\w+\.){1,}x", True),
+        ("^[a-z0-9]+(,[a-z0-9])*$", False),
+        (r"^(\(+)?$", False),
+    ],
+)
+def test_a_pattern_that_can_take_for_ever_is_named(site, pattern, is_named):
+    inner = {"type": "array", "items": {"type": "string", "pattern": pattern}}
+    site.declare(parameters={"properties": {"names": inner}})
+    found = [each for each in site.read().remarks if "names in greet repeats" in each]
+    assert bool(found) == is_named
+
+
 def test_a_plain_source_has_no_remarks(site):
     assert site.read().remarks == []
 
