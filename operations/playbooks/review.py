@@ -5,8 +5,9 @@ The remarks are a help, no wall: whoever wants to hide something from a pattern 
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from beidou.base.sentences import Sentence
@@ -17,6 +18,9 @@ from operations.playbooks.declaration import Declaration, Part
 REMARKS_MAX: Final = 100
 LINES_MAX: Final = 4000
 TEXT_MAX: Final = 400_000
+COMPARED_MAX: Final = 1000  # lines of one file
+CONTEXT: Final = 3
+_Part = tuple[str, int, int, int, int]
 _PLUGINS: Final = re.compile(
     r"(^|/)(action|become|cache|callback|cliconf|connection|filter|httpapi|inventory|lookup|netconf|"
     r"shell|strategy|terminal|test|vars)_plugins/.+\.py$|(^|/)plugins/.+\.py$"
@@ -96,16 +100,18 @@ def _patterns(part: Part) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Change:
-    """One file; ``what`` is added, removed or changed; ``lines`` is a unified diff of texts."""
+    """One file; ``what`` is added, removed or changed; ``lines`` is a unified diff of texts;
+    ``hidden`` says why not all of it is there: lines (there are too many), large or binary."""
 
     path: str
     what: str
     lines: tuple[str, ...] = ()
+    hidden: str = ""
 
 
 def changes(old: Sequence[Entry], new: Sequence[Entry]) -> list[Change]:
     """What differs, file by file; without an old one everything is added.  At most ``LINES_MAX``
-    lines are shown; which files differ is always said."""
+    lines are shown; which files differ, and where something is not shown, is always said."""
     before, after = _by_path(old), _by_path(new)
     found, left = [], LINES_MAX
     for path in sorted(before.keys() | after.keys()):
@@ -113,9 +119,14 @@ def changes(old: Sequence[Entry], new: Sequence[Entry]) -> list[Change]:
         if was == now:
             continue
         what = "added" if was is None else "removed" if now is None else "changed"
-        lines = tuple(_difference(was, now))[: max(left, 0)]
+        lines: tuple[str, ...] = ()
+        if not (hidden := _why_hidden(was) or _why_hidden(now)):
+            # Nothing is compared that cannot be shown.
+            lines = tuple(islice(_difference(was, now), left + 1)) if left else ()
+            hidden = "lines" if len(lines) > left or not left else ""
+            lines = lines[:left]
         left -= len(lines)
-        found.append(Change(path, what, lines))
+        found.append(Change(path, what, lines, hidden))
     return found
 
 
@@ -123,21 +134,66 @@ def _by_path(entries: Sequence[Entry]) -> Mapping[str, Entry]:
     return {entry.path: entry for entry in entries}
 
 
+def _why_hidden(entry: Entry | None) -> str:
+    if entry is None or entry.kind == trees.LINK:
+        return ""
+    if len(entry.content) > TEXT_MAX:
+        return "large"
+    return "binary" if b"\0" in entry.content else ""
+
+
 def _difference(old: Entry | None, new: Entry | None) -> Iterator[str]:
-    texts = [_lines(old), _lines(new)]
-    if texts[0] is None or texts[1] is None:
-        return
     if old is not None and new is not None and old.kind != new.kind:
         yield f"{old.kind} → {new.kind}"
-    yield from list(difflib.unified_diff(texts[0], texts[1], lineterm="", n=3))[2:]
+    yield from _compared(_lines(old), _lines(new))
 
 
-def _lines(entry: Entry | None) -> list[str] | None:
-    """None for what is no text."""
+def _lines(entry: Entry | None) -> list[str]:
     if entry is None:
         return []
     if entry.kind == trees.LINK:
         return [f"→ {entry.content.decode('utf-8', 'replace')}"]
-    if len(entry.content) > TEXT_MAX or b"\0" in entry.content:
-        return None
     return entry.content.decode("utf-8", "replace").splitlines()
+
+
+def _compared(old: list[str], new: list[str]) -> Iterator[str]:
+    """A unified diff.  Only between the first and the last line that differ is anything compared,
+    and not much: a source can be made so that comparing takes hours."""
+    begin = _alike(old, new)
+    end = _alike(old[begin:][::-1], new[begin:][::-1])
+    first = max(begin - CONTEXT, 0)
+    old_part = old[first : len(old) - max(end - CONTEXT, 0)]
+    new_part = new[first : len(new) - max(end - CONTEXT, 0)]
+    for group in _groups(old_part, new_part, begin - first, min(end, CONTEXT)):
+        (_tag, i1, _i2, j1, _j2), (_last, _i1, i2, _j1, j2) = group[0], group[-1]
+        yield f"@@ -{first + i1 + 1},{i2 - i1} +{first + j1 + 1},{j2 - j1} @@"
+        for tag, begin_old, end_old, begin_new, end_new in group:
+            if tag == "equal":
+                yield from (f" {line}" for line in old_part[begin_old:end_old])
+            else:
+                yield from (f"-{line}" for line in old_part[begin_old:end_old])
+                yield from (f"+{line}" for line in new_part[begin_new:end_new])
+
+
+def _alike(old: list[str], new: list[str]) -> int:
+    """How many lines are the same from the beginning on."""
+    pairs = zip(old, new, strict=False)
+    return next(
+        (n for n, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new))
+    )
+
+
+def _groups(old: list[str], new: list[str], before: int, after: int) -> Iterable[list[_Part]]:
+    """Parts as of ``SequenceMatcher``; ``before`` and ``after`` lines are the same."""
+    counts = len(old) - before - after, len(new) - before - after
+    if not any(counts):
+        return []
+    if all(counts) and max(counts) <= COMPARED_MAX:
+        return difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT)
+    ends = len(old) - after, len(new) - after
+    parts: list[_Part] = [
+        ("equal", 0, before, 0, before),
+        ("replace", before, ends[0], before, ends[1]),
+        ("equal", ends[0], len(old), ends[1], len(new)),
+    ]
+    return [parts]

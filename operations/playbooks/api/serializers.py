@@ -77,11 +77,13 @@ class RevisionSerializer(serializers.ModelSerializer[SourceRevision]):
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
-    """One file that differs; ``lines`` is a unified diff."""
+    """One file that differs; ``lines`` is a unified diff; ``hidden`` says why not all of it is
+    there."""
 
     path = serializers.CharField()
     what = serializers.ChoiceField(choices=["added", "removed", "changed"])
     lines = serializers.ListField(child=serializers.CharField())
+    hidden = serializers.ChoiceField(choices=["", "lines", "large", "binary"])
 
 
 class RevisionDetailSerializer(RevisionSerializer):

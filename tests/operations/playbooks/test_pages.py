@@ -187,6 +187,12 @@ def test_a_source_is_added_and_read(browser, admin, tmp_path, settings):
     assert PlaybookSource.objects.get().is_being_read
 
 
+def test_a_review_says_what_it_does_not_show(site, browser, admin, monkeypatch):
+    monkeypatch.setattr("operations.playbooks.review.LINES_MAX", 3)
+    page = reverse("admin:operations_sourcerevision_change", args=[site.read().pk])
+    assert "Not shown whole" in browser(admin).get(page).content.decode()
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

@@ -5,6 +5,7 @@ import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
+from operations.drivers.trees import FILE, Entry
 from operations.models import PlaybookSource, SitePlaybook, SourceRevision
 from operations.playbooks import review
 from operations.services import playbook_sources
@@ -227,3 +228,75 @@ def test_a_huge_difference_names_its_files_all_the_same(site, monkeypatch):
     changes = playbook_sources.changes(site.read())
     assert [change.path for change in changes] == ["beidou.yaml", "greet.yml"]
     assert sum(len(change.lines) for change in changes) == 3
+
+
+def test_what_is_not_shown_is_said_to_be_so(site, monkeypatch):
+    monkeypatch.setattr(review, "LINES_MAX", 3)
+    monkeypatch.setattr(review, "TEXT_MAX", 4000)
+    site.write("binary", "\0")
+    site.write("large.yml", "x" * 5000)
+    hidden = {change.path: change.hidden for change in playbook_sources.changes(site.read())}
+    assert hidden == {
+        "beidou.yaml": "lines", "binary": "binary", "greet.yml": "lines", "large.yml": "large",
+    }  # fmt: skip
+
+
+def test_what_is_shown_whole_hides_nothing(site):
+    assert {change.hidden for change in playbook_sources.changes(site.read())} == {""}
+
+
+def entry(*lines):
+    return [Entry("a.yml", FILE, "\n".join(lines).encode())]
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """How many lines were compared one by one, for each comparison."""
+    sizes = []
+    real = review.difflib.SequenceMatcher
+
+    def counted(_junk, old, new):
+        sizes.append((len(old), len(new)))
+        return real(None, old, new)
+
+    monkeypatch.setattr(review.difflib, "SequenceMatcher", counted)
+    return sizes
+
+
+def test_where_no_line_is_left_to_show_nothing_is_compared(monkeypatch, compared):
+    monkeypatch.setattr(review, "LINES_MAX", 0)
+    (change,) = review.changes(entry("a", "b", "c"), entry("a", "x", "y"))
+    assert (change.lines, change.hidden, compared) == ((), "lines", [])
+
+
+def test_files_that_are_new_or_gone_are_not_compared(compared):
+    (added,), (removed,) = review.changes([], entry("a")), review.changes(entry("a"), [])
+    assert (added.lines[1:], removed.lines[1:], compared) == (("+a",), ("-a",), [])
+
+
+def test_of_a_long_file_only_the_part_that_differs_is_compared(compared):
+    old = [f"line {number}" for number in range(20_000)]
+    new = [*old[:10_000], "other", "one more", *old[10_002:]]
+    new[10_010] = "third"
+    (change,) = review.changes(entry(*old), entry(*new))
+    assert change.lines == (
+        "@@ -9998,8 +9998,8 @@",
+        " line 9997", " line 9998", " line 9999",
+        "-line 10000", "-line 10001", "+other", "+one more",
+        " line 10002", " line 10003", " line 10004",
+        "@@ -10008,7 +10008,7 @@",
+        " line 10007", " line 10008", " line 10009",
+        "-line 10010", "+third",
+        " line 10011", " line 10012", " line 10013",
+    )  # fmt: skip
+    assert max(compared) < (20, 20)
+
+
+def test_where_too_much_differs_the_old_is_shown_before_the_new(monkeypatch, compared):
+    monkeypatch.setattr(review, "COMPARED_MAX", 3)
+    old, new = entry("same", "a", "b", "c", "d"), entry("same", "a", "x", "c", "y", "z")
+    (change,) = review.changes(old, new)
+    assert change.lines == (
+        "@@ -1,5 +1,6 @@", " same", " a", "-b", "-c", "-d", "+x", "+c", "+y", "+z",
+    )  # fmt: skip
+    assert compared == []
