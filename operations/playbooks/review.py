@@ -65,7 +65,10 @@ def _of(entry: Entry) -> Iterator[Sentence]:
             "%(path)s is encrypted with ansible-vault, which the portal cannot open.",
             path=entry.path,
         )
-    if not name.endswith((".yml", ".yaml", ".j2")) or len(entry.content) > TEXT_MAX:
+    if not name.endswith((".yml", ".yaml", ".j2")) and not _holds_variables(entry.path):
+        return
+    if len(entry.content) > TEXT_MAX:
+        yield Sentence("%(path)s is too large to be looked through.", path=entry.path)
         return
     for number, line in enumerate(entry.content.decode("utf-8", "replace").splitlines(), 1):
         if _ON_PORTAL.search(line) and not line.lstrip().startswith("#"):
@@ -73,11 +76,22 @@ def _of(entry: Entry) -> Iterator[Sentence]:
                 "%(path)s, line %(line)s, is done on the worker's machine: %(text)s",
                 path=entry.path, line=number, text=line.strip()[:200],
             )  # fmt: skip
+        elif _REACHED.search(line) and not line.lstrip().startswith("#"):
+            yield Sentence(
+                "%(path)s, line %(line)s, says how hosts are reached: %(text)s",
+                path=entry.path, line=number, text=line.strip()[:200],
+            )  # fmt: skip
         elif _OUTSIDE.search(line):
             yield Sentence(
                 "%(path)s, line %(line)s, shows what may be secret: %(text)s",
                 path=entry.path, line=number, text=line.strip()[:200],
             )  # fmt: skip
+
+
+def _holds_variables(path: str) -> bool:
+    """Ansible reads files below these folders that have no ending, too."""
+    *folders, name = path.split("/")
+    return "." not in name and not {"group_vars", "host_vars"}.isdisjoint(folders)
 
 
 def remarks_on(declared: Declaration) -> Iterator[Sentence]:

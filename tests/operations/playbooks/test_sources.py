@@ -178,6 +178,12 @@ def test_the_secret_is_encrypted_in_the_database(site, django_assert_num_queries
         ("a.yml", "  connection: local", "is done on the worker's"),
         ("a.yml", "  local_action: command id", "is done on the worker's"),
         ("a.yml", "  no_log: false", "shows what may be secret"),
+        ("group_vars/all", "x: \"{{ lookup('env', 'X') }}\"", "is done on the worker's machine"),
+        ("host_vars/web-1/main", "x: \"{{ lookup('env', 'X') }}\"", "is done on the worker's"),
+        ("group_vars/all", "ansible_ssh_args: -o X=y", "group_vars/all, line 1, says how hosts"),
+        ("a.yml", "    ansible_host_key_checking: false", "a.yml, line 1, says how hosts"),
+        ("a.yml", "    'ansible_connection': paramiko", "a.yml, line 1, says how hosts"),
+        ("big.yml", "# " + "x" * 400_000, "big.yml is too large to be looked through"),
     ],
 )
 def test_what_deserves_a_second_look_is_named(site, name, text, sentence):
@@ -200,6 +206,11 @@ def test_a_pattern_that_can_take_for_ever_is_named(site, pattern, is_named):
     site.declare(parameters={"properties": {"names": inner}})
     found = [each for each in site.read().remarks if "names in greet repeats" in each]
     assert bool(found) == is_named
+
+
+def test_who_only_asks_how_a_host_is_reached_has_no_remark(site):
+    site.write("a.j2", "{{ ansible_host }} {% if ansible_host == 'x' %}y{% endif %}\n")
+    assert site.read().remarks == []
 
 
 def test_a_plain_source_has_no_remarks(site):
