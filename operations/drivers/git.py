@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -254,10 +255,22 @@ def _contents(git: _Git, names: Sequence[str]) -> Iterator[bytes]:
         place = end + 2 + size
 
 
+def forgotten() -> Iterator[Path]:
+    """Folders with a secret whose worker was killed: older than any reading can be."""
+    latest = time.time() - SECONDS - 60
+    for folder in processes.private_folder().glob(f"{_PREFIX}*"):
+        try:
+            found = folder.lstat()
+        except OSError:
+            continue  # removed just now
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mtime < latest:
+            yield folder
+
+
 @contextmanager
 def _workplace(repository: Repository) -> Iterator[_Git]:
     """A private folder with the secret in a file, removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="git-", dir=processes.private_folder()))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=processes.private_folder()))
     try:
         url = urlsplit(repository.url)
         yield _Git(folder, _environment(repository, folder), url.scheme)

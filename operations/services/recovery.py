@@ -17,7 +17,7 @@ from beidou.base import audit
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import WORK, enqueue_on_commit
-from operations.drivers import ansible, processes
+from operations.drivers import ansible, git, processes
 from operations.kinds import base as kinds
 from operations.kinds import names
 from operations.models import (
@@ -113,10 +113,10 @@ def _take_over(step: Step) -> bool:
 
 
 def sweep() -> int:
-    """Remove the folders of SSH control sockets that killed workers left on this machine.
+    """Remove what killed workers left on this machine: secrets for git, SSH control sockets.
 
-    Only such of attempts of this portal that are over: whoever works, here or in another portal,
-    keeps its own.
+    Of sockets only such of attempts of this portal that are over: whoever works, here or in another
+    portal, keeps its own.
     """
     count = 0
     for mark, folder in ansible.socket_folders():
@@ -124,6 +124,9 @@ def sweep() -> int:
         if attempt is not None and attempt.outcome != Attempt.Outcome.RUNNING:
             shutil.rmtree(folder, ignore_errors=True)
             count += 1
+    for folder in git.forgotten():
+        shutil.rmtree(folder, ignore_errors=True)
+        count += 1
     return count
 
 

@@ -1,8 +1,10 @@
 """Workers die at any moment: nothing is lost, nothing is done twice, nothing hangs."""
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from django_q.brokers import get_broker
 from django_q.models import OrmQ
 
 from beidou.base import clock, tasks
-from operations.drivers import processes
+from operations.drivers import git, processes
 from operations.kinds import names
 from operations.models import Attempt, ClusterSettings, MachineStep, Operation, Step
 from operations.services import control as controls
@@ -132,6 +134,24 @@ def test_the_sockets_of_another_portal_stay(toy, begin, work, control, leave_soc
     strange.mkdir()
     control(recovery.maintain)
     assert (foreign.exists(), strange.exists()) == (True, True)
+
+
+def test_the_secret_of_a_git_that_was_killed_is_removed_once_it_must_be_over(
+    tmp_path, monkeypatch, control, db
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folders = [processes.private_folder() / name for name in ("git-old", "git-new", "git-link")]
+    for folder in folders[:2]:
+        folder.mkdir()
+        (folder / "secret").write_text("s3cret")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folders[2].symlink_to(outside)
+    old = time.time() - git.SECONDS - 70
+    for folder in (folders[0], outside):
+        os.utime(folder, (old, old))
+    control(recovery.maintain)
+    assert [folder.exists() for folder in folders] == [False, True, True]
 
 
 def test_a_link_that_looks_like_a_folder_of_sockets_is_not_followed(
