@@ -136,6 +136,8 @@ class SourceAdmin(ObjectPermissionAdmin):
     def read_shown(self, source: PlaybookSource) -> SafeString:
         if source.is_being_read:
             return display.badge(_("being read"), display.BUSY)
+        if source.was_not_read:
+            return display.badge(_("was not read; read it again"), display.WARNING)
         return display.ago(source.read_at)
 
     @column(description=gettext_lazy("problem"))

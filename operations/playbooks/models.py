@@ -7,6 +7,7 @@ so that a retry runs the same, whatever became of the source.
 """
 
 import json
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from django.contrib.auth.models import Group
@@ -47,6 +48,7 @@ class PlaybookSource(models.Model):
 
     access = Access()
     audited_relations = ("teams",)
+    READ_WITHIN: ClassVar = timedelta(minutes=5)
 
     class Kind(models.TextChoices):
         FOLDER = "folder", _("folder")
@@ -113,8 +115,21 @@ class PlaybookSource(models.Model):
         return self.name
 
     @property
-    def is_being_read(self) -> bool:
+    def _is_asked(self) -> bool:
         return self.asked_at is not None and (self.read_at is None or self.read_at < self.asked_at)
+
+    @property
+    def _is_late(self) -> bool:
+        return self.asked_at is not None and timezone.now() - self.asked_at > self.READ_WITHIN
+
+    @property
+    def is_being_read(self) -> bool:
+        return self._is_asked and not self._is_late
+
+    @property
+    def was_not_read(self) -> bool:
+        """Its worker was lost, or none had time."""
+        return self._is_asked and self._is_late
 
 
 class SourceRevision(models.Model):

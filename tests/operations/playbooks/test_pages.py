@@ -1,9 +1,11 @@
 """The start form asks for what the chosen playbook declares; the review page shows what is new."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from operations.models import Operation, PlaybookRun, PlaybookSource
 from operations.services import playbook_sources
@@ -185,6 +187,12 @@ def test_a_source_is_added_and_read(browser, admin, tmp_path, settings):
     answer = browser(admin).post(add, {**values, "operations_playbooksource_save_and_read": "1"})
     assert answer.status_code == 302, answer.context["errors"]
     assert PlaybookSource.objects.get().is_being_read
+
+
+def test_a_source_that_no_worker_read_says_so(site, browser, admin):
+    PlaybookSource.objects.update(asked_at=timezone.now() - timedelta(minutes=10))
+    text = browser(admin).get(source_page(site.source)).content.decode()
+    assert "was not read; read it again" in text
 
 
 def test_a_review_says_what_it_does_not_show(site, browser, admin, monkeypatch):

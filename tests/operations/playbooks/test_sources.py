@@ -1,7 +1,10 @@
 """Sources are read by a worker, looked at, and released; nothing is offered that nobody looked
 at."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
@@ -110,6 +113,15 @@ def test_asking_has_a_worker_read_it(site, admin, work, django_capture_on_commit
     assert not site.source.is_being_read
     assert site.source.revisions.count() == 1
     assert AuditEntry.objects.filter(verb="read playbooks").exists()
+
+
+def test_what_no_worker_read_is_not_being_read_for_ever(site):
+    site.source.asked_at = timezone.now() - timedelta(minutes=4)
+    assert (site.source.is_being_read, site.source.was_not_read) == (True, False)
+    site.source.asked_at = timezone.now() - timedelta(minutes=6)
+    assert (site.source.is_being_read, site.source.was_not_read) == (False, True)
+    site.read()
+    assert not site.source.was_not_read
 
 
 def test_old_content_that_nobody_runs_is_forgotten(site, monkeypatch):
