@@ -78,7 +78,7 @@ def play(run: StepRun) -> Played:
     size = declared.serial or max(len(members), 1)
     for begin in range(0, len(members), size):
         batch = members[begin : begin + size]
-        if why := _why_not_begun(declared, played, len(members)):
+        if why := _why_not_begun(declared, played, len(members), stage.limit):
             played.failed.update({member.pk: why for member in batch})
             continue
         if len(members) > size:
@@ -94,7 +94,11 @@ def play(run: StepRun) -> Played:
     return played
 
 
-def _why_not_begun(declared: Playbook, played: Played, total: int) -> str:
+def _why_not_begun(declared: Playbook, played: Played, total: int, limit: _Limit) -> str:
+    if limit.is_over:
+        return Sentence(
+            "Not begun: the %(minutes)s minutes of the playbook were over.", minutes=limit.minutes
+        )
     failed = len(played.failed)
     if failed * 100 <= declared.max_failed_percent * total or not failed:
         return ""

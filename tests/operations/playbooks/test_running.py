@@ -322,3 +322,11 @@ def test_what_takes_longer_than_declared_is_ended(run, monkeypatch):
     assert operation.status == "failed"
     assert cells(operation)["web-1"][1] == "Not done within 60 minutes; it was ended."
     assert Operation.objects.get().machines.filter(holds_machine=True).count() == 0
+
+
+def test_after_its_time_no_further_batch_is_begun(run, monkeypatch):
+    monkeypatch.setattr("operations.kinds.run_playbook.playing.MINUTE", 0.02)
+    declare = {"timeout_minutes": 60, "serial": 1}
+    operation = run(play_of(command("sleep 60")), declare=declare)
+    assert cells(operation)["web-1"][1] == "Not done within 60 minutes; it was ended."
+    assert cells(operation)["web-2"][1] == "Not begun: the 60 minutes of the playbook were over."
