@@ -9,6 +9,7 @@ one wherever it came from.
 
 import hashlib
 import io
+import itertools
 import os
 import posixpath
 import stat
@@ -174,7 +175,10 @@ def _check_path(path: str) -> None:
 def _check_link(entry: Entry) -> None:
     target = entry.content.decode("utf-8", "replace")
     end = posixpath.normpath(posixpath.join(posixpath.dirname(entry.path), target))
-    if target.startswith("/") or end == ".." or end.startswith("../"):
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    names = itertools.dropwhile(lambda part: part == "..", parts)
+    # A name may be a link itself: what ".." behind it means is not to be seen from the words.
+    if target.startswith("/") or end == ".." or end.startswith("../") or ".." in names:
         raise _refused(Sentence("The link %(path)s leads out of the source.", path=entry.path))
 
 

@@ -55,7 +55,7 @@ def test_whatever_changes_the_digest_changes(folder, change):
     assert read(folder).digest != before
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../x", "roles/../../x", ".."])
+@pytest.mark.parametrize("target", ["/etc/passwd", "../x", "roles/../../x", "..", "roles/../x"])
 def test_a_link_that_leads_out_is_refused(folder, target):
     (folder / "out.yml").symlink_to(target)
     with pytest.raises(InvalidInput, match=r"out\.yml leads out of the source"):
