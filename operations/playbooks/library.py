@@ -3,13 +3,13 @@
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from pydantic import ValidationError
 
 from beidou.base import permissions
+from beidou.base.errors import PermanentError
 from clusters.models import Cluster
 from operations.models import Operation
 from operations.playbooks.declaration import Playbook
-from operations.playbooks.models import PlaybookRun, SitePlaybook, SourceRevision
+from operations.playbooks.models import PlaybookRun, SitePlaybook, SourceRevision, read
 
 
 def offered(user: Any) -> QuerySet[SitePlaybook]:
@@ -34,18 +34,23 @@ def may_run(user: Any, cluster: Cluster, playbook: Playbook) -> bool:
 
 def declared(reference: str, content: str) -> Playbook | None:
     """The playbook as that content (a digest) of its source declares it; None where that is not
-    there, or cannot be read by this version of the portal."""
+    there, ``PermanentError`` where this version of the portal cannot read it."""
     source, _slash, name = reference.partition("/")
     rows = SourceRevision.objects.filter(source__name=source, digest=content)
     declarations = rows.order_by("-pk").values_list("declaration", flat=True)
     for declaration in declarations:
         for each in declaration.get("playbooks", []):
             if each.get("name") == name:
-                try:
-                    return Playbook.model_validate(each)
-                except ValidationError:
-                    return None
+                return read(Playbook, each)
     return None
+
+
+def declared_if_readable(reference: str, content: str) -> Playbook | None:
+    """To tell of what was begun: None also for what this version cannot read."""
+    try:
+        return declared(reference, content)
+    except PermanentError:
+        return None
 
 
 def run_of(operation: Operation) -> PlaybookRun | None:

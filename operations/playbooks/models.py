@@ -28,7 +28,7 @@ from operations.playbooks.declaration import Declaration, Playbook
 D = TypeVar("D", bound=BaseModel)
 
 
-def _read(model: type[D], stored: Any) -> D:
+def read(model: type[D], stored: Any) -> D:
     """What was stored, perhaps by another version of the portal."""
     try:
         return model.model_validate(stored)
@@ -175,7 +175,7 @@ class SourceRevision(models.Model):
 
     @property
     def declared(self) -> Declaration:
-        return _read(Declaration, self.declaration)
+        return read(Declaration, self.declaration)
 
 
 class SitePlaybook(models.Model):
@@ -216,7 +216,7 @@ class SitePlaybook(models.Model):
 
     @property
     def declared(self) -> Playbook:
-        return _read(Playbook, self.declaration)
+        return read(Playbook, self.declaration)
 
     OFFERED: ClassVar[Q] = Q(is_offered=True, source__enabled=True, source__released__isnull=False)
 
@@ -242,7 +242,7 @@ class PlaybookRun(models.Model):
 
     @property
     def declared(self) -> Playbook:
-        return _read(Playbook, self.declaration)
+        return read(Playbook, self.declaration)
 
     @property
     def given_secrets(self) -> dict[str, str]:

@@ -84,7 +84,7 @@ def keep(operation: Operation, params: RunPlaybookParams) -> None:
 
 def is_same(stored: Mapping[str, Any], asked: RunPlaybookParams) -> bool:
     """Whether ``asked`` means what was begun; a mark stands for the secret that made it."""
-    declared = library.declared(stored["playbook"], stored["content"])
+    declared = library.declared_if_readable(stored["playbook"], stored["content"])
     if declared is None or asked.playbook != stored["playbook"]:
         return False
     for name in ("revision", "content"):
@@ -112,7 +112,7 @@ def require(operation: Operation, user: User) -> None:
 
 
 def changes(params: Mapping[str, Any]) -> bool:
-    declared = library.declared(params.get("playbook", ""), params.get("content", ""))
+    declared = library.declared_if_readable(params.get("playbook", ""), params.get("content", ""))
     return declared is None or declared.changes_machines
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from beidou.base import permissions
+from beidou.base.errors import PermanentError
 from beidou.base.models import User
 from clusters.models import Cluster
 from machines.models import Machine
@@ -21,7 +22,10 @@ from operations.playbooks.declaration import STATES, Part, Playbook
 def blockers(
     cluster: Cluster, machines: Sequence[Machine], params: RunPlaybookParams
 ) -> list[Blocker]:
-    declared = library.declared(params.playbook, params.content)
+    try:
+        declared = library.declared(params.playbook, params.content)
+    except PermanentError as error:
+        return [Blocker(None, error.message.removesuffix("."))]
     if declared is None:
         return [Blocker(None, _("the content of its playbook is not kept any more"))]
     source = params.playbook.partition("/")[0]
@@ -89,7 +93,7 @@ def _as_schema(part: Part) -> dict[str, Any]:
 
 
 def about(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    declared = library.declared(params["playbook"], params["content"])
+    declared = library.declared_if_readable(params["playbook"], params["content"])
     lines = [(_("Playbook"), params["playbook"]), (_("Revision"), params["revision"])]
     if params["content"] != params["revision"]:
         lines.append((_("Content"), params["content"]))

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import yaml
+from django.urls import reverse
 
 from beidou.base.errors import BeidouError, Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
@@ -211,6 +212,29 @@ def test_a_secret_is_stored_encrypted_and_nowhere_else(site, begin, db):
         *(f"{entry.before}{entry.after}" for entry in AuditEntry.objects.all()),
     ]  # fmt: skip
     assert SECRET not in "".join(everything)
+
+
+@pytest.fixture
+def unreadable(site, begin):
+    """An operation whose content another version of the portal declared."""
+    site.release()
+    operation = begin()
+    revision = SourceRevision.objects.get()
+    (playbook,) = revision.declaration["playbooks"]
+    revision.declaration = {"version": 1, "playbooks": [{**playbook, "colour": "red"}]}
+    revision.save()
+    return operation
+
+
+def test_a_declaration_that_cannot_be_read_is_said_to_be_so(unreadable, cluster_a, machine):
+    params = kinds.get("RunPlaybook").params.model_validate(unreadable.params)
+    found = kinds.get("RunPlaybook").blockers(cluster_a, [machine], params)
+    assert "cannot read what the source declares" in found[0].reason
+
+
+def test_an_operation_whose_declaration_cannot_be_read_is_shown(unreadable, browser, viewer):
+    url = reverse("admin:operations_operation_change", args=[unreadable.pk])
+    assert browser(viewer).get(url).status_code == 200
 
 
 # --- manifests -------------------------------------------------------------------------------
