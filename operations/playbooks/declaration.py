@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from beidou.base import permissions
 from beidou.base.errors import InvalidInput
 from beidou.base.sentences import Sentence
+from beidou.base.storable import unstorable_in
 from machines.models import Machine
 
 FILE: Final = "beidou.yaml"
@@ -233,9 +234,15 @@ def load(text: bytes) -> Any:
     try:
         if len(text) > SIZE_MAX:
             raise ValueError(f"more than {SIZE_MAX} bytes")
-        return yaml.load(text.decode(), Loader=_Loader)  # noqa: S506
+        found = yaml.load(text.decode(), Loader=_Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:300]
         raise InvalidInput(
             Sentence("%(file)s is no YAML: %(why)s", file=FILE, why=why), code="bad_declaration"
         ) from error
+    for place in unstorable_in(found):
+        sentence = Sentence(
+            "%(file)s, %(place)s: holds a character that cannot be stored.", file=FILE, place=place
+        )
+        raise InvalidInput(sentence, code="bad_declaration")
+    return found

@@ -97,6 +97,12 @@ def test_a_default_inside_is_checked_but_for_its_pattern():
         declared(**parameter(type="array", items=items, default=["yyy"]))
 
 
+@pytest.mark.parametrize("changes", [{"title": "a\0b"}, parameter(type="string", title="\0")])
+def test_what_cannot_be_stored_is_refused(changes):
+    with pytest.raises(BeidouError, match="a character that cannot be stored"):
+        declared(**changes)
+
+
 def test_two_playbooks_cannot_have_one_name():
     with pytest.raises(BeidouError, match="there are two playbooks “greet”"):
         declared(declaration(DECLARED, deepcopy(DECLARED)))
