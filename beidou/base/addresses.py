@@ -60,6 +60,15 @@ def check(url: str, limits: Limits) -> SplitResult:
     return parts
 
 
+def is_other_host(old: str, new: str) -> bool:
+    """Whether a secret that was given for ``old`` would go to another host, or to another service
+    of it, with ``new``; what is no address at all is another."""
+    try:
+        return urlsplit(old).netloc.lower() != urlsplit(new).netloc.lower()
+    except ValueError:
+        return True
+
+
 def resolve(host: str, port: int, limits: Limits) -> str:
     """An address of ``host`` to connect to; refused when any of its addresses is local."""
     try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -88,16 +87,12 @@ def _check_webhook(receiver: Receiver, stored: Receiver | None) -> None:
         stored is not None
         and stored.secret == receiver.secret
         and stored.webhook_url
-        and _host(stored.webhook_url) != _host(receiver.webhook_url)
+        and addresses.is_other_host(stored.webhook_url, receiver.webhook_url)
     ):
         # Else whoever may edit it could have messages signed for a host of their own.
         text = _("Give a new secret with the address of another host.")
     if text:
         raise InvalidInput(text, fields={"secret": text})
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.lower()
 
 
 def _check_chat(receiver: Receiver) -> None:

@@ -1,7 +1,6 @@
 """Systems of the site: checked when saved; their secrets go in and never come out."""
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
@@ -43,14 +42,10 @@ def _problem_of_secret(system: SiteSystem, stored: SiteSystem | None) -> str:
     if "\n" in system.secret or "\r" in system.secret:
         return _("The secret is one line.")
     is_kept = stored is not None and stored.secret and stored.secret == system.secret
-    if is_kept and stored is not None and _host(stored.url) != _host(system.url):
+    if is_kept and stored is not None and addresses.is_other_host(stored.url, system.url):
         # Else whoever may edit it could have it sent to, or used for, a host of their own.
         return _("Give a new secret with the address of another host.")
     return ""
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.lower()
 
 
 def find(cluster_id: int, purpose: str) -> SiteSystem | None:

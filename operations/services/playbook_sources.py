@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
 from beidou.base import audit
+from beidou.base.addresses import is_other_host
 from beidou.base.errors import BeidouError, Conflict, Forbidden, InvalidInput, PermanentError
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
@@ -66,15 +67,11 @@ def validate(source: PlaybookSource, *, stored: PlaybookSource | None = None) ->
         stored is not None
         and stored.secret
         and stored.secret == source.secret
-        and _host(stored.location) != _host(source.location)
+        and is_other_host(stored.location, source.location)
     ):
         # Else the secret could be sent to a host that it was not given for.
         raise _wrong("secret", _("Give the secret anew with the address of another host."))
     git.check(_repository(source), folders=settings.PLAYBOOK_FOLDERS)
-
-
-def _host(url: str) -> str:
-    return url.split("://", 1)[-1].split("/", 1)[0].lower()
 
 
 def _check_subfolder(text: str) -> None:

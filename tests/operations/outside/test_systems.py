@@ -89,6 +89,13 @@ def test_a_stored_secret_is_not_taken_to_another_host(api, owner, wish):
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["secret"])
 
 
+def test_what_is_no_address_is_refused_beside_a_stored_secret(api, owner, wish):
+    key = api(owner).post(URL, wish).json()["id"]
+    answer = api(owner).patch(f"{URL}{key}/", {"url": "https://[::1/x"})
+    assert answer.status_code == 400
+    assert "url" in answer.json()["fields"]
+
+
 def test_the_page_stores_it_as_the_api_does(browser, owner, wish):
     page = "/operations/sitesystem/add/"
     assert browser(owner).get(page).status_code == 200
