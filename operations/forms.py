@@ -4,7 +4,8 @@ The options of a kind come from the JSON schema of its parameters, so a new kind
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -428,13 +429,21 @@ def place_problems(given: Iterable[forms.BaseForm], fields: Mapping[str, str]) -
     """Put each mistake that a service names at the field it is about; returns the others."""
     others = {}
     for name, sentence in fields.items():
-        own = name.removeprefix("params.").split(".")[0]
-        form = next((form for form in given if own in form.fields), None)
-        if form is None:
-            others[name] = sentence
+        for form, own, place in _places(list(given), name.removeprefix("params.")):
+            form.add_error(own, f"{place}: {sentence}" if place else capfirst(sentence))
+            break
         else:
-            form.add_error(own, capfirst(sentence))
+            others[name] = sentence
     return others
+
+
+def _places(given: Sequence[forms.BaseForm], path: str) -> Iterator[tuple[Any, str, str]]:
+    """The fields that ``path`` may be about, the narrowest first, and the place within each."""
+    ends = [len(path), *(found.start() for found in reversed(list(re.finditer(r"[.\[]", path))))]
+    for end in ends:
+        for form in given:
+            if path[:end] in form.fields:
+                yield form, path[:end], path[end:].removeprefix(".")
 
 
 def _resolved(part: SchemaPart, schema: SchemaPart) -> SchemaPart:

@@ -173,6 +173,25 @@ def test_machines_and_clusters_lead_here(site, browser, operator, machine, clust
     assert "kind=RunPlaybook" in answer["Location"]
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [
+        ({"type": "string", "pattern": "^[a-z]+$"}, "ABC", "This does not have the form"),
+        ({"type": "array", "items": {"type": "string", "maxLength": 2}}, "a\nbbb", "[1]: This has"),
+    ],
+)
+def test_a_mistake_is_told_once_at_its_field(site, browser, operator, wish, part, value, sentence):
+    site.release(parameters={"properties": {"text": part}})
+    answer = browser(operator).post(START, wish(**{"params-variables.text": value}))
+    assert answer.status_code == 400
+    (told,) = answer.context["page"].params.errors["variables.text"]
+    assert told.startswith(sentence)
+    assert answer.context["page"].problem == ""
+    text = answer.content.decode()
+    assert text.count(sentence) == 1
+    assert "params.variables" not in text
+
+
 # --- sources -------------------------------------------------------------------------------
 
 
