@@ -115,6 +115,20 @@ class SourceAdmin(ObjectPermissionAdmin):
         hidden = ("released__archive", "secret") if is_list else ("released__archive",)
         return rows.defer(*hidden)
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """The button that reads it is wanted most where a source is added."""
+        context = dict(extra_context or {})
+        if object_id is None:
+            page: Any = super()
+            context["actions_submit_line"] = page.get_actions_submit_line(request, None)
+        return super().changeform_view(request, object_id, form_url, context)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)
 

@@ -208,6 +208,11 @@ def test_a_source_is_added_and_read(browser, admin, tmp_path, settings):
     assert PlaybookSource.objects.get().is_being_read
 
 
+def test_the_page_on_which_a_source_is_added_offers_to_read_it(browser, admin):
+    text = browser(admin).get(reverse("admin:operations_playbooksource_add")).content.decode()
+    assert 'name="operations_playbooksource_save_and_read"' in text
+
+
 def test_a_source_that_no_worker_read_says_so(site, browser, admin):
     PlaybookSource.objects.update(asked_at=timezone.now() - timedelta(minutes=10))
     text = browser(admin).get(source_page(site.source)).content.decode()
