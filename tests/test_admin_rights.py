@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 
 from beidou.base import audit, permissions
+from beidou.base.fields import EncryptedTextField
 from tests import admin_cases, factories, rows
 from tests.admin_cases import (
     CASES,
@@ -172,6 +173,39 @@ def test_who_may_only_look_cannot_write(case, who, cast, browser, cluster_a):
     assert client.get(case.url("delete", row.pk)).status_code == expected
     assert client.post(case.url("delete", row.pk), {"post": "yes"}).status_code == expected
     assert case.model._default_manager.filter(pk=row.pk).exists()
+
+
+PLANTED = "planted-0123456789-secret"
+
+
+def encrypted(model) -> list[str]:
+    fields = model._meta.concrete_fields
+    return [field.name for field in fields if isinstance(field, EncryptedTextField)]
+
+
+@each([case for case in CASES if encrypted(case.model)])
+@pytest.mark.parametrize("who", ["admin", "owner", "operator", "viewer", "stranger", "auditor"])
+def test_a_stored_secret_is_shown_to_nobody(case, who, cast, browser, cluster_a):
+    """Neither to who may change it: it goes in and never comes out."""
+    owners, auditors = factories.make_team("owners"), factories.make_team("auditors")
+    factories.grant(owners, cluster_a, "owner")
+    factories.give(auditors, "base.audit_fleet")
+    people = {
+        **cast,
+        "owner": factories.make_user("owner", teams=(owners,)),
+        "auditor": factories.make_user("auditor", teams=(auditors,)),
+    }
+    row = rows.make_row(case.model, cluster_a)
+    secrets = dict.fromkeys(encrypted(case.model), PLANTED)
+    case.model._default_manager.filter(pk=row.pk).update(**secrets)
+    client = browser(people[who])
+    for page in ("change", "history", "delete"):
+        assert PLANTED not in client.get(case.url(page, row.pk), follow=True).content.decode()
+    assert PLANTED not in client.get(case.url("changelist"), follow=True).content.decode()
+
+
+def test_there_are_pages_of_what_holds_secrets():
+    assert len([case for case in CASES if encrypted(case.model)]) > 3
 
 
 @each(OF_CLUSTERS)
