@@ -309,7 +309,17 @@ def test_an_exported_file_changes_nothing_when_imported(admin, cluster_a, kind):
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 @pytest.mark.parametrize(
-    "notes", ["a\x01b", "x" * 40_000, "'=1", "'quoted", "two\r\nlines", " outer ", "_x000D_"]
+    "notes",
+    [
+        "a\x01b",
+        "x" * 40_000,
+        "'=1",
+        "'quoted",
+        "two\r\nlines",
+        " outer ",
+        "_x000D_",
+        '<!DOCTYPE x><?xml encoding="cp037"?>',
+    ],
 )
 def test_a_text_of_any_kind_is_unchanged_by_its_own_export(admin, kind, notes):
     factories.make_machine("10.8.3.11", notes=notes)
@@ -432,6 +442,86 @@ def test_a_sheet_that_lies_about_its_size_is_read_up_to_the_limit(admin):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 1024**2
+
+
+SHEET, STYLES, TYPES = "xl/worksheets/sheet1.xml", "xl/styles.xml", "[Content_Types].xml"
+
+
+def one_row() -> bytes:
+    return tablib.Dataset(["10.8.3.1", "r1"], headers=["address", "rack"]).export("xlsx")
+
+
+def with_strings(content: bytes, strings: str) -> bytes:
+    """The texts that cells share, as Excel keeps them."""
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    listed = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'
+    content = rewritten(content, TYPES, lambda text: text.replace("</Types>", listed))
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    with ZipFile(packed := BytesIO(content), "a", ZIP_DEFLATED) as archive:
+        archive.writestr("xl/sharedStrings.xml", f'<sst xmlns="{space}">{strings}</sst>')
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        (STYLES, "</cellXfs>", "<xf/>" * 1_000_000 + "</cellXfs>"),
+        (SHEET, "</row>", "<c/>" * 1_000_000 + "</row>"),
+        (SHEET, "<sheetData>", "<x/>" * 1_000_000 + "<sheetData>"),
+        (SHEET, "</worksheet>", f"<m>{'<mergeCell/>' * 1_000_000}</m></worksheet>"),
+    ],
+    ids=["styles", "one row", "above the rows", "below the rows"],
+)
+def test_a_million_tags_at_once_are_refused(part, old, new):
+    """They come in a few kilobytes, and cost hundreds of megabytes and half a minute."""
+    content = rewritten(one_row(), part, lambda text: text.replace(old, new, 1))
+    assert len(content) < 50_000
+    with pytest.raises(InvalidInput, match="holds far more than a table"):
+        reading.read("fleet.xlsx", content)
+
+
+def test_a_million_tags_in_one_string_are_refused():
+    content = with_strings(one_row(), f"<si>{'<r/>' * 1_000_000}</si>")
+    with pytest.raises(InvalidInput, match="holds far more than a table"):
+        reading.read("fleet.xlsx", content)
+
+
+def test_more_tags_than_the_rows_of_the_largest_table_have_are_refused(monkeypatch):
+    monkeypatch.setattr(reading, "_TAGS_MAX", 300_000)
+    rows = f"<row>{'<c/>' * 30_000}</row>" * 11 + "</sheetData>"
+    content = rewritten(one_row(), SHEET, lambda text: text.replace("</sheetData>", rows))
+    with pytest.raises(InvalidInput, match="holds far more than a table"):
+        reading.read("fleet.xlsx", content)
+
+
+def test_more_strings_than_the_largest_table_has_are_refused(monkeypatch):
+    monkeypatch.setattr(reading, "_TAGS_MAX", 300_000)
+    content = with_strings(one_row(), "<si/>" * 300_001)
+    with pytest.raises(InvalidInput, match="holds far more than a table"):
+        reading.read("fleet.xlsx", content)
+
+
+def test_strings_that_cells_share_are_read():
+    """As Excel writes them, and more of them than may be in hand at once."""
+    cell = re.compile(r'<c r="B2"[^>]*>.*?</c>')
+    shared = '<c r="B2" t="s"><v>59999</v></c>'
+    content = rewritten(one_row(), SHEET, lambda text: cell.sub(shared, text, count=1))
+    content = with_strings(content, "<si><t>shared</t></si>" * 60_000)
+    assert reading.read("fleet.xlsx", content)["rack"] == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<worksheet", '<!DOCTYPE x [<!ENTITY a "<c/>">]><worksheet'),
+        ("<worksheet", '<?xml version="1.0" encoding="cp037"?><worksheet'),
+    ],
+    ids=["entities", "an encoding"],
+)
+def test_tags_in_disguise_are_refused(old, new):
+    content = rewritten(one_row(), SHEET, lambda text: text.replace(old, new, 1))
+    with pytest.raises(InvalidInput, match="cannot be read as XLSX"):
+        reading.read("fleet.xlsx", content)
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
