@@ -1,9 +1,11 @@
 """An uploaded file as a table, or a sentence why it is none; and a table as a file."""
 
 import csv
+import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO, StringIO
 from typing import Any, Final, NoReturn
+from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
 
 import tablib
@@ -26,8 +28,9 @@ UNPACKED_BYTES_MAX: Final = 100 * 1024 * 1024  # 20,000 full rows take about 30
 # A cell with its text in it has six signs for a tag; of texts that are shared half are elsewhere.
 _TAGS_MAX: Final = ROWS_MAX * _COLUMNS_MAX * 6
 _UNREADABLE: Final = (
-    TablibException, BadZipFile, InvalidFileException, csv.Error, AttributeError, KeyError,
-    ValueError, OSError,
+    TablibException, BadZipFile, InvalidFileException, csv.Error, zlib.error, ParseError,
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError,
 )  # fmt: skip
 FORMATS: Final = {"csv": base_formats.CSV, "xlsx": base_formats.XLSX}
 

@@ -376,6 +376,29 @@ def test_what_is_no_table_is_refused_with_a_sentence(name, content, message):
         reading.read(name, content)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("</sheetData>", ""),
+        ("<row", "&nothing;<row"),
+        ('<c r="B2" t="inlineStr">', '<c r="B2" t="s"><v>99</v>'),
+        ('r="2"', 'r="1e999"'),
+        ("<sheetData", "<sheetData\ufffe"),
+    ],
+)
+def test_a_broken_sheet_is_refused_with_a_sentence(old, new):
+    content = rewritten(one_row(), SHEET, lambda text: text.replace(old, new, 1))
+    with pytest.raises(InvalidInput, match="cannot be read as XLSX"):
+        reading.read("fleet.xlsx", content)
+
+
+@pytest.mark.parametrize("part", ["[Content_Types].xml", "xl/workbook.xml", "xl/styles.xml"])
+def test_a_workbook_that_is_cut_off_is_refused_with_a_sentence(part):
+    content = rewritten(one_row(), part, lambda text: text[:-30])
+    with pytest.raises(InvalidInput, match="cannot be read as XLSX"):
+        reading.read("fleet.xlsx", content)
+
+
 def test_formulas_are_made_harmless_in_exports(admin):
     factories.make_machine("10.8.3.1", notes="=1+1")
     content = reading.write(Machine.objects.all(), kind="csv", user=admin)
