@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from import_export.instance_loaders import BaseInstanceLoader
 
 from beidou.base import permissions
+from beidou.base.storable import is_storable
 from machines.files.cells import TextWidget, address_in, text_of
 from machines.models import Machine
 
@@ -73,4 +74,4 @@ def _column(dataset: tablib.Dataset, name: str) -> set[str]:
     texts = (TextWidget().clean(value) for value in dataset[name])
     if name == "address":
         texts = (address_in(text) for text in texts)
-    return {text for text in texts if text}
+    return {text for text in texts if text and is_storable(text)}

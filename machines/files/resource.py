@@ -22,6 +22,7 @@ from simple_history.utils import bulk_create_with_history
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.sentences import Sentence
+from beidou.base.storable import is_storable
 from clusters.models import Cluster
 from machines.files import report
 from machines.files.cells import (
@@ -57,6 +58,14 @@ STATES: Final = {
 
 def _wrong_heading(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={HEADING: sentence})
+
+
+def _require_storable(row: dict[str, Any]) -> None:
+    """A file says what no form and no request gets in; the database would not take it."""
+    wrong = [name for name, cell in row.items() if isinstance(cell, str) and not is_storable(cell)]
+    if wrong:
+        sentence = _("This holds a character that cannot be stored.")
+        raise ValidationError(dict.fromkeys(wrong, sentence))
 
 
 def _stays(field: Field, instance: Machine, row: dict[str, Any]) -> bool:
@@ -196,6 +205,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         self, instance_loader: MachineLoader, row: dict[str, Any]
     ) -> tuple[Machine, bool]:
         self._loader = instance_loader
+        _require_storable(row)
         instance = instance_loader.get_instance(row)
         if instance is not None:
             if instance.pk not in instance_loader.changeable:

@@ -377,6 +377,23 @@ def test_what_is_no_table_is_refused_with_a_sentence(name, content, message):
 
 
 @pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("address,notes\n10.9.0.9,a\0b\n", "B"),
+        ("address,serial\n10.9.0.9,a\0b\n", "B"),
+        ("address,rack\n10.9.0.9\0,r1\n", "A"),
+        ("address,labels\n10.9.0.9,zone=a\0b\n", "B"),
+        ("address,owner_team\n10.9.0.9,a\0b\n", "B"),
+    ],
+)
+def test_what_no_database_keeps_is_a_mistake_of_its_cell(admin, text, letter):
+    [(line, column, message)] = mistakes(admin, text)
+    assert (line, column) == (2, letter)
+    assert "cannot be stored" in message
+    assert not Machine.objects.exists()
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("</sheetData>", ""),
