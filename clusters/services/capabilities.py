@@ -210,7 +210,7 @@ def _row(
         "ok": not missing and not trouble,
         "missing": [str(access) for access in missing],
         "trouble": trouble,
-        "rbac": rbac_snippet(missing, identity) if missing else "",
+        "rbac": rbac_snippet(item.accesses, identity, of=item.key) if missing else "",
     }
 
 
@@ -268,20 +268,25 @@ def summary(rows: Iterable[dict[str, Any]]) -> str:
 # --- what would mend it -------------------------------------------------------------------------
 
 
-def rbac_snippet(missing: Sequence[Access], identity: Identity) -> str:
-    """YAML that grants exactly what is missing: a ClusterRole, or a Role per namespace."""
+def rbac_snippet(accesses: Sequence[Access], identity: Identity, *, of: str = "") -> str:
+    """YAML that grants ``accesses``: a ClusterRole, or a Role per namespace.
+
+    Called after the feature, and with all that it needs: applied, it takes nothing away from what
+    was applied for another feature, or for this one before.
+    """
+    name = "-".join([RBAC_NAME, *of.split("_")]).rstrip("-")
     documents: list[dict[str, Any]] = []
-    for namespace in dict.fromkeys(access.namespace for access in missing):
-        own = [access for access in missing if access.namespace == namespace]
-        documents += _role_and_binding(own, namespace, identity)
+    for namespace in dict.fromkeys(access.namespace for access in accesses):
+        own = [access for access in accesses if access.namespace == namespace]
+        documents += _role_and_binding(own, name, namespace, identity)
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def _role_and_binding(
-    accesses: Sequence[Access], namespace: str, identity: Identity
+    accesses: Sequence[Access], name: str, namespace: str, identity: Identity
 ) -> list[dict[str, Any]]:
     kind = "Role" if namespace else "ClusterRole"
-    metadata = {"name": RBAC_NAME, **({"namespace": namespace} if namespace else {})}
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     api = "rbac.authorization.k8s.io"
     return [
         {"apiVersion": f"{api}/v1", "kind": kind, "metadata": metadata, "rules": _rules(accesses)},
@@ -289,7 +294,7 @@ def _role_and_binding(
             "apiVersion": f"{api}/v1",
             "kind": f"{kind}Binding",
             "metadata": dict(metadata),
-            "roleRef": {"apiGroup": api, "kind": kind, "name": RBAC_NAME},
+            "roleRef": {"apiGroup": api, "kind": kind, "name": name},
             "subjects": [_subject(identity.username)],
         },
     ]

@@ -53,13 +53,56 @@ def test_the_sentence_is_in_the_reader_s_language_whoever_asked_the_cluster(kube
         assert capabilities.shown([row])[0]["why"] == "The credential may not patch nodes."
 
 
-def test_the_snippet_grants_exactly_what_is_missing(kube, client):
+def test_the_snippet_grants_what_the_feature_needs(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("patch", "nodes")))
     role, binding = yaml.safe_load_all(rows_of(client, ROBOT)["cordon"]["rbac"])
     assert role["kind"] == "ClusterRole"
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]}]
+    verbs = ["get", "patch"]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": verbs}]
+    assert role["metadata"] == binding["metadata"] == {"name": "beidou-cordon"}
+    assert binding["roleRef"]["name"] == "beidou-cordon"
     subject = {"kind": "ServiceAccount", "namespace": "ops", "name": "portal"}
     assert binding["subjects"] == [subject]
+
+
+def granted_by(snippets):
+    """As ``kubectl apply`` leaves them behind, one after the other."""
+    there = {}
+    for document in (each for text in snippets for each in yaml.safe_load_all(text)):
+        metadata = document["metadata"]
+        there[document["kind"], metadata.get("namespace", ""), metadata["name"]] = document
+    return {
+        (namespace, rule["apiGroups"][0], resource, verb)
+        for (_kind, namespace, _name), document in there.items()
+        for rule in document.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def needed_by(*keys):
+    return {
+        (a.namespace, a.group, "/".join(filter(None, (a.resource, a.subresource))), a.verb)
+        for item in capabilities.CAPABILITIES
+        if item.key in keys
+        for a in item.accesses
+    }
+
+
+def test_what_mends_one_feature_takes_nothing_away_from_another(kube, client):
+    lost = (("patch", "nodes"), ("delete", "nodes"), ("list", "poddisruptionbudgets"))
+    kube.on("POST", ACCESS_REVIEWS, allow_all_but(*lost))
+    rows = rows_of(client)
+    granted = granted_by([rows["scale_down"]["rbac"], rows["cordon"]["rbac"]])
+    assert granted == needed_by("scale_down", "cordon")
+
+
+def test_what_mends_a_feature_again_takes_nothing_away_that_mended_it_before(kube, client):
+    snippets = []
+    for lost in (("patch", "nodes"), ("list", "pods")):
+        kube.on("POST", ACCESS_REVIEWS, allow_all_but(lost))
+        snippets.append(rows_of(client)["drain"]["rbac"])
+    assert granted_by(snippets) == needed_by("drain")
 
 
 def test_rights_in_a_namespace_become_a_role_there():
