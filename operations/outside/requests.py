@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beidou.base import audit, context, webhooks
+from beidou.base.api import parsers
 from beidou.base.errors import Conflict, InvalidInput, PermanentError, shorten
 from beidou.base.sentences import Sentence
 from operations.outside import systems
@@ -152,7 +153,9 @@ def _held(request: SiteRequest) -> SiteRequest:
 def _take(request: SiteRequest, body: bytes) -> None:
     asking = _ASKING[request.purpose]
     try:
-        typed = asking.shape.model_validate(json.loads(body))
+        said = json.loads(body)
+        parsers.check(said, code="bad_answer")
+        typed = asking.shape.model_validate(said)
     except ValidationError as error:
         names = [shorten(".".join(map(str, each["loc"])), 200) for each in error.errors()]
         fields = dict.fromkeys(names, _("It is missing, or not of the documented shape."))

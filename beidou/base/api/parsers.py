@@ -13,12 +13,12 @@ SENTENCE = gettext_lazy(
 )
 
 
-def check(value: Any) -> None:
+def check(value: Any, *, code: str = InvalidInput.code) -> None:
     """Raise ``InvalidInput`` naming the fields."""
     sentence = str(SENTENCE)
     fields = {path or "non_field_errors": sentence for path in unstorable_in(value)}
     if fields:
-        raise InvalidInput(f"{', '.join(fields)}: {sentence}", fields=fields)
+        raise InvalidInput(f"{', '.join(fields)}: {sentence}", code=code, fields=fields)
 
 
 class JSONParser(parsers.JSONParser):

@@ -82,6 +82,14 @@ def test_without_a_system_no_signature_fits(asked, call_back, network_system):
     assert call_back(asked, {"machines": {}}, secret="").status_code == 403
 
 
+def test_what_no_database_keeps_is_refused_by_name(asked, call_back):
+    answer = call_back(asked, {"machines": {"10.0.0.1": {"ok": True, "message": "a\0b"}}})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_answer")
+    assert set(answer.json()["fields"]) == {"machines.10.0.0.1.message"}
+    asked.refresh_from_db()
+    assert asked.answer == {}
+
+
 def test_the_same_callback_is_taken_once(asked, call_back):
     stamp = int(time.time())
     data = {"machines": {"10.0.0.1": YES}}
