@@ -19,7 +19,9 @@ from machines.models import Machine
 from machines.services import lifecycle
 from operations.kinds.base import KINDS
 from operations.kinds.health import changes
+from operations.services import manifests
 from operations.services.cluster_settings import default_policy
+from tests.api_cases import ROUTES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -68,6 +70,18 @@ def named_in_docs(pattern: str) -> set[str]:
 def test_every_manage_command_exists():
     named = named_in_docs(r"(?:manage\.py|beidou-manage) ([a-z][a-z_]+)\b(?!\.py)")
     assert named - set(get_commands()) == set()
+
+
+def test_the_table_of_addresses_has_every_one():
+    table = re.findall(r"^\| (`.+?) \|", text_of("docs/api.md"), flags=re.MULTILINE)
+    named = set(re.findall(r"`([a-z-]+)`", " ".join(table)))
+    assert named == {route.prefix for route in ROUTES} | {"overview"}
+
+
+def test_every_kind_and_field_of_a_manifest_is_named():
+    text = text_of("docs/api.md").partition("## Manifests")[2].partition("\n## ")[0]
+    fields = manifests.OperationDocument.typed.model_fields["spec"].annotation.model_fields
+    assert [name for name in (*manifests.DOCUMENTS, *fields) if name not in text] == []
 
 
 def test_every_make_target_exists():

@@ -297,6 +297,15 @@ def test_the_command_applies_a_file(admin, machine):
     assert "operation/scaleup-2024 unchanged" in out.getvalue()
 
 
+@pytest.mark.parametrize(("name", "value"), [("reason", "OPS-43"), ("priority", "high")])
+def test_why_and_how_soon_are_no_other_content(api, admin, machine, text, name, value):
+    """The priority may be changed later on; what is there already keeps its own."""
+    post(api(admin), text)
+    answer = post(api(admin), changed(text, ["spec", name], value))
+    assert (answer.status_code, answer.json()[0]["created"]) == (200, False)
+    assert (Operation.objects.get().reason, Operation.objects.get().priority) == ("", "normal")
+
+
 def test_the_command_names_the_wrong_field(admin, machine, tmp_path, text):
     file = tmp_path / "wrong.yaml"
     file.write_text(changed(text, ["spec", "clusterName"], "nowhere"))
