@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NoReturn
 from zipfile import ZipFile
 
 from django.utils.translation import gettext as _
@@ -13,12 +13,21 @@ from openpyxl.xml.functions import iterparse
 
 from beidou.base.errors import InvalidInput
 
+_TAGS_OF_A_CELL: Final = 4
 _TAGS_AT_ONCE_MAX: Final = 100_000  # the widest row, with a value in every cell, has 66,000
 # Whatever would make tags of what does not look like them: no spreadsheet writes it.
 _DISGUISED: Final = re.compile(
     rb"\0|<!DOCTYPE|<\?xml[^>]*encoding\s*=\s*[\"'](?!utf-8[\"'])", re.IGNORECASE
 )
 _STRING: Final = f"{{{SHEET_MAIN_NS}}}si"
+
+
+def _refuse() -> NoReturn:
+    sentence = _(
+        "The file holds far more than a table; copy the table alone into a new file, or save it as "
+        "CSV."
+    )
+    raise InvalidInput(sentence, fields={"file": sentence})
 
 
 class Archive(ZipFile):
@@ -59,11 +68,7 @@ class _Counted:
         self._tags += tags
         self._archive.in_hand += tags
         if self._tags > self._archive.tags_max or self._archive.in_hand > _TAGS_AT_ONCE_MAX:
-            sentence = _(
-                "The file holds far more than a table; copy the table alone into a new file, or "
-                "save it as CSV."
-            )
-            raise InvalidInput(sentence, fields={"file": sentence})
+            _refuse()
         return found
 
     def __enter__(self) -> "_Counted":
@@ -95,5 +100,8 @@ class Reader(ExcelReader):  # type: ignore[misc]
         with self.archive.open(part.PartName[1:]) as source:
             ends = (node for _event, node in iterparse(source) if node.tag == _STRING)
             for node in self.archive.each_is_done(ends):
+                # There are no more texts than cells, each of which has at least these tags.
+                if len(self.shared_strings) * _TAGS_OF_A_CELL > self.archive.tags_max:
+                    _refuse()
                 self.shared_strings.append(Text.from_tree(node).content.replace("x005F_", ""))
                 node.clear()
