@@ -213,24 +213,44 @@ def for_template(chosen: Template, specs: Sequence[graph.Spec]) -> list[graph.Sp
     """The steps with the machines that each is done with in the template.
 
     Of the machines that come in none may fail: what goes out would leave less than there was.
-    ``InvalidInput`` when a step comes before one that it must come after.
+    ``InvalidInput`` when a step comes before one that it must come after, or when that one would
+    keep nothing from it.
     """
     found: list[graph.Spec] = []
     for index, spec in enumerate(specs):
-        before = {each.name for each in _before(spec, found)}
-        for name in chosen.behind.get(spec.name, ()):
-            if name not in before:
-                sentence = gettext("In %(template)s, %(step)s must come after %(other)s.") % {
-                    "template": chosen.name,
-                    "step": spec.name,
-                    "other": name,
-                }
-                place = f"steps[{index}]"
-                raise InvalidInput(
-                    f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
-                )
+        if sentence := _why_not_in(chosen, spec, found):
+            place = f"steps[{index}]"
+            raise InvalidInput(
+                f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
+            )
         found.append(_with_group(spec, chosen.groups.get(spec.name, "")))
     return found
+
+
+def _why_not_in(chosen: Template, spec: graph.Spec, others: Sequence[graph.Spec]) -> str:
+    before = {each.name for each in _before(spec, others)}
+    for name in chosen.behind.get(spec.name, ()):
+        if name not in before:
+            return gettext("In %(template)s, %(step)s must come after %(other)s.") % {
+                "template": chosen.name,
+                "step": spec.name,
+                "other": name,
+            }
+    if not any(spec.name in names for names in chosen.behind.values()):
+        return ""
+    # Others come behind it because of what it makes sure of.
+    if spec.on_failure == graph.OnFailure.CONTINUE:
+        return gettext("In %(template)s, %(step)s must stop the task when it fails.") % {
+            "template": chosen.name,
+            "step": spec.name,
+        }
+    own = NAMES[spec.name].params.items()
+    if any(spec.params.get(key) != value for key, value in own if key != "params"):
+        return gettext("In %(template)s, %(step)s must look at what its name says.") % {
+            "template": chosen.name,
+            "step": spec.name,
+        }
+    return ""
 
 
 def _before(spec: graph.Spec, others: Sequence[graph.Spec]) -> list[graph.Spec]:

@@ -249,6 +249,59 @@ def test_a_blocked_old_machine_is_known_before_anything_begins(begin_replacement
     assert not AutoOperationTask.objects.exists()
 
 
+def whole_graph(**changed):
+    """The template's steps as a graph of one's own; ``changed`` is added to the named steps."""
+    before: list[str] = []
+    steps = []
+    for name in WITHOUT_APPROVAL:
+        steps.append({"key": name, "step": name, "needs": before, **changed.get(name, {})})
+        before = [name]
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("changed", "place", "said"),
+    [
+        ({"ScaleUp": {"on_failure": "continue"}}, "steps[2]", "must stop the task"),
+        ({"UncordonNodes": {"on_failure": "continue"}}, "steps[3]", "must stop the task"),
+        ({"NodesReady": {"on_failure": "continue"}}, "steps[4]", "must stop the task"),
+        (
+            {"NodesReady": {"params": {"condition": "prometheus", "query": "vector(1)"}}},
+            "steps[4]",
+            "NodesReady must look at what its name says",
+        ),
+    ],
+)
+def test_no_graph_lets_old_ones_go_although_a_new_one_failed(
+    changed, place, said, api, operator, cluster_a, machines, old, script
+):
+    wish = {
+        "template": "ReplaceMachine",
+        "cluster": cluster_a.name,
+        "machines": addresses(machines),
+        "replaced": addresses(old),
+        "graph": whole_graph(**changed),
+    }
+    answer = api(operator).post(API, wish, format="json")
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, [place])
+    assert said in answer.json()["message"]
+    assert not AutoOperationTask.objects.exists()
+
+
+def test_what_comes_in_may_be_undone_and_waited_for_longer():
+    changed = {"ScaleUp": {"on_failure": "compensate"}, "NodesReady": {"params": {"minutes": 90}}}
+    specs = [
+        replace(
+            catalog.spec(row["step"], row.get("params")),
+            needs=tuple(row["needs"]),
+            on_failure=row.get("on_failure", "stop"),
+        )
+        for row in whole_graph(**changed)
+    ]
+    found = catalog.for_template(catalog.TEMPLATES["ReplaceMachine"], specs)
+    assert [each.name for each in found] == WITHOUT_APPROVAL
+
+
 # --- ways in --------------------------------------------------------------------------------------
 
 
