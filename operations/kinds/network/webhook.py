@@ -1,7 +1,8 @@
 """The driver ``webhook``: the site's own network system does it.
 
 It is told once which machines there are (again with the same key until it has the message), and
-answers per machine, at once or by its callback.  What it does not answer in time has failed.
+answers per machine, at once or by its callback.  What it does not answer in time has failed.  What
+it has said yes to is not asked again, also when the worker was lost before that could be written.
 """
 
 import time
@@ -36,22 +37,42 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: Any) -> list
 
 def act(run: StepRun) -> Mapping[str, Any]:
     """The answers by address."""
-    request = _request(run)
+    known = _said_yes_to(run)
+    left = [target for target in run.targets if target.address not in known]
+    if not left:
+        return known
+    request = _request(run, left)
     if request.accepted_at is None:
         try:
             _hand_over(run, request)
         except PermanentError as error:
             requests.close(request, error.message)
-            for target in list(run.targets):
+            for target in left:
                 run.fail(target, error.message)
-            return {}
-    return _wait(run, request)
+            return known
+    return {**known, **_wait(run, request)}
 
 
-def _request(run: StepRun) -> SiteRequest:
+def _step(run: StepRun) -> Step:
+    return Step.objects.get(operation=run.operation, name=run.step_name)
+
+
+def _said_yes_to(run: StepRun) -> dict[str, Any]:
+    """What earlier requests of this step brought for machines that are still to be settled."""
+    wanted = {target.address for target in run.targets}
+    closed = _step(run).site_requests.filter(ended_at__isnull=False)
+    return {
+        address: said
+        for answer in closed.order_by("pk").values_list("answer", flat=True)
+        for address, said in answer.items()
+        if address in wanted and said["ok"]
+    }
+
+
+def _request(run: StepRun, targets: Sequence[OperationMachine]) -> SiteRequest:
     """The open one of this step, after a lost worker; else a new one about what is to be done."""
-    addresses = [target.address for target in run.targets]
-    step = Step.objects.get(operation=run.operation, name=run.step_name)
+    addresses = [target.address for target in targets]
+    step = _step(run)
     last = step.site_requests.order_by("pk").last()
     if last is not None and last.ended_at is None:
         if [each["address"] for each in last.data["machines"]] == addresses:
@@ -67,12 +88,12 @@ def _request(run: StepRun) -> SiteRequest:
             "cluster": run.cluster.name,
             "operation": run.operation.name,
             "by": run.operation.requested_by_name,
-            "machines": _machines(run),
+            "machines": _machines(run, targets),
         },
     )
 
 
-def _machines(run: StepRun) -> list[dict[str, Any]]:
+def _machines(run: StepRun, targets: Sequence[OperationMachine]) -> list[dict[str, Any]]:
     """What a network system needs to know; of a node that is gone no ranges are known."""
     nodes: dict[str, NodeInfo] = {}
     try:
@@ -81,7 +102,7 @@ def _machines(run: StepRun) -> list[dict[str, Any]]:
     except BeidouError:
         if run.params.action == "add":
             raise
-    return [_machine(target, nodes) for target in run.targets]
+    return [_machine(target, nodes) for target in targets]
 
 
 def _machine(target: OperationMachine, nodes: Mapping[str, NodeInfo]) -> dict[str, Any]:

@@ -220,6 +220,55 @@ def test_after_a_lost_worker_the_open_request_is_waited_for_and_not_sent_again(
     assert len(site.requests) == 1
 
 
+def lose_before_the_result(operation, monkeypatch, work):
+    """The answers are there, and the worker dies before it has written what became of machines."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(_run, _request):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(webhook, "_wait", die)
+        with pytest.raises(Killed):
+            work()
+    return webhook_run(operation, operation.steps.get())
+
+
+def test_a_worker_lost_after_the_answer_does_not_have_it_done_twice(
+    network, work, site, network_system, monkeypatch, pauses
+):
+    site.status = 200
+    site.answer = json.dumps({"machines": {"10.0.0.1": YES, "10.0.0.2": YES}}).encode()
+    run = lose_before_the_result(network(), monkeypatch, work)
+    assert webhook.act(run) == {"10.0.0.1": YES, "10.0.0.2": YES}
+    assert len(site.requests) == 1
+
+
+def test_a_worker_lost_after_the_answer_asks_again_about_what_was_refused_alone(
+    network, work, site, network_system, monkeypatch, pauses
+):
+    site.status = 200
+    site.answer = json.dumps({"machines": {"10.0.0.1": YES, "10.0.0.2": NO}}).encode()
+    run = lose_before_the_result(network(), monkeypatch, work)
+    site.answer = json.dumps({"machines": {"10.0.0.2": YES}}).encode()
+    assert webhook.act(run) == {"10.0.0.1": YES, "10.0.0.2": YES}
+    asked = [[m["address"] for m in json.loads(r.body)["machines"]] for r in site.requests]
+    assert asked == [["10.0.0.1", "10.0.0.2"], ["10.0.0.2"]]
+
+
+def test_a_refusal_leaves_those_alone_that_were_done_before(
+    network, work, site, network_system, monkeypatch, pauses
+):
+    site.status = 200
+    site.answer = json.dumps({"machines": {"10.0.0.1": YES, "10.0.0.2": NO}}).encode()
+    run = lose_before_the_result(network(), monkeypatch, work)
+    site.status = 400
+    assert webhook.act(run) == {"10.0.0.1": YES}
+    assert run.failed == ["10.0.0.2"]
+
+
 def webhook_run(operation, step) -> Any:
     """The step as a second worker sees it, with nothing settled yet."""
     return _Run(operation, step)
@@ -231,6 +280,11 @@ class _Run:
         self.cluster, self.step_name = operation.cluster, step.name
         self.params = type("Params", (), {"action": "add", "minutes": 15})()
         self.targets = list(operation.machines.order_by("pk"))
+        self.failed: list[str] = []
+
+    def fail(self, target, _why):
+        self.targets.remove(target)
+        self.failed.append(target.address)
 
     def say(self, *_args, **_more): ...
     def note(self, *_args): ...
