@@ -34,7 +34,7 @@ COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
 def look_outside(step_id: int) -> None:
     """Ask Prometheus once for a running gate."""
     step = TaskStep.objects.filter(pk=step_id, kind="gate", status=TaskStep.Status.RUNNING).first()
-    if step is None:
+    if step is None or not step.progress.get("asked"):
         return
     params: GateParams = base.parse_params(base.get("gate"), step.params)
     if params.condition != "prometheus":
@@ -77,8 +77,10 @@ def _write(step: TaskStep, params: GateParams, *, holds: bool, is_final: bool, s
         held = TaskStep.objects.get(pk=step.pk)
         if (held.status, held.started_at) != (TaskStep.Status.RUNNING, step.started_at):
             return
+        if held.progress.get("asked") != step.progress["asked"]:
+            return
         good = held.progress["good"] + 1 if holds else 0
-        held.progress = {**held.progress, "good": good, "failed": is_final}
+        held.progress = {**held.progress, "good": good, "failed": is_final, "asked": ""}
         held.message = said
         until = datetime.fromisoformat(held.progress["until"])
         held.due_at = min(until, now + timedelta(seconds=params.seconds))

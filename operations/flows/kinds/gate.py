@@ -119,6 +119,8 @@ def cancel(flow: Flow, step: TaskStep, params: GateParams) -> None:
 
 
 def _ask(flow: Flow, step: TaskStep) -> None:
+    """``asked`` marks the question, so that one answer to it counts."""
+    step.progress = {**step.progress, "asked": flow.now.isoformat()}
     step.due_at = min(_until(step), flow.now + timedelta(seconds=LOST_SECONDS))
     enqueue_on_commit("operations.tasks.look_outside", step.pk)
 

@@ -155,6 +155,33 @@ def test_several_looks_in_a_row_have_to_hold(prometheus, begin_task, work, steps
     assert steps_of(task)["gate"] == "succeeded"
 
 
+def test_one_question_counts_once_however_often_it_is_delivered(prometheus, begin_task, work):
+    values(prometheus, "1")
+    task = begin_task(step("PrometheusGate", times=3, **UP))
+    work()
+    looking.look_outside(gate_of(task).pk)
+    looking.look_outside(gate_of(task).pk)
+    assert gate_of(task).progress["good"] == 1
+    assert len(prometheus.requests) == 1
+
+
+def test_of_two_workers_that_look_at_once_one_counts(prometheus, begin_task, work, monkeypatch):
+    values(prometheus, "1")
+    task = begin_task(step("PrometheusGate", times=3, **UP))
+    work(limit=1)
+    asked = looking._ask
+
+    def and_another_is_faster(row, params):
+        monkeypatch.setattr(looking, "_ask", asked)
+        looking.look_outside(row.pk)
+        return asked(row, params)
+
+    monkeypatch.setattr(looking, "_ask", and_another_is_faster)
+    looking.look_outside(gate_of(task).pk)
+    assert len(prometheus.requests) == 2
+    assert gate_of(task).progress["good"] == 1
+
+
 def test_a_prometheus_that_is_away_is_asked_again(prometheus, begin_task, work, steps_of, later):
     prometheus.status = 503
     task = begin_task(step("PrometheusGate", **UP))
