@@ -41,7 +41,7 @@ def deliver(request_id: int) -> None:
     try:
         requests.send(request)
     except TemporaryError as error:
-        pause = min(FIRST_PAUSE * float(2**request.tries), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2.0 ** min(request.tries, 10), LONGEST_PAUSE)
         wait = timedelta(seconds=max(pause, min(error.retry_after, LONGEST_PAUSE)))
         mine.update(next_try_at=timezone.now() + wait, last_error=error.message)
     except BeidouError as error:

@@ -242,6 +242,17 @@ def test_a_system_that_is_away_is_told_again_with_the_same_key(
     assert steps_of(task)["Toy"] == "succeeded"
 
 
+def test_a_system_that_is_away_for_weeks_is_told_every_ten_minutes(asked, site):
+    site.status = 503
+    due_now(tries=1500, accepted_at=None)
+    request = SiteRequest.objects.get()
+    delivery.deliver(request.pk)
+    request.refresh_from_db()
+    assert "answered 503" in request.last_error
+    pause = request.next_try_at - timezone.now()
+    assert timedelta(minutes=9) < pause <= timedelta(minutes=10)
+
+
 def test_what_the_queue_forgot_is_handed_over_by_the_sweeper(
     tickets,
     begin_task,
