@@ -16,6 +16,7 @@ from clusters.services.connections import client_for
 from operations.kinds import hosts, joining, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.create_cluster import members
+from operations.kinds.network.routes import nodes_may_read
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_up import ROUTED_NETWORK
 
@@ -23,7 +24,6 @@ NAMESPACE, MARKER = ROUTED_NETWORK
 READY_SECONDS = 240
 KIND_SECONDS = 60
 _LABELS = {"app.kubernetes.io/managed-by": "beidou"}
-_RBAC = "rbac.authorization.k8s.io"
 
 ROUTED: Sequence[Mapping[str, Any]] = (
     {
@@ -32,19 +32,7 @@ ROUTED: Sequence[Mapping[str, Any]] = (
         "metadata": {"name": MARKER, "namespace": NAMESPACE, "labels": _LABELS},
         "data": {"about": "Nodes keep routes to each other's pods; see beidou-routed-network."},
     },
-    {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": MARKER, "labels": _LABELS},
-        "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}],
-    },
-    {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": MARKER, "labels": _LABELS},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": MARKER},
-        "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": "system:nodes"}],
-    },
+    *nodes_may_read(MARKER),
 )
 """Nodes may read each other (as they could before Kubernetes 1.32), and the mark by which ScaleUp
 knows that a machine needs the service too."""

@@ -27,22 +27,28 @@ from operations.models import OperationMachine
 NAME: Final = "beidou-pod-routes"
 _LABELS = {"app.kubernetes.io/managed-by": "beidou"}
 _RBAC = "rbac.authorization.k8s.io"
-RIGHTS: Sequence[Mapping[str, Any]] = (
-    {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": NAME, "labels": _LABELS},
-        "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}],
-    },
-    {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": NAME, "labels": _LABELS},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": NAME},
-        "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": "system:nodes"}],
-    },
-)
-"""Nodes may read each other, as they could before Kubernetes 1.32."""
+
+
+def nodes_may_read(name: str) -> Sequence[Mapping[str, Any]]:
+    """What lets nodes read each other, as they could before Kubernetes 1.32."""
+    metadata = {"name": name, "labels": _LABELS}
+    return (
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata,
+            "rules": [
+                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+            ],
+        },
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": "system:nodes"}],
+        },
+    )
 
 
 def blockers(cluster: Cluster, machines: Sequence[Machine], params: Any) -> list[Blocker]:
@@ -82,7 +88,7 @@ def act(run: StepRun) -> PlaybookResults:
 
 
 def _give_rights(run: StepRun, client: KubernetesClient) -> None:
-    for item in RIGHTS:
+    for item in nodes_may_read(NAME):
         client.applier.apply(item)
     run.say(Sentence("%(kind)s %(name)s applied", kind="ClusterRole", name=NAME))
 
