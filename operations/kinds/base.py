@@ -219,10 +219,11 @@ class Kind:
     with the rest, so that no task can hold them until it has its turn; ``keep`` stores with a new
     operation what does not belong into its parameters; ``is_same`` compares stored parameters with
     typed ones that ask again; ``require`` refuses whoever may not have this operation done again;
-    ``changes`` says of which the kind's ``mutating`` is true; ``options`` is the JSON schema of the
-    form by what is chosen so far; ``about`` are label and text of what is done, for plan and page;
-    ``is_offered`` whether there is anything of the kind for a person to begin; ``alike`` are the
-    parameters that must be the same for earlier runs to tell how long one takes.
+    ``changes`` says of which the kind's ``mutating`` is true; ``holds`` False is for a change that
+    works beside others on the same machines; ``options`` is the JSON schema of the form by what is
+    chosen so far; ``about`` are label and text of what is done, for plan and page; ``is_offered``
+    whether there is anything of the kind for a person to begin; ``alike`` are the parameters that
+    must be the same for earlier runs to tell how long one takes.
     """
 
     name: str
@@ -233,6 +234,7 @@ class Kind:
     icon: str = "settings"
     permission: str = OPERATE
     mutating: bool = True
+    holds: bool = True
     roles: tuple[str, ...] = ("Compute",)
     takes_roles: bool = False
     role: str = ""
@@ -269,6 +271,9 @@ class Kind:
 
     def is_mutating(self, params: Params) -> bool:
         return self.mutating and self.changes(params)
+
+    def holds_machines(self, params: Params) -> bool:
+        return self.holds and self.is_mutating(params)
 
     def step(self, name: str) -> StepKind:
         return next(step for step in self.steps if step.name == name)

@@ -64,13 +64,13 @@ def _story(member: OperationMachine) -> Iterable[Entry]:
 
 def buttons_of_machine(machine: Machine, user: Any) -> Iterable[Button]:
     """The kinds that can begin from the machine's state; while an operation holds it, that one and
-    the kinds that change nothing."""
+    the kinds that hold none."""
     holding = _holding(machine)
     if holding is not None and permissions.may(user, holding):
         url = reverse("admin:operations_operation_change", args=[holding.pk])
         yield Button(label=holding.name, url=url, icon="play_circle")
     for kind in _offered(machine, user):
-        if holding is not None and kind.mutating:
+        if holding is not None and kind.mutating and kind.holds:
             continue
         if kind.whole_cluster and machine.cluster_id is None:
             continue

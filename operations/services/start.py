@@ -85,11 +85,11 @@ def plan_operation(
     typed = parse_params(chosen, params)
     chosen.settle(cluster, typed, acting_user)
     settled = typed.model_dump(mode="json")
-    mutating = chosen.is_mutating(settled)
+    mutating, holds = chosen.is_mutating(settled), chosen.holds_machines(settled)
     _check_roles(chosen, roles or {})
     blockers = [
         *chosen.phase_blockers(cluster),
-        *_general_blockers(chosen, machines, roles or {}, acting_user, mutating=mutating),
+        *_general_blockers(chosen, machines, roles or {}, acting_user, holds=holds),
         *borrowing.blockers(cluster, machines, acting_user),
         *chosen.blockers(cluster, machines, typed),
         *(
@@ -152,11 +152,11 @@ def _general_blockers(
     roles: Mapping[int, str],
     acting_user: User,
     *,
-    mutating: bool,
+    holds: bool,
 ) -> Iterator[Blocker]:
     """What is in the way of any kind.  That a machine is only Discovered is told last: it follows
     from what keeps it from being visited."""
-    held = _held(machines) if mutating else {}
+    held = _held(machines) if holds else {}
     allowed = set(
         permissions.visible_to(
             acting_user, Machine.objects.filter(pk__in=[m.pk for m in machines]), chosen.permission
@@ -282,7 +282,7 @@ def start_operation(
                     address=machine.address,
                     hostname=machine.hostname,
                     role=_role_of(plan.kind, machine, roles),
-                    holds_machine=operation.mutating,
+                    holds_machine=plan.kind.holds_machines(settled),
                 )
                 for machine in plan.ready
             )

@@ -1,7 +1,8 @@
 """Network: have the network ready for nodes, or free of machines that have left.
 
-It changes no machine's state and holds none: routes are kept on every node of the cluster, also on
-those with which something else is being done.
+It changes the cluster, so it minds windows, freezes and limits.  But it changes no machine's state
+and holds none: routes are kept on every node of the cluster, also on those with which something
+else is being done.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ NETWORK = register(
         startable_states=frozenset(
             {State.AVAILABLE, State.CORDONED, State.IN_SERVICE, State.MAINTENANCE, State.FAULTY}
         ),
-        mutating=False,
+        holds=False,
         whole_cluster=True,
         blockers=blockers,
         steps=(

@@ -9,7 +9,7 @@ from machines.models import Machine
 from operations.kinds import playbook
 from operations.kinds.network import routes
 from operations.kinds.playbook import PlaybookResults
-from operations.models import MachineStep, Operation
+from operations.models import Freeze, MachineStep, Operation
 from operations.services import start
 from tests.fakes.kube_api import Reply, list_reply, node, status_reply
 from tests.operations.network.conftest import RBAC, node_with_range
@@ -157,6 +157,29 @@ def test_routes_are_removed_with_the_node_and_by_nothing_else(cluster, members, 
         acting_user=admin,
     )
     assert "routes need not be removed" in plan.blockers[0].reason
+
+
+def test_it_changes_the_cluster_and_waits_for_the_end_of_a_freeze(network, work, played, cluster):
+    Freeze.objects.create(cluster=cluster, reason="year's end")
+    operation = network()
+    work()
+    operation.refresh_from_db()
+    assert operation.waiting_for == "the end of the freeze “year's end”"
+    assert played.own == {}
+
+
+def test_it_works_beside_another_operation_with_the_same_machines(
+    network, work, played, cluster, members
+):
+    other = Operation.objects.create(
+        name="other", kind="ScaleDown", cluster=cluster, status=Operation.Status.RUNNING
+    )
+    for machine in members:
+        other.machines.create(machine=machine, address=machine.address, holds_machine=True)
+    operation = network()
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
 
 
 def test_machines_keep_their_state(network, work, played, members):
