@@ -20,6 +20,7 @@ from operations.kinds.network.drivers import DRIVERS
 
 State = Machine.State
 MINUTES_MAX = 60
+_IN_USE = frozenset({State.IN_SERVICE, State.CORDONED})
 
 
 class NetworkParams(BaseModel):
@@ -44,6 +45,8 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: NetworkParam
         has_left = params.action == "remove" and machine.cluster_id is None
         if machine.cluster_id != cluster.pk and not has_left:
             found.append(Blocker(machine, gettext("it is not in this cluster")))
+        elif params.action == "remove" and not has_left and machine.state in _IN_USE:
+            found.append(Blocker(machine, gettext("it is still a node of this cluster")))
         elif params.action == "add" and machine.state == State.AVAILABLE:
             found.append(Blocker(machine, gettext("it is no node yet")))
     return [*found, *driver.blockers(cluster, machines, params)]

@@ -329,6 +329,16 @@ def test_machines_that_have_left_are_told_without_a_node(
     assert body["machines"][0]["pod_cidrs"] == []
 
 
+@pytest.mark.parametrize(("state", "is_blocked"), [("in_service", True), ("faulty", False)])
+def test_a_working_node_is_not_cut_off(state, is_blocked, cluster, members, admin, network_system):
+    Machine.objects.update(state=state)
+    found = plan(
+        cluster, list(Machine.objects.all()), admin, driver="webhook", action="remove"
+    ).blockers
+    assert ["still a node" in each.reason for each in found] == [True] * len(found)
+    assert bool(found) is is_blocked
+
+
 def plan(cluster, machines, user, **params):
     return start.plan_operation(
         kind="Network", cluster=cluster, machines=machines, params=params, acting_user=user
