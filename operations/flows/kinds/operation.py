@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.errors import BeidouError
 from beidou.base.models import User
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from machines.models import Machine
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
@@ -166,6 +166,8 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
         for member in here:
             if member.machine_id in blocked:
                 flow.fail_machine(member, step, blocked[member.machine_id])
+        if params.everywhere:
+            _keep_left_out(step, [each for each in machines if each.pk in blocked], here)
         if not {machine.pk for machine in plan.ready} & {each.machine_id for each in here}:
             return False
         operation = start.start_operation(
@@ -192,6 +194,16 @@ def _others(
     """The machines of the cluster that are nodes, beside these."""
     rows = start.machines_of(kind, task.cluster, user=user)
     return [each for each in rows if each not in machines]
+
+
+def _keep_left_out(
+    step: TaskStep, blocked: Sequence[Machine], members: Sequence[TaskMachine]
+) -> None:
+    """Those beside the task's own with which it could not begin; they are named at the end."""
+    own = {each.machine_id for each in members}
+    names = [each.address for each in blocked if each.pk not in own]
+    step.progress = {**step.progress, "left_out": names}
+    step.save(update_fields=["progress"])
 
 
 def _name(step: TaskStep, part: TaskPart) -> str:
@@ -295,15 +307,16 @@ def _end(flow: Flow, step: TaskStep) -> None:
         flow.finish(step, Status.FAILED, sentence)
     else:
         sentence = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
-        flow.finish(step, Status.PARTIAL, sentence)
+        flow.finish(step, Status.PARTIAL, joined(filter(None, (sentence, _elsewhere(step)))))
 
 
 def _elsewhere(step: TaskStep) -> str:
     """Of machines that are none of the task's: on which it was not done."""
     bad = OperationMachine.objects.filter(
         operation__task_part__step=step, state=OperationMachine.State.FAILED
-    )
-    names = sorted(set(bad.values_list("address", flat=True)))
+    ).values_list("address", flat=True)
+    own = set(step.task.machines.values_list("address", flat=True))
+    names = sorted({*bad, *step.progress.get("left_out", [])} - own)
     if not names:
         return ""
     shown = ", ".join(names[:NAMED_AT_MOST])

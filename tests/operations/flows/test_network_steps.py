@@ -61,6 +61,38 @@ def test_another_node_that_fails_is_named_and_stops_nothing(
     assert task.status == "succeeded"
 
 
+def test_another_node_with_which_it_cannot_even_begin_is_named(
+    begin_task, work, steps_of, played, members
+):
+    Machine.objects.filter(pk=members[1].pk).update(host_key="")
+    task = begin_task("PodRoutes")
+    work()
+    assert steps_of(task) == {"PodRoutes": "succeeded"}
+    assert set(played.own) == {"10.0.0.1"}
+    assert task.steps.get().message == "Not done on other machines of the cluster: 10.0.0.2"
+
+
+def test_of_a_step_that_failed_in_part_the_other_nodes_are_named_too(
+    begin_task, work, steps_of, played, members, cluster
+):
+    third = factories.make_machine(
+        "10.0.0.3",
+        cluster=cluster,
+        hostname="n3",
+        node=factories.make_node(cluster, "n3"),
+        state=Machine.State.CORDONED,
+        host_key="ssh-ed25519 AAAA",
+    )
+    played.shown["10.0.0.3"] = ""
+    task = begin_task("PodRoutes", machines=[members[0], third])
+    played.failed["10.0.0.2"] = "no route to host"
+    work()
+    assert steps_of(task) == {"PodRoutes": "partial"}
+    assert task.steps.get().message == (
+        "1 of 2 machines failed. Not done on other machines of the cluster: 10.0.0.2"
+    )
+
+
 def test_a_machine_of_the_task_that_fails_is_failed(
     begin_task,
     work,
