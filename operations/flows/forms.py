@@ -14,6 +14,8 @@ from unfold.widgets import (
 from operations.flows import catalog
 from operations.flows.start import MACHINES_MAX
 from operations.forms import StartForm
+from operations.outside import systems
+from operations.outside.models import SiteSystem
 
 _NETWORK_CHOICES = (
     ("routes", _("routes to pods, on all nodes")),
@@ -49,7 +51,10 @@ class StartTaskForm(StartForm):
         label=_("Network"),
         required=False,
         widget=UnfoldAdminSelectWidget,
-        help_text=_("What is done to the network once the machines are in, or out."),
+        help_text=_(
+            "What is done to the network once the machines are in, or out. Routes to a node that "
+            "leaves go by themselves."
+        ),
     )
     batch_size = forms.IntegerField(
         label=_("Machines per batch"),
@@ -74,6 +79,13 @@ class StartTaskForm(StartForm):
         network = self.fields["network"]
         assert isinstance(network, forms.ChoiceField)  # noqa: S101
         network.choices = [("", _("nothing")), *_NETWORK_CHOICES]
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        cluster, asked = values.get("cluster"), values.get("network") == "webhook"
+        if asked and cluster and systems.find(cluster.pk, SiteSystem.Purpose.NETWORK) is None:
+            self.add_error("network", systems.missing(cluster, SiteSystem.Purpose.NETWORK))
+        return values
 
     def steps(self) -> list[str]:
         """The template's steps, without the questions where none are wanted."""

@@ -12,13 +12,16 @@ from typing import Any, Literal
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel, ConfigDict, Field
 
-from beidou.base.errors import BeidouError
+from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
+from clusters.models import Cluster
 from machines.models import Machine
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.models import Operation, OperationMachine
+from operations.outside import systems
+from operations.outside.models import SiteSystem
 from operations.services import control, start
 
 Status = TaskStep.Status
@@ -42,6 +45,13 @@ class OperationParams(BaseModel):
     everywhere: bool = False
     group: Literal["", "new", "old"] = ""
     all_or_nothing: bool = False
+
+
+def check(cluster: Cluster, params: OperationParams) -> None:
+    """What the site has to have is known before any machine is touched."""
+    asks = params.kind == "Network" and params.params.get("driver") == "webhook"
+    if asks and systems.find(cluster.pk, SiteSystem.Purpose.NETWORK) is None:
+        raise InvalidInput(systems.missing(cluster, SiteSystem.Purpose.NETWORK), code="no_system")
 
 
 def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -355,6 +365,7 @@ OPERATION = register(
         begin=begin,
         look=look,
         cancel=cancel,
+        check=check,
         works_on_machines=True,
     )
 )

@@ -6,6 +6,7 @@ import json
 import pytest
 from django.urls import reverse
 
+from beidou.base.errors import InvalidInput
 from machines.models import Machine
 from operations.flows import advance, catalog, forms, graph
 from operations.flows.models import AutoOperationTask
@@ -93,6 +94,19 @@ def test_of_a_step_that_failed_in_part_the_other_nodes_are_named_too(
     )
 
 
+def test_without_a_network_system_no_task_is_made_that_would_ask_it(begin_task, machines):
+    with pytest.raises(InvalidInput, match="has no network system") as caught:
+        begin_task("Wait", "SiteNetworkRemoval")
+    assert list(caught.value.fields) == ["steps[1]"]
+    assert not AutoOperationTask.objects.exists()
+
+
+def test_the_form_says_at_the_field_that_there_is_no_network_system(operator, cluster, machines):
+    form = forms.StartTaskForm(task_form(cluster, machines, network="webhook"), user=operator)
+    assert list(form.errors) == ["network"]
+    assert "has no network system" in form.errors["network"][0]
+
+
 def test_a_machine_of_the_task_that_fails_is_failed(
     begin_task,
     work,
@@ -164,6 +178,7 @@ def test_the_form_puts_the_network_behind_the_change(
     operator,
     cluster,
     machines,
+    network_system,
 ):
     values = task_form(cluster, machines, kind=template, network=choice)
     form = forms.StartTaskForm(values, user=operator)
