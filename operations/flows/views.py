@@ -80,7 +80,7 @@ class StartTaskView(LoginRequiredMixin, View):
         except BeidouError as error:
             page.problem = error.message
             if isinstance(error, InvalidInput):
-                page.problems = error.fields
+                _mark(page, error)
             return self._show(request, page, status=400)
 
     def _plan_or_start(self, request: HttpRequest, page: _Page) -> HttpResponse:
@@ -137,6 +137,17 @@ class StartTaskView(LoginRequiredMixin, View):
             "templates": list(catalog.TEMPLATES.values()),
         }
         return TemplateResponse(request, "operations/start_task.html", context, status=status)
+
+
+def _mark(page: _Page, error: InvalidInput) -> None:
+    """Each mistake stands at its field; those that have none here are listed above."""
+    for name, sentence in error.fields.items():
+        if name in page.form.fields:
+            page.form.add_error(name, sentence)
+        else:
+            page.problems[name] = sentence
+    if error.fields and not page.problems:
+        page.problem = ""
 
 
 def _template(name: str) -> Template:

@@ -394,6 +394,18 @@ def test_from_the_page(browser, operator, cluster_a, machines, old, script):
     assert AutoOperationTask.objects.get().machines.filter(group="old").count() == 2
 
 
+def test_a_machine_in_both_lists_is_told_once_and_at_its_field(
+    browser, operator, cluster_a, machines, script
+):
+    same = "\n".join(addresses(machines))
+    form = task_form(cluster_a, machines, kind="ReplaceMachine", replaced=same, step="start")
+    answer = browser(operator).post(reverse("operations:start_task"), form)
+    text = answer.content.decode()
+    assert text.count("These machines are named as new and as replaced") == 1
+    assert "replaced: These" not in text
+    assert list(answer.context["page"].form.errors) == ["replaced"]
+
+
 def test_the_page_shows_the_plan_of_both_groups(
     browser, operator, cluster_a, machines, old, script
 ):
