@@ -165,6 +165,8 @@ def find_problems(row: MaintenanceWindow | Freeze) -> dict[str, str]:
     if isinstance(row, MaintenanceWindow):
         if sentence := _weekdays_problem(row.weekdays):
             found["weekdays"] = sentence
+        elif "minutes" not in found and row.minutes > _minutes_between(row.weekdays):
+            found["minutes"] = _("It lasts longer than until it begins the next time.")
         return found
     if row.cluster_id is not None and row.label:
         found["label"] = _("Name either a cluster or a label.")
@@ -173,6 +175,8 @@ def find_problems(row: MaintenanceWindow | Freeze) -> dict[str, str]:
         found["label"] = _("Write the label as key=value.")
     if row.ends_at is not None and "begins_at" not in found and row.ends_at <= row.begins_at:
         found["ends_at"] = _("It ends before it begins.")
+    elif row.pk is None and row.ends_at is not None and row.ends_at <= timezone.now():
+        found["ends_at"] = _("It would be over already.")
     return found
 
 
@@ -181,6 +185,13 @@ def _weekdays_problem(value: Any) -> str:
     if not isinstance(value, list) or not value or any(day not in _DAYS for day in value):
         return _("Name at least one weekday of these: %(known)s.") % {"known": known}
     return _("Name each weekday once.") if len(set(value)) < len(value) else ""
+
+
+def _minutes_between(weekdays: Collection[str]) -> int:
+    """The shortest time from one beginning to the next."""
+    days = sorted(_DAYS[day] for day in weekdays)
+    following = [*days[1:], days[0] + 7]
+    return min(b - a for a, b in zip(days, following, strict=True)) * 24 * 60
 
 
 def _one_spelling(label: str) -> str:

@@ -481,6 +481,43 @@ def test_a_wrong_freeze_is_refused_at_its_field(api, admin, cluster_a, values, f
     assert (answer.status_code, set(answer.json()["fields"])) == (400, {field})
 
 
+def test_a_freeze_that_would_be_over_is_refused_and_one_that_is_there_may_be_ended(
+    api, owner, cluster_a
+):
+    past = timezone.now() - timedelta(hours=1)
+    asked = {
+        "cluster": cluster_a.pk, "reason": "quiet",
+        "begins_at": (past - timedelta(hours=1)).isoformat(), "ends_at": past.isoformat(),
+    }  # fmt: skip
+    answer = api(owner).post(FREEZES, asked, format="json")
+    assert (answer.status_code, set(answer.json()["fields"])) == (400, {"ends_at"})
+    row = Freeze.objects.create(
+        cluster=cluster_a, reason="quiet", begins_at=past - timedelta(hours=1)
+    )
+    answer = api(owner).patch(f"{FREEZES}{row.pk}/", {"ends_at": past.isoformat()}, format="json")
+    assert answer.status_code == 200, answer.json()
+
+
+@pytest.mark.parametrize(
+    ("weekdays", "minutes", "status"),
+    [
+        (["mon", "tue"], 1441, 400),
+        (["sun", "mon"], 1441, 400),
+        (["mon", "tue"], 1440, 201),
+        (["mon", "thu"], 3 * 1440, 201),
+        (["mon"], 7 * 1440, 201),
+    ],
+)
+def test_a_window_ends_before_it_begins_the_next_time(
+    api, owner, cluster_a, weekdays, minutes, status
+):
+    asked = {"cluster": cluster_a.pk, "weekdays": weekdays, "start": "22:00", "minutes": minutes}
+    answer = api(owner).post(WINDOWS, asked, format="json")
+    assert answer.status_code == status, answer.json()
+    if status == 400:
+        assert set(answer.json()["fields"]) == {"minutes"}
+
+
 def test_an_owner_adds_a_window_on_the_page(browser, owner, cluster_a, cluster_b):
     address = reverse("admin:operations_maintenancewindow_add")
     form = browser(owner).get(address).context["adminform"].form
