@@ -153,9 +153,9 @@ def _held(request: SiteRequest) -> SiteRequest:
 def _take(request: SiteRequest, body: bytes) -> None:
     asking = _ASKING[request.purpose]
     try:
-        said = json.loads(body)
-        parsers.check(said, code="bad_answer")
-        typed = asking.shape.model_validate(said)
+        data = json.loads(body)
+        parsers.check(data, code="bad_answer")
+        typed = asking.shape.model_validate(data)
     except ValidationError as error:
         names = [shorten(".".join(map(str, each["loc"])), 200) for each in error.errors()]
         fields = dict.fromkeys(names, _("It is missing, or not of the documented shape."))
@@ -163,6 +163,10 @@ def _take(request: SiteRequest, body: bytes) -> None:
         raise InvalidInput(f"{name}: {sentence}", code="bad_answer", fields=fields) from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(_("The body is no JSON."), code="bad_answer") from error
+    if data.get("id", str(request.key)) != str(request.key):
+        # A signature holds for time and body alone: this one was made for another question.
+        sentence = _("This is the answer to another request.")
+        raise InvalidInput(sentence, code="bad_answer", fields={"id": sentence})
     who = f"{request.purpose}: {request.host}"
     with context.acting(actor_id=None, actor_name=who[:150]):
         asking.take(request, typed)

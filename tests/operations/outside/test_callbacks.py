@@ -90,6 +90,14 @@ def test_what_no_database_keeps_is_refused_by_name(asked, call_back):
     assert asked.answer == {}
 
 
+def test_an_answer_that_names_its_request_is_taken_for_no_other(asked, call_back):
+    other = call_back(asked, {"id": str(uuid.uuid4()), "machines": {"10.0.0.1": YES}})
+    assert (other.status_code, other.json()["code"]) == (400, "bad_answer")
+    assert list(other.json()["fields"]) == ["id"]
+    own = call_back(asked, {"id": str(asked.key), "machines": {"10.0.0.1": YES}})
+    assert own.status_code == 200
+
+
 def test_the_same_callback_is_taken_once(asked, call_back):
     stamp = int(time.time())
     data = {"machines": {"10.0.0.1": YES}}
