@@ -399,6 +399,21 @@ def test_one_sick_machine_fails_the_gate_and_no_machine(
     assert not task.machines.filter(state="failed").exists()
 
 
+def test_a_check_that_waits_for_its_turn_has_no_time_limit(
+    begin_task, work, steps_of, checked, control
+):
+    task = begin_task(step("HealthGate", params={"test_pods": False}, minutes=1))
+    work(limit=1)
+    assert gate_of(task).due_at is None
+    row = gate_of(task)
+    row.progress = {**row.progress, "until": timezone.now().isoformat()}
+    row.save()
+    control(advance.advance, task.pk)
+    assert steps_of(task) == {"gate": "running"}
+    work()
+    assert steps_of(task) == {"gate": "succeeded"}
+
+
 def test_a_retry_checks_anew(begin_task, work, steps_of, checked, machines, control, operator):
     checked[machines[0].hostname] = "disk full"
     task = begin_task(step("HealthGate", params={"test_pods": False}))
