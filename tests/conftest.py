@@ -1,5 +1,5 @@
 """The cast of the tests: ``admin``; ``operator`` (may operate cluster A); ``viewer`` (may see it);
-``stranger`` (signed in, nothing granted)."""
+``stranger`` (signed in, nothing granted); ``auditor`` (sees the whole fleet)."""
 
 from collections.abc import Iterator
 
@@ -78,8 +78,18 @@ def stranger(db: None) -> User:
 
 
 @pytest.fixture
-def cast(admin: User, operator: User, viewer: User, stranger: User) -> dict[str, User]:
-    return {"admin": admin, "operator": operator, "viewer": viewer, "stranger": stranger}
+def auditor(db: None) -> User:
+    team = factories.make_team("auditors")
+    factories.give(team, "base.audit_fleet")
+    return factories.make_user("auditor", teams=(team,))
+
+
+@pytest.fixture
+def cast(
+    admin: User, operator: User, viewer: User, stranger: User, auditor: User
+) -> dict[str, User]:
+    people = (admin, operator, viewer, stranger, auditor)
+    return {user.get_username(): user for user in people}
 
 
 class Browser(Client):

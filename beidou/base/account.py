@@ -24,7 +24,7 @@ from unfold.widgets import (
 )
 
 from beidou.base import audit, second_factor, tokens
-from beidou.base.errors import BeidouError, Conflict, InvalidInput
+from beidou.base.errors import SAID, Conflict, InvalidInput
 from beidou.base.models import ApiToken, User
 
 
@@ -218,7 +218,7 @@ class SecondFactorChangeView(_AccountView):
             return redirect("account")
         try:
             codes = second_factor.renew_backup_codes(request.user)
-        except BeidouError as error:
+        except SAID as error:
             messages.error(request, error.message)
             return redirect("account")
         return self.page("account/backup_codes.html", title=_("Backup codes"), codes=codes)

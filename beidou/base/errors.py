@@ -1,8 +1,10 @@
 """The errors of the product: what a person did wrong, and what the outside world did.
 
 ``InvalidInput`` and ``Conflict`` are answers to a person: they become 400 and 409 in the API and a
-message at the field in a page.  ``TemporaryError`` and ``PermanentError`` are about clusters, hosts
-and stores: whoever calls a driver decides from the class alone whether a repetition makes sense.
+message at the field in a page.  ``Forbidden`` is a 403 in both, noted in the audit trail: a page
+that shows what a service answered catches ``SAID`` and lets it pass.  ``TemporaryError`` and
+``PermanentError`` are about clusters, hosts and stores: whoever calls a driver decides from the
+class alone whether a repetition makes sense.
 Messages are whole sentences that name the system and the action; they never contain a secret.
 """
 
@@ -82,3 +84,7 @@ class PermanentError(ExternalError):
     """Will go wrong again until somebody changes something."""
 
     code = "permanent_error"
+
+
+SAID = (InvalidInput, Conflict, ExternalError)
+"""What a page shows as a sentence and goes on: all of them but a missing right."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import translation
 
 from beidou.base import attempts, audit, context, figures
+from beidou.base.errors import Forbidden
 from beidou.base.models import AuditEntry
 from beidou.base.storable import is_storable
 
@@ -168,6 +169,11 @@ class ActorMiddleware:
                 outcome=AuditEntry.Outcome.REFUSED,
             )
         return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> None:
+        """A right that a service missed is a 403 of every page, as it is one of the API."""
+        if isinstance(error, Forbidden):
+            raise PermissionDenied(error.message) from error
 
 
 def act_as(user: object) -> None:

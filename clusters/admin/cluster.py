@@ -19,7 +19,7 @@ from unfold.decorators import display as column
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, buttons, lines
 from beidou.base.context import note_refusal
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, BeidouError, InvalidInput
 from beidou.base.models import User
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
@@ -223,7 +223,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                     cluster = adoption.adopt(
                         source=source, details=details_form.to_details(), user=user
                     )
-                except BeidouError as error:
+                except SAID as error:
                     _tell(source_form, details_form, error)
                 else:
                     text = _("Cluster %(name)s is adopted; its figures appear within a minute.")
@@ -260,7 +260,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                     source=source_form.to_source(),
                     reason=request.POST.get("reason", ""),
                 )
-            except BeidouError as error:
+            except SAID as error:
                 _tell(source_form, None, error)
             else:
                 messages.success(request, _("The credential is replaced."))
@@ -314,7 +314,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
         if request.method == "POST":
             try:
                 rows = adoption.refresh_capabilities(cluster=cluster)
-            except BeidouError as error:
+            except SAID as error:
                 messages.error(request, error.message)
             else:
                 messages.success(request, capabilities.summary(rows))
@@ -338,7 +338,7 @@ class ClusterAdmin(UsageColumns, ObjectPermissionAdmin):
                 )
             except InvalidInput as error:
                 form.add_error("confirm", error.message)
-            except BeidouError as error:
+            except SAID as error:
                 form.add_error(None, error.message)
             else:
                 text = _("Cluster %(name)s is un-adopted; the cluster itself was not touched.")

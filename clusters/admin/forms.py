@@ -15,7 +15,7 @@ from unfold.widgets import (
 )
 
 from beidou.base import display
-from beidou.base.errors import Forbidden, InvalidInput
+from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from clusters.drivers.kubeconfig_text import SIZE_LIMIT
 from clusters.models import Cluster, ClusterGrant, name_validator
@@ -243,6 +243,4 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
         except InvalidInput as error:
             for name, sentence in error.fields.items():
                 self.add_error(name, sentence)
-        except Forbidden as error:
-            self.add_error(None, error.message)
         return cleaned

@@ -4,18 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from beidou.base.errors import BeidouError, Forbidden
+from beidou.base.errors import SAID
 
 
 @contextmanager
 def said_on_page(request: HttpRequest) -> Iterator[None]:
-    """Show a refusal as a message of the next page; a missing right is a 403."""
+    """Show a refusal as a message of the next page; a missing right passes and becomes a 403."""
     try:
         yield
-    except Forbidden as error:
-        raise PermissionDenied(error.message) from error
-    except BeidouError as error:
+    except SAID as error:
         messages.error(request, error.message)

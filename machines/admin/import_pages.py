@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from import_export.results import Result, RowResult
 
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from machines.admin.forms import ImportForm
 from machines.files import reading, report
 from machines.files.resource import COLUMNS, MachineResource
@@ -114,7 +114,7 @@ def _apply(model_admin: Any, request: HttpRequest) -> HttpResponse:
     try:
         shown = request.POST.get("shown", "")
         result = resource.import_data(dataset, dry_run=False, agreed=shown)
-    except BeidouError as error:
+    except SAID as error:
         messages.error(request, error.message)
         return HttpResponseRedirect(reverse("admin:machines_machine_import"))
     mistakes = report.mistakes_of(result, dataset.headers)

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -17,7 +16,7 @@ from unfold.decorators import display as column
 
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin
-from beidou.base.errors import BeidouError, Forbidden
+from beidou.base.errors import SAID
 from notifications.admin.forms import ReceiverForm
 from notifications.models import Delivery, Receiver
 from notifications.services import belonging, sending
@@ -114,9 +113,7 @@ class ReceiverAdmin(OfTeams):
     def _test(self, request: HttpRequest, receiver: Receiver) -> None:
         try:
             delivery = sending.send_test(receiver=receiver, acting_user=request.user)
-        except Forbidden as error:
-            raise PermissionDenied(error.message) from error
-        except BeidouError as error:
+        except SAID as error:
             messages.error(request, error.message)
             return
         if delivery.status == Delivery.Status.SENT:

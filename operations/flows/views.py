@@ -16,7 +16,7 @@ from django.views import View
 from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
@@ -77,7 +77,7 @@ class StartTaskView(LoginRequiredMixin, View):
             return self._show(request, page, status=400)
         try:
             return self._plan_or_start(request, page)
-        except BeidouError as error:
+        except SAID as error:
             page.problem = error.message
             if isinstance(error, InvalidInput):
                 _mark(page, error)

@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds.base import KINDS
@@ -272,7 +272,7 @@ class RevisionAdmin(ReadOnlyAdmin):
                     reason=form.cleaned_data["reason"],
                     acting_user=request.user,  # type: ignore[arg-type]
                 )
-            except BeidouError as error:
+            except SAID as error:
                 form.add_error(None, error.message)
             else:
                 text = _("The playbooks of %(revision)s are offered from now on.")

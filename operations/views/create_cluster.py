@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views import View
 
 from beidou.base import permissions
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from beidou.base.numbers import as_key
 from clusters.admin.forms import DetailsForm
 from clusters.services import creation
@@ -74,7 +74,7 @@ class CreateClusterView(LoginRequiredMixin, View):
             return self._show(request, page, status=400)
         try:
             return self._plan_or_create(request, page)
-        except BeidouError as error:
+        except SAID as error:
             page.problem = error.message
             if isinstance(error, InvalidInput) and error.fields:
                 page.problems = place_problems(page.forms, error.fields)

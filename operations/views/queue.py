@@ -14,7 +14,7 @@ from django.views import View
 from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from beidou.base.models import User
 from beidou.base.numbers import as_number
 from operations.models import Operation
@@ -49,7 +49,7 @@ class QueueView(LoginRequiredMixin, View):
         operation = get_object_or_404(rows, pk=key)
         try:
             messages.success(request, _do(request, operation))
-        except BeidouError as error:
+        except SAID as error:
             messages.error(request, error.message)
         back = reverse("operations:queue")
         page = as_number(request.POST.get("p", "")) or 1

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views import View
 
 from beidou.base import permissions
-from beidou.base.errors import BeidouError, InvalidInput
+from beidou.base.errors import SAID, InvalidInput
 from beidou.base.models import User
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
@@ -83,7 +83,7 @@ class StartView(LoginRequiredMixin, View):
             return self._show(request, page, status=400)
         try:
             return self._plan_or_start(request, page, step)
-        except BeidouError as error:
+        except SAID as error:
             page.problem = error.message
             if isinstance(error, InvalidInput) and error.fields:
                 page.problems = place_problems((page.form, page.params), error.fields)

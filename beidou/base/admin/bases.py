@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.contrib.admin.options import IS_POPUP_VAR, IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -31,6 +32,7 @@ from beidou.base import audit, display, permissions
 from beidou.base.admin import meanwhile, readonly  # noqa: F401  takes the theme's place
 from beidou.base.context import note_refusal
 from beidou.base.models import AuditEntry
+from beidou.base.numbers import as_key
 from beidou.base.permissions import CHANGE, VIEW
 
 M = TypeVar("M", bound=models.Model)
@@ -152,9 +154,13 @@ class ObjectPermissionAdmin(_Base):
     def for_action(
         self, request: HttpRequest, queryset: models.QuerySet[M], action: str
     ) -> tuple[list[M], int]:
-        """The chosen rows on which the user may do ``action``, and how many were left out."""
+        """The chosen rows on which the user may do ``action``, and how many were left out; 403 when
+        that is all of them."""
         chosen = queryset.count()
         rows = list(permissions.visible_to(request.user, queryset, action))
+        if chosen and not rows:
+            note_refusal(queryset.first())
+            raise PermissionDenied
         return rows, chosen - len(rows)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -184,11 +190,25 @@ class ObjectPermissionAdmin(_Base):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """A list is called what it lists; Django would say “Select … to change”."""
+        self._refuse_missing_action(request)
         context = dict(extra_context or {})
         if IS_POPUP_VAR not in request.GET:
             context.setdefault("title", capfirst(str(self.opts.verbose_name_plural)))
         response: HttpResponse = super().changelist_view(request, context)
         return response
+
+    def _refuse_missing_action(self, request: HttpRequest) -> None:
+        """403 for an action that the list has, but not for this person; Django would show the list
+        as if nothing had been asked."""
+        asked = set(request.POST.getlist("action"))
+        known = {name for _function, name, _label in self._get_base_actions()}  # type: ignore[attr-defined]
+        if asked & known <= self.get_actions(request).keys():
+            return
+        keys = [as_key(key) for key in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)]
+        if (chosen := self.get_queryset(request).filter(pk__in=filter(None, keys)).first()) is None:
+            return
+        note_refusal(chosen)
+        raise PermissionDenied
 
     # Django makes one transaction of the object, its relations and its inlines.
     def changeform_view(
