@@ -41,6 +41,7 @@ class RoleFilter(admin.SimpleListFilter):
 
 @admin.register(Node)
 class NodeAdmin(UsageColumns, ReadOnlyAdmin):
+    marks_cluster = True
     list_display = (
         "name",
         "cluster_column",

@@ -35,6 +35,8 @@ from machines.services import belonging, drift, edits, facts, host_keys, lifecyc
 class MachineAdmin(MachineActions):
     """Where machines are found, judged and edited; their states change by actions alone."""
 
+    marks_cluster = True
+
     class Media:
         css: ClassVar[Any] = {"all": ("machines/machines.css",)}
 

@@ -6,9 +6,11 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from beidou.base import permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin
+from clusters.admin.columns import name_of
 from clusters.models import Cluster
 from operations.outside.forms import SiteSystemForm
 from operations.outside.models import SiteSystem
@@ -17,12 +19,16 @@ from operations.outside.models import SiteSystem
 @admin.register(SiteSystem)
 class SiteSystemAdmin(ObjectPermissionAdmin):
     form: Any = SiteSystemForm
-    list_display = ("cluster", "purpose", "url")
-    list_display_links = ("cluster", "purpose")
+    list_display = ("cluster_column", "purpose", "url")
+    list_display_links = ("cluster_column", "purpose")
     list_filter = ("purpose",)
     list_select_related = ("cluster",)
     search_fields = ("cluster__name", "url")
     fieldsets: ClassVar[Any] = ((None, {"fields": ("cluster", "purpose", "url", "secret")}),)
+
+    @admin.display(description=gettext_lazy("cluster"), ordering="cluster__name")
+    def cluster_column(self, system: SiteSystem) -> str:
+        return name_of(system.cluster)
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
         text = _("No site system yet. One takes part in tasks: network, tickets, Prometheus.")

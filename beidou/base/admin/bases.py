@@ -83,11 +83,14 @@ class ObjectPermissionAdmin(_Base):
     (``?tab=history``); empty where the audit trail alone knows it.
     ``counted``: what one and what several rows are called where they are counted, if the list
     itself is called otherwise: “108 audit entries” in the “Audit trail”.
+    ``marks_cluster``: the page of a row names the row's cluster with its red mark, where that one's
+    certificate is not verified; on every other page the mark stands above the form.
     """
 
     change_action: ClassVar[str] = CHANGE
     history_place: ClassVar[str] = ""
     counted: ClassVar[tuple[Any, Any] | None] = None
+    marks_cluster: ClassVar[bool] = False
     empty_value_display = display.NOTHING
     compressed_fields = True
     warn_unsaved_form = True
@@ -107,6 +110,8 @@ class ObjectPermissionAdmin(_Base):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         context["seen"] = meanwhile.as_text(request)
+        cluster = None if self.marks_cluster else getattr(context.get("original"), "cluster", None)
+        context["is_insecure"] = getattr(cluster, "insecure_tls", False)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
