@@ -172,7 +172,9 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
     if not condition or access.owner is not None:
         return True
     if action == VIEW and access.team is not None:
-        return _remembered(user, "team", user.groups.exists)
+        # Only teams are granted anything: whoever has a grant is in one, which need not be asked.
+        is_granted = any(user.__dict__.get("_may_anywhere", {}).values())
+        return is_granted or _remembered(user, "team", user.groups.exists)
     needed = access.view_needs if action == VIEW else action
     return _remembered(user, needed, _grants(user, needed).exists)
 

@@ -58,6 +58,7 @@ def needs(user: Any) -> list[Need]:
         _unwell_clusters,
         _silence,
         _failed_operations,
+        _tasks,
         _changed_host_keys,
         _expiring,
         _waiting_operations,
@@ -181,6 +182,39 @@ def _failed_operations(user: Any, now: datetime) -> Iterator[Need]:
         "operations.Operation", status__in=",".join(failed), finished_at__gte=since.isoformat()
     )
     yield from _rest("failed_operation", BAD, len(rows), total, link)
+
+
+def _tasks(user: Any, now: datetime) -> Iterator[Need]:
+    """One-click tasks that failed, perhaps with no operation that did, and paused ones."""
+    failed = Q(
+        status__in=[AutoOperationTask.Status.FAILED, AutoOperationTask.Status.PARTIAL],
+        finished_at__gte=now - FAILED_WITHIN,
+    )
+    paused = Q(status=AutoOperationTask.Status.PAUSED)
+    newest = F("finished_at").desc(nulls_last=True)
+    rows, total = _first(
+        visible_to(user, AutoOperationTask.objects.filter(failed | paused))
+        .select_related("cluster")
+        .order_by(newest, "pk")
+    )
+    sentences = {
+        AutoOperationTask.Status.FAILED: _("%(name)s failed"),
+        AutoOperationTask.Status.PARTIAL: _("%(name)s failed in part"),
+        AutoOperationTask.Status.PAUSED: _("%(name)s is paused"),
+    }
+    for task in rows:
+        is_paused = task.status == AutoOperationTask.Status.PAUSED
+        yield Need(
+            "paused_task" if is_paused else "failed_task",
+            WARNING if is_paused else BAD,
+            sentences[AutoOperationTask.Status(task.status)] % {"name": task.name},
+            page(task),
+            task.message or str(task.cluster),
+            (task.started_at or task.created_at) if is_paused else task.finished_at,
+        )
+    # No single filter of the list says all of them, hence the list of all.
+    link = listing("operations.AutoOperationTask")
+    yield from _rest("failed_task", BAD, len(rows), total, link)
 
 
 def _changed_host_keys(user: Any, now: datetime) -> Iterator[Need]:

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from beidou.base.models import User
@@ -10,6 +12,7 @@ from beidou.overview.attention import needs
 from beidou.overview.running import running
 from clusters.models import Cluster, ClusterCredential
 from machines.models import Drift, Machine
+from operations.flows.models import AutoOperationTask
 from operations.models import Step
 from operations.services import estimates
 from tests import factories
@@ -83,6 +86,47 @@ def test_only_failures_of_the_last_day_that_nobody_retried_are_told(
     )
     rows.make_operation(cluster_a, status="running", name="retried")
     assert sorted(texts(admin)) == ["fresh failed", "in-part failed in part"]
+
+
+def make_task(cluster: Cluster, name: str, status: str, **values) -> AutoOperationTask:
+    if status in AutoOperationTask.ENDED_BADLY:
+        values.setdefault("finished_at", timezone.now())
+    return AutoOperationTask.objects.create(name=name, cluster=cluster, status=status, **values)
+
+
+def test_tasks_that_failed_within_a_day_and_paused_ones_are_told(
+    admin: User, cluster_a: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    make_task(cluster_a, "gate", "failed", message="no data")
+    make_task(cluster_a, "half", "partial")
+    make_task(cluster_a, "old", "failed", finished_at=timezone.now() - timedelta(hours=25))
+    make_task(cluster_a, "resting", "paused")
+    for status in ("waiting", "running", "succeeded", "canceled"):
+        make_task(cluster_a, status, status)
+    assert texts(admin) == ["half failed in part", "gate failed", "resting is paused"]
+    failed = next(need for need in needs(admin) if need.text == "gate failed")
+    assert (failed.kind, failed.tone, failed.detail) == ("failed_task", "bad", "no data")
+
+
+def test_many_failed_tasks_cost_no_more_queries_than_one(
+    admin: User, cluster_a: Cluster, django_assert_num_queries
+) -> None:
+    make_task(cluster_a, "first", "failed")
+    with CaptureQueriesContext(connection) as captured:
+        needs(admin)
+    for number in range(6):
+        make_task(cluster_a, f"more-{number}", "failed")
+    with django_assert_num_queries(len(captured)):
+        assert "4 more like these" in texts(admin)
+
+
+def test_failed_tasks_of_clusters_one_may_not_see_are_not_told(
+    viewer: User, cluster_a: Cluster, cluster_b: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    make_task(cluster_b, "theirs", "failed")
+    assert texts(viewer) == []
 
 
 def test_an_operation_that_has_just_been_asked_for_does_not_wait_yet(
