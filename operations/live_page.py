@@ -185,7 +185,7 @@ def _answers(request: HttpRequest, operation: Operation, kind: kinds.Kind) -> li
 
     Approvals are offered to whoever may give them, and are never chosen beforehand.
     """
-    may_approve = operation.requested_by_id != request.user.pk and permissions.may(
+    may_approve = not operation.is_asked_by(request.user) and permissions.may(
         request.user, operation, permissions.APPROVE
     )
     now = {**operation.params, **operation.answers}

@@ -6,7 +6,7 @@ needed to go on from the middle.  Every write of a running step carries its atte
 a worker that lost its lease can no longer write (fencing).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -272,6 +272,14 @@ class Operation(Stateful):
         verbose_name=_("asked by"),
     )
     requested_by_name = models.CharField(_("asked by"), max_length=150, blank=True)
+    # Whoever sent it, where that is somebody else: an administrator may ask in another's name.
+    sent_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
     max_failed_percent = models.PositiveSmallIntegerField(
         _("stop when more than this share of the machines failed, %"),
         default=100,
@@ -364,6 +372,11 @@ class Operation(Stateful):
     @property
     def is_active(self) -> bool:
         return self.status in self.ACTIVE
+
+    def is_asked_by(self, user: Any) -> bool:
+        """Whether they asked for it themselves or sent it in another's name: then somebody else
+        approves."""
+        return user.pk in (self.requested_by_id, self.sent_by_id)
 
     @property
     def is_held(self) -> bool:

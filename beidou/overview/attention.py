@@ -84,7 +84,11 @@ def _rest(kind: str, tone: str, shown: int, total: int, url: str) -> Iterator[Ne
 
 def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     """What waits for a decision that this person may make."""
-    mine = Q(step__task__requested_by=user.pk) | Q(step__task__carried_by=user.pk)
+    mine = (
+        Q(step__task__requested_by=user.pk)
+        | Q(step__task__sent_by=user.pk)
+        | Q(step__task__carried_by=user.pk)
+    )
     open_ones = WorkOrder.objects.filter(
         status=WorkOrder.Status.OPEN, step__task__status__in=AutoOperationTask.ACTIVE
     )

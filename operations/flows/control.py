@@ -230,7 +230,7 @@ def why_not_decide(task: AutoOperationTask, user: User) -> str:
     """Why ``user`` may not decide about the task's work orders; empty when they may."""
     if not permissions.may(user, task, permissions.APPROVE):
         return _("Your roles do not include approving on this cluster.")
-    if user.pk in (task.requested_by_id, task.carried_by_id):
+    if user.pk in task.askers:
         return _("You asked for this task; somebody else has to approve it.")
     return ""
 

@@ -374,6 +374,6 @@ def _approvers(task: AutoOperationTask, steps: Iterable[TaskStep]) -> list[str]:
     )
     may = Q(groups__in=grants.values("group")) | Q(is_superuser=True)
     people = get_user_model()._default_manager.filter(may, is_active=True)
-    left = people.exclude(pk__in=[task.requested_by_id or 0, task.carried_by_id or 0])
+    left = people.exclude(pk__in=task.askers)
     names = left.order_by("username").values_list("username", flat=True).distinct()
     return list(names[:APPROVERS_SHOWN])

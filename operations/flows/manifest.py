@@ -174,6 +174,7 @@ class TaskDocument(Document):
                 roles=self.roles,
                 batches=_batches(spec),
                 acting_user=self.asking,
+                sent_by=self.caller,
                 name=self.manifest.metadata.name,
                 reason=spec.reason,
                 replaced=self.replaced,

@@ -74,6 +74,14 @@ class AutoOperationTask(Stateful):
         verbose_name=_("asked by"),
     )
     requested_by_name = models.CharField(_("asked by"), max_length=150, blank=True)
+    # Whoever sent it, where that is somebody else: an administrator may ask in another's name.
+    sent_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
     # Whoever had it done again last: from then on it is done with their rights.
     carried_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
@@ -116,6 +124,13 @@ class AutoOperationTask(Stateful):
     @property
     def is_active(self) -> bool:
         return self.status in self.ACTIVE
+
+    @property
+    def askers(self) -> set[int]:
+        """Keys of all who want it done, whom nobody lets approve it: who asked, who sent it in
+        their name, who has it carried on."""
+        wanting = {self.requested_by_id, self.sent_by_id, self.carried_by_id}
+        return {key for key in wanting if key is not None}
 
     @property
     def acting_user(self) -> Any:

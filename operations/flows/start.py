@@ -232,11 +232,13 @@ def start_task(
     reason: str = "",
     leave_out_blocked: bool = False,
     replaced: Sequence[Machine] = (),
+    sent_by: User | None = None,
 ) -> AutoOperationTask:
     """Write the task with its steps and machines, and let it begin on commit.
 
     Machines that the first operation could not take refuse the whole, unless ``leave_out_blocked``;
     in a replacement always: nobody knows which old one would stay for a new one that is left out.
+    ``sent_by``: who asks in the name of ``acting_user``, if that is somebody else.
     """
     plan = plan_task(
         cluster=cluster,
@@ -265,6 +267,7 @@ def start_task(
                 reason=reason[:500],
                 requested_by=acting_user,
                 requested_by_name=acting_user.get_username(),
+                sent_by=sent_by if sent_by != acting_user else None,
                 batch_size=batches.size,
                 batch_pause=batches.pause,
                 max_failed_percent=batches.max_failed_percent,

@@ -212,7 +212,7 @@ def _answer(operation: Operation, answers: Mapping[str, Any], user: User) -> Non
     start.parse_params(kind, {**operation.params, **merged})
     if any(answers.get(name) for name in kind.approvals):
         permissions.require(user, operation, permissions.APPROVE)
-        if operation.requested_by_id == user.pk:
+        if operation.is_asked_by(user):
             raise Forbidden(
                 _("You asked for this operation; somebody else has to approve it."),
                 code="own_operation",

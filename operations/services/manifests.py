@@ -401,6 +401,7 @@ class OperationDocument(Document):
                 roles=self.roles,
                 params=spec.params,
                 acting_user=self.asking,
+                sent_by=self.caller,
                 name=self.manifest.metadata.name,
                 reason=spec.reason,
                 max_failed_percent=spec.maxFailedPercent,

@@ -230,6 +230,7 @@ def start_operation(
     leave_out_blocked: bool = False,
     steps: Sequence[str] | None = None,
     priority: str = Operation.Priority.NORMAL,
+    sent_by: User | None = None,
 ) -> Operation:
     """Write the operation with its steps and machines, and let it be dispatched on commit.
 
@@ -237,6 +238,7 @@ def start_operation(
     gives machines (by key) another role than their own.  A machine on which another change goes on
     is refused by the database (``Conflict``), whatever the plan said a moment ago.  ``steps``
     narrows the kind's steps to these.  ``priority`` high needs the right to approve.
+    ``sent_by``: who asks in the name of ``acting_user``, if that is somebody else.
     """
     plan = plan_operation(
         kind=kind,
@@ -267,6 +269,7 @@ def start_operation(
                 reason=reason[:500],
                 requested_by=acting_user,
                 requested_by_name=acting_user.get_username(),
+                sent_by=sent_by if sent_by != acting_user else None,
                 max_failed_percent=max_failed_percent,
                 forks=forks,
                 priority=priority,

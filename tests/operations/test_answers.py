@@ -113,6 +113,15 @@ def test_an_approval_needs_the_right_to_approve(failed, control, operators, clus
             control(controls.retry, operation, acting_user=other, answers={"size": 7})
 
 
+def test_nobody_approves_what_they_sent_in_the_name_of_somebody_else(failed, control, owner):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script, sent_by=owner)
+        with pytest.raises(Forbidden, match="somebody else has to approve"):
+            control(controls.retry, operation, acting_user=owner, answers={"size": 7})
+        operation.refresh_from_db()
+        assert operation.answers == {}
+
+
 def test_nobody_approves_an_operation_of_their_own(failed, control, owner):
     with toy_kind(answers=SIZE, approvals=SIZE) as script:
         operation, _sizes = failed(script, acting_user=owner)

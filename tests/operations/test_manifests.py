@@ -325,3 +325,14 @@ def test_an_operation_written_as_manifest_asks_for_the_same(api, admin, machine,
     written = manifests.as_manifest(Operation.objects.get())
     answer = post(api(admin), written)
     assert answer.status_code == 200, answer.content
+
+
+@pytest.mark.parametrize(("user", "is_kept"), [("operator", True), ("admin", False)])
+def test_who_asks_in_the_name_of_somebody_else_is_kept(
+    user, is_kept, api, admin, operators, product_cluster, machine, text
+):
+    factories.make_user("operator", teams=(operators,), is_superuser=True)
+    assert post(api(admin), changed(text, ("spec", "user"), user)).status_code == 202
+    operation = Operation.objects.get()
+    assert operation.requested_by_name == user
+    assert operation.sent_by == (admin if is_kept else None)

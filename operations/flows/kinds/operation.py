@@ -187,6 +187,7 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
             max_failed_percent=100 if params.everywhere else task.max_failed_percent,
             forks=params.forks,
             steps=params.steps,
+            sent_by=task.sent_by,
             **common,
         )
     except BeidouError as error:

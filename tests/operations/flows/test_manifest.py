@@ -71,6 +71,15 @@ def test_the_articles_manifest_starts_the_task_as_it_stands(api, admin, machines
     assert answer["Location"].endswith(f"/auto-operation-tasks/{task.pk}/")
 
 
+def test_who_asks_in_the_name_of_somebody_else_is_kept(api, admin, machines, text):
+    factories.make_user("bob", is_superuser=True)
+    document = yaml.safe_load(text)
+    document["spec"]["user"] = "bob"
+    assert post(api(admin), yaml.safe_dump(document)).status_code == 202
+    task = AutoOperationTask.objects.get()
+    assert (task.requested_by_name, task.sent_by) == ("bob", admin)
+
+
 def test_its_work_orders_are_approvals_and_its_node_stays_cordoned_at_first(
     api, admin, machines, text
 ):

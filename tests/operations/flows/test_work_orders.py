@@ -87,6 +87,21 @@ def test_whoever_asked_never_decides_not_even_an_administrator(verb, begin_task,
         verb(newest(task), acting_user=admin, reason="x")
 
 
+def test_whoever_sent_it_in_the_name_of_somebody_else_does_not_decide(begin_task, work, approver):
+    task = begin_task("WorkOrder", "Toy", sent_by=approver)
+    work()
+    with pytest.raises(Forbidden, match="somebody else has to approve"):
+        controls.approve(newest(task), acting_user=approver)
+    assert newest(task).status == "open"
+
+
+def test_the_operations_of_a_task_know_who_sent_it(begin_task, work, approver, operator):
+    task = begin_task("Toy", sent_by=approver)
+    work()
+    operation = Operation.objects.get(task_part__step__task=task)
+    assert (operation.requested_by, operation.sent_by) == (operator, approver)
+
+
 def test_whoever_carries_it_on_does_not_decide_either(asked, work, control, approver, operator):
     control(controls.reject, newest(asked), acting_user=approver, reason="not today")
     work()
