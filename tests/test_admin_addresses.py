@@ -67,7 +67,7 @@ def test_no_address_or_action_shows_or_changes_a_foreign_row(
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("who", ["viewer", "stranger"])
+@pytest.mark.parametrize("who", ["viewer", "stranger", "auditor"])
 def test_no_address_or_action_changes_anything_for_who_may_only_look(
     case, who, cast, browser, cluster_a
 ):

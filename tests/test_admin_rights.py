@@ -92,6 +92,19 @@ def test_whoever_has_a_role_on_the_cluster_sees_list_and_object(
 
 
 @each(OF_CLUSTERS)
+def test_the_auditor_sees_all_of_the_fleet_and_changes_nothing(case, auditor, browser, cluster_b):
+    row = rows.make_row(case.model, cluster_b)
+    before = audit.snapshot(case.model._default_manager.get(pk=row.pk))
+    client = browser(auditor)
+    for page, args in (("changelist", []), ("change", [row.pk]), ("history", [row.pk])):
+        assert status(client, case.url(page, *args)) == 200
+    for page, args in (("add", []), ("change", [row.pk]), ("delete", [row.pk])):
+        answer = client.post(case.url(page, *args), {"post": "yes"})
+        assert answer.status_code in (REFUSED, NO_SUCH_METHOD)
+    assert audit.snapshot(case.model._default_manager.get(pk=row.pk)) == before
+
+
+@each(OF_CLUSTERS)
 @pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
 def test_an_object_of_a_foreign_cluster_does_not_exist(case, who, cast, browser, cluster_b):
     row = rows.make_row(case.model, cluster_b)
