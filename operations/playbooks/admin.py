@@ -19,10 +19,11 @@ from unfold.decorators import action
 from unfold.decorators import display as column
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from beidou.base import display, permissions
+from beidou.base import audit, display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
 from clusters.models import Cluster
+from machines.admin.answers import said_on_page
 from machines.models import Machine
 from operations.kinds.base import KINDS
 from operations.playbooks.declaration import Part, Playbook
@@ -147,9 +148,38 @@ class SourceAdmin(ObjectPermissionAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return (*self.readonly_fields, "name") if obj else self.readonly_fields
 
+    # --- deleting: refused before anybody is asked to confirm, and once more when it is done ---
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Its revisions and playbooks go with it, though nobody may delete one of those alone."""
+        playbook_sources.refuse_deletion(_sources(objs))
+        deleted, counts, needed, protected = super().get_deleted_objects(objs, request)
+        own = {str(each._meta.verbose_name) for each in (SourceRevision, SitePlaybook)}
+        return deleted, counts, {each for each in needed if str(each) not in own}, protected
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        with said_on_page(request):
+            page: HttpResponse = super().delete_view(request, object_id, extra_context)
+            return page
+        return HttpResponseRedirect(
+            reverse("admin:operations_playbooksource_change", args=[object_id])
+        )
+
+    def response_action(self, request: HttpRequest, queryset: Any, *more: Any) -> Any:
+        with said_on_page(request):
+            return super().response_action(request, queryset, *more)
+        return HttpResponseRedirect(request.get_full_path())
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        playbook_sources.refuse_deletion(PlaybookSource.objects.filter(pk=obj.pk))
-        super().delete_model(request, obj)
+        with audit.entries_last():
+            playbook_sources.refuse_deletion(_sources([obj]))
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with audit.entries_last():
+            playbook_sources.refuse_deletion(_sources(queryset))
+            super().delete_queryset(request, queryset)
 
     @column(description=gettext_lazy("released"))
     def released_shown(self, source: PlaybookSource) -> SafeString | str:
@@ -201,6 +231,10 @@ class SourceAdmin(ObjectPermissionAdmin):
         messages.success(
             request, _("%(source)s is read by a worker within moments.") % {"source": source}
         )
+
+
+def _sources(rows: Any) -> QuerySet[PlaybookSource]:
+    return PlaybookSource.objects.filter(pk__in=[each.pk for each in rows])
 
 
 def _link(revision: SourceRevision) -> SafeString:

@@ -7,7 +7,8 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from operations.models import Operation, PlaybookRun, PlaybookSource
+from beidou.base.models import AuditEntry
+from operations.models import Operation, PlaybookRun, PlaybookSource, SourceRevision
 from operations.services import playbook_sources
 
 pytestmark = pytest.mark.django_db
@@ -293,12 +294,50 @@ def test_everybody_sees_what_is_offered(site, browser, stranger):
     assert "Says hello." in text
 
 
-def test_a_source_that_operations_need_is_not_deleted(site, begin, browser, admin):
+@pytest.fixture
+def deletion(site):
+    return reverse("admin:operations_playbooksource_delete", args=[site.source.pk])
+
+
+def test_a_source_that_was_read_is_deleted_with_what_was_read(site, browser, admin, deletion):
+    site.release()
+    client = browser(admin)
+    text = client.get(deletion).content.decode()
+    assert "have permission" not in text
+    client.post(deletion, {"post": "yes"})
+    assert not PlaybookSource.objects.exists()
+    assert not SourceRevision.objects.exists()
+    assert AuditEntry.objects.filter(verb="delete").count() == 1
+
+
+def test_a_source_that_operations_need_is_not_deleted(site, begin, browser, admin, deletion):
     site.release()
     begin()
-    url = reverse("admin:operations_playbooksource_delete", args=[site.source.pk])
-    answer = browser(admin).post(url, {"post": "yes"}, follow=True)
-    assert answer.status_code == 200
+    answer = browser(admin).post(deletion, {"post": "yes"}, follow=True)
+    assert "switch the source off instead" in answer.content.decode()
+    assert PlaybookSource.objects.exists()
+
+
+def test_that_is_said_before_anybody_is_asked_to_confirm(site, begin, browser, admin, deletion):
+    site.release()
+    begin()
+    answer = browser(admin).get(deletion, follow=True)
+    assert "switch the source off instead" in answer.content.decode()
+    assert "Are you sure" not in answer.content.decode()
+
+
+def test_nor_is_it_among_many(site, begin, browser, admin):
+    site.release()
+    begin()
+    form = {"action": "delete_selected", "_selected_action": [site.source.pk], "post": "yes"}
+    answer = browser(admin).post("/operations/playbooksource/", form, follow=True)
+    assert "switch the source off instead" in answer.content.decode()
+    assert PlaybookSource.objects.exists()
+
+
+def test_nobody_else_deletes_a_source(site, browser, operator, deletion):
+    site.release()
+    assert browser(operator).post(deletion, {"post": "yes"}).status_code == 404
     assert PlaybookSource.objects.exists()
 
 
