@@ -10,12 +10,12 @@ from drf_spectacular.utils import extend_schema
 from import_export.results import RowResult
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.filters import OrderingFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from beidou.base import audit, permissions
+from beidou.base.api.filters import Ordering
 from beidou.base.api.parsers import MultiPartParser
 from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.errors import BeidouError, Forbidden, InvalidInput
@@ -60,7 +60,7 @@ class MachineViewSet(BaseViewSet):
     queryset = Machine.objects.select_related("cluster", "node")
     serializer_class = serializers.MachineSerializer
     filterset_class = filters.MachineFilter
-    filter_backends = [DjangoFilterBackend, filters.AnyName, OrderingFilter]
+    filter_backends = [DjangoFilterBackend, filters.AnyName, Ordering]
     ordering_fields = ["address", "hostname", "rack", "state", "state_since", "created_at"]
     ordering = ["address"]
     lookup_value_regex = r"\d+"
@@ -328,7 +328,7 @@ class DriftViewSet(ReadOnlyViewSet):
     queryset = Drift.objects.select_related("machine")
     serializer_class = serializers.DriftSerializer
     filterset_class = filters.DriftFilter
-    filter_backends = [DjangoFilterBackend, OrderingFilter]
+    filter_backends = [DjangoFilterBackend, Ordering]
     ordering_fields = ["first_seen", "last_seen", "field", "machine"]
     ordering = ["-first_seen", "id"]
     lookup_value_regex = r"\d+"

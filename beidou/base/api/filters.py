@@ -1,4 +1,5 @@
-"""Filters by key that do not tell which keys exist, and by a moment that databases know."""
+"""Filters by key that do not tell which keys exist, and by a moment that databases know; the order
+of a list."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -6,9 +7,12 @@ from typing import Any, Final
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField, ModelMultipleChoiceField
+from rest_framework.filters import OrderingFilter
 
+from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_key
 
 KEY_MAX: Final = 2**63 - 1
@@ -77,3 +81,36 @@ class Backend(filters.DjangoFilterBackend):
     """For viewsets that name fields instead of a class."""
 
     filterset_base = FilterSet
+
+
+class Ordering(OrderingFilter):
+    """The order of a list: its own fields, and everywhere ``id``.
+
+    What it does not know is refused; the framework would give the list in another order than was
+    asked for."""
+
+    def get_valid_fields(
+        self, queryset: Any, view: Any, context: Any = None
+    ) -> list[tuple[str, str]]:
+        found = super().get_valid_fields(queryset, view, context)
+        if getattr(view, "ordering_fields", None) is None:  # those of the serializer
+            columns = {field.name for field in queryset.model._meta.concrete_fields}
+            found = [each for each in found if each[0] in columns]
+        known = [(str(name), str(label)) for name, label in found]
+        return known if any(name == "id" for name, _label in known) else [*known, ("id", "id")]
+
+    def remove_invalid_fields(
+        self, queryset: Any, fields: Any, view: Any, request: Any
+    ) -> list[str]:
+        terms = [term for term in fields if term]
+        names = [
+            name for name, _label in self.get_valid_fields(queryset, view, {"request": request})
+        ]
+        for term in terms:
+            if term.removeprefix("-") not in names:
+                sentence = _("“%(name)s” is no order of this list; known are %(known)s.") % {
+                    "name": shorten(term, 60),
+                    "known": ", ".join(names),
+                }
+                raise InvalidInput(sentence, code="unknown_ordering", fields={"ordering": sentence})
+        return terms
