@@ -67,15 +67,17 @@ LISTS = (
     ("audit", "/base/auditentry/"),
     ("account", "/account/"),
 )
-# Objects: name of the picture, list in the API, address with the key of the newest object.
+CLUSTERS = "/api/v1/clusters/?ordering=-id"
+# Control planes are registered or not, and may not be taken out; a worker is always there.
+WORKERS = "/api/v1/machines/?role=Compute&state=in_service&ordering=-id"
+# Objects: name of the picture, list in the API, address with the key of its first object.
 OBJECTS = (
-    ("cluster", "/api/v1/clusters/", "/clusters/cluster/{}/change/"),
-    ("node", "/api/v1/nodes/", "/clusters/node/{}/change/"),
-    ("machine", "/api/v1/machines/", "/machines/machine/{}/change/"),
-    ("operation", "/api/v1/operations/?kind=ScaleUp", "/operations/operation/{}/change/"),
-)
-
-
+    ("cluster", CLUSTERS, "/clusters/cluster/{}/change/"),
+    ("node", "/api/v1/nodes/?role=none&ordering=-id", "/clusters/node/{}/change/"),
+    ("machine", WORKERS, "/machines/machine/{}/change/"),
+    ("operation", "/api/v1/operations/?kind=ScaleUp&ordering=-id",
+     "/operations/operation/{}/change/"),
+)  # fmt: skip
 # Made here when nobody has made one: name of the picture, list in the API.
 HEALTH = ("health-check", "/api/v1/operations/?kind=HealthCheck&ordering=-id")
 TASK = ("task", "/api/v1/auto-operation-tasks/?ordering=-id")
@@ -115,18 +117,14 @@ def pages(page: Page, url: str) -> Iterator[tuple[str, str]]:
     """(name, address) of everything there is to show."""
     yield from LISTS
     for name, api, address in OBJECTS:
-        answer = page.request.get(f"{url}{api}{'&' if '?' in api else '?'}ordering=-id")
-        rows = answer.json().get("results", []) if answer.ok else []
-        if not rows:
-            sys.exit(f"{name}: nothing to show at {api}; run `make demo` first.")
-        yield name, address.format(rows[0]["id"])
+        yield name, address.format(newest(page, f"{url}{api}")["id"])
     yield from made(page, url)
 
 
 def made(page: Page, url: str) -> Iterator[tuple[str, str]]:
     """(name, address) of a health check that has ended and of a task that waits for its
     approval."""
-    cluster = rows_of(page, f"{url}/api/v1/clusters/?ordering=-id")[0]["id"]
+    cluster = newest(page, f"{url}{CLUSTERS}")["id"]
     name, api = HEALTH
     if not rows_of(page, f"{url}{api}"):
         wish = {"kind": "HealthCheck", "cluster": cluster}
@@ -135,8 +133,7 @@ def made(page: Page, url: str) -> Iterator[tuple[str, str]]:
     yield name, f"/operations/operation/{health['id']}/change/#results"
     name, api = TASK
     if not rows_of(page, f"{url}{api}"):
-        machines = f"{url}/api/v1/machines/?cluster={cluster}&state=in_service&ordering=-id"
-        machine = rows_of(page, machines)[0]["id"]
+        machine = newest(page, f"{url}{WORKERS}&cluster={cluster}")["id"]
         wish = {"template": "ScaleDown", "cluster": cluster, "machines": [machine]}
         post(page, f"{url}/api/v1/auto-operation-tasks/", wish)
     task = until(
@@ -150,6 +147,13 @@ def rows_of(page: Page, address: str) -> list[dict[str, Any]]:
     if not answer.ok:
         sys.exit(f"{address} answered {answer.status}: {answer.text()}")
     return list(answer.json()["results"])
+
+
+def newest(page: Page, address: str) -> dict[str, Any]:
+    rows = rows_of(page, address)
+    if not rows:
+        sys.exit(f"Nothing to show at {address}; run `make demo` first.")
+    return rows[0]
 
 
 def post(page: Page, address: str, body: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """What README and docs name exists: files, headings, commands, settings, rights, codes."""
 
 import argparse
+import importlib.util
 import re
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -21,6 +23,7 @@ from operations.kinds.base import KINDS
 from operations.kinds.health import changes
 from operations.services import manifests
 from operations.services.cluster_settings import default_policy
+from tests import factories
 from tests.api_cases import ROUTES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,3 +216,33 @@ def test_every_sentence_of_troubleshooting_stands_in_the_code():
     code = source_text()
     strange = [part for part in parts if len(part) >= 10 and part not in code]
     assert strange == ["Address already in use"]  # the operating system's own words
+
+
+@pytest.fixture
+def screenshots() -> Any:
+    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "docs" / "screenshots.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["screenshots"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["screenshots"]
+
+
+@pytest.mark.django_db
+def test_the_pictures_are_of_what_the_api_finds_and_of_workers(screenshots, api, admin, cluster_a):
+    in_service = {"cluster": cluster_a, "state": Machine.State.IN_SERVICE}
+    older = factories.make_machine(node=factories.make_node(cluster_a), **in_service)
+    newest = factories.make_machine(node=factories.make_node(cluster_a), **in_service)
+    plane = factories.make_node(cluster_a, roles=["control-plane"])
+    factories.make_machine(node=plane, role="ControlPlane", **in_service)
+    addresses = {name: address for name, address, _page in screenshots.OBJECTS}
+    addresses |= dict((screenshots.HEALTH, screenshots.TASK))
+    found = {}
+    for name, address in addresses.items():
+        answer = api(admin).get(address)
+        assert answer.status_code == 200, answer.content
+        found[name] = [row["id"] for row in answer.json()["results"]]
+    assert found["machine"] == [newest.pk, older.pk]
+    assert found["node"] == [newest.node_id, older.node_id]
