@@ -124,6 +124,8 @@ class StepKind:
     ``cleanup`` ends what the step left running: after a cancel, a failure or a loss of the whole
     step, and for machines that failed in a step that was done for others.
 
+    ``part`` picks those of a plan's machines that the step does something with; the others pass it.
+
     ``wave`` picks those of the waiting machines that go next; each wave is an attempt of its own,
     with its own time limit, and between two of them an operation is paused, canceled or stopped.
     """
@@ -138,6 +140,7 @@ class StepKind:
     touches: bool = False
     cleanup: Callable[[StepRun], None] | None = None
     repeats: Callable[[Operation], bool] = lambda _: True
+    part: Callable[[Any, Sequence[Machine]], Sequence[Machine]] = lambda _params, machines: machines
     wave: Callable[[Any, Sequence[OperationMachine]], Sequence[OperationMachine]] | None = None
 
     def may_be_repeated(self, operation: Operation) -> bool:

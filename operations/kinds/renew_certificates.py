@@ -469,6 +469,7 @@ RENEW_CERTIFICATES = register(
                 timeout_seconds=6000,
                 touches=True,
                 cleanup=playbook.stop_units,
+                part=facts.planes_of,
                 wave=facts.one_control_plane,
             ),
             StepKind(

@@ -19,7 +19,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.kinds import base as kinds
-from operations.kinds.base import Blocker, Kind, Remark
+from operations.kinds.base import Blocker, Kind, Remark, StepKind
 from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import borrowing, calendars, estimates, holding, teams, wording
 
@@ -48,6 +48,18 @@ class Plan:
             if remark.machine is not None:
                 texts.setdefault(remark.machine.pk, []).append(remark.text)
         return [(machine, texts.get(machine.pk, [])) for machine in self.ready]
+
+    @property
+    def ready_with_steps(self) -> list[tuple[Machine, list[StepKind], list[str]]]:
+        """Each machine with the steps it has a part in, and what is remarked."""
+        parts = [
+            (step, {machine.pk for machine in step.part(self.params, self.ready)})
+            for step in self.kind.steps
+        ]
+        return [
+            (machine, [step for step, keys in parts if machine.pk in keys], texts)
+            for machine, texts in self.ready_with_remarks
+        ]
 
     @property
     def whole_blockers(self) -> tuple[Blocker, ...]:

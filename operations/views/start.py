@@ -138,7 +138,7 @@ class StartView(LoginRequiredMixin, View):
             "estimate": spoken_range(*plan.seconds) if plan and plan.seconds else "",
             "about": page.kind.about(plan.params.model_dump(mode="json")) if plan else [],
             "blocked": [each for each in plan.blockers if each.machine] if plan else [],
-            "ready": plan.ready_with_remarks if plan else [],
+            "ready": plan.ready_with_steps if plan else [],
             "is_insecure": _is_insecure(page),
             "candidates": candidates,
             "able": sum(not each.blocked_by for each in candidates),

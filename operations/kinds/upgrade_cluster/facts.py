@@ -1,11 +1,12 @@
 """What the steps share: nodes, what preCheck has found, which machines go when."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
+from machines.models import Machine
 from operations.kinds.base import StepRun
 from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.names import name_of
@@ -73,6 +74,22 @@ def control_planes_of(members: Sequence[OperationMachine]) -> set[int]:
     rows = OperationMachine.objects.filter(pk__in=[member.pk for member in members])
     roles = rows.values_list("pk", "machine__node__roles")
     return {key for key, each in roles if any(role in CONTROL_PLANE for role in each or ())}
+
+
+def planes_of(_params: Any, machines: Sequence[Machine]) -> list[Machine]:
+    """Those of a plan whose node is a control plane, as the collector knows it."""
+    rows = Machine.objects.filter(pk__in=[machine.pk for machine in machines])
+    found = {
+        key
+        for key, roles in rows.values_list("pk", "node__roles")
+        if any(role in CONTROL_PLANE for role in roles or ())
+    }
+    return [machine for machine in machines if machine.pk in found]
+
+
+def workers_of(_params: Any, machines: Sequence[Machine]) -> list[Machine]:
+    planes = {machine.pk for machine in planes_of(_params, machines)}
+    return [machine for machine in machines if machine.pk not in planes]
 
 
 def one_control_plane(

@@ -66,6 +66,7 @@ UPGRADE_CLUSTER = register(
                 act=snapshot.take,
                 confirm=snapshot.confirm,
                 timeout_seconds=1200,
+                part=snapshot.part,
                 cleanup=playbook.stop_units,
             ),
             StepKind(
@@ -76,6 +77,7 @@ UPGRADE_CLUSTER = register(
                 timeout_seconds=(DRAIN_MINUTES + GATE_MINUTES) * 60 + NODE_SECONDS,
                 touches=True,
                 cleanup=node.after,
+                part=facts.planes_of,
                 wave=facts.one_control_plane,
             ),
             StepKind(
@@ -86,6 +88,7 @@ UPGRADE_CLUSTER = register(
                 timeout_seconds=(DRAIN_MINUTES + GATE_MINUTES) * 60 + NODE_SECONDS,
                 touches=True,
                 cleanup=node.after,
+                part=facts.workers_of,
                 wave=facts.some_workers,
             ),
             StepKind(

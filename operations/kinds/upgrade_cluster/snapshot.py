@@ -1,9 +1,12 @@
 """snapshot: of etcd, on one control plane, verified before anything is upgraded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
+from machines.models import Machine
 from operations.kinds import hosts, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.playbook import PlaybookResults
@@ -19,6 +22,11 @@ class Taken:
 
     plane: OperationMachine | None = None
     results: PlaybookResults = field(default_factory=PlaybookResults)
+
+
+def part(params: Any, machines: Sequence[Machine]) -> list[Machine]:
+    """Of a plan: the first control plane, unless none is to be taken."""
+    return [] if params.snapshot == "skip" else facts.planes_of(params, machines)[:1]
 
 
 def take(run: StepRun) -> Taken:

@@ -231,3 +231,30 @@ def test_while_a_cluster_is_upgraded_or_taken_apart_no_node_is_brought_in(cluste
     other("succeeded")
     whole = [b.reason for b in kinds.KINDS["ScaleUp"].blockers(cluster, [], ScaleUpParams())]
     assert not any("wants no new nodes" in reason for reason in whole)
+
+
+def test_a_plan_says_of_each_machine_what_is_done_with_it(cluster, machines, operator):
+    steps = planned_steps(cluster, machines, operator)
+    common = ["preCheck", "prepare", "postCheck"]
+    assert steps["c1"] == ["preCheck", "prepare", "snapshot", "controlPlanes", "postCheck"]
+    assert [name for name in steps["c2"] if name not in common] == ["controlPlanes"]
+    assert [name for name in steps["w1"] if name not in common] == ["workers"]
+
+
+def test_a_plan_without_a_snapshot_names_none(cluster, machines, operator):
+    steps = planned_steps(cluster, machines, operator, snapshot="skip")
+    assert "snapshot" not in steps["c1"]
+
+
+def planned_steps(cluster, machines, operator, **params):
+    plan = start.plan_operation(
+        kind="UpgradeCluster",
+        cluster=Cluster.objects.get(pk=cluster.pk),
+        machines=list(machines.values()),
+        params={"kubernetes_version": NEW, **params},
+        acting_user=operator,
+    )
+    return {
+        machine.hostname: [step.name for step in steps]
+        for machine, steps, _texts in plan.ready_with_steps
+    }

@@ -408,3 +408,29 @@ def test_who_may_only_see_the_cluster_renews_nothing(cluster, machines, viewer):
             kind="RenewCertificates", cluster=cluster, machines=list(machines.values()),
             acting_user=viewer,
         )  # fmt: skip
+
+
+def test_a_plan_says_of_each_machine_what_is_done_with_it(cluster, machines, operator, pki):
+    plan = start.plan_operation(
+        kind="RenewCertificates", cluster=cluster, machines=list(machines.values()),
+        params={}, acting_user=operator,
+    )  # fmt: skip
+    steps = {machine.hostname: [step.name for step in steps]
+             for machine, steps, _texts in plan.ready_with_steps}  # fmt: skip
+    assert steps["c1"] == steps["c2"] == ["preCheck", "renew", "postCheck"]
+    assert steps["w1"] == ["preCheck", "postCheck"]
+
+
+def test_the_page_says_it_too(cluster, machines, operator, pki, browser):
+    form = {
+        "kind": "RenewCertificates", "cluster": cluster.pk, "machines": "c1, c2, w1",
+        "max_failed_percent": 0, "forks": 10, "reason": "", "params-gate_minutes": 10,
+        "step": "plan",
+    }  # fmt: skip
+    text = browser(operator).post("/operations/start/", form).content.decode()
+    rows = text.partition('id="op-plan"')[2].split("<tr>")
+    (worker,) = [row for row in rows if "<td>w1</td>" in row]
+    (plane,) = [row for row in rows if "<td>c1</td>" in row]
+    assert "Renew and restart" in plane
+    assert "Renew and restart" not in worker
+    assert "Look at the certificates" in worker
