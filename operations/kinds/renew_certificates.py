@@ -68,15 +68,22 @@ def start_blockers(
     cluster: Cluster, machines: Sequence[Machine], params: RenewCertificatesParams
 ) -> list[Blocker]:
     found = blockers(cluster, machines, params)
+    missing = Node.objects.filter(cluster=cluster).exclude(machine__in=machines)
     planes = [
         node
-        for node in Node.objects.filter(cluster=cluster).exclude(machine__in=machines)
+        for node in missing.select_related("machine")
         if any(role in CONTROL_PLANE for role in node.roles)
     ]
-    if planes:
-        reason = gettext("every control plane takes part, and these do not: %(nodes)s") % {
-            "nodes": listed([node.name for node in planes])
-        }
+    if unknown := [node.name for node in planes if not hasattr(node, "machine")]:
+        reason = gettext(
+            "these control planes are no machines of the portal: %(nodes)s; register them first, "
+            "on the cluster's page under Machines"
+        ) % {"nodes": listed(unknown)}
+        found.append(Blocker(None, reason))
+    if left_out := [node.name for node in planes if hasattr(node, "machine")]:
+        reason = gettext(
+            "every control plane takes part; choose the machines of these too: %(nodes)s"
+        ) % {"nodes": listed(left_out)}
         found.append(Blocker(None, reason))
     return found
 

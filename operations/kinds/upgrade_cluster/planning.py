@@ -73,10 +73,10 @@ def _whole(
     if unknown:
         yield gettext(
             "these nodes are no machines of the portal, so they could not be upgraded: %(nodes)s; "
-            "register them first"
+            "register them first, on the cluster's page under Machines"
         ) % {"nodes": listed(unknown)}
     if left_out:
-        yield gettext("every node takes part, and the machines of these do not: %(nodes)s") % {
+        yield gettext("every node takes part; choose the machines of these too: %(nodes)s") % {
             "nodes": listed(left_out)
         }
     roles = nodes.filter(machine__in=machines).values_list("roles", flat=True)

@@ -434,3 +434,17 @@ def test_the_page_says_it_too(cluster, machines, operator, pki, browser):
     assert "Renew and restart" in plane
     assert "Renew and restart" not in worker
     assert "Look at the certificates" in worker
+
+
+def test_a_control_plane_that_is_no_machine_yet_is_named_with_where_to_register_it(
+    cluster, machines, operator, pki
+):
+    """As right after adopting, when nobody has registered the nodes."""
+    machines.pop("c2").delete()
+    plan = start.plan_operation(
+        kind="RenewCertificates", cluster=cluster, machines=list(machines.values()),
+        params={}, acting_user=operator,
+    )  # fmt: skip
+    (blocker,) = plan.whole_blockers
+    assert "no machines of the portal: c2" in blocker.reason
+    assert "on the cluster's page under Machines" in blocker.reason
