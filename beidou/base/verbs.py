@@ -63,6 +63,7 @@ VERBS = frozenset(
         gettext_noop("sign out"),
         gettext_noop("switch second factor off"),
         gettext_noop("switch second factor on"),
+        gettext_noop("task rejected"),
         gettext_noop("test credential"),
         gettext_noop("unadopt"),
         gettext_noop("uncordon"),

@@ -5,6 +5,8 @@ looks at what is there, and does what follows from it in one transaction.  It is
 an operation, a decision, a person's word, and by the sweeper for what is due or was forgotten.
 """
 
+from typing import Any
+
 import structlog
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
@@ -220,11 +222,7 @@ class Advance:
     def _result(self) -> tuple[TaskStatus, str]:
         bad = [step for step in self.steps if step.status in TaskStep.UNDONE]
         if graph.has_stopped(self.steps):
-            first = next(
-                step
-                for step in bad
-                if step.status != Status.PARTIAL and step.on_failure != TaskStep.OnFailure.CONTINUE
-            )
+            first = self._stopped_by()
             return TaskStatus.FAILED, Sentence(
                 "%(step)s failed: %(message)s", step=catalog.title_of(first), message=first.message
             )
@@ -255,11 +253,32 @@ class Advance:
             fields={"finished_at": self.now, "message": message, "waiting_for": ""},
         )
         news.tell_end(self.task)
-        audit.record(
-            f"task {status}",
-            self.task,
-            after={"message": message},
-            outcome="done" if status == TaskStatus.SUCCEEDED else "failed",
+        about: dict[str, Any] = {"reason": message, "after": {"message": message}}
+        if (order := self._rejection(status)) is not None:
+            # Nothing failed: who rejected it has ended it.
+            with context.acting(actor_id=order.decided_by_id, actor_name=order.decided_by_name):
+                audit.record("task rejected", self.task, **about)
+            return
+        done = status in (TaskStatus.SUCCEEDED, TaskStatus.CANCELED)
+        audit.record(f"task {status}", self.task, outcome="done" if done else "failed", **about)
+
+    def _rejection(self, status: TaskStatus) -> WorkOrder | None:
+        """The order that ended the task, if somebody rejected one."""
+        if status != TaskStatus.FAILED:
+            return None
+        step = self._stopped_by()
+        if step.kind != "workOrder" or step.status != Status.FAILED:
+            return None
+        last = step.orders.order_by("number").last()
+        return last if last is not None and last.status == WorkOrder.Status.REJECTED else None
+
+    def _stopped_by(self) -> TaskStep:
+        return next(
+            step
+            for step in self.steps
+            if step.status in TaskStep.UNDONE
+            and step.status != Status.PARTIAL
+            and step.on_failure != TaskStep.OnFailure.CONTINUE
         )
 
     def _say_what_it_waits_for(self) -> None:

@@ -91,6 +91,8 @@ def snapshot(task_id: int) -> Snapshot | None:
     states = _states(batches)
     parts = _parts(batches, states)
     places = _places(steps, members, batches, states)
+    if not task.is_active:
+        places = _ended(steps, members, places)
     machines = {
         member.pk: _machine(member, places[member.pk], task.cluster_id) for member in members
     }
@@ -275,6 +277,29 @@ def _place(member: TaskMachine, state: str, step: str, is_through: bool) -> Plac
     if member.state == TaskMachine.State.SUCCEEDED:
         return Place(member.state, step, True)
     return Place(state, step, is_through)
+
+
+def _ended(
+    steps: Iterable[TaskStep], members: Iterable[TaskMachine], places: Mapping[int, Place]
+) -> dict[int, Place]:
+    """As above after the end: what is not through never came to the first step left undone, however
+    well it did in the one before."""
+    undone = [
+        step
+        for step in steps
+        if _works_on_machines(step)
+        and not step.compensates
+        and step.status in (*TaskStep.UNDONE, TaskStep.Status.WAITING)
+    ]
+    found = dict(places)
+    for member in members:
+        place = places[member.pk]
+        if place.is_through or place.state != OperationMachine.State.SUCCEEDED:
+            continue
+        its = (each for each in undone if each.params.get("group", "") in ("", member.group))
+        if (first := next(its, None)) is not None:
+            found[member.pk] = Place(TaskMachine.State.WAITING, first.key, False)
+    return found
 
 
 def _decisive(steps: list[TaskStep]) -> set[str]:

@@ -293,10 +293,12 @@ def _end(operation: Operation, status: Operation.Status, message: str) -> None:
         fields={"finished_at": timezone.now(), "message": message, **Operation.NO_SLOTS},
     )
     news.tell_end(operation)
-    done = status == Operation.Status.SUCCEEDED
+    # A cancellation that worked is what somebody wanted.
+    done = status in (Operation.Status.SUCCEEDED, Operation.Status.CANCELED)
     audit.record(
         f"operation {status}",
         operation,
+        reason=message,
         after={"message": message},
         outcome="done" if done else "failed",
     )

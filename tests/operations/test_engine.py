@@ -386,6 +386,26 @@ def test_every_operation_leaves_audit_entries_for_start_and_end(toy, begin, work
     assert not OrmQ.objects.exists()
 
 
+def test_a_cancellation_that_worked_is_no_failure_in_the_audit_trail(
+    toy, begin, work, control, operator
+):
+    operation = begin()
+    control(controls.cancel, operation, acting_user=operator, reason="not needed")
+    work()
+    end = AuditEntry.objects.get(verb="operation canceled")
+    assert end.outcome == "done"
+    assert "not needed" in end.reason
+
+
+def test_a_failure_is_one_with_its_reason(toy, begin, work, machines):
+    toy.failing = {("first", machine.address) for machine in machines}
+    operation = begin()
+    work()
+    operation.refresh_from_db()
+    end = AuditEntry.objects.get(verb="operation failed")
+    assert (end.outcome, end.reason) == ("failed", operation.message)
+
+
 def test_after_a_retry_the_workers_deeds_are_those_of_who_retried(
     toy, begin, work, control, machines, operator, admin
 ):

@@ -298,6 +298,19 @@ def test_machines_are_done_when_every_step_on_them_is(begin_task, work, control,
     assert task.status == "failed"
 
 
+def test_after_a_rejection_a_machine_stands_where_it_never_came(
+    begin_task, work, control, approver
+):
+    task = begin_task("Toy", "WorkOrder", "Toy")
+    work()
+    order = WorkOrder.objects.get(step__task=task)
+    control(controls.reject, order, acting_user=approver, reason="not today")
+    work()
+    task.refresh_from_db()
+    assert task.status == "failed"
+    assert places(task) == ({("waiting", "Toy-2")}, 0)
+
+
 def test_a_failed_machine_stands_where_it_has_failed(begin_task, work, toy, machines):
     toy.failing = {("second", machines[0].address)}
     task = begin_task("Toy", "Toy")

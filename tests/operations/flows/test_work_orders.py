@@ -57,6 +57,14 @@ def test_a_rejection_ends_the_task_and_says_why(asked, work, control, approver, 
     assert "Rejected by approver: not today" in fresh(asked).message
 
 
+def test_the_audit_trail_says_who_rejected_the_task(asked, work, control, approver):
+    control(controls.reject, newest(asked), acting_user=approver, reason="not today")
+    work()
+    end = AuditEntry.objects.get(verb__startswith="task ")
+    assert (end.verb, end.actor, end.outcome) == ("task rejected", "approver", "done")
+    assert "Rejected by approver: not today" in end.reason
+
+
 def test_after_a_rejection_a_retry_asks_again(asked, work, control, approver, operator):
     control(controls.reject, newest(asked), acting_user=approver, reason="not today")
     work()
