@@ -1,6 +1,7 @@
 """Beginning a task, and a task as manifest."""
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from django.contrib import admin
@@ -168,8 +169,9 @@ def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
     cluster = as_key(page.form["cluster"].value() or "")
     if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
         rows = rows.filter(cluster=cluster)
-    visible = permissions.visible_to(request.user, rows, kind.permission)
-    return list(visible[:CANDIDATES_MAX])
+    visible = permissions.visible_to(request.user, rows.select_related("node"), kind.permission)
+    fitting = filter(kind.concerns, visible.iterator(chunk_size=CANDIDATES_MAX))
+    return list(islice(fitting, CANDIDATES_MAX))
 
 
 @login_required

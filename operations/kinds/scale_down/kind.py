@@ -29,6 +29,7 @@ SCALE_DOWN = register(
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
         fresh_states=frozenset({State.IN_SERVICE}),  # it takes pods again, so it is drained again
         looks=frozenset({"preCheck"}),
+        concerns=planning.concerns,
         blockers=planning.blockers,
         remarks=sight.lost_outside,
         retry_blockers=planning.retry_blockers,

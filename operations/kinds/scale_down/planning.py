@@ -56,12 +56,21 @@ def retry_blockers(
     ]
 
 
+def concerns(machine: Machine) -> bool:
+    """All but control planes, which RemoveControlPlane takes out."""
+    return machine.node is None or not _is_control_plane(machine.node)
+
+
+def _is_control_plane(node: Node) -> bool:
+    return any(role in CONTROL_PLANE for role in node.roles)
+
+
 def _why_no_worker(machine: Machine, node: Node | None, cluster: Cluster) -> str:
     if machine.cluster_id != cluster.pk:
         return gettext("it is not in this cluster")
     if node is None:
         return gettext("no node of the cluster is linked to it")
-    if any(role in CONTROL_PLANE for role in node.roles):
+    if _is_control_plane(node):
         return gettext("it is a control plane; RemoveControlPlane takes such out")
     return ""
 

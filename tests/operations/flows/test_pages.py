@@ -15,6 +15,7 @@ from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
 from operations.models import ClusterSettings, Operation, OperationMachine
+from operations.services.neighbours import buttons
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -224,6 +225,19 @@ def test_chosen_machines_lead_to_the_form(browser, operator, ready):
     assert answer["Location"].startswith(reverse("operations:start_task"))
     page = browser(operator).get(answer["Location"]).content.decode()
     assert ready[0].address in page
+
+
+def test_a_control_plane_is_not_offered_where_workers_are_taken_out(browser, operator, cluster_a):
+    in_service = {"cluster": cluster_a, "state": Machine.State.IN_SERVICE}
+    worker = factories.make_machine(node=factories.make_node(cluster_a), **in_service)
+    plane = factories.make_machine(
+        node=factories.make_node(cluster_a, roles=["control-plane"]), **in_service
+    )
+    query = {"template": "ScaleDown", "cluster": cluster_a.pk}
+    answer = browser(operator).get(reverse("operations:start_task"), query)
+    assert answer.context["candidates"] == [worker]
+    labels = [str(button.label) for button in buttons(plane, operator)]
+    assert not [label for label in labels if label.startswith("Scale down")]
 
 
 def test_home_shows_a_work_order_to_who_may_decide_it(asked, approver, operator, viewer, admin):
