@@ -25,6 +25,13 @@ from lab.hosts import Host
 NAME = "demo"
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = f"http://127.0.0.1:{os.environ.get('BEIDOU_PORT', '8000')}"
+# What the demo makes, in the order in which it can be removed, and its page.
+_PAGES = {
+    "clusters": "/clusters/cluster/{}/change/",
+    "machines": "/machines/machine/{}/change/",
+    "credentials": "/machines/sshcredential/{}/change/",
+}
+NOT_FOUND = 404
 _SIGNS = {"succeeded": "✓", "failed": "✗", "partial": "✗", "running": "◐", "canceled": "✗"}
 
 
@@ -256,15 +263,18 @@ def _prove(cluster: LabCluster, spares: list[Host]) -> None:
 
 
 def _forget(client: PortalClient, made: _Made) -> None:
-    """Rows that somebody took away already, or renamed, are told and left."""
-    paths = [f"clusters/{key}/?confirm={NAME}" for key in made.all("clusters")]
-    for kind in ("machines", "credentials"):
-        paths += [f"{kind}/{key}/" for key in made.all(kind)]
-    for path in paths:
-        try:
-            client.request("DELETE", path)
-        except PortalError as error:
-            print(f"Left in the portal, for you to remove: {path.partition('?')[0]} ({error})")
+    """Rows that somebody renamed or still needs are told and left; what is gone is gone."""
+    for kind, page in _PAGES.items():
+        confirmed = f"?confirm={NAME}" if kind == "clusters" else ""
+        for key in made.all(kind):
+            try:
+                client.request("DELETE", f"{kind}/{key}/{confirmed}")
+            except PortalError as error:
+                if error.status == NOT_FOUND:
+                    continue
+                why = error.body.get("message", error)
+                print(f"Left in the portal, for you to remove: {client.address}{page.format(key)}")
+                print(f"  {why}")
 
 
 def _revoke_token(client: PortalClient) -> None:

@@ -1,11 +1,15 @@
 """The API of machines: the same rules as the pages, in one error shape."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models import ProtectedError
 from django_q.models import OrmQ
 from rest_framework.test import APIClient
 
 from beidou.base import tokens
+from beidou.base.api.errors import exception_handler
 from beidou.base.models import AuditEntry
 from machines.api import serializers
 from machines.drivers import ssh
@@ -396,6 +400,22 @@ def test_a_credential_in_use_cannot_be_deleted(admin, api):
     factories.make_machine(credential=credential)
     assert api(admin).delete(f"{CREDENTIALS}{credential.pk}/").status_code == 409
     assert SshCredential.objects.exists()
+
+
+def test_the_machines_that_need_a_credential_are_named(admin, api):
+    credential = factories.make_credential()
+    machines = [factories.make_machine(credential=credential) for _ in range(7)]
+    told = api(admin).delete(f"{CREDENTIALS}{credential.pk}/").json()["message"]
+    assert [str(each) in told for each in machines] == [True] * 5 + [False] * 2
+    assert told.endswith("2 more.")
+
+
+def test_machines_that_one_may_not_see_are_not_named(operator, cluster_b):
+    machine = factories.make_machine(cluster=cluster_b, state="in_service")
+    error = ProtectedError("in use", {machine})
+    answer = exception_handler(error, {"request": SimpleNamespace(user=operator)})
+    assert answer.status_code == 409
+    assert answer.data["message"] == "Other objects still depend on this one."
 
 
 def test_a_team_sees_its_credentials_alone(operator, operators, api):

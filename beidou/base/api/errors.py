@@ -11,12 +11,14 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Validati
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from beidou.base import errors
+from beidou.base import errors, permissions
 from beidou.base.api.rights import ObjectPermissions
 
+NAMED_AT_MOST = 5
 logger = structlog.get_logger(__name__)
 
 _STATUS: list[tuple[type[errors.BeidouError], int]] = [
@@ -43,7 +45,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         fields = getattr(error, "message_dict", {"": error.messages})
         return _answer(400, "invalid_input", _("The input is not valid."), _sentences(fields))
     if isinstance(error, ProtectedError | RestrictedError):
-        return _answer(409, "in_use", _("Other objects still depend on this one."))
+        return _answer(409, "in_use", _who_depends(error, context))
     if isinstance(error, exceptions.ValidationError):
         fields = _sentences(error.detail)
         return _answer(400, "invalid_input", _first(fields), fields)
@@ -65,6 +67,22 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return response
     logger.error("api_error", exc_info=error)
     return _answer(500, "internal_error", _("The portal made a mistake; it is in its log."))
+
+
+def _who_depends(error: ProtectedError | RestrictedError, context: dict[str, Any]) -> str:
+    """Which objects, as far as this reader may see them."""
+    held = (
+        error.protected_objects if isinstance(error, ProtectedError) else error.restricted_objects
+    )
+    user = getattr(context.get("request"), "user", None)
+    first = sorted(held, key=lambda each: (each._meta.label, each.pk))[:NAMED_AT_MOST]
+    named = [f"{each._meta.verbose_name} {each}" for each in first if permissions.may(user, each)]
+    if not named:
+        return _("Other objects still depend on this one.")
+    more = len(held) - len(named)
+    if more:
+        named.append(ngettext("%(count)d more", "%(count)d more", more) % {"count": more})
+    return _("Other objects still depend on this one: %(objects)s.") % {"objects": ", ".join(named)}
 
 
 def _sentences(detail: Any, path: str = "") -> dict[str, str]:
