@@ -208,6 +208,8 @@ class Kind:
 
     ``looks`` are steps that only look: an operation of such alone leaves machines what they are.
 
+    ``found``: a sentence on all its checks, said at its end beside which machines failed.
+
     ``phases``: where in its life the cluster must be.  ``makes_cluster``: the operation's cluster
     is made together with it, by ``services.create_cluster``, and it is begun in no other way.
 
@@ -265,6 +267,7 @@ class Kind:
     changes: Callable[[Params], bool] = lambda _: True
     options: Callable[[Params, User], dict[str, Any]] | None = None
     about: Callable[[Params], list[tuple[str, str]]] = lambda _: []
+    found: Callable[[Operation], str] = lambda _: ""
     is_offered: Callable[[User], bool] = lambda _: True
     alike: tuple[str, ...] = ()
     step_names: frozenset[str] = field(init=False)

@@ -9,6 +9,7 @@ Nothing that is wrong with a machine blocks: that is what is to be found out.  N
 changed, so it runs beside everything else, and several at once do not disturb each other.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -49,7 +50,7 @@ from operations.kinds.health import changes, last, node_checks, pairs, pods
 from operations.kinds.namespaces import Namespace
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe
-from operations.models import OperationMachine
+from operations.models import MachineStep, Operation, OperationMachine
 
 logger = structlog.get_logger(__name__)
 
@@ -354,6 +355,19 @@ def _say_who_is_left_out(run: StepRun, machines: Sequence[Machine]) -> None:
         run.say(sentence, level="warning")
 
 
+def found_by(operation: Operation) -> str:
+    """How many errors and warnings: machines with warnings alone have succeeded."""
+    cells = MachineStep.objects.filter(step__operation=operation).values_list("checks", flat=True)
+    levels = Counter(changes.level(each) for checks in cells for each in checks)
+    if not levels["error"] and not levels["warning"]:
+        return ""
+    return Sentence(
+        "Errors: %(errors)s, warnings: %(warnings)s.",
+        errors=levels["error"],
+        warnings=levels["warning"],
+    )
+
+
 def _settle(
     run: StepRun, target: OperationMachine, checks: list[Check], evidence: Mapping[str, Any]
 ) -> None:
@@ -461,6 +475,7 @@ HEALTH_CHECK = register(
         mutating=False,
         whole_cluster=True,
         compares=True,
+        found=found_by,
         startable_states=STATES,
         blockers=blockers,
         remarks=remarks,

@@ -12,7 +12,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from beidou.base import audit
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.flows.models import TaskPart
@@ -236,19 +236,15 @@ def _count(rows: Any, field: str) -> dict[str, int]:
 
 def _end_by_result(operation: Operation, failed: int, total: int) -> None:
     if not failed:
-        end(operation, Operation.Status.SUCCEEDED, "")
+        status, said = Operation.Status.SUCCEEDED, ""
     elif failed < total:
-        end(
-            operation,
-            Operation.Status.PARTIAL,
-            Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total),
-        )
+        status = Operation.Status.PARTIAL
+        said = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
     else:
-        end(
-            operation,
-            Operation.Status.FAILED,
-            "" if total == 1 else Sentence("All %(total)s machines failed.", total=total),
-        )
+        status = Operation.Status.FAILED
+        said = "" if total == 1 else Sentence("All %(total)s machines failed.", total=total)
+    parts = (said, kinds.get(operation.kind).found(operation))
+    end(operation, status, joined(part for part in parts if part))
 
 
 def _end_by_mistake(operation: Operation, message: str) -> None:

@@ -77,6 +77,17 @@ def test_a_warning_fails_nobody(check, hosts, machines):
     assert cell_of(operation, machines[0]).message.endswith("1 warnings")
 
 
+def test_the_operation_says_how_many_errors_and_warnings_there_are(check, hosts, machines):
+    hosts.checks["10.0.0.1"] = [host_check("load", ok=False, severity="warning")]
+    assert check().message == "Errors: 0, warnings: 1."
+    hosts.checks["10.0.0.2"] = [host_check("disk:/", ok=False), host_check("swap", ok=False)]
+    assert check().message == "1 of 3 machines failed. Errors: 2, warnings: 1."
+
+
+def test_an_operation_that_found_nothing_says_nothing(check, machines):
+    assert check().message == ""
+
+
 def test_an_error_fails_its_machine_alone_and_says_what_to_do(check, hosts, machines):
     hosts.checks["10.0.0.2"] = [host_check("disk:/", ok=False), host_check("swap", ok=False)]
     operation = check()
