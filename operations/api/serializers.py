@@ -12,6 +12,7 @@ from rest_framework.reverse import reverse
 
 from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
+from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from clusters.services.adoption import Details
 from machines.models import SshCredential
@@ -27,7 +28,7 @@ from operations.models import (
     Step,
     TeamLimit,
 )
-from operations.services import calendars, live
+from operations.services import calendars, live, references
 from operations.services.start import MACHINES_MAX
 
 _REFERENCE: dict[str, Any] = {
@@ -71,6 +72,25 @@ class MachineReferenceField(ReferenceField):
             if set(data) - {"address", "role"} or not isinstance(data.get("address"), str):
                 raise serializers.ValidationError(_("Write it as {address, role}."))
             return data
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "integer", "description": "The key; answers hold it."},
+            {"type": "string", "description": "The name."},
+        ]
+    }
+)
+class ChosenClusterField(ChosenField):
+    """By key or, as where operations are begun, by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, str) and (found := self.get_queryset().filter(name=data).first()):
+            return found
+        if as_key(data) is None:
+            raise serializers.ValidationError(references.no_such_cluster(data))
         return super().to_internal_value(data)
 
 
@@ -457,7 +477,7 @@ class MaintenanceWindowSerializer(serializers.ModelSerializer[MaintenanceWindow]
 
     url = serializers.HyperlinkedIdentityField(view_name="maintenancewindow-detail")
     display = serializers.CharField(source="__str__", read_only=True)
-    cluster = ChosenField(queryset=Cluster.objects.all(), among=_owned_clusters)
+    cluster = ChosenClusterField(queryset=Cluster.objects.all(), among=_owned_clusters)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
     cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     weekdays = serializers.ListField(
@@ -493,7 +513,7 @@ class FreezeSerializer(serializers.ModelSerializer[Freeze]):
 
     url = serializers.HyperlinkedIdentityField(view_name="freeze-detail")
     display = serializers.CharField(source="__str__", read_only=True)
-    cluster = ChosenField(
+    cluster = ChosenClusterField(
         queryset=Cluster.objects.all(), among=_owned_clusters, required=False, allow_null=True
     )
     cluster_name = serializers.CharField(source="cluster.name", read_only=True, allow_null=True)

@@ -417,6 +417,23 @@ def test_an_owner_adds_changes_and_removes_a_window(api, owner, cluster_a):
     assert list(verbs.order_by("id").values_list("verb", flat=True)) == ["add", "change", "delete"]
 
 
+def test_windows_and_freezes_take_the_name_of_a_cluster(api, owner, cluster_a):
+    answer = api(owner).post(
+        WINDOWS, {**wish(cluster_a), "cluster": cluster_a.name}, format="json"
+    )
+    assert (answer.status_code, answer.json()["cluster"]) == (201, cluster_a.pk)
+    asked = {"cluster": cluster_a.name, "reason": "quiet"}
+    answer = api(owner).post(FREEZES, asked, format="json")
+    assert (answer.status_code, answer.json()["cluster"]) == (201, cluster_a.pk)
+
+
+@pytest.mark.parametrize("cluster", ["cluster-b", "no-such", ["cluster-a"], True])
+def test_of_other_clusters_no_name_is_known(api, owner, cluster_a, cluster_b, cluster):
+    for address, asked in ((WINDOWS, wish(cluster_a)), (FREEZES, {"reason": "quiet"})):
+        answer = api(owner).post(address, {**asked, "cluster": cluster}, format="json")
+        assert (answer.status_code, set(answer.json()["fields"])) == (400, {"cluster"})
+
+
 def test_an_operator_adds_no_window(api, operator, cluster_a):
     answer = api(operator).post(WINDOWS, wish(cluster_a), format="json")
     assert answer.status_code == 400  # of clusters that are not theirs, none exists as far as this
