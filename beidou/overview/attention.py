@@ -101,17 +101,18 @@ def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     )
     for order in rows:
         task = order.step.task
+        count = len(order.plan.get("machines", {}))
+        told = ngettext(
+            "%(cluster)s, %(count)d machine, asked by %(who)s",
+            "%(cluster)s, %(count)d machines, asked by %(who)s",
+            count,
+        )
         yield Need(
             "work_order",
             WARNING,
             _("Approve: %(name)s") % {"name": task.name},
             page(task),
-            _("%(cluster)s, %(count)d machines, asked by %(who)s")
-            % {
-                "cluster": task.cluster.name,
-                "count": len(order.plan.get("machines", {})),
-                "who": task.acting_name,
-            },
+            told % {"cluster": task.cluster.name, "count": count, "who": task.acting_name},
             order.asked_at,
         )
     link = listing("operations.AutoOperationTask", status="active")

@@ -248,6 +248,15 @@ def test_home_shows_a_work_order_to_who_may_decide_it(asked, approver, operator,
     assert seen(operator) == seen(viewer) == []
 
 
+@pytest.mark.parametrize(("count", "told"), [(1, "1 machine,"), (3, "3 machines,")])
+def test_home_counts_the_machines_of_a_work_order(asked, approver, count, told):
+    order = WorkOrder.objects.get(step__task=asked)
+    order.plan = {"machines": {str(number): "" for number in range(count)}}
+    order.save()
+    (need,) = [need for need in needs(approver) if need.kind == "work_order"]
+    assert f", {told} asked by " in need.detail
+
+
 def test_machines_and_cluster_of_an_active_task_stay(asked, cluster_a, machines):
     assert len(neighbours.why_machines_stay([machines[0].pk])) == 1
     assert asked.name in neighbours.why_cluster_is_held(cluster_a)[0]
