@@ -19,6 +19,7 @@ from django.contrib.admin.options import IS_POPUP_VAR, IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -36,6 +37,11 @@ from beidou.base.numbers import as_key
 from beidou.base.permissions import CHANGE, VIEW
 
 M = TypeVar("M", bound=models.Model)
+_COUNTS = (
+    models.PositiveSmallIntegerField,
+    models.PositiveIntegerField,
+    models.PositiveBigIntegerField,
+)
 
 if TYPE_CHECKING:
     _Base = admin.ModelAdmin[models.Model]
@@ -173,6 +179,10 @@ class ObjectPermissionAdmin(_Base):
             kwargs.setdefault("form_class", MappingField)
             # What has changed is told by the row, not by a second, hidden field in the form.
             kwargs.setdefault("show_hidden_initial", False)
+        if isinstance(db_field, _COUNTS):
+            # Its own least value; the form would know only that the column takes nothing below 0.
+            least = [each for each in db_field.validators if isinstance(each, MinValueValidator)]
+            kwargs.setdefault("min_value", max(each.limit_value for each in least))
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def empty_list(self, request: HttpRequest) -> EmptyList | None:

@@ -239,3 +239,12 @@ def test_whoever_may_add_all_else_adds_no_limit(api, operator, operators, browse
     answer = api(operator).post("/api/v1/team-limits/", {"team": operators.pk, "limit": 99})
     assert answer.status_code == 403
     assert browser(operator).get("/operations/teamlimit/add/").status_code == 403
+
+
+@pytest.mark.parametrize("limit", [-3, 0])
+def test_a_limit_below_one_is_refused_with_one_sentence(browser, admin, operators, limit):
+    answer = browser(admin).post(
+        "/operations/teamlimit/add/", {"team": operators.pk, "limit": limit}
+    )
+    errors = answer.context["adminform"].form.errors["limit"]
+    assert errors == ["Ensure this value is greater than or equal to 1."]
