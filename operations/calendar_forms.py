@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.utils.text import capfirst
+from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
@@ -78,6 +79,10 @@ class FreezeForm(_FreezeForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        zone = gettext("In the time zone %(zone)s.") % {"zone": get_current_timezone_name()}
+        for name in ("begins_at", "ends_at"):
+            if field := self.fields.get(name):
+                field.help_text = f"{field.help_text} {zone}".strip()
         if "cluster" not in self.fields:
             return
         _narrow_clusters(self.fields["cluster"], self.acting_user)

@@ -418,9 +418,7 @@ def test_an_owner_adds_changes_and_removes_a_window(api, owner, cluster_a):
 
 
 def test_windows_and_freezes_take_the_name_of_a_cluster(api, owner, cluster_a):
-    answer = api(owner).post(
-        WINDOWS, {**wish(cluster_a), "cluster": cluster_a.name}, format="json"
-    )
+    answer = api(owner).post(WINDOWS, {**wish(cluster_a), "cluster": cluster_a.name}, format="json")
     assert (answer.status_code, answer.json()["cluster"]) == (201, cluster_a.pk)
     asked = {"cluster": cluster_a.name, "reason": "quiet"}
     answer = api(owner).post(FREEZES, asked, format="json")
@@ -544,6 +542,12 @@ def test_an_owner_adds_a_window_on_the_page(browser, owner, cluster_a, cluster_b
     assert answer.status_code == 200
     assert MaintenanceWindow.objects.get().weekdays == ["sat"]
     assert "Saturday" in answer.content.decode()
+
+
+def test_a_freeze_is_asked_for_in_a_time_zone_that_is_named(browser, owner, settings):
+    settings.TIME_ZONE = "Asia/Shanghai"
+    text = browser(owner).get(reverse("admin:operations_freeze_add")).content.decode()
+    assert text.count("In the time zone Asia/Shanghai.") == 2
 
 
 def test_an_owner_may_name_no_label_on_the_page(browser, owner, cluster_a):
