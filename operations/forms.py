@@ -222,7 +222,7 @@ class StartForm(forms.Form):
         label=_("Machines"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
         help_text=_(
-            "Addresses, ranges (10.8.3.11-30), networks, hostnames or serial numbers, "
+            "Addresses, ranges (for example 192.0.2.11-30), networks, hostnames or serial numbers, "
             "separated by commas or white space."
         ),
     )
