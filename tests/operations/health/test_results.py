@@ -142,6 +142,11 @@ def test_the_page_has_three_views(uneven, operator, browser, view, told, untold)
     assert untold not in body
 
 
+def test_what_was_found_carries_its_headings_for_small_screens(uneven, operator, browser):
+    text = browser(operator).get(page(uneven)).content.decode()
+    assert all(f'data-label="{name}"' in text for name in ("Found", "What to do", "Since"))
+
+
 def test_a_viewer_sees_results_and_a_stranger_does_not(uneven, viewer, stranger, browser):
     assert browser(viewer).get(page(uneven)).status_code == 200
     assert browser(stranger).get(page(uneven)).status_code == 404

@@ -256,6 +256,12 @@ def test_the_secret_of_a_source_is_kept_and_never_shown(site, browser, admin):
     assert site.source.secret == SECRET
 
 
+def test_the_parameters_of_a_revision_carry_their_headings_for_small_screens(site, browser, admin):
+    page = reverse("admin:operations_sourcerevision_change", args=[site.read().pk])
+    text = browser(admin).get(page).content.decode()
+    assert all(f'data-label="{name}"' in text for name in ("Type", "Allowed", "Description"))
+
+
 def test_a_source_is_reviewed_and_released(site, browser, admin):
     site.write("ansible.cfg", "")
     revision = site.read()
