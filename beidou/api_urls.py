@@ -23,7 +23,8 @@ from operations.api.settings import (
     TeamLimitViewSet,
 )
 from operations.api.views import KindViewSet, OperationViewSet
-from operations.flows.api.views import TaskViewSet, TemplateViewSet
+from operations.flows.api.views import TaskViewSet
+from operations.flows.library.api.views import TemplateViewSet
 from operations.outside.api import CallbackView, SiteSystemViewSet
 from operations.playbooks.api.views import (
     PlaybookSourceViewSet,

@@ -70,6 +70,22 @@ _LABELS = {
     "snapshot_folder": _("Folder of the snapshots"),
     "snapshots_kept": _("Snapshots that are kept"),
     "allow_removed_apis": _("Go on although APIs are in use that go"),
+    # Of steps that are no operations.
+    "hours": _("Time limit of the decision, hours"),
+    "text": _("Text"),
+    "ticket": _("Decided by the site's ticket system"),
+    "seconds": _("Seconds"),
+    "minutes": _("Time limit, minutes"),
+    "severity": _("Severity"),
+    "receiver": _("Receiver"),
+    "must_arrive": _("Wait until somebody was told"),
+    "query": _("Query"),
+    "comparison": _("Comparison"),
+    "value": _("Value"),
+    "match": _("Which values"),
+    "times": _("Looks in a row"),
+    "machines": _("Machines"),
+    "params": _("Parameters of the HealthCheck"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),
@@ -121,6 +137,13 @@ _CHOICES = {
     "wait": _("wait until the time limit"),
     "take": _("take one, and stop if that fails"),
     "skip": _("take none"),
+    "all": _("all of them"),
+    "any": _("at least one"),
+    "task": _("those of the task"),
+    "cluster": _("all of the cluster"),
+    "info": _("Info"),
+    "warning": _("Warning"),
+    "critical": _("Critical"),
     "routed": _("routes between the nodes (built in)"),
     "manifest": _("a manifest"),
 }
@@ -573,6 +596,14 @@ class PairsField(LinesField):
                 )
             pairs[key.strip()] = text.strip()
         return pairs
+
+
+def schema_fields(schema: SchemaPart) -> dict[str, forms.Field]:
+    """A field for each property, none of them required: whoever asks checks them together."""
+    return {
+        name: _field(name, _resolved(part, schema), required=False)
+        for name, part in schema.get("properties", {}).items()
+    }
 
 
 def answer_fields(kind: Kind) -> dict[str, forms.Field]:

@@ -631,6 +631,12 @@ class OutputChunk(models.Model):
 
 
 # The flows above operations are of this app, too; they know these models, which do not know them.
+from operations.flows.library.models import (  # noqa: E402
+    TaskTemplate as TaskTemplate,
+)
+from operations.flows.library.models import (  # noqa: E402
+    TemplateVersion as TemplateVersion,
+)
 from operations.flows.models import (  # noqa: E402
     AutoOperationTask as AutoOperationTask,
 )

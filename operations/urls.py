@@ -3,6 +3,7 @@
 from django.urls import path
 
 from operations.flows import views as flows
+from operations.flows.library import views as library
 from operations.views import create_cluster, pages, queue, start
 
 app_name = "operations"
@@ -19,6 +20,10 @@ urlpatterns = [
     path("operations/<int:pk>/results/", pages.results, name="results"),
     path("operations/<int:pk>/audit/", pages.audit, name="audit"),
     path("operations/<int:pk>/manifest/", pages.manifest, name="manifest"),
+    path("tasks/templates/new/", library.EditView.as_view(), name="template_new"),
+    path("tasks/templates/<str:name>/", library.TemplateView.as_view(), name="template"),
+    path("tasks/templates/<str:name>/edit/", library.EditView.as_view(), name="template_edit"),
+    path("tasks/templates/<str:name>/offer/", library.OfferView.as_view(), name="template_offer"),
     path("tasks/start/", flows.StartTaskView.as_view(), name="start_task"),
     path("tasks/<int:pk>/manifest/", flows.task_manifest, name="task_manifest"),
 ]

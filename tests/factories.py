@@ -14,7 +14,7 @@ from machines.models import Machine, SshCredential
 from notifications.models import Delivery, NotificationRule, Receiver
 from notifications.services import content
 from operations.drivers import trees
-from operations.models import PlaybookSource, SitePlaybook, SourceRevision
+from operations.models import PlaybookSource, SitePlaybook, SourceRevision, TaskTemplate
 
 _numbers = itertools.count(1)
 
@@ -162,6 +162,13 @@ def make_source_revision(source: PlaybookSource | None = None) -> SourceRevision
 
 
 _DECLARED = {"name": "greet", "playbook": "greet.yml", "title": "Greet"}
+
+
+def make_task_template(name: str = "") -> TaskTemplate:
+    row = TaskTemplate.objects.create(name=name or f"template-{next(_numbers)}", title="Ask first")
+    content = {"title": "Ask first", "steps": [{"key": "ask", "step": "WorkOrder"}]}
+    row.versions.create(number=1, content=content)
+    return row
 
 
 def make_site_playbook() -> SitePlaybook:

@@ -29,6 +29,7 @@ from operations.models import (
     SitePlaybook,
     SiteSystem,
     SourceRevision,
+    TaskTemplate,
 )
 from tests import factories
 
@@ -56,6 +57,7 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
         template="ScaleUp",
         status="succeeded",
     ),
+    TaskTemplate: lambda cluster: factories.make_task_template(),
     PlaybookSource: lambda cluster: factories.make_playbook_source(),
     SourceRevision: lambda cluster: factories.make_source_revision(),
     SitePlaybook: lambda cluster: factories.make_site_playbook(),

@@ -42,6 +42,7 @@ VERBS = frozenset(
         gettext_noop("link node"),
         gettext_noop("lock out"),
         gettext_noop("mark drift as wrong"),
+        gettext_noop("offer template"),
         gettext_noop("pause"),
         gettext_noop("pin host key"),
         gettext_noop("read"),
@@ -56,6 +57,7 @@ VERBS = frozenset(
         gettext_noop("revoke"),
         gettext_noop("revoke token"),
         gettext_noop("rotate secrets"),
+        gettext_noop("save version"),
         gettext_noop("send again"),
         gettext_noop("send test message"),
         gettext_noop("set password"),
@@ -71,6 +73,7 @@ VERBS = frozenset(
         gettext_noop("unlock"),
         gettext_noop("withdraw approval"),
         gettext_noop("withdraw playbooks"),
+        gettext_noop("withdraw template"),
     }
 )
 PATTERNS = {

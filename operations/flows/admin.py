@@ -147,7 +147,11 @@ class AutoOperationTaskAdmin(ReadOnlyAdmin):
     @admin.display(description=_("template"), ordering="template")
     def template_title(self, task: AutoOperationTask) -> Any:
         found = catalog.TEMPLATES.get(task.template)
-        return found.title if found else task.template or display.NOTHING
+        if found is not None:
+            return found.title
+        if task.template and task.template_version:
+            return f"{task.template} · {task.template_version}"
+        return task.template or display.NOTHING
 
     @admin.display(description=_("cluster"), ordering="cluster__name")
     def cluster_link(self, task: AutoOperationTask) -> SafeString:

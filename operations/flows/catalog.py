@@ -100,6 +100,8 @@ class Template:
     groups: Mapping[str, str] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     begins_with: str = ""
+    # Of a template of the site, what its version holds (``library.content``).
+    content: Any = None
 
 
 TEMPLATES = {
@@ -171,13 +173,14 @@ TEMPLATES = {
 }
 
 
-def template(name: str) -> Template:
+def template(name: str, *, others: Sequence[str] = ()) -> Template:
+    """A ready-made one; ``others`` are named beside them when there is none."""
     try:
         return TEMPLATES[name]
     except KeyError:
         sentence = gettext("There is no template “%(name)s”; known are %(known)s.") % {
             "name": name,
-            "known": ", ".join(sorted(TEMPLATES)),
+            "known": ", ".join(sorted({*TEMPLATES, *others})),
         }
         raise InvalidInput(
             sentence, code="unknown_template", fields={"template": sentence}

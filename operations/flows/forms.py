@@ -12,6 +12,7 @@ from unfold.widgets import (
 )
 
 from operations.flows import catalog
+from operations.flows.library import finding
 from operations.flows.start import MACHINES_MAX
 from operations.forms import StartForm
 from operations.outside import systems
@@ -75,7 +76,8 @@ class StartTaskForm(StartForm):
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
         del self.fields["forks"]
-        self._kind_field.choices = [(name, each.title) for name, each in catalog.TEMPLATES.items()]
+        self.templates = {each.name: each for each in finding.offered()}
+        self._kind_field.choices = [(name, each.title) for name, each in self.templates.items()]
         network = self.fields["network"]
         assert isinstance(network, forms.ChoiceField)  # noqa: S101
         network.choices = [("", _("nothing")), *_NETWORK_CHOICES]
@@ -87,9 +89,12 @@ class StartTaskForm(StartForm):
             self.add_error("network", systems.missing(cluster, SiteSystem.Purpose.NETWORK))
         return values
 
-    def steps(self) -> list[str]:
-        """The template's steps, without the questions where none are wanted."""
-        chosen = catalog.template(self.cleaned_data["kind"])
+    def steps(self) -> list[str] | None:
+        """The template's steps, without the questions where none are wanted; None for one of the
+        site, which says itself what is asked."""
+        chosen = self.templates[self.cleaned_data["kind"]]
+        if chosen.content is not None:
+            return None
         with_approval = self.cleaned_data["approval"]
         steps = [
             name

@@ -1,7 +1,7 @@
 """What follows what: the graph of a task before it has rows, and the one question asked of rows."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,46 +46,49 @@ def check(specs: Sequence[Spec], *, field_name: str = "steps") -> None:
     if not specs or len(specs) > STEPS_MAX:
         sentence = _("A task has 1 to %(count)s steps.") % {"count": STEPS_MAX}
         raise InvalidInput(sentence, code="invalid_graph", fields={field_name: sentence})
+    for index, _name, sentence in mistakes(specs):
+        place = f"{field_name}[{index}]"
+        raise InvalidInput(f"{place}: {sentence}", code="invalid_graph", fields={place: sentence})
+
+
+def mistakes(specs: Sequence[Spec]) -> Iterator[tuple[int, str, str]]:
+    """Which step, which of its fields, and what is wrong; all there are."""
     keys = {spec.key for spec in specs}
     seen: set[str] = set()
     for index, spec in enumerate(specs):
-        if sentence := _why_wrong(spec, keys, seen):
-            place = f"{field_name}[{index}]"
-            raise InvalidInput(
-                f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
-            )
+        for name, sentence in _mistakes_of(spec, keys, seen):
+            yield index, name, sentence
         seen.add(spec.key)
     compensated = {key for spec in specs for key in spec.compensates}
     for index, spec in enumerate(specs):
         if spec.on_failure == OnFailure.COMPENSATE and spec.key not in compensated:
-            place = f"{field_name}[{index}]"
-            sentence = _("No step compensates “%(key)s”.") % {"key": spec.key}
-            raise InvalidInput(
-                f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
-            )
+            yield index, "on_failure", _("No step compensates “%(key)s”.") % {"key": spec.key}
 
 
-def _why_wrong(spec: Spec, keys: set[str], seen: set[str]) -> str:
+def _mistakes_of(spec: Spec, keys: set[str], seen: set[str]) -> Iterator[tuple[str, str]]:
     """Steps are listed after those they need, so that there is no circle."""
     if not _KEY.fullmatch(spec.key):
-        return _("“%(key)s” is no key: 1 to 40 letters, digits, and . _ - between them.") % {
-            "key": spec.key
-        }
+        yield (
+            "key",
+            _("“%(key)s” is no key: 1 to 40 letters, digits, and . _ - between them.")
+            % {"key": spec.key},
+        )
     if spec.key in seen:
-        return _("There are two steps with the key “%(key)s”.") % {"key": spec.key}
+        yield "key", _("There are two steps with the key “%(key)s”.") % {"key": spec.key}
     if spec.on_failure not in OnFailure.values:
-        return _("“%(value)s” is none of %(known)s.") % {
-            "value": spec.on_failure,
-            "known": ", ".join(OnFailure.values),
-        }
+        yield (
+            "on_failure",
+            _("“%(value)s” is none of %(known)s.")
+            % {"value": spec.on_failure, "known": ", ".join(OnFailure.values)},
+        )
     if spec.kind == "workOrder" and spec.on_failure == OnFailure.CONTINUE:
-        return _("What needs an approval cannot go on without it.")
-    for key in (*spec.needs, *spec.compensates):
-        if key not in keys:
-            return _("There is no step “%(key)s”.") % {"key": key}
-        if key not in seen:
-            return _("It needs “%(key)s”, which must be listed before it.") % {"key": key}
-    return ""
+        yield "on_failure", _("What needs an approval cannot go on without it.")
+    for name, asked in (("needs", spec.needs), ("compensates", spec.compensates)):
+        for key in asked:
+            if key not in keys:
+                yield name, _("There is no step “%(key)s”.") % {"key": key}
+            elif key not in seen:
+                yield name, _("It needs “%(key)s”, which must be listed before it.") % {"key": key}
 
 
 def levels(steps: Iterable[TaskStep]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The manifest ``AutoOperationTask``, as the platform's custom resource has it, and back.
 
-Beside the article's fields ``params``, ``reason``, ``user`` and ``batch`` may be given.
+Beside the article's fields ``templateVersion``, ``params``, ``reason``, ``user`` and ``batch`` may
+be given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
 from operations.flows import catalog, graph, start
+from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.services import manifests
 from operations.services.manifests import STRICT, Applied, Document, Metadata
@@ -58,6 +60,7 @@ class _Spec(BaseModel):
     )
     operationTaskType: str  # noqa: N815
     user: str = ""
+    templateVersion: int = Field(default=0, ge=0, lt=1 << 31)  # noqa: N815
     params: dict[str, Any] = Field(default_factory=dict)
     reason: str = Field(default="", max_length=500)
     batch: _Batch = Field(default_factory=_Batch)
@@ -82,14 +85,14 @@ class TaskDocument(Document):
         spec = self.manifest.spec
         self.asking = self.user(spec.user)
         self.target = self.cluster("spec.cluster", spec.cluster, self.asking)
-        self._check_type(spec)
+        self.template = self._template(spec)
         self.specs = self._steps(spec)
         self.places: dict[str, str] = {}
         self.roles: dict[int, str] = {}
         self.machines = self._machines("operationTaskMachines", spec.operationTaskMachines)
         self.replaced = self._machines("replacedMachines", spec.replacedMachines)
 
-    def _check_type(self, spec: _Spec) -> None:
+    def _template(self, spec: _Spec) -> catalog.Template:
         """What the cluster's type is, is known here; it need only be one that there is."""
         if spec.clusterType and spec.clusterType not in Cluster.Type.values:
             sentence = _("“%(value)s” is none of %(known)s.") % {
@@ -97,13 +100,12 @@ class TaskDocument(Document):
                 "known": ", ".join(Cluster.Type.values),
             }
             raise self.refuse("spec.clusterType", sentence, code="unknown_type")
-        template = catalog.TEMPLATES.get(spec.operationTaskType)
-        if template is None:
-            sentence = _("There is no template “%(name)s”; known are %(known)s.") % {
-                "name": spec.operationTaskType,
-                "known": ", ".join(sorted(catalog.TEMPLATES)),
-            }
-            raise self.refuse("spec.operationTaskType", sentence, code="unknown_template")
+        try:
+            template = finding.template(spec.operationTaskType, spec.templateVersion or None)
+        except InvalidInput as error:
+            is_version = "template_version" in error.fields
+            place = "spec.templateVersion" if is_version else "spec.operationTaskType"
+            raise self.refuse(place, error.message, code=error.code) from error
         for index, name in enumerate(spec.operationIds):
             if name != template.operation_id:
                 sentence = _("%(type)s is “%(id)s”, not “%(name)s”.") % {
@@ -112,6 +114,7 @@ class TaskDocument(Document):
                     "name": name,
                 }
                 raise self.refuse(f"spec.operationIds[{index}]", sentence, code="unknown_id")
+        return template
 
     def _steps(self, spec: _Spec) -> list[graph.Spec]:
         for index, each in enumerate(spec.operationTaskStep):
@@ -122,7 +125,7 @@ class TaskDocument(Document):
                 raise self.refuse(place, error.message, code=error.code) from error
         names = [each.step for each in spec.operationTaskStep]
         try:
-            return start.specs_of(spec.operationTaskType, steps=names, params=spec.params)
+            return start.specs_of(self.template, steps=names, params=spec.params)
         except InvalidInput as error:
             name = next(iter(error.fields), "steps").replace("steps", "operationTaskStep", 1)
             raise self.refuse(
@@ -170,6 +173,7 @@ class TaskDocument(Document):
                 machines=self.machines,
                 specs=self.specs,
                 template=spec.operationTaskType,
+                version=self.template.version,
                 params=spec.params,
                 roles=self.roles,
                 batches=_batches(spec),
@@ -215,6 +219,10 @@ class TaskDocument(Document):
                 ("spec.operationTaskMachines", there == asked),
                 ("spec.replacedMachines", gone == replaced),
                 ("spec.operationTaskStep", steps == [each.step for each in spec.operationTaskStep]),
+                (
+                    "spec.templateVersion",
+                    spec.templateVersion in (0, existing.template_version),
+                ),
                 ("spec.params", existing.params == spec.params),
                 ("spec.batch", of_existing == batches),
             )
@@ -240,6 +248,7 @@ def _batches(spec: _Spec) -> start.Batches:
 def as_manifest(task: AutoOperationTask) -> str:
     """The manifest that asks for the same as ``task`` did, under its name."""
     template = catalog.TEMPLATES.get(task.template)
+    is_own = template is None and bool(task.template_version)
     rows = list(task.machines.order_by("pk").values_list("address", "role", "group"))
     machines: list[dict[str, str]] = [
         {"name": address, **({"role": role} if role else {})}
@@ -260,6 +269,7 @@ def as_manifest(task: AutoOperationTask) -> str:
             for name in task.steps.order_by("position").values_list("name", flat=True)
         ],
         "operationTaskType": task.template,
+        **({"templateVersion": task.template_version} if is_own else {}),
     }
     if task.params:
         spec["params"] = task.params

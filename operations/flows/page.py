@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from beidou.base import display, permissions
 from operations import live_page
 from operations.flows import catalog, control, live
+from operations.flows.library.models import TaskTemplate
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import OperationMachine
 from operations.services.live import links_for
@@ -124,15 +125,31 @@ def texts() -> dict[str, str]:
     }
 
 
+def _template(task: AutoOperationTask) -> dict[str, Any]:
+    """What the page calls it, and where it leads; a graph of one's own leads nowhere."""
+    made = catalog.TEMPLATES.get(task.template)
+    if made is not None:
+        url = reverse("operations:template", args=[made.name])
+        return {"template_title": made.title, "template_url": url}
+    row = TaskTemplate.objects.filter(name=task.template).first() if task.template else None
+    if row is None:
+        return {"template_title": task.template, "template_url": ""}
+    url = reverse("operations:template", args=[row.name])
+    return {
+        "template_title": row.title,
+        "template_url": f"{url}?{urlencode({'version': task.template_version})}",
+        "template_version": task.template_version,
+    }
+
+
 def context(request: HttpRequest, task: AutoOperationTask) -> dict[str, Any]:
     """The template's context."""
     taken = live.snapshot(task.pk)
     why = control.why_not_decide(task, request.user)  # type: ignore[arg-type]
     may_operate = permissions.may(request.user, task, permissions.OPERATE)
     api = reverse("auto-operation-task-detail", args=[task.pk])
-    template = catalog.TEMPLATES.get(task.template)
     return {
-        "template_title": template.title if template else task.template,
+        **_template(task),
         "may_operate": may_operate,
         "page_data": {
             "snapshot": taken.as_dict() if taken else None,

@@ -14,6 +14,7 @@ from clusters.models import Cluster
 from machines.models import Machine
 from operations.flows import advance, base, catalog, graph
 from operations.flows.kinds.operation import OperationParams
+from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 from operations.kinds import base as operation_kinds
 from operations.services import start
@@ -50,11 +51,18 @@ class TaskPlan:
 
 
 def specs_of(
-    template: str, *, steps: Sequence[str] | None = None, params: Mapping[str, Any] | None = None
+    template: str | catalog.Template,
+    *,
+    steps: Sequence[str] | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> list[graph.Spec]:
     """The template's steps, or these of the names there are, one after the other; ``params`` go to
-    the operations of the template's kind; in a replacement they are given by kind."""
-    chosen = catalog.template(template)
+    the operations of the template's kind; in a replacement they are given by kind, in a template
+    of the site by the key of the step."""
+    chosen = finding.template(template) if isinstance(template, str) else template
+    if chosen.content is not None:
+        _refuse_other_steps(chosen, steps)
+        return finding.specs_of(chosen, params or {})
     names = chosen.steps if steps is None else steps
     specs = []
     for index, name in enumerate(names):
@@ -67,6 +75,16 @@ def specs_of(
             ) from error
         specs.append(_with_params(spec, chosen, params or {}))
     return catalog.for_template(chosen, graph.in_order(specs))
+
+
+def _refuse_other_steps(chosen: catalog.Template, steps: Sequence[str] | None) -> None:
+    """What goes side by side, and what a step is done with, no list of names can say."""
+    if steps is not None and tuple(steps) != chosen.steps:
+        sentence = _("The steps of %(template)s are those of its version: %(steps)s.") % {
+            "template": chosen.name,
+            "steps": ", ".join(chosen.steps),
+        }
+        raise InvalidInput(sentence, code="fixed_steps", fields={"steps": sentence})
 
 
 def _with_params(
@@ -224,6 +242,7 @@ def start_task(
     machines: Sequence[Machine],
     specs: Sequence[graph.Spec],
     template: str = "",
+    version: int = 0,
     params: Mapping[str, Any] | None = None,
     roles: Mapping[int, str] | None = None,
     batches: Batches | None = None,
@@ -235,6 +254,8 @@ def start_task(
     sent_by: User | None = None,
 ) -> AutoOperationTask:
     """Write the task with its steps and machines, and let it begin on commit.
+
+    ``version``: of the template that ``specs`` were made of, where it is one of the site.
 
     Machines that the first operation could not take refuse the whole, unless ``leave_out_blocked``;
     in a replacement always: nobody knows which old one would stay for a new one that is left out.
@@ -262,7 +283,7 @@ def start_task(
                 name=name or _free_name(template or "flow", cluster),
                 cluster=cluster,
                 template=template,
-                template_version=known.version if known else 0,
+                template_version=known.version if known else version,
                 params=dict(params or {}),
                 reason=reason[:500],
                 requested_by=acting_user,

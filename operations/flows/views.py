@@ -17,7 +17,7 @@ from django.views import View
 from django.views.decorators.http import require_GET
 
 from beidou.base import permissions
-from beidou.base.errors import SAID, InvalidInput
+from beidou.base.errors import SAID, Conflict, InvalidInput
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
@@ -25,6 +25,7 @@ from machines.services import selection
 from operations.flows import catalog, manifest, start
 from operations.flows.catalog import Template
 from operations.flows.forms import StartTaskForm
+from operations.flows.library import editor, finding
 from operations.flows.models import AutoOperationTask
 from operations.kinds import base as operation_kinds
 
@@ -37,6 +38,7 @@ class _Page:
 
     form: StartTaskForm
     template: Template
+    params: Any = None  # what a template of the site lets be chosen
     plan: start.TaskPlan | None = None
     unknown: list[selection.Unknown] = field(default_factory=list)
     problem: str = ""
@@ -64,7 +66,8 @@ class StartTaskView(LoginRequiredMixin, View):
             "machines": _machines_text(request.GET),
             "replaced": request.GET.get("replaced", ""),
         }
-        return self._show(request, _Page(StartTaskForm(user=request.user, initial=given), template))
+        form = StartTaskForm(user=request.user, initial=given)
+        return self._show(request, _Page(form, template, _params(template)))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         template = _template(request.POST.get("kind", ""))
@@ -72,9 +75,9 @@ class StartTaskView(LoginRequiredMixin, View):
         if request.POST.get("step") == "change":
             values = {name: request.POST.get(name, "") for name in form.fields}
             form = StartTaskForm(user=request.user, initial=values)
-            return self._show(request, _Page(form, template))
-        page = _Page(form, template)
-        if not form.is_valid():
+            return self._show(request, _Page(form, template, _params(template)))
+        page = _Page(form, template, _params(template, request.POST))
+        if not all([form.is_valid(), page.params is None or page.params.is_valid()]):
             return self._show(request, page, status=400)
         try:
             return self._plan_or_start(request, page)
@@ -91,10 +94,12 @@ class StartTaskView(LoginRequiredMixin, View):
             chosen["replaced"] if page.template.groups else "", user=request.user
         )
         page.unknown = [*selected.unknown, *old.unknown]
+        params = editor.given(page.params) if page.params is not None else {}
+        steps = page.form.steps()
         common: dict[str, Any] = {
             "cluster": chosen["cluster"],
             "machines": selected.machines,
-            "specs": start.specs_of(page.template.name, steps=page.form.steps()),
+            "specs": start.specs_of(page.template, steps=steps, params=params),
             "acting_user": request.user,
             "replaced": old.machines,
         }
@@ -103,9 +108,12 @@ class StartTaskView(LoginRequiredMixin, View):
         is_hidden = page.unknown or page.plan.blockers
         if step != "start_ready" and (step != "start" or is_hidden):
             return self._show(request, page)
+        _refuse_other_version(request, page.template)
         task = start.start_task(
             **common,
             template=page.template.name,
+            version=page.template.version,
+            params=params,
             batches=start.Batches(
                 chosen["batch_size"], chosen["batch_pause"], chosen["max_failed_percent"]
             ),
@@ -135,7 +143,7 @@ class StartTaskView(LoginRequiredMixin, View):
             "steps": [catalog.named(name) for name in page.template.steps],
             "candidates": _candidates(request, page),
             "candidates_max": CANDIDATES_MAX,
-            "templates": list(catalog.TEMPLATES.values()),
+            "templates": list(page.form.templates.values()),
         }
         return TemplateResponse(request, "operations/start_task.html", context, status=status)
 
@@ -152,8 +160,25 @@ def _mark(page: _Page, error: InvalidInput) -> None:
 
 
 def _template(name: str) -> Template:
-    """The chosen template; ScaleUp when none or an unknown one is named."""
-    return catalog.TEMPLATES.get(name) or catalog.TEMPLATES["ScaleUp"]
+    """The chosen template; ScaleUp when none, an unknown or a withdrawn one is named."""
+    try:
+        return finding.template(name)
+    except InvalidInput:
+        return catalog.TEMPLATES["ScaleUp"]
+
+
+def _refuse_other_version(request: HttpRequest, template: Template) -> None:
+    """What somebody has looked at is what begins."""
+    if request.POST.get("template_version", str(template.version)) != str(template.version):
+        raise Conflict(
+            _("The template has version %(number)s by now. Look at it, then start once more.")
+            % {"number": template.version},
+            code="changed_meanwhile",
+        )
+
+
+def _params(template: Template, data: Any = None) -> Any:
+    return None if template.content is None else editor.param_form(template.content, data)
 
 
 def _machines_text(values: QueryDict) -> str:
@@ -164,9 +189,13 @@ def _machines_text(values: QueryDict) -> str:
 def _candidates(request: HttpRequest, page: _Page) -> list[Machine]:
     """Machines that could take part, to pick from; of the chosen cluster, if they must be in
     one."""
-    kind = operation_kinds.KINDS[page.template.begins_with or page.template.name]
-    rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
     cluster = as_key(page.form["cluster"].value() or "")
+    kind = operation_kinds.KINDS.get(page.template.begins_with or page.template.name)
+    if kind is None:  # no step says which
+        machines = Machine.objects.filter(cluster=cluster or 0).order_by("rack", "address")
+        seen = permissions.visible_to(request.user, machines, permissions.OPERATE)
+        return list(seen[:CANDIDATES_MAX])
+    rows = Machine.objects.filter(state__in=kind.startable_states).order_by("rack", "address")
     if kind.startable_states <= Machine.IN_CLUSTER and cluster is not None:
         rows = rows.filter(cluster=cluster)
     visible = permissions.visible_to(request.user, rows.select_related("node"), kind.permission)

@@ -134,24 +134,15 @@
     return box;
   }
   function drawLines() {
-    const svg = $("flow-lines"), box = svg.parentElement, list = $("flow");
-    const frame = box.getBoundingClientRect(), byKey = new Map([...state.steps.values()].map((step) => [step.key, step]));
-    const place = (step) => list.querySelector(`[data-step="${step.id}"]`)?.getBoundingClientRect();
-    const lines = [];
+    const list = $("flow"), byKey = new Map([...state.steps.values()].map((step) => [step.key, step])), links = [];
+    const card = (step) => list.querySelector(`[data-step="${step.id}"]`);
     for (const step of state.steps.values()) {
       for (const need of step.needs) {
-        const from = byKey.has(need) && place(byKey.get(need)), to = place(step);
-        if (!from || !to) continue;
-        const x1 = from.right - frame.left + box.scrollLeft, y1 = from.top + 28 - frame.top, x2 = to.left - frame.left + box.scrollLeft, y2 = to.top + 28 - frame.top, middle = (x1 + x2) / 2;
-        const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-        path.setAttribute("d", `M${x1} ${y1} C${middle} ${y1} ${middle} ${y2} ${x2 - 2} ${y2} m-6 -4 l6 4 l-6 4`);
-        if (step.is_compensation) path.setAttribute("class", "flow-dashed");
-        lines.push(path);
+        const from = byKey.has(need) && card(byKey.get(need)), to = card(step);
+        if (from && to) links.push([from, to, step.is_compensation]);
       }
     }
-    svg.setAttribute("width", String(box.scrollWidth));
-    svg.setAttribute("height", String(list.offsetHeight));
-    svg.replaceChildren(...lines);
+    window.flowLines($("flow-lines"), list, links);
   }
   window.addEventListener("resize", drawLines);
 

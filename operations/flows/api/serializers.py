@@ -174,7 +174,9 @@ class BatchSerializer(serializers.Serializer[Any]):
 
 
 class StartTaskSerializer(serializers.Serializer[Any]):
-    """``template`` with its own steps or these ``steps``, or a ``graph`` of one's own."""
+    """``template`` with its own steps or these ``steps``, or a ``graph`` of one's own.
+
+    ``params`` of a template of the site are given by the key of the step: ``{"join": {…}}``."""
 
     cluster = ReferenceField()
     machines = serializers.ListField(
@@ -187,6 +189,12 @@ class StartTaskSerializer(serializers.Serializer[Any]):
         help_text="Machines that go out once the others are in; of the template ReplaceMachine.",
     )
     template = serializers.CharField(max_length=40, default="")
+    template_version = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=(1 << 31) - 1,
+        help_text="Of a template of the site; left out: the newest.",
+    )
     steps = serializers.ListField(
         child=serializers.CharField(max_length=40), required=False, max_length=graph.STEPS_MAX
     )
@@ -230,12 +238,3 @@ class DecisionSerializer(serializers.Serializer[Any]):
     order = serializers.IntegerField(required=False)
     reason = serializers.CharField(max_length=500, default="", allow_blank=True)
     digest = serializers.CharField(max_length=64, default="", allow_blank=True)
-
-
-class TemplateSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField()
-    version = serializers.IntegerField()
-    title = serializers.CharField()
-    description = serializers.CharField()
-    operation_id = serializers.CharField()
-    steps = serializers.ListField(child=serializers.CharField())

@@ -10,9 +10,8 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import status, viewsets
+from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -28,6 +27,7 @@ from operations.api.serializers import ReasonSerializer
 from operations.api.streams import EventStreamRenderer
 from operations.flows import catalog, control, graph, listing, live, start, stream
 from operations.flows.api import serializers
+from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.services import broadcast, plans, references, watching
 
@@ -109,12 +109,13 @@ class TaskViewSet(ReadOnlyViewSet):
         asked: dict[str, Any] = dict(wish.validated_data)
         cluster = references.find_cluster(asked["cluster"], user=request.user)
         chosen = references.find_machines(asked["machines"], user=request.user)
+        template = _template(asked)
         common: dict[str, Any] = {
             "cluster": cluster,
             "machines": chosen.machines,
             "roles": chosen.roles,
             "replaced": _replaced(asked, request),
-            "specs": _specs(asked),
+            "specs": _specs(asked, template),
             "acting_user": _user(request),
         }
         if asked["dry_run"]:
@@ -133,6 +134,7 @@ class TaskViewSet(ReadOnlyViewSet):
         task = start.start_task(
             **common,
             template=asked["template"],
+            version=template.version if template else 0,
             params=asked["params"],
             batches=start.Batches(**asked["batches"]) if "batches" in asked else None,
             name=asked["name"],
@@ -302,9 +304,20 @@ def _replaced(asked: dict[str, Any], request: Request) -> list[Machine]:
         raise InvalidInput(error.message, code=error.code, fields=fields) from error
 
 
-def _specs(asked: dict[str, Any]) -> list[graph.Spec]:
-    if "graph" not in asked:
-        return start.specs_of(asked["template"], steps=asked.get("steps"), params=asked["params"])
+def _template(asked: dict[str, Any]) -> catalog.Template | None:
+    """None where a graph of one's own is all there is."""
+    if "graph" in asked and not asked["template"]:
+        return None
+    found = finding.template(asked["template"], asked.get("template_version"))
+    if "graph" in asked and found.content is not None:
+        sentence = _("The template has a graph of its own; leave one of them out.")
+        raise InvalidInput(sentence, code="fixed_steps", fields={"graph": sentence})
+    return found
+
+
+def _specs(asked: dict[str, Any], template: catalog.Template | None) -> list[graph.Spec]:
+    if "graph" not in asked and template is not None:
+        return start.specs_of(template, steps=asked.get("steps"), params=asked["params"])
     specs = []
     for index, row in enumerate(asked["graph"]):
         try:
@@ -325,23 +338,9 @@ def _specs(asked: dict[str, Any]) -> list[graph.Spec]:
                 compensates=tuple(row["compensates"]),
             )
         )
-    if asked["template"]:
-        return catalog.for_template(catalog.template(asked["template"]), specs)
-    return specs
+    return specs if template is None else catalog.for_template(template, specs)
 
 
 def _user(request: Request) -> User:
     """The signed-in user; the permission class lets nobody else through."""
     return cast(User, request.user)
-
-
-class TemplateViewSet(viewsets.ViewSet):
-    """The ready-made templates."""
-
-    permission_classes = [IsAuthenticated]
-    rights: ClassVar[dict[str, str]] = {}
-
-    @extend_schema(responses=serializers.TemplateSerializer(many=True))
-    def list(self, request: Request) -> Response:
-        rows = [each for _name, each in sorted(catalog.TEMPLATES.items())]
-        return Response(serializers.TemplateSerializer(rows, many=True).data)
