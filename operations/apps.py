@@ -25,6 +25,7 @@ class OperationsConfig(AppConfig):
             gate,
             notify,
             operation,
+            task,
             wait,
             work_order,
         )

@@ -85,7 +85,9 @@ _LABELS = {
     "match": _("Which values"),
     "times": _("Looks in a row"),
     "machines": _("Machines"),
-    "params": _("Parameters of the HealthCheck"),
+    "params": _("Parameters"),
+    "template": _("Template"),
+    "version": _("Version"),
 }
 _HELP = {
     "kubernetes_version": _("Empty: the version of the API server."),

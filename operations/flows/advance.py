@@ -15,7 +15,7 @@ from beidou.base import audit, context
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
-from operations.flows import approval, base, catalog, graph, news
+from operations.flows import approval, base, catalog, children, graph, news
 from operations.flows.models import (
     AutoOperationTask,
     TaskMachine,
@@ -54,7 +54,7 @@ def advance(task_id: int) -> None:
     ):
         locked = (
             AutoOperationTask.objects.select_for_update(of=("self",))
-            .select_related("cluster", "carried_by", "requested_by")
+            .select_related("cluster", "carried_by", "requested_by", "parent__task")
             .get(pk=task.pk)
         )
         if locked.is_active:
@@ -87,6 +87,8 @@ def _due() -> list[int]:
         | Exists(running.filter(due_at__lte=timezone.now()))
         | Exists(parts.exclude(operation__status__in=Operation.ACTIVE))
         | Exists(decided)
+        # They ask each other for approvals and pauses; the word of it may have been lost.
+        | Exists(running.filter(kind="task"))
     )
     active = AutoOperationTask.objects.filter(status__in=AutoOperationTask.ACTIVE)
     rows = active.exclude(status=TaskStatus.PAUSED).filter(news)
@@ -106,7 +108,7 @@ class Advance:
 
     @property
     def may_begin(self) -> bool:
-        return self.task.status == TaskStatus.RUNNING
+        return self.task.status == TaskStatus.RUNNING and not children.is_held(self.task)
 
     def go_on(self) -> None:
         if self.task.status == TaskStatus.WAITING:
@@ -173,6 +175,16 @@ class Advance:
         member.save(update_fields=["state", "failed_in", "message"])
 
     def is_approved(self, step: TaskStep) -> bool:
+        if not children.is_approved_above(self.task):
+            sentence = Sentence("Waits for an approval of what has changed.")
+            if step.message != sentence:
+                step.message = sentence
+                step.save(update_fields=["message"])
+                self._wake_above()
+            return False
+        if self.task.parent_id is not None and step.message:
+            step.message = ""
+            step.save(update_fields=["message"])
         asked = [each for each in graph.before(step, self.by_key) if each.kind == "workOrder"]
         if not asked:
             return True
@@ -252,7 +264,12 @@ class Advance:
             reason=message,
             fields={"finished_at": self.now, "message": message, "waiting_for": ""},
         )
-        news.tell_end(self.task)
+        children.end_what_is_left(self.task)
+        for child in children.of(self.task):
+            wake(child.pk)
+        self._wake_above()
+        if self.task.parent_id is None:
+            news.tell_end(self.task)
         about: dict[str, Any] = {"reason": message, "after": {"message": message}}
         if (order := self._rejection(status)) is not None:
             # Nothing failed: who rejected it has ended it.
@@ -281,11 +298,16 @@ class Advance:
             and step.on_failure != TaskStep.OnFailure.CONTINUE
         )
 
+    def _wake_above(self) -> None:
+        if self.task.parent is not None:
+            wake(self.task.parent.task_id)
+
     def _say_what_it_waits_for(self) -> None:
         waits = self._waiting_for()
         if waits != self.task.waiting_for:
             self.task.waiting_for = waits
             AutoOperationTask.objects.filter(pk=self.task.pk).update(waiting_for=waits)
+            self._wake_above()
 
     def _waiting_for(self) -> str:
         asking = [
@@ -298,6 +320,9 @@ class Advance:
             if asking[0].params.get("ticket"):
                 return Sentence("a ticket: %(step)s", step=title)
             return Sentence("an approval: %(step)s", step=title)
+        for child in children.of(self.task):
+            if child.waiting_for:
+                return Sentence("%(task)s: %(what)s", task=child.name, what=child.waiting_for)
         return ""
 
 

@@ -52,6 +52,7 @@ NAMES = {
         Named("ReplaceWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
         Named("ExternalTicket", _("Ticket"), "workOrder", {"ticket": True}),
+        Named("Task", _("Another task"), "task", {}),
         Named("Wait", _("Wait"), "wait", {}),
         Named("Notify", _("Notification"), "notify", {}),
         Named("NodesReady", _("Nodes are ready"), "gate", {"condition": "nodes"}),

@@ -15,7 +15,7 @@ from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from operations.flows import advance, base, catalog, graph
+from operations.flows import advance, base, catalog, children, graph
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
 from operations.outside.models import SiteRequest
@@ -38,38 +38,51 @@ def _locked(task: AutoOperationTask, user: User) -> AutoOperationTask:
 def _held(key: int) -> AutoOperationTask:
     return (
         AutoOperationTask.objects.select_for_update(of=("self",))
-        .select_related("cluster", "requested_by", "carried_by")
+        .select_related("cluster", "requested_by", "carried_by", "parent__task")
         .get(pk=key)
     )
 
 
 def cancel(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> AutoOperationTask:
-    """End it as soon as possible, and the operations that it has begun."""
+    """End it as soon as possible, and the operations and tasks that it has begun."""
     with audit.entries_last():
         task = _locked(task, acting_user)
-        if task.status == Status.WAITING:
-            change_status(task, to=Status.RUNNING)
-        change_status(task, to=Status.CANCELING, reason=reason)
-        running = Operation.objects.filter(
-            task_part__step__task=task,
-            status__in=[
-                Operation.Status.WAITING,
-                Operation.Status.RUNNING,
-                Operation.Status.PAUSED,
-            ],
-        )
-        for operation in running.select_related("cluster").order_by("pk"):
-            operation_control.cancel(operation, acting_user=acting_user, reason=reason)
+        _cancel(task, acting_user, reason)
+        for child in children.of(task):
+            held = _held(child.pk)
+            if held.status != Status.CANCELING and held.is_active:
+                _cancel(held, acting_user, reason)
         audit.record("cancel", task, reason=reason)
         advance.wake(task.pk)
     return task
 
 
+def _cancel(task: AutoOperationTask, user: User, reason: str) -> None:
+    if task.status == Status.WAITING:
+        change_status(task, to=Status.RUNNING)
+    change_status(task, to=Status.CANCELING, reason=reason)
+    running = Operation.objects.filter(
+        task_part__step__task=task,
+        status__in=[
+            Operation.Status.WAITING,
+            Operation.Status.RUNNING,
+            Operation.Status.PAUSED,
+        ],
+    )
+    for operation in running.select_related("cluster").order_by("pk"):
+        operation_control.cancel(operation, acting_user=user, reason=reason)
+    advance.wake(task.pk)
+
+
 def pause(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> AutoOperationTask:
-    """Begin no further step and no further batch; what runs is finished first."""
+    """Begin no further step and no further batch, here and below; what runs is finished first."""
     with audit.entries_last():
         task = _locked(task, acting_user)
         change_status(task, to=Status.PAUSED, reason=reason)
+        for child in children.of(task):
+            held = _held(child.pk)
+            if held.status == Status.RUNNING:
+                change_status(held, to=Status.PAUSED, reason=reason)
         audit.record("pause", task, reason=reason)
     return task
 
@@ -83,7 +96,13 @@ def resume(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> A
                 % {"name": task, "status": task.get_status_display()},
                 code="wrong_state",
             )
+        children.refuse_resume(task)
         change_status(task, to=Status.RUNNING, reason=reason)
+        for child in children.of(task):
+            held = _held(child.pk)
+            if held.status == Status.PAUSED:
+                change_status(held, to=Status.RUNNING, reason=reason)
+            advance.wake(held.pk)
         audit.record("resume", task, reason=reason)
         advance.wake(task.pk)
     return task
@@ -93,8 +112,14 @@ def retry(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> Au
     """Go on from what failed or was canceled, with the rights of whoever says so.
 
     Operations that ended badly are retried, each machine from the step where it stands; the steps
-    behind are done for those machines too.
+    behind are done for those machines too.  Tasks that are steps are retried, not begun anew.
     """
+    require_right(task, acting_user)
+    children.refuse_retry(task)
+    return _retry(task, acting_user=acting_user, reason=reason)
+
+
+def _retry(task: AutoOperationTask, *, acting_user: User, reason: str) -> AutoOperationTask:
     with audit.entries_last():
         task = _locked(task, acting_user)
         _refuse_unless_ended_badly(task)
@@ -109,6 +134,9 @@ def retry(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> Au
         audit.record("retry", task, reason=reason, after={"steps": sorted(undone)})
         advance.wake(task.pk)
     return task
+
+
+children.register_retry(_retry)
 
 
 def _mark_for_retry(step: TaskStep) -> None:
@@ -139,6 +167,8 @@ def skip(
             fields={"reason": _("Say why this may be skipped.")},
         )  # fmt: skip
     with audit.entries_last():
+        for each in reversed([*children.above(task)]):
+            _held(each.pk)  # before those below, as everybody does
         task = _locked(task, acting_user)
         row = task.steps.filter(key=step).first()
         if row is None:
@@ -170,7 +200,11 @@ def skip(
         )
         if not is_wait:
             _open_behind(list(task.steps.order_by("position")), {row.key}, reason)
-            _begin_again(task, acting_user, reason, {row.key})
+            if task.parent is None:
+                _begin_again(task, acting_user, reason, {row.key})
+            else:
+                _let_on(task, {row.key})
+                retry(_topmost(task), acting_user=acting_user, reason=reason)
         audit.record(f"skip {row.key}", task, reason=reason)
         advance.wake(task.pk)
     return task
@@ -194,15 +228,27 @@ def _wait_again(step: TaskStep, reason: str) -> None:
     )
 
 
-def _begin_again(task: AutoOperationTask, user: User, reason: str, keys: set[str]) -> None:
-    """Hold the machines again, and let those go on that had failed in these steps."""
+def _let_on(task: AutoOperationTask, keys: set[str]) -> None:
+    """The machines that had failed in these steps, and those that were through."""
     task.machines.filter(failed_in__in=keys).update(
         state=TaskMachine.State.WAITING, failed_in="", message=""
     )
     task.machines.filter(state=TaskMachine.State.SUCCEEDED).update(state=TaskMachine.State.WAITING)
+
+
+def _topmost(task: AutoOperationTask) -> AutoOperationTask:
+    """The task above all, which goes on in those below."""
+    return _held([*children.above(task)][-1].pk)
+
+
+def _begin_again(task: AutoOperationTask, user: User, reason: str, keys: set[str]) -> None:
+    """Hold the machines again (the task above all does), and let those go on that had failed in
+    these steps."""
+    _let_on(task, keys)
     try:
         with transaction.atomic():
-            task.machines.filter(machine__isnull=False).update(holds_machine=True)
+            if task.parent_id is None:
+                task.machines.filter(machine__isnull=False).update(holds_machine=True)
     except IntegrityError as error:
         raise Conflict(
             _("Another task has begun with one of these machines meanwhile."),

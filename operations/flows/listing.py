@@ -22,7 +22,7 @@ def _count(rows: QuerySet[Any]) -> Coalesce:
 
 def with_counts(queryset: QuerySet[AutoOperationTask]) -> QuerySet[Any]:
     steps = TaskStep.objects.all()
-    return queryset.select_related("cluster").annotate(
+    return queryset.select_related("cluster", "parent").annotate(
         machines_total=_count(TaskMachine.objects.all()),
         machines_failed=_count(TaskMachine.objects.filter(state=TaskMachine.State.FAILED)),
         steps_total=_count(steps),

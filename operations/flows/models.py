@@ -87,6 +87,14 @@ class AutoOperationTask(Stateful):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
     carried_by_name = models.CharField(_("carried on by"), max_length=150, blank=True)
+    # Of a task that is a step of another, which holds the machines.
+    parent = models.ForeignKey(
+        "operations.TaskStep",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="children",
+        verbose_name=_("step of"),
+    )
     batch_size = models.PositiveIntegerField(
         _("machines per batch"), default=0, help_text=_("0: all of them at once.")
     )

@@ -1,12 +1,12 @@
 """What an approval is about in words, from the plan that is kept with the question."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from operations.flows import catalog
+from operations.flows import catalog, nesting
 from operations.flows.approval import Plan
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 from operations.kinds import base as operation_kinds
@@ -21,9 +21,17 @@ def in_words(plan: Plan, task: AutoOperationTask) -> list[Line]:
         for each in plan.get("steps", [])
     ]
     lines = [(_("Steps"), " → ".join(str(catalog.title_of(step)) for step in steps))]
-    for step in steps:
+    for step, above in _all(steps):
+        title = " · ".join((*above, str(catalog.title_of(step))))
         if step.kind == "operation" and (text := _of_operation(step.params)):
-            lines.append((str(catalog.title_of(step)), text))
+            lines.append((title, text))
+        elif step.kind == nesting.KIND:
+            inner = " → ".join(str(catalog.title_of(each)) for each in _below(step))
+            name = _("template %(name)s, version %(version)s") % {
+                "name": step.params.get("template", ""),
+                "version": step.params.get("version", ""),
+            }
+            lines.append((title, f"{name}: {inner}"))
     lines += [
         (_("Batches"), _batches(task)),
         (_("Artifact source"), plan.get("artifact_source") or _("none")),
@@ -32,6 +40,23 @@ def in_words(plan: Plan, task: AutoOperationTask) -> list[Line]:
         (_("Done with the rights of"), plan.get("by", "")),
     ]
     return [{"label": label, "text": text} for label, text in lines]
+
+
+def _below(step: TaskStep) -> list[TaskStep]:
+    return [
+        TaskStep(key=each.key, name=each.name, kind=each.kind, params=dict(each.params))
+        for each in nesting.below(step.params)
+    ]
+
+
+def _all(
+    steps: Iterable[TaskStep], above: tuple[str, ...] = ()
+) -> Iterator[tuple[TaskStep, tuple[str, ...]]]:
+    """Every step of the tree, and what the tasks above it are called."""
+    for step in steps:
+        yield step, above
+        if step.kind == nesting.KIND:
+            yield from _all(_below(step), (*above, str(step.params.get("template", ""))))
 
 
 def _group(name: str) -> str:

@@ -12,10 +12,10 @@ from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import advance, base, catalog, graph
+from operations.flows import advance, base, catalog, graph, nesting, writing
 from operations.flows.kinds.operation import OperationParams
 from operations.flows.library import finding
-from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
+from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.kinds import base as operation_kinds
 from operations.services import start
 from operations.services.start import Plan
@@ -134,28 +134,31 @@ def plan_task(
     """Check everything that is known here; contacts nothing, changes nothing."""
     permissions.require(acting_user, cluster, permissions.OPERATE)
     graph.check(specs)
-    whole = [_typed(spec, f"steps[{index}]", cluster) for index, spec in enumerate(specs)]
-    operations = [typed for typed in whole if isinstance(typed, OperationParams)]
-    for typed in operations:
-        kind = operation_kinds.get(typed.kind)
+    specs = nesting.expand(specs)
+    typed = {place: _typed(spec, place, cluster) for place, spec in nesting.walk(specs)}
+    operations = [each for each in typed.values() if isinstance(each, OperationParams)]
+    for each in operations:
+        kind = operation_kinds.get(each.kind)
         permissions.require(acting_user, cluster, kind.permission)
-    specs = [
-        _settled(spec, typed, f"steps[{index}]", cluster, acting_user)
-        if isinstance(typed, OperationParams)
-        else spec
-        for index, (spec, typed) in enumerate(zip(specs, whole, strict=True))
-    ]
+
+    def settled(place: str, spec: graph.Spec) -> graph.Spec:
+        params = typed[place]
+        if not isinstance(params, OperationParams):
+            return spec
+        return _settled(spec, params, place, cluster, acting_user)
+
+    specs = nesting.changed(specs, settled)
     _check_groups(operations, machines, replaced)
     plans: dict[str, Plan] = {}
-    for typed in operations:
-        if typed.group in plans:
+    for each in operations:
+        if each.group in plans:
             continue
-        plans[typed.group] = start.plan_operation(
-            kind=typed.kind,
+        plans[each.group] = start.plan_operation(
+            kind=each.kind,
             cluster=cluster,
-            machines=replaced if typed.group == OLD else machines,
-            params=typed.params,
-            roles=None if typed.group == OLD else roles,
+            machines=replaced if each.group == OLD else machines,
+            params=each.params,
+            roles=None if each.group == OLD else roles,
             acting_user=acting_user,
         )
     return TaskPlan(specs, plans)
@@ -279,47 +282,31 @@ def start_task(
     try:
         with audit.entries_last():
             start.lock(chosen)
-            task = AutoOperationTask.objects.create(
+            task = writing.write(
                 name=name or _free_name(template or "flow", cluster),
                 cluster=cluster,
                 template=template,
                 template_version=known.version if known else version,
                 params=dict(params or {}),
-                reason=reason[:500],
+                reason=reason,
                 requested_by=acting_user,
                 requested_by_name=acting_user.get_username(),
                 sent_by=sent_by if sent_by != acting_user else None,
                 batch_size=batches.size,
                 batch_pause=batches.pause,
                 max_failed_percent=batches.max_failed_percent,
-            )
-            task.status_changes.create(
-                old="", new=task.status, actor=acting_user.get_username(), reason=reason[:500]
-            )
-            TaskMachine.objects.bulk_create(
-                TaskMachine(
-                    task=task,
-                    machine=machine,
-                    address=machine.address,
-                    hostname=machine.hostname,
-                    role=(roles or {}).get(machine.pk, ""),
-                    group=_group_of(machine, old),
-                )
-                for machine in chosen
-            )
-            TaskStep.objects.bulk_create(
-                TaskStep(
-                    task=task,
-                    position=position,
-                    key=spec.key,
-                    name=spec.name,
-                    kind=spec.kind,
-                    params=dict(spec.params),
-                    needs=list(spec.needs),
-                    on_failure=spec.on_failure,
-                    compensates=list(spec.compensates),
-                )
-                for position, spec in enumerate(plan.specs, start=1)
+                actor=acting_user.get_username(),
+                specs=plan.specs,
+                machines=[
+                    TaskMachine(
+                        machine=machine,
+                        address=machine.address,
+                        hostname=machine.hostname,
+                        role=(roles or {}).get(machine.pk, ""),
+                        group=_group_of(machine, old),
+                    )
+                    for machine in chosen
+                ],
             )
             audit.record(
                 f"start {template or 'flow'}",
@@ -328,7 +315,7 @@ def start_task(
                     "cluster": cluster.name,
                     "machines": [str(machine.address) for machine in chosen],
                     **({"replaced": [str(each.address) for each in replaced]} if replaced else {}),
-                    "steps": [spec.key for spec in specs],
+                    "steps": [spec.key for spec in plan.specs],
                     "params": task.params,
                 },
                 reason=reason,

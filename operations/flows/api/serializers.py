@@ -23,6 +23,12 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
     machines_total = serializers.IntegerField(read_only=True)
     machines_failed = serializers.IntegerField(read_only=True)
     actions = serializers.SerializerMethodField()
+    parent_task = serializers.IntegerField(
+        source="parent.task_id",
+        default=None,
+        read_only=True,
+        help_text="The task that it is a step of.",
+    )
 
     class Meta:
         model = AutoOperationTask
@@ -34,6 +40,7 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
             "name",
             "template",
             "template_version",
+            "parent_task",
             "cluster",
             "cluster_name",
             "cluster_insecure_tls",
@@ -112,6 +119,7 @@ class WorkOrderSerializer(serializers.ModelSerializer[WorkOrder]):
 class TaskStepSerializer(serializers.ModelSerializer[TaskStep]):
     title = serializers.SerializerMethodField()
     operations = serializers.SerializerMethodField()
+    tasks = serializers.SerializerMethodField()
     orders = WorkOrderSerializer(many=True, read_only=True)
 
     class Meta:
@@ -131,6 +139,7 @@ class TaskStepSerializer(serializers.ModelSerializer[TaskStep]):
             "message",
             "due_at",
             "operations",
+            "tasks",
             "orders",
             "started_at",
             "finished_at",
@@ -143,6 +152,10 @@ class TaskStepSerializer(serializers.ModelSerializer[TaskStep]):
     def get_operations(self, step: TaskStep) -> list[int]:
         """Keys of the operations it has begun, one per batch."""
         return [part.operation_id for part in step.parts.all() if part.operation_id]
+
+    def get_tasks(self, step: TaskStep) -> list[int]:
+        """Keys of the tasks that it has begun."""
+        return [child.pk for child in step.children.all()]
 
 
 class TaskDetailSerializer(TaskSerializer):

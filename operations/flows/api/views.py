@@ -87,7 +87,7 @@ class TaskViewSet(ReadOnlyViewSet):
             return rows
         orders = WorkOrder.objects.order_by("number")
         steps = TaskStep.objects.order_by("position").prefetch_related(
-            "parts", Prefetch("orders", orders)
+            "parts", "children", Prefetch("orders", orders)
         )
         return rows.prefetch_related(
             Prefetch("steps", steps), Prefetch("machines", TaskMachine.objects.order_by("pk"))

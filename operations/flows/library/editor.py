@@ -23,6 +23,7 @@ from unfold.widgets import (
 from beidou.base.errors import InvalidInput
 from operations.flows import catalog, graph
 from operations.flows.library import content as contents
+from operations.flows.library import saving
 from operations.flows.library import steps as step_types
 from operations.flows.library.content import Problems
 from operations.flows.models import TaskStep
@@ -346,6 +347,7 @@ class Draft:
         wrong = any(form.errors for form in (self.head, *self.steps))
         try:
             content = contents.read(self.raw)
+            saving.check(content, self.name)
         except InvalidInput as error:
             self.place(error)
             raise

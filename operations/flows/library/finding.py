@@ -15,6 +15,7 @@ from operations.flows.library import steps as step_types
 from operations.flows.library.models import TaskTemplate, TemplateVersion
 
 ICON = "account_tree"
+DEEP = 4  # more than tasks may be below one another
 _NEWEST = gettext_lazy("Ready-made templates have one version, that of the portal.")
 
 
@@ -64,8 +65,6 @@ def of(version: TemplateVersion) -> Template:
             "version that is mended."
         ) % {"number": version.number, "name": name, "why": error.message}
         raise InvalidInput(sentence, code="unusable", fields={"template": sentence}) from error
-    named = [catalog.named(step.step) for step in found.steps]
-    kinds = [kind.name for each in named if (kind := step_types.kind_of(each)) is not None]
     like = catalog.TEMPLATES[contents.REPLACEMENT]
     return Template(
         name=name,
@@ -77,9 +76,28 @@ def of(version: TemplateVersion) -> Template:
         icon=ICON,
         groups=like.groups if found.replaces else {},
         behind=like.behind if found.replaces else {},
-        begins_with=like.begins_with if found.replaces else kinds[0] if kinds else "",
+        begins_with=like.begins_with if found.replaces else _begins_with(found),
         content=found,
     )
+
+
+def _begins_with(content: contents.Content, depth: int = 0) -> str:
+    """The first kind of operation, also in a task below."""
+    for step in content.steps:
+        kind = step_types.kind_of(catalog.named(step.step))
+        if kind is not None:
+            return kind.name
+        name = str(step.params.get("template", "")) if step.step == "Task" else ""
+        if name in catalog.TEMPLATES:
+            return catalog.TEMPLATES[name].begins_with or name
+        row = TaskTemplate.objects.filter(name=name).first() if name and depth < DEEP else None
+        if row is not None:
+            try:
+                inner = contents.parse(version_of(row, step.params.get("version") or None).content)
+                return _begins_with(inner, depth + 1)
+            except InvalidInput:
+                continue
+    return ""
 
 
 def offered_names() -> list[str]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit
 from beidou.base.errors import Conflict, Forbidden
 from beidou.base.models import User
-from operations.flows import catalog
+from operations.flows import catalog, nesting
 from operations.flows.library import content as contents
 from operations.flows.library import steps as step_types
 from operations.flows.library.models import TaskTemplate, TemplateVersion
@@ -62,6 +62,12 @@ def name_problem(name: str) -> str:
     return ""
 
 
+def check(content: contents.Content, name: str = "") -> None:
+    """What only shows with other templates in sight; ``contents.read`` has said the rest."""
+    if found := nesting.problems(content, name):
+        raise contents.refusal(found)
+
+
 def create(
     *, name: str, content: contents.Content, acting_user: User, comment: str = ""
 ) -> TaskTemplate:
@@ -69,6 +75,7 @@ def create(
     comment = _short(comment)
     if sentence := name_problem(name):
         raise contents.refusal({"name": sentence}, code="invalid_name")
+    check(content, name)
     try:
         with audit.entries_last():
             row = TaskTemplate.objects.create(name=name, **_head(content, acting_user))
@@ -92,6 +99,7 @@ def save_version(
     what the newest holds already."""
     require_writer(acting_user)
     comment = _short(comment)
+    check(content, template.name)
     with audit.entries_last():
         row = TaskTemplate.objects.select_for_update().get(pk=template.pk)
         newest = row.versions.get(number=row.version)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from operations.flows import base, catalog
 from operations.flows.catalog import Named
+from operations.flows.library.models import TaskTemplate
 from operations.kinds import base as operation_kinds
 
 Schema = dict[str, Any]
@@ -48,10 +49,17 @@ def fixed(named: Named) -> Mapping[str, Any]:
     return params.get("params", {}) if named.kind == "operation" else params
 
 
+def _offered() -> list[str]:
+    rows = TaskTemplate.objects.filter(is_offered=True).order_by("name")
+    return list(rows.values_list("name", flat=True))
+
+
 def schema_of(named: Named) -> Schema:
     """JSON schema of what can be chosen."""
     schema = model_of(named).model_json_schema()
     left_out = set(fixed(named)) | {"group"}
+    if named.kind == "task":
+        left_out |= {"steps"}  # found when a task begins
     if (kind := kind_of(named)) is not None:
         left_out = set(fixed(named)) | kind.approvals
     wanted = _OF_GATES.get(str(fixed(named).get("condition"))) if named.kind == "gate" else None
@@ -60,5 +68,8 @@ def schema_of(named: Named) -> Schema:
         for name, part in schema.get("properties", {}).items()
         if name not in left_out and (wanted is None or name in wanted)
     }
+    if named.kind == "task":
+        templates = [*catalog.TEMPLATES, *_offered()]
+        properties["template"] = {**properties["template"], "enum": templates}
     required = [name for name in schema.get("required", []) if name in properties]
     return {**schema, "properties": properties, "required": required}

@@ -210,8 +210,10 @@ class EditView(LoginRequiredMixin, View):
                 comment=kept.get("comment", ""),
             )
         )
-        if problems := contents.problems(found):
-            taken.place(contents.refusal(problems))
+        try:
+            saving.check(contents.read(contents.stored(found)), taken.name)
+        except InvalidInput as error:
+            taken.place(error)
         return self._show(request, taken, name, said=_("The text was taken over; save it now."))
 
     def _show(

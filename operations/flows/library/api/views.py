@@ -109,7 +109,9 @@ class TemplateViewSet(viewsets.ViewSet):
         """Whether this could be saved: 200 with both spellings of it, or 400 that names every
         mistake at its place.  Nothing is stored."""
         wish = _validated(serializers.ContentSerializer, request)
-        stored = contents.stored(contents.read(_raw(wish)))
+        content = contents.read(_raw(wish))
+        saving.check(content)
+        stored = contents.stored(content)
         return Response({"content": stored, "yaml": contents.as_yaml(stored)})
 
     @extend_schema(responses=serializers.StepTypeSerializer(many=True))
