@@ -25,6 +25,7 @@ from operations.api.settings import (
 from operations.api.views import KindViewSet, OperationViewSet
 from operations.flows.api.views import TaskViewSet
 from operations.flows.library.api.views import TemplateViewSet
+from operations.flows.schedules.api.views import ScheduleViewSet
 from operations.outside.api import CallbackView, SiteSystemViewSet
 from operations.playbooks.api.views import (
     PlaybookSourceViewSet,
@@ -51,6 +52,7 @@ router.register("freezes", FreezeViewSet, basename="freeze")
 router.register("team-limits", TeamLimitViewSet, basename="teamlimit")
 router.register("auto-operation-tasks", TaskViewSet, basename="auto-operation-task")
 router.register("task-templates", TemplateViewSet, basename="task-template")
+router.register("task-schedules", ScheduleViewSet, basename="taskschedule")
 router.register("site-systems", SiteSystemViewSet, basename="sitesystem")
 router.register("playbooks", PlaybookViewSet, basename="siteplaybook")
 router.register("playbook-sources", PlaybookSourceViewSet, basename="playbooksource")

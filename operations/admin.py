@@ -34,6 +34,7 @@ from operations.calendar_forms import FreezeForm, MaintenanceWindowForm
 from operations.durations import is_interrupted, spoken
 from operations.flows import admin as flow_admin  # noqa: F401  registers its pages
 from operations.flows.library import admin as library_admin  # noqa: F401  likewise
+from operations.flows.schedules import admin as schedule_admin  # noqa: F401  likewise
 from operations.forms import ClusterSettingsForm
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Freeze, MaintenanceWindow, Operation, TeamLimit

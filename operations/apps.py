@@ -29,6 +29,7 @@ class OperationsConfig(AppConfig):
             wait,
             work_order,
         )
+        from operations.flows.schedules import running
         from operations.kinds import (  # noqa: F401  register themselves
             clean_up,
             health_check,
@@ -73,6 +74,8 @@ class OperationsConfig(AppConfig):
             notices.Kind(flow_news.PARTIAL, _("Task failed in part")),
             notices.Kind(flow_news.FAILED, _("Task failed")),
             notices.Kind(flow_news.SAYS, _("Message of a task")),
+            notices.Kind(running.STOPPED, _("Schedule switched off")),
+            notices.Kind(running.MISSED, _("Schedule could not begin its task")),
         )
         tasks.register(
             tasks.Periodic(
@@ -80,6 +83,12 @@ class OperationsConfig(AppConfig):
                 function="operations.tasks.maintain",
                 minutes=1,
                 why="Finds steps whose worker was lost and wakes what the queue forgot.",
-            )
+            ),
+            tasks.Periodic(
+                name="operations: schedules of tasks",
+                function="operations.tasks.run_schedules",
+                minutes=1,
+                why="Begins the tasks whose time has come.",
+            ),
         )
         post_spawn.connect(signals.worker_spawned, dispatch_uid="operations-worker-spawned")

@@ -640,6 +640,9 @@ from operations.flows.library.models import (  # noqa: E402
 from operations.flows.models import (  # noqa: E402
     AutoOperationTask as AutoOperationTask,
 )
+from operations.flows.schedules.models import (  # noqa: E402
+    TaskSchedule as TaskSchedule,
+)
 from operations.outside.models import (  # noqa: E402
     SiteRequest as SiteRequest,
 )

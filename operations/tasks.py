@@ -2,6 +2,7 @@
 
 from operations.flows import advance as flows
 from operations.flows import looking
+from operations.flows.schedules import running
 from operations.outside import delivery
 from operations.services import dispatch as dispatching
 from operations.services import engine, playbook_sources, recovery
@@ -31,6 +32,10 @@ def look_outside(step_id: int) -> None:
 
 def advance(task_id: int) -> None:
     flows.advance(task_id)
+
+
+def run_schedules() -> None:
+    running.run_due()
 
 
 def read_playbooks(source_id: int) -> None:

@@ -29,6 +29,7 @@ from operations.models import (
     SitePlaybook,
     SiteSystem,
     SourceRevision,
+    TaskSchedule,
     TaskTemplate,
 )
 from tests import factories
@@ -58,6 +59,9 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
         status="succeeded",
     ),
     TaskTemplate: lambda cluster: factories.make_task_template(),
+    TaskSchedule: lambda cluster: TaskSchedule.objects.create(
+        name=f"schedule-{next(_numbers)}", cluster=cluster, template="ScaleUp", cron="0 3 * * *"
+    ),
     PlaybookSource: lambda cluster: factories.make_playbook_source(),
     SourceRevision: lambda cluster: factories.make_source_revision(),
     SitePlaybook: lambda cluster: factories.make_site_playbook(),

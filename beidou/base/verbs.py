@@ -63,6 +63,7 @@ VERBS = frozenset(
         gettext_noop("set password"),
         gettext_noop("sign in"),
         gettext_noop("sign out"),
+        gettext_noop("stop schedule"),
         gettext_noop("switch second factor off"),
         gettext_noop("switch second factor on"),
         gettext_noop("task rejected"),

@@ -69,6 +69,7 @@ SECTIONS = (
             ),
             Entry(gettext_lazy("One-click tasks"), "account_tree", "operations.AutoOperationTask"),
             Entry(gettext_lazy("Templates of tasks"), "schema", "operations.TaskTemplate"),
+            Entry(gettext_lazy("Schedules of tasks"), "event_upcoming", "operations.TaskSchedule"),
             Entry(gettext_lazy("Playbooks"), "menu_book", "operations.SitePlaybook"),
             Entry(gettext_lazy("Sources of playbooks"), "source", "operations.PlaybookSource"),
             Entry(gettext_lazy("Operation settings"), "tune", "operations.ClusterSettings"),

@@ -283,6 +283,8 @@ def in_order(names: Sequence[str]) -> list[graph.Spec]:
 
 def title_of(step: TaskStep) -> Sentence:
     """What people call the step, in the language of whoever reads it now."""
+    if step.kind == "task" and (name := str(step.params.get("template", ""))):
+        return Sentence("Task %(name)s", name=name)
     found = (
         NAMES.get(step.name) or operation_kinds.KINDS.get(step.name) or base.KINDS.get(step.kind)
     )

@@ -56,7 +56,7 @@ def _all(
     for step in steps:
         yield step, above
         if step.kind == nesting.KIND:
-            yield from _all(_below(step), (*above, str(step.params.get("template", ""))))
+            yield from _all(_below(step), (*above, str(catalog.title_of(step))))
 
 
 def _group(name: str) -> str:

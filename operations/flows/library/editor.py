@@ -397,12 +397,19 @@ class Draft:
         return {**kept, "steps": steps}
 
 
+def known_kind(name: str) -> str:
+    named = known(name)
+    return named.kind if named else ""
+
+
 def cards(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The picture: where each step stands, and what it says; also of what is not right yet."""
     rows = [
         TaskStep(
             key=step.get("key", ""),
             name=step.get("step", ""),
+            kind=known_kind(step.get("step", "")),
+            params=step.get("params") or {},
             needs=list(step.get("needs", [])),
             compensates=list(step.get("compensates", [])),
             on_failure=step.get("on_failure", "stop"),
@@ -420,7 +427,7 @@ def cards(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 "key": row.key,
                 "name": row.name,
-                "title": named.title if named else row.name,
+                "title": catalog.title_of(row) if named else row.name,
                 "icon": _icon(named),
                 "column": column,
                 "row": used[column],

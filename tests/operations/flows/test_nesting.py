@@ -288,7 +288,7 @@ def test_an_approval_is_about_what_is_below_too(asked):
     assert [each["name"] for each in step["params"]["steps"]] == ["Wait", "Toy"]
     row = next(each for each in live.snapshot(asked.pk).steps.values() if each["orders"])
     words = {each["label"]: each["text"] for each in row["orders"][0]["words"]}
-    assert "inner" in words["Another task"]
+    assert "inner" in words["Task inner"]
 
 
 def test_what_has_changed_above_is_asked_again_before_anything_goes_on_below(

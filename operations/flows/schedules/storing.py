@@ -1,0 +1,146 @@
+"""Schedules as people write them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import User
+from operations.flows import start
+from operations.flows.library import finding
+from operations.flows.schedules import times
+from operations.flows.schedules.models import EVERY_LEAST, TaskSchedule
+from operations.services import calendars
+
+
+def next_of(row: TaskSchedule, after: datetime) -> datetime | None:
+    if row.cron:
+        return times.next_of(row.cron, zone_of(row), after)
+    if row.every_minutes:
+        begin = row.next_at or row.created_at
+        return times.next_every(row.every_minutes, begin, after)
+    return None
+
+
+def upcoming(row: TaskSchedule, count: int = 5) -> Iterator[datetime]:
+    """The next times, as far as nothing puts them off."""
+    if not row.enabled:
+        return
+    moment = row.next_at
+    for _number in range(count):
+        if moment is None:
+            return
+        yield moment
+        following = next_of(row, moment)
+        moment = following if following is None or following > moment else None
+
+
+def zone_of(row: TaskSchedule) -> ZoneInfo:
+    return calendars.zone_of(row.time_zone)
+
+
+def shown(row: TaskSchedule, moment: datetime) -> str:
+    zone = zone_of(row)
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
+
+
+def find_problems(row: TaskSchedule) -> dict[str, str]:
+    """Field -> sentence for what cannot be stored."""
+    found: dict[str, str] = {}
+    try:
+        row.clean_fields()
+    except ValidationError as error:
+        found |= {name: sentences[0] for name, sentences in error.message_dict.items()}
+    if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
+        found.setdefault("name", _("There is a schedule “%(name)s” already.") % {"name": row.name})
+    found |= {name: said for name, said in _of_times(row).items() if name not in found}
+    if "template" not in found and (sentences := _of_template(row)):
+        found |= sentences
+    return found
+
+
+def _of_times(row: TaskSchedule) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if bool(row.cron) == bool(row.every_minutes):
+        found["cron"] = _("Give either a cron expression or an interval.")
+    elif row.cron and not times.is_cron(row.cron):
+        found["cron"] = _("“%(text)s” is no cron expression of five fields that comes true.") % {
+            "text": row.cron
+        }
+    elif row.cron and times.least_gap(row.cron) < timedelta(minutes=EVERY_LEAST):
+        found["cron"] = _("At most every %(count)s minutes.") % {"count": EVERY_LEAST}
+    if row.time_zone and row.time_zone not in available_timezones():
+        found["time_zone"] = _("There is no time zone “%(name)s”.") % {"name": row.time_zone}
+    return found
+
+
+def _of_template(row: TaskSchedule) -> dict[str, str]:
+    if not isinstance(row.params, dict):
+        return {"params": _("Must be a mapping.")}
+    try:
+        chosen = finding.template(row.template)
+    except InvalidInput as error:
+        return {"template": error.message}
+    if chosen.groups:
+        return {
+            "template": _("Machines are replaced by others that somebody names; not by a schedule.")
+        }
+    try:
+        start.specs_of(chosen, params=row.params)
+    except InvalidInput as error:
+        return {"params": error.message}
+    return {}
+
+
+def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:
+    """Check and save; who saves is the owner from now on, and the times are counted anew."""
+    permissions.require(acting_user, row.cluster, permissions.OPERATE)
+    if problems := find_problems(row):
+        name, sentence = next(iter(problems.items()))
+        raise InvalidInput(f"{name}: {sentence}", code="invalid_schedule", fields=problems)
+    with audit.entries_last():
+        kept = TaskSchedule.objects.select_for_update().filter(pk=row.pk or 0).first()
+        if kept is None and row.pk:
+            raise Conflict(_("It was deleted meanwhile."), code="gone")
+        if kept is not None:
+            # Meanwhile the clock may have begun one.
+            row.last_at, row.last_task = kept.last_at, kept.last_task
+        before = audit.snapshot(kept) if kept else {}
+        row.owner, row.owner_name = acting_user, acting_user.get_username()
+        row.message = ""
+        row.next_at = _first(row, kept)
+        row.save()
+        old, new = audit.difference(before, audit.snapshot(row))
+        if new:
+            audit.record("change" if kept else "add", row, before=old, after=new, reason=reason)
+
+
+def _first(row: TaskSchedule, kept: TaskSchedule | None) -> datetime | None:
+    """What was planned stays, unless the times are others or it was switched off."""
+    if not row.enabled:
+        return None
+    now = timezone.now()
+    names = ("cron", "every_minutes", "time_zone")
+    is_same = kept is not None and all(getattr(kept, n) == getattr(row, n) for n in names)
+    if kept is not None and is_same and kept.enabled and kept.next_at is not None:
+        return kept.next_at
+    if row.every_minutes:
+        return now + timedelta(minutes=row.every_minutes)
+    return next_of(row, now)
+
+
+def switch(row: TaskSchedule, *, enabled: bool, acting_user: User, reason: str = "") -> None:
+    row.enabled = enabled
+    store(row, acting_user=acting_user, reason=reason)
+
+
+def remove(row: TaskSchedule, *, acting_user: User) -> None:
+    permissions.require(acting_user, row.cluster, permissions.OPERATE)
+    with audit.entries_last():
+        audit.record("delete", row, before=audit.snapshot(row))
+        row.delete()

@@ -1,0 +1,441 @@
+"""Tasks that begin by themselves: when, with whose rights, and when not."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.models import AuditEntry, Notice
+from operations.flows.library import content as contents
+from operations.flows.library import saving
+from operations.flows.models import AutoOperationTask
+from operations.flows.schedules import running, storing, times
+from operations.flows.schedules.models import TaskSchedule
+from operations.models import Freeze
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+BERLIN = ZoneInfo("Europe/Berlin")
+URL = "/api/v1/task-schedules/"
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# --- when -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "expected"),
+    [
+        ("30 2 * * *", "2026-05-01T00:00", "2026-05-01T00:30"),
+        ("30 2 * * *", "2026-05-01T00:30", "2026-05-02T00:30"),
+        ("30 2 * * *", "2026-03-28T12:00", "2026-03-29T01:30"),  # the clock goes forward
+        ("30 2 * * *", "2026-10-24T12:00", "2026-10-25T00:30"),  # the hour comes twice: once
+        ("30 2 * * *", "2026-10-25T00:30", "2026-10-26T01:30"),
+        ("0 22 * * sat", "2026-05-01T00:00", "2026-05-02T20:00"),
+    ],
+)
+def test_a_cron_expression_is_about_the_clock_on_the_wall(cron, after, expected):
+    assert times.next_of(cron, BERLIN, at(after)) == at(expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "* * * *", "* * * * * *", "@daily", "0 0 30 2 *", "61 * * * *", "a b c d e"]
+)
+def test_what_is_no_cron_expression(text):
+    assert not times.is_cron(text)
+
+
+def test_an_interval_makes_up_for_nothing():
+    begin = at("2026-05-01T00:00")
+    assert times.next_every(60, begin, at("2026-05-03T05:10")) == at("2026-05-03T06:00")
+    assert times.next_every(60, begin, at("2026-05-01T01:00")) == at("2026-05-01T02:00")
+    assert times.next_every(60, begin, at("2026-04-01T00:00")) == begin
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def template(toy, admin):
+    steps = [
+        {"key": "ask", "step": "WorkOrder"},
+        {"key": "go", "step": "Toy", "needs": ["ask"], "settable": ["size"]},
+    ]
+    content = contents.read({"title": "Nightly", "steps": steps})
+    return saving.create(name="nightly", content=content, acting_user=admin)
+
+
+@pytest.fixture
+def make(template, cluster_a, machines, operator):
+    def store(**values):
+        row = TaskSchedule(
+            **{
+                "name": "every-night",
+                "cluster": cluster_a,
+                "template": "nightly",
+                "machines": " ".join(machine.address for machine in machines),
+                "cron": "30 2 * * *",
+                **values,
+            }
+        )
+        storing.store(row, acting_user=operator)
+        return row
+
+    return store
+
+
+@pytest.fixture
+def due(make):
+    """One whose time was three days ago."""
+
+    def store(**values):
+        row = make(**values)
+        TaskSchedule.objects.filter(pk=row.pk).update(
+            next_at=timezone.now() - timedelta(days=3, minutes=1)
+        )
+        row.refresh_from_db()
+        return row
+
+    return store
+
+
+WRONG = [
+    ({"name": "A b"}, "name"),
+    ({"name": ""}, "name"),
+    ({"template": "nothing"}, "template"),
+    ({"template": "ReplaceMachine"}, "template"),
+    ({"params": {"go": {"odd": 1}}}, "params"),
+    ({"params": [1]}, "params"),
+    ({"cron": ""}, "cron"),
+    ({"cron": "x"}, "cron"),
+    ({"cron": "* * * * *"}, "cron"),
+    ({"every_minutes": 60}, "cron"),
+    ({"cron": "", "every_minutes": 1}, "every_minutes"),
+    ({"time_zone": "Nowhere"}, "time_zone"),
+    ({"batch_pause": 10**6}, "batch_pause"),
+    ({"max_failed_percent": 101}, "max_failed_percent"),
+]
+
+
+@pytest.mark.parametrize(("values", "field"), WRONG)
+def test_a_mistake_is_told_at_its_field(values, field, make):
+    with pytest.raises(InvalidInput) as caught:
+        make(**values)
+    assert field in caught.value.fields
+    assert not TaskSchedule.objects.exists()
+
+
+def test_a_name_is_taken_once(make):
+    make()
+    with pytest.raises(InvalidInput) as caught:
+        make()
+    assert list(caught.value.fields) == ["name"]
+
+
+@pytest.mark.parametrize("who", ["viewer", "stranger"])
+def test_who_may_not_operate_writes_none(who, cast, make):
+    row = make()
+    with pytest.raises(Forbidden):
+        storing.store(row, acting_user=cast[who])
+    with pytest.raises(Forbidden):
+        storing.remove(row, acting_user=cast[who])
+
+
+def test_whoever_saves_it_is_the_owner(make, admin):
+    row = make()
+    assert row.owner_name == "operator"
+    storing.store(row, acting_user=admin)
+    row.refresh_from_db()
+    assert row.owner == admin
+
+
+def test_a_change_of_something_else_leaves_the_time_as_it_was(due, operator):
+    row = due()
+    planned = row.next_at
+    row.reason = "why"
+    storing.store(row, acting_user=operator)
+    assert row.next_at == planned
+    row.cron = "0 4 * * *"
+    storing.store(row, acting_user=operator)
+    assert row.next_at > timezone.now()
+
+
+def test_switched_on_again_it_counts_from_now(due, operator):
+    row = due()
+    storing.switch(row, enabled=False, acting_user=operator)
+    assert row.next_at is None
+    storing.switch(row, enabled=True, acting_user=operator)
+    assert row.next_at > timezone.now()
+
+
+def test_one_that_was_deleted_is_not_brought_back(make, operator):
+    row = make()
+    TaskSchedule.objects.all().delete()
+    row.pk = 4711
+    with pytest.raises(Conflict):
+        storing.store(row, acting_user=operator)
+
+
+def test_the_next_times_are_told(make):
+    found = list(storing.upcoming(make(cron="", every_minutes=60)))
+    assert {later - sooner for sooner, later in zip(found, found[1:], strict=False)} == {
+        timedelta(hours=1)
+    }
+    assert len(found) == 5
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+def run(control):
+    return control(running.run_due)
+
+
+def test_a_task_is_begun_in_the_name_of_the_owner(due, control, work, template):
+    row = due(params={"go": {"size": 4}}, batch_size=2, reason="patches")
+    assert run(control) == 1
+    task = AutoOperationTask.objects.get()
+    row.refresh_from_db()
+    assert (task.requested_by_name, task.template, task.template_version) == (
+        "operator", "nightly", 1,
+    )  # fmt: skip
+    assert (task.batch_size, task.reason, task.machines.count()) == (2, "patches", 3)
+    assert task.steps.get(key="go").params["params"] == {"size": 4}
+    assert task.name.startswith("every-night-")
+    assert (row.last_task, row.message) == (task, "")
+    assert AuditEntry.objects.get(verb="start nightly").actor == "operator"
+    work()
+    task.refresh_from_db()
+    assert task.waiting_for == "an approval: Approval"  # as the template demands
+
+
+def test_what_was_missed_is_begun_once(due, control):
+    row = due(cron="", every_minutes=5)
+    assert run(control) == 1
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert row.next_at > timezone.now()
+    assert AutoOperationTask.objects.count() == 1
+
+
+def test_nothing_begins_before_its_time_or_switched_off(make, due, operator, control):
+    make()
+    row = due(name="off")
+    storing.switch(row, enabled=False, acting_user=operator)
+    assert run(control) == 0
+    assert not running.run(row.pk)
+    assert not running.run(4711)
+
+
+def test_it_is_passed_over_while_the_last_one_is_not_over(due, control):
+    row = due()
+    run(control)
+    TaskSchedule.objects.update(next_at=timezone.now())
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert "is not over" in row.message
+    assert row.next_at > timezone.now()
+    assert AutoOperationTask.objects.count() == 1
+
+
+def test_the_newest_version_is_begun(due, template, admin, control):
+    due()
+    content = contents.read({"title": "New", "steps": [{"key": "go", "step": "Toy"}]})
+    saving.save_version(template, content=content, base=1, acting_user=admin)
+    run(control)
+    assert AutoOperationTask.objects.get().template_version == 2
+
+
+@pytest.mark.parametrize("how", ["gone", "inactive", "right"])
+def test_without_its_owner_or_their_right_it_is_switched_off(
+    how, due, control, operator, cluster_a
+):
+    row = due()
+    if how == "gone":
+        operator.delete()
+    elif how == "inactive":
+        type(operator).objects.filter(pk=operator.pk).update(is_active=False)
+    else:
+        operator.groups.clear()
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert (row.enabled, row.next_at) == (False, None)
+    assert "takes it over" in row.message
+    notice = Notice.objects.get(kind=running.STOPPED)
+    assert "every-night" in notice.title
+    assert AuditEntry.objects.get(verb="stop schedule").actor == "system"
+    assert not AutoOperationTask.objects.exists()
+
+
+def test_it_is_put_off_until_a_freeze_ends(due, control, cluster_a):
+    row = due()
+    ends = timezone.now() + timedelta(minutes=10)
+    planned = timezone.now() + timedelta(hours=20)
+    TaskSchedule.objects.update(cron=f"{planned:%M %H} * * *")
+    Freeze.objects.create(cluster=cluster_a, reason="quarter", ends_at=ends)
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert row.next_at == ends
+    assert "quarter" in row.message
+    Freeze.objects.all().delete()
+    TaskSchedule.objects.update(next_at=timezone.now())
+    assert run(control) == 1
+
+
+def test_it_is_passed_over_in_a_freeze_without_an_end(due, control, cluster_a):
+    row = due()
+    Freeze.objects.create(cluster=cluster_a, reason="quarter")
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert row.enabled
+    assert row.next_at > timezone.now()
+    assert row.message.startswith("Passed over")
+
+
+def test_what_changes_nothing_waits_for_no_window(due, control, cluster_a, admin):
+    content = contents.read({"title": "Look", "steps": [{"key": "wait", "step": "Wait"}]})
+    saving.create(name="look", content=content, acting_user=admin)
+    due(template="look")
+    Freeze.objects.create(cluster=cluster_a, reason="quarter")
+    assert run(control) == 1
+
+
+@pytest.mark.parametrize("why", ["withdrawn", "no machine"])
+def test_what_cannot_begin_is_told_once_and_tried_again(why, due, control, template, admin):
+    row = due()
+    if why == "withdrawn":
+        saving.offer(template, is_offered=False, acting_user=admin)
+    else:
+        TaskSchedule.objects.update(machines="10.9.9.9")
+    for _time in range(2):
+        assert run(control) == 0
+        TaskSchedule.objects.update(next_at=timezone.now())
+    row.refresh_from_db()
+    assert row.enabled
+    assert row.message.startswith("It could not begin")
+    assert Notice.objects.filter(kind=running.MISSED).count() == 1
+
+
+def test_one_that_is_wrong_keeps_no_other_waiting(due, control, monkeypatch):
+    due(name="first")
+    due(name="second", machines="10.9.9.9")
+    monkeypatch.setattr(
+        storing, "next_of", lambda row, _now: 1 / 0 if row.name == "first" else None
+    )
+    assert run(control) == 0
+    assert TaskSchedule.objects.get(name="second").message
+
+
+def test_machines_one_may_not_see_are_left_out(due, control, machines):
+    foreign = factories.make_machine()
+    due(machines=f"{machines[0].address} {foreign.address}")
+    run(control)
+    assert AutoOperationTask.objects.get().machines.get().address == machines[0].address
+
+
+# --- pages and API ----------------------------------------------------------------------------
+
+
+def form(cluster, **values):
+    return {
+        "name": "weekly", "cluster": cluster.pk, "template": "nightly", "machines": "",
+        "params": "", "cron": "0 22 * * sat", "every_minutes": "", "time_zone": "Europe/Berlin",
+        "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, "reason": "",
+        "enabled": "on", **values,
+    }  # fmt: skip
+
+
+ADD = reverse("admin:operations_taskschedule_add")
+
+
+def test_a_schedule_is_added_on_its_page(template, browser, operator, cluster_a):
+    client = browser(operator)
+    assert client.get(ADD).status_code == 200
+    assert client.post(ADD, form(cluster_a)).status_code == 302
+    row = TaskSchedule.objects.get()
+    assert (row.owner, row.enabled) == (operator, True)
+    page = client.get(reverse("admin:operations_taskschedule_change", args=[row.pk]))
+    assert "22:00 (Europe/Berlin)" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"cron": "x"}, "cron"),
+        ({"cron": ""}, "cron"),
+        ({"template": ""}, "template"),
+        ({"time_zone": "Nowhere"}, "time_zone"),
+        ({"params": "{"}, "params"),
+        ({"params": '{"go": {"odd": 1}}'}, "params"),
+        ({"cluster": ""}, "cluster"),
+    ],
+)
+def test_a_mistake_on_the_page_is_at_its_field(
+    values, field, template, browser, operator, cluster_a
+):
+    answer = browser(operator).post(ADD, {**form(cluster_a), **values})
+    assert answer.status_code == 200
+    assert field in answer.context["adminform"].form.errors
+    assert not TaskSchedule.objects.exists()
+
+
+def test_a_cluster_one_may_not_operate_is_no_choice(template, browser, operator, cluster_b):
+    answer = browser(operator).post(ADD, form(cluster_b))
+    assert "cluster" in answer.context["adminform"].form.errors
+
+
+def test_it_is_switched_in_the_list(make, browser, operator):
+    row = make()
+    url = reverse("admin:operations_taskschedule_changelist")
+    for action, enabled in (("switch_off", False), ("switch_on", True)):
+        browser(operator).post(url, {"action": action, "_selected_action": [row.pk]})
+        row.refresh_from_db()
+        assert row.enabled is enabled
+
+
+def test_the_api_makes_changes_switches_and_deletes(template, api, operator, cluster_a):
+    client = api(operator)
+    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60}
+    answer = client.post(URL, wish, format="json")
+    assert answer.status_code == 201, answer.content
+    one = f"{URL}{answer.json()['id']}/"
+    assert len(answer.json()["upcoming"]) == 5
+    assert client.patch(one, {"every_minutes": 90}, format="json").json()["every_minutes"] == 90
+    assert client.post(f"{one}disable/", {}).json()["enabled"] is False
+    assert client.post(f"{one}enable/", {}).json()["enabled"] is True
+    assert client.delete(one).status_code == 204
+    verbs = AuditEntry.objects.filter(object_type="operations.taskschedule").order_by("id")
+    assert list(verbs.values_list("verb", flat=True)) == [
+        "add", "change", "change", "change", "delete",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"every_minutes": 1}, "every_minutes"),
+        ({"cron": "0 3 * * *"}, "cron"),
+        ({"template": "nothing"}, "template"),
+        ({"enabledd": True}, "enabledd"),
+        ({"name": "A"}, "name"),
+    ],
+)
+def test_a_mistake_in_the_api_names_its_field(change, field, template, api, operator, cluster_a):
+    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60}
+    answer = api(operator).post(URL, {**wish, **change}, format="json")
+    assert answer.status_code == 400
+    assert field in answer.json()["fields"]
+    assert not TaskSchedule.objects.exists()
+
+
+def test_a_cluster_of_others_is_unknown_in_the_api(template, api, viewer, operator, cluster_b):
+    wish = {"name": "weekly", "cluster": cluster_b.pk, "template": "nightly", "every_minutes": 60}
+    for user in (viewer, operator):
+        answer = api(user).post(URL, wish, format="json")
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, ["cluster"])
