@@ -61,6 +61,7 @@ class OperationsConfig(AppConfig):
         machine_removal.register_blocker("tasks", flow_neighbours.why_machines_stay)
         removal.register_blocker(flow_neighbours.why_cluster_is_held)
         removal.register_consequence(neighbours.what_goes_with_cluster)
+        removal.register_consequence(flow_neighbours.what_goes_with_cluster)
         removal.register_sweeper(neighbours.sweep_after_cluster)
 
         notices.register(

@@ -130,6 +130,11 @@ _HELP = {
     "snapshot_folder": _("On a control plane; with every secret of the cluster in it."),
     "snapshots_kept": _("The newest; older ones of this portal are removed there."),
     "allow_removed_apis": _("Whoever asks for them is answered with an error afterwards."),
+    # Of steps that are no operations.
+    "text": _("What people read."),
+    "minutes": _("When it is over, the step has failed."),
+    "version": _("0: the newest when the task begins."),
+    "params": _("JSON: of the HealthCheck, or of the start of a task with the template."),
 }
 _HELP_WHERE_REQUIRED = {
     "kubernetes_version": _("Of the whole cluster, as the artifact source has it, like v1.36.3."),

@@ -320,7 +320,10 @@ class Advance:
             if asking[0].params.get("ticket"):
                 return Sentence("a ticket: %(step)s", step=title)
             return Sentence("an approval: %(step)s", step=title)
-        for child in children.of(self.task):
+        has_tasks = any(
+            step.kind == "task" and step.status == Status.RUNNING for step in self.steps
+        )
+        for child in children.of(self.task) if has_tasks else ():
             if child.waiting_for:
                 return Sentence("%(task)s: %(what)s", task=child.name, what=child.waiting_for)
         return ""

@@ -3,9 +3,11 @@
 from collections.abc import Collection
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from clusters.models import Cluster
 from operations.flows.models import AutoOperationTask, TaskMachine
+from operations.flows.schedules.models import TaskSchedule
 
 NAMED_AT_MOST = 3
 
@@ -27,4 +29,18 @@ def why_cluster_is_held(cluster: Cluster) -> list[str]:
     return [
         _("Tasks are active on the cluster: %(names)s. Let them end, or cancel them.")
         % {"names": ", ".join(names)}
+    ]
+
+
+def what_goes_with_cluster(cluster: Cluster) -> list[str]:
+    count = TaskSchedule.objects.filter(cluster=cluster).count()
+    if not count:
+        return []
+    return [
+        ngettext(
+            "%(count)d schedule of tasks is removed.",
+            "%(count)d schedules of tasks are removed.",
+            count,
+        )
+        % {"count": count}
     ]

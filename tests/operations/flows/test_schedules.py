@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry, Notice
+from operations.flows import neighbours
 from operations.flows.library import content as contents
 from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask
@@ -337,6 +338,12 @@ def test_machines_one_may_not_see_are_left_out(due, control, machines):
     due(machines=f"{machines[0].address} {foreign.address}")
     run(control)
     assert AutoOperationTask.objects.get().machines.get().address == machines[0].address
+
+
+def test_it_is_said_that_schedules_go_with_their_cluster(make, cluster_a, cluster_b):
+    make()
+    assert neighbours.what_goes_with_cluster(cluster_a) == ["1 schedule of tasks is removed."]
+    assert neighbours.what_goes_with_cluster(cluster_b) == []
 
 
 # --- pages and API ----------------------------------------------------------------------------
