@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views import View
 
-from beidou.base.errors import BeidouError, Forbidden, InvalidInput
+from beidou.base.errors import SAID, Forbidden, InvalidInput
 from beidou.base.numbers import as_key
 from operations.flows import catalog
 from operations.flows.library import content as contents
@@ -110,7 +110,7 @@ class OfferView(LoginRequiredMixin, View):
         is_offered = request.POST.get("offer") == "yes"
         try:
             saving.offer(row, is_offered=is_offered, acting_user=request.user)  # type: ignore[arg-type]
-        except BeidouError as error:
+        except SAID as error:
             messages.error(request, error.message)
         else:
             said = _("Tasks can begin with it.") if is_offered else _("No task begins with it now.")
@@ -163,7 +163,7 @@ class EditView(LoginRequiredMixin, View):
             draft.place(error)
             problem = _("Please correct what is marked below.")
             return self._show(request, draft, name, status=400, problem=problem)
-        except BeidouError as error:
+        except SAID as error:
             return self._show(request, draft, name, status=409, problem=error.message)
         return HttpResponseRedirect(where)
 

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin
-from beidou.base.errors import BeidouError
+from beidou.base.errors import SAID
 from beidou.base.models import User
 from clusters.models import Cluster
 from operations.flows.library import finding
@@ -161,7 +161,7 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
         for row in rows:
             try:
                 storing.switch(row, enabled=enabled, acting_user=cast("User", request.user))
-            except BeidouError as error:
+            except SAID as error:
                 messages.error(request, f"{row.name}: {error.message}")
         if left_out:
             messages.warning(

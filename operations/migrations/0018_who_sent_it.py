@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0014_playbooks'),
+        ('operations', '0017_schedules'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
