@@ -26,7 +26,7 @@ from operations.models import ClusterSettings, Operation, OperationMachine
 from operations.services import calendars
 
 NAMED_AT_MOST = 3
-EVERYDAY = ("ScaleUp", "ScaleDown", "HealthCheck", "RunPlaybook")
+EVERYDAY = ("ScaleUp", "ScaleDown", "HealthCheck", "RunPlaybook", "UncordonNodes", "CleanUp")
 
 
 def timeline_entries(machine: Machine, user: Any, limit: int) -> Iterable[Entry]:
@@ -105,7 +105,7 @@ def _offered(row: Machine | Cluster, user: Any) -> list[Kind]:
 
 def _button(kind: Kind, query: dict[str, str]) -> Button:
     url = f"{reverse('operations:start')}?{urlencode(query)}"
-    return Button(label=str(kind.title), url=url, icon=kind.icon)
+    return Button(str(kind.title), url, kind.icon, is_everyday=kind.name in EVERYDAY)
 
 
 def last_health_check(machine: Machine, user: Any) -> Iterable[Line]:

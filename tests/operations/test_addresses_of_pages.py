@@ -9,7 +9,7 @@ from beidou.base.models import AuditEntry
 from operations import urls
 from operations.flows.models import AutoOperationTask
 from operations.models import Operation
-from tests import rows
+from tests import factories, rows
 
 pytestmark = pytest.mark.django_db
 PAGES = [each for each in urls.urlpatterns if "<int:pk>" not in str(each.pattern)]
@@ -27,7 +27,9 @@ def make_row(pattern, cluster):
 
 
 def address_of(pattern, row=None) -> str:
-    return reverse(f"operations:{pattern.name}", args=[row.pk] if row else [])
+    of_template = "<str:name>" in str(pattern.pattern)
+    of_which = factories.make_task_template().name if of_template else row and row.pk
+    return reverse(f"operations:{pattern.name}", args=[of_which] if of_which else [])
 
 
 def asked(client, address: str):

@@ -5,12 +5,12 @@ asks without knowing them::
 
     buttons.register(Machine, "operations", buttons_of_machine)
 
-``admin/buttons.html`` shows the first few, and the others in a menu.
+``admin/buttons.html`` shows what is wanted every day, and the others in a menu.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models
 
@@ -19,11 +19,17 @@ Provider = Callable[[Any, Any], "Iterable[Button]"]  # object, user
 
 @dataclass(frozen=True)
 class Button:
-    """Something a person may do with the object on another page; the likeliest come first."""
+    """What a person may do with the object on another page; ``is_everyday`` is shown at once."""
 
     label: str
     url: str
     icon: str = ""
+    is_everyday: bool = True
+
+
+class Buttons(NamedTuple):
+    everyday: list[Button]
+    others: list[Button]
 
 
 _providers: dict[tuple[type[models.Model], str], Provider] = {}
@@ -34,9 +40,12 @@ def register(model: type[models.Model], name: str, provider: Provider) -> None:
     _providers[model, name] = provider
 
 
-def of(row: models.Model, user: Any) -> list[Button]:
+def of(row: models.Model, user: Any) -> Buttons:
     found: list[Button] = []
     for (model, _name), provider in _providers.items():
         if isinstance(row, model):
             found += provider(row, user)
-    return found
+    return Buttons(
+        [each for each in found if each.is_everyday],
+        [each for each in found if not each.is_everyday],
+    )

@@ -5,15 +5,16 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views import View
 
-from beidou.base.errors import SAID, Forbidden, InvalidInput
+from beidou.base import permissions
+from beidou.base.errors import SAID, InvalidInput
 from beidou.base.numbers import as_key
+from clusters.models import Cluster
 from operations.flows import catalog
 from operations.flows.library import content as contents
 from operations.flows.library import editor, finding, saving
@@ -35,13 +36,6 @@ def _version(row: TaskTemplate, text: str) -> TemplateVersion:
         return finding.version_of(row, as_key(text) if text else None)
     except InvalidInput as error:
         raise Http404(error.message) from error
-
-
-def _require_writer(request: HttpRequest) -> None:
-    try:
-        saving.require_writer(request.user)
-    except Forbidden as error:
-        raise PermissionDenied(error.message) from error
 
 
 class TemplateView(LoginRequiredMixin, View):
@@ -70,6 +64,7 @@ class TemplateView(LoginRequiredMixin, View):
             "other": other,
             "difference": contents.difference(other.content, raw) if other else None,
             "may_write": saving.may_write(request.user),
+            "may_start": permissions.may_anywhere(request.user, Cluster, permissions.OPERATE),
         }
         return TemplateResponse(request, "operations/template.html", context)
 
@@ -105,7 +100,7 @@ class OfferView(LoginRequiredMixin, View):
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        _require_writer(request)
+        saving.require_writer(request.user)
         row = _own(name)
         is_offered = request.POST.get("offer") == "yes"
         try:
@@ -123,7 +118,7 @@ class EditView(LoginRequiredMixin, View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if request.user.is_authenticated:
-            _require_writer(request)
+            saving.require_writer(request.user)
         return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest, name: str = "") -> HttpResponse:

@@ -19,6 +19,7 @@ from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin
 from beidou.base.errors import SAID
 from beidou.base.models import User
+from clusters.admin.columns import name_of
 from clusters.models import Cluster
 from operations.flows.library import finding
 from operations.flows.schedules import storing
@@ -182,7 +183,7 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
 
     @column(description=gettext_lazy("cluster"), ordering="cluster__name")
     def cluster_name(self, row: TaskSchedule) -> str:
-        return row.cluster.name
+        return name_of(row.cluster)
 
     @column(description=gettext_lazy("when"))
     def when(self, row: TaskSchedule) -> str:

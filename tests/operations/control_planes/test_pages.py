@@ -3,16 +3,17 @@
 import pytest
 from django.urls import reverse
 
+from beidou.base.admin import buttons
 from clusters.models import Node
 from machines.models import Machine
-from operations.services import neighbours
 
 pytestmark = pytest.mark.django_db
-TITLE = "Remove a control plane …"
+TITLE = "Remove a control plane"
 
 
 def offered(machine, user):
-    return {button.label for button in neighbours.buttons(machine, user)}
+    found = buttons.of(machine, user)
+    return {button.label for button in (*found.everyday, *found.others)}
 
 
 def test_a_control_plane_s_page_offers_to_remove_it(planes, operator):

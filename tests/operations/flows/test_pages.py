@@ -15,7 +15,7 @@ from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
 from operations.models import ClusterSettings, Operation, OperationMachine
-from operations.services.neighbours import buttons
+from operations.services.neighbours import buttons_of_machine
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -236,7 +236,7 @@ def test_a_control_plane_is_not_offered_where_workers_are_taken_out(browser, ope
     query = {"template": "ScaleDown", "cluster": cluster_a.pk}
     answer = browser(operator).get(reverse("operations:start_task"), query)
     assert answer.context["candidates"] == [worker]
-    labels = [str(button.label) for button in buttons(plane, operator)]
+    labels = [str(button.label) for button in buttons_of_machine(plane, operator)]
     assert not [label for label in labels if label.startswith("Scale down")]
 
 

@@ -205,7 +205,7 @@ def test_the_form_takes_a_priority_and_refuses_a_high_one(
         return client.post(address, {**wish, "step": "start", "planned": page.planned})
 
     answer = start("high")
-    assert answer.status_code == 400
+    assert answer.status_code == 403
     assert "“approve”" in answer.content.decode()
     assert start("low").status_code == 302
     assert Operation.objects.get().priority == "low"

@@ -34,6 +34,7 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
     display = serializers.CharField(source="__str__", read_only=True)
     cluster = ChosenField(queryset=Cluster.objects.all(), among=_operated)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     params = serializers.DictField(required=False)
     message = serializers.CharField(read_only=True)
     upcoming = serializers.SerializerMethodField()
@@ -47,6 +48,7 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
             "name",
             "cluster",
             "cluster_name",
+            "cluster_insecure_tls",
             "template",
             "machines",
             "params",
