@@ -368,6 +368,16 @@ class CreateClusterForm(forms.Form):
         help_text=_("Kept with the operation and in the audit trail."),
     )
 
+    approval = forms.BooleanField(
+        label=_("Have it approved first"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_(
+            "As a one-click task: somebody else approves what the checks have found, and the new "
+            "cluster is proved by a health check."
+        ),
+    )
+
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["credential"]

@@ -29,6 +29,7 @@ from operations.models import (
     TeamLimit,
 )
 from operations.services import calendars, live, references
+from operations.services.create_cluster import Wish
 from operations.services.start import MACHINES_MAX
 
 _REFERENCE: dict[str, Any] = {
@@ -372,6 +373,19 @@ class CreateClusterSerializer(serializers.Serializer[Any]):
         names = ("credential", "artifact_source", "overrides", "policy")
         given = self.validated_data
         return {name: given[name] for name in names if name in given}
+
+    def to_wish(self, user: Any) -> Wish:
+        """``InvalidInput`` for machines that ``user`` does not see."""
+        asked = self.validated_data
+        chosen = references.find_machines(asked["machines"], user=user)
+        return Wish(
+            details=self.to_details(),
+            machines=chosen.machines,
+            roles=chosen.roles,
+            params=asked["params"],
+            settings=self.to_settings(),
+            registry_mirror=asked.get("registry_mirror", ""),
+        )
 
 
 class PlanStepSerializer(serializers.Serializer[Any]):

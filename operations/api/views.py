@@ -127,15 +127,7 @@ class OperationViewSet(ReadOnlyViewSet):
         given = serializers.CreateClusterSerializer(data=request.data, context={"request": request})
         given.is_valid(raise_exception=True)
         asked = given.validated_data
-        chosen = references.find_machines(asked["machines"], user=request.user)
-        wish = create_cluster.Wish(
-            details=given.to_details(),
-            machines=chosen.machines,
-            roles=chosen.roles,
-            params=asked["params"],
-            settings=given.to_settings(),
-            registry_mirror=asked.get("registry_mirror", ""),
-        )
+        wish = given.to_wish(request.user)
         if asked["dry_run"]:
             plan = create_cluster.plan(wish=wish, acting_user=_user(request))
             return Response(serializers.PlanSerializer(plans.as_dict(plan)).data)

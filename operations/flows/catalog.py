@@ -50,6 +50,8 @@ NAMES = {
         Named("ScaleDownWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("ScaleDownSubWorkprocess", _("Acceptance"), "workOrder", {}),
         Named("ReplaceWorkprocess", _("Approval of the change"), "workOrder", {}),
+        _operation("CreateClusterPreCheck", _("Check the machines"), "CreateCluster", "preCheck"),
+        Named("CreateClusterWorkprocess", _("Approval of the change"), "workOrder", {}),
         Named("WorkOrder", _("Approval"), "workOrder", {}),
         Named("ExternalTicket", _("Ticket"), "workOrder", {"ticket": True}),
         Named("Task", _("Another task"), "task", {}),
@@ -88,7 +90,8 @@ class Template:
 
     ``groups``: in a replacement, which machines each step is done with.  ``behind``: steps that a
     step must come after, however somebody orders them.  ``begins_with``: the kind of operation that
-    says which machines can be chosen.
+    says which machines can be chosen.  ``makes_cluster``: it begins together with its cluster
+    (``flows.creating``), and on no other one.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Template:
     groups: Mapping[str, str] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     begins_with: str = ""
+    makes_cluster: bool = False
     # Of a template of the site, what its version holds (``library.content``).
     content: Any = None
 
@@ -169,6 +173,21 @@ TEMPLATES = {
             },
             behind={"ScaleDown": ("ScaleUp", "UncordonNodes", "NodesReady")},
             begins_with="ScaleUp",
+        ),
+        Template(
+            "CreateCluster",
+            1,
+            _("Create cluster"),
+            _("Check free machines, have it approved, make the cluster of them, prove it."),
+            "create-cluster",
+            (
+                "CreateClusterPreCheck",
+                "CreateClusterWorkprocess",
+                "CreateCluster",
+                "HealthGate",
+            ),
+            "deployed_code",
+            makes_cluster=True,
         ),
     )
 }

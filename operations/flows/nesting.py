@@ -151,8 +151,10 @@ def _why_wrong(content: contents.Content, step: contents.Step, above: tuple[str,
     name = str(step.params.get("template", ""))
     if sentence := why_not_below(name, above):
         return sentence
-    if name in catalog.TEMPLATES:
-        return replaces() if catalog.TEMPLATES[name].groups else ""
+    if (made := catalog.TEMPLATES.get(name)) is not None:
+        if made.makes_cluster:
+            return finding.makes_cluster()
+        return replaces() if made.groups else ""
     version = _version(name, step.params.get("version") or 0)
     if version is None:
         return _("There is no such template, or no such version of it: “%(name)s”.") % {

@@ -56,8 +56,8 @@ def plan(*, wish: Wish, acting_user: User) -> Plan:
     """What would happen and what is in the way; nothing is contacted, and nothing stays written."""
     try:
         with audit.entries_last():
-            cluster, _params = _make(wish, acting_user)
-            raise _OnlyLooking(_plan(wish, cluster, acting_user))
+            cluster = make(wish, acting_user)
+            raise _OnlyLooking(plan_for(wish, cluster, acting_user))
     except _OnlyLooking as looked:
         return looked.plan
 
@@ -68,8 +68,8 @@ def create(
     """Begin to make the cluster.  No machine may be blocked: a cluster that lacks one of those
     that were chosen is another one."""
     with audit.entries_last():
-        cluster, _params = _make(wish, acting_user)
-        planned = _plan(wish, cluster, acting_user)
+        cluster = make(wish, acting_user)
+        planned = plan_for(wish, cluster, acting_user)
         start.refuse_blockers(planned.kind, cluster, planned.blockers)
         return start.start_operation(
             kind=KIND,
@@ -84,7 +84,8 @@ def create(
         )
 
 
-def _make(wish: Wish, user: User) -> tuple[Cluster, CreateClusterParams]:
+def make(wish: Wish, user: User) -> Cluster:
+    """The rows of the new cluster; whoever calls it begins what makes it, or undoes them."""
     params: CreateClusterParams = start.parse_params(kinds.get(KIND), wish.params)
     settings = _settings(wish)
     cluster = creation.begin(
@@ -96,10 +97,10 @@ def _make(wish: Wish, user: User) -> tuple[Cluster, CreateClusterParams]:
         user=user,
     )
     cluster_settings.save_settings(cluster=cluster, values=settings, acting_user=user)
-    return cluster, params
+    return cluster
 
 
-def _plan(wish: Wish, cluster: Cluster, user: User) -> Plan:
+def plan_for(wish: Wish, cluster: Cluster, user: User) -> Plan:
     planned = start.plan_operation(
         kind=KIND,
         cluster=cluster,

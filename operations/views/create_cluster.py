@@ -25,6 +25,7 @@ from clusters.admin.forms import DetailsForm
 from clusters.services import creation
 from machines.models import Machine
 from operations.durations import spoken_range
+from operations.flows import creating
 from operations.forms import CreateClusterForm, ParamsForm, fingerprint, place_problems
 from operations.kinds import base as kinds
 from operations.kinds.create_cluster.planning import COMPUTE, CONTROL_PLANE
@@ -64,7 +65,9 @@ class CreateClusterView(LoginRequiredMixin, View):
         return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self._show(request, self._page(request, None))
+        page = self._page(request, None)
+        page.settings.initial["approval"] = request.GET.get("approval") == "on"
+        return self._show(request, page)
 
     def post(self, request: HttpRequest) -> HttpResponse:
         page = self._page(request, request.POST)
@@ -99,10 +102,14 @@ class CreateClusterView(LoginRequiredMixin, View):
         if request.POST.get("planned") != page.planned:
             page.problem = _("What is chosen has changed since this plan. Look at it once more.")
             return self._show(request, page, status=409)
-        operation = create_cluster.create(
-            wish=wish, acting_user=user, reason=given["reason"], forks=given["forks"]
-        )
-        url = reverse("admin:operations_operation_change", args=[operation.pk])
+        if given["approval"]:
+            task = creating.begin(wish=wish, acting_user=user, reason=given["reason"])
+            url = reverse("admin:operations_autooperationtask_change", args=[task.pk])
+        else:
+            operation = create_cluster.create(
+                wish=wish, acting_user=user, reason=given["reason"], forks=given["forks"]
+            )
+            url = reverse("admin:operations_operation_change", args=[operation.pk])
         return HttpResponseRedirect(url)
 
     def _show(self, request: HttpRequest, page: _Page, status: int = 200) -> HttpResponse:

@@ -7,7 +7,11 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
-from operations.api.serializers import MachineReferenceField, ReferenceField
+from operations.api.serializers import (
+    CreateClusterSerializer,
+    MachineReferenceField,
+    ReferenceField,
+)
 from operations.flows import catalog, graph, live, start
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 
@@ -228,6 +232,12 @@ class StartTaskSerializer(serializers.Serializer[Any]):
         if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
             raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
         return super().run_validation(data)
+
+
+class CreateClusterTaskSerializer(CreateClusterSerializer):
+    """A new cluster, made as the task CreateCluster: looked at, approved, made, proved."""
+
+    forks = None  # type: ignore[assignment]  # of an operation that is begun by itself
 
 
 class TaskPlanSerializer(serializers.Serializer[Any]):

@@ -22,14 +22,15 @@ from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from beidou.base.numbers import as_key
+from clusters.services import creation
 from machines.models import Machine
-from operations.api.serializers import ReasonSerializer
+from operations.api.serializers import PlanSerializer, ReasonSerializer
 from operations.api.streams import EventStreamRenderer
-from operations.flows import catalog, control, graph, listing, live, start, stream
+from operations.flows import catalog, control, creating, graph, listing, live, start, stream
 from operations.flows.api import serializers
 from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
-from operations.services import broadcast, plans, references, watching
+from operations.services import broadcast, create_cluster, plans, references, watching
 
 
 class TaskFilter(django_filters.FilterSet):
@@ -142,6 +143,27 @@ class TaskViewSet(ReadOnlyViewSet):
             leave_out_blocked=asked["leave_out_blocked"],
         )
         return self._accepted(task)
+
+    @extend_schema(
+        request=serializers.CreateClusterTaskSerializer,
+        responses={202: serializers.TaskSerializer, 200: PlanSerializer},
+    )
+    @action(detail=False, methods=["post"], url_path="create-cluster")
+    def create_cluster(self, request: Request) -> Response:
+        """Make a new cluster once somebody else has approved it (202, ``Location`` leads to the
+        task), or see the plan (``dry_run``).  Needs the permission to add clusters."""
+        # Before the body is read: whoever may not create learns no keys of teams from it.
+        creation.require_may_create(_user(request))
+        given = serializers.CreateClusterTaskSerializer(
+            data=request.data, context={"request": request}
+        )
+        given.is_valid(raise_exception=True)
+        wish = given.to_wish(request.user)
+        if given.validated_data["dry_run"]:
+            plan = create_cluster.plan(wish=wish, acting_user=_user(request))
+            return Response(PlanSerializer(plans.as_dict(plan)).data)
+        reason = given.validated_data["reason"]
+        return self._accepted(creating.begin(wish=wish, acting_user=_user(request), reason=reason))
 
     def _accepted(self, task: AutoOperationTask) -> Response:
         fresh = listing.with_counts(AutoOperationTask.objects.filter(pk=task.pk)).get()

@@ -22,11 +22,10 @@ _NEWEST = gettext_lazy("Ready-made templates have one version, that of the porta
 def template(name: str, version: int | None = None) -> Template:
     """The newest version unless one is named; ``InvalidInput`` when there is none to begin."""
     if name in catalog.TEMPLATES:
-        found = catalog.TEMPLATES[name]
-        if version not in (None, found.version):
-            sentence = str(_NEWEST)
+        found = ready_made(name, version)
+        if found.makes_cluster:
             raise InvalidInput(
-                sentence, code="unknown_version", fields={"template_version": sentence}
+                makes_cluster(), code="makes_cluster", fields={"template": makes_cluster()}
             )
         return found
     row = TaskTemplate.objects.filter(name=name).first()
@@ -36,6 +35,18 @@ def template(name: str, version: int | None = None) -> Template:
         sentence = _("The template “%(name)s” was withdrawn.") % {"name": name}
         raise InvalidInput(sentence, code="withdrawn", fields={"template": sentence})
     return of(version_of(row, version))
+
+
+def ready_made(name: str, version: int | None = None) -> Template:
+    found = catalog.TEMPLATES[name]
+    if version not in (None, found.version):
+        sentence = str(_NEWEST)
+        raise InvalidInput(sentence, code="unknown_version", fields={"template_version": sentence})
+    return found
+
+
+def makes_cluster() -> str:
+    return _("It begins together with its cluster: on the page “Create a cluster”, or by its API.")
 
 
 def version_of(row: TaskTemplate, number: int | None = None) -> TemplateVersion:
@@ -105,11 +116,12 @@ def offered_names() -> list[str]:
 
 
 def offered() -> list[Template]:
-    """Ready-made ones, then those of the site that can be begun; two queries."""
+    """What tasks on a cluster can begin with: ready-made ones, then those of the site that can be
+    begun; two queries."""
     rows = TemplateVersion.objects.filter(
         template__is_offered=True, number=F("template__version")
     ).select_related("template")
-    found = list(catalog.TEMPLATES.values())
+    found = [each for each in catalog.TEMPLATES.values() if not each.makes_cluster]
     for row in rows.order_by("template__name"):
         try:
             found.append(of(row))

@@ -24,12 +24,17 @@ _OF_GATES = {
 }
 
 
+_OF_CREATION = ("CreateClusterWorkprocess",)
+
+
 def names() -> Iterator[Named]:
     """All that can be a step: first what tasks have names for, then kinds as a whole."""
-    yield from catalog.NAMES.values()
-    for name in sorted(set(operation_kinds.KINDS) - set(catalog.NAMES)):
-        if not operation_kinds.KINDS[name].makes_cluster:
-            yield catalog.named(name)
+    every = [*catalog.NAMES, *sorted(set(operation_kinds.KINDS) - set(catalog.NAMES))]
+    for name in every:
+        named = catalog.named(name)
+        kind = kind_of(named)
+        if name not in _OF_CREATION and (kind is None or not kind.makes_cluster):
+            yield named
 
 
 def kind_of(named: Named) -> operation_kinds.Kind | None:
@@ -69,7 +74,8 @@ def schema_of(named: Named) -> Schema:
         if name not in left_out and (wanted is None or name in wanted)
     }
     if named.kind == "task":
-        templates = [*catalog.TEMPLATES, *_offered()]
+        ready = [name for name, each in catalog.TEMPLATES.items() if not each.makes_cluster]
+        templates = [*ready, *_offered()]
         properties["template"] = {**properties["template"], "enum": templates}
     required = [name for name in schema.get("required", []) if name in properties]
     return {**schema, "properties": properties, "required": required}

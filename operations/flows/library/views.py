@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -15,6 +16,7 @@ from beidou.base import permissions
 from beidou.base.errors import SAID, InvalidInput
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
+from clusters.services import creation
 from operations.flows import catalog
 from operations.flows.library import content as contents
 from operations.flows.library import editor, finding, saving
@@ -64,9 +66,23 @@ class TemplateView(LoginRequiredMixin, View):
             "other": other,
             "difference": contents.difference(other.content, raw) if other else None,
             "may_write": saving.may_write(request.user),
-            "may_start": permissions.may_anywhere(request.user, Cluster, permissions.OPERATE),
+            "start_url": _start_url(request.user, name, made),
+            "may_copy": saving.may_write(request.user) and not (made and made.makes_cluster),
         }
         return TemplateResponse(request, "operations/template.html", context)
+
+
+def _start_url(user: Any, name: str, made: catalog.Template | None) -> str:
+    """Where a task begins with it; empty for whoever may begin none."""
+    if made is not None and made.makes_cluster:
+        may, url = (
+            user.has_perm(creation.ADD),
+            f"{reverse('operations:create_cluster')}?approval=on",
+        )
+    else:
+        may = permissions.may_anywhere(user, Cluster, permissions.OPERATE)
+        url = f"{reverse('operations:start_task')}?{urlencode({'template': name})}"
+    return url if may else ""
 
 
 def _problem(version: TemplateVersion | None) -> str:
@@ -235,8 +251,10 @@ def _content_of(name: str) -> Mapping[str, Any]:
     """What a copy begins with; nothing, where nothing is copied."""
     if not name:
         return {}
-    if name in catalog.TEMPLATES:
-        return finding.raw_of(catalog.TEMPLATES[name])
+    if (made := catalog.TEMPLATES.get(name)) is not None:
+        if made.makes_cluster:
+            raise Http404  # its steps are for a cluster that is not there yet
+        return finding.raw_of(made)
     row = _own(name)
     content: Mapping[str, Any] = _version(row, "").content
     return content

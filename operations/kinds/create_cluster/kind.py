@@ -41,6 +41,7 @@ CREATE_CLUSTER = register(
         phases=frozenset({Cluster.Phase.PROVISIONING, Cluster.Phase.RUNNING}),
         startable_states=frozenset({Machine.State.AVAILABLE}),
         fresh_states=frozenset({Machine.State.AVAILABLE}),
+        looks=frozenset({"preCheck"}),
         blockers=planning.blockers,
         retry_blockers=planning.retry_blockers,
         reserve=scale_up.reserve,

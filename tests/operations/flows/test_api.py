@@ -155,7 +155,12 @@ def test_a_machine_of_another_task_is_refused_by_name(started, api, operator, wi
 
 def test_the_templates_are_told(api, viewer):
     rows = api(viewer).get("/api/v1/task-templates/").json()
-    assert [row["name"] for row in rows] == ["ReplaceMachine", "ScaleDown", "ScaleUp"]
+    assert [row["name"] for row in rows] == [
+        "CreateCluster",
+        "ReplaceMachine",
+        "ScaleDown",
+        "ScaleUp",
+    ]
 
 
 def test_tasks_are_found_by_cluster_state_and_template(started, api, viewer, cluster_a):

@@ -40,8 +40,9 @@ class TemplateViewSet(viewsets.ViewSet):
 
     @extend_schema(responses=serializers.TemplateSerializer(many=True))
     def list(self, request: Request) -> Response:
-        """What tasks can begin with."""
-        rows = sorted(finding.offered(), key=lambda each: each.name)
+        """What tasks can begin with; CreateCluster begins by an address of its own."""
+        made = [each for each in catalog.TEMPLATES.values() if each.makes_cluster]
+        rows = sorted([*finding.offered(), *made], key=lambda each: each.name)
         return Response(
             serializers.TemplateSerializer(rows, many=True, context={"request": request}).data
         )
@@ -148,7 +149,7 @@ class TemplateViewSet(viewsets.ViewSet):
 
 def _find(name: str, version: int | None = None) -> Template:
     if name in catalog.TEMPLATES:
-        return finding.template(name, version)
+        return finding.ready_made(name, version)
     return finding.of(finding.version_of(_own(name), version))
 
 
