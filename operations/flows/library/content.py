@@ -107,8 +107,24 @@ def stored(content: Content) -> dict[str, Any]:
 
 
 def as_yaml(raw: Mapping[str, Any]) -> str:
-    text: str = yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True, width=100)
+    """Fields in the order in which they are read, whatever order the database keeps them in; also
+    of what is not right yet."""
+    ordered = _ordered(raw, Content)
+    steps = raw.get("steps")
+    if isinstance(steps, list):
+        ordered["steps"] = [
+            _ordered(step, Step) if isinstance(step, Mapping) else step for step in steps
+        ]
+    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def _ordered(raw: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    known = [name for name in model.model_fields if name in raw]
+    found = {name: raw[name] for name in (*known, *sorted(set(raw) - set(known)))}
+    if isinstance(params := found.get("params"), Mapping):
+        found["params"] = dict(sorted(params.items()))
+    return found
 
 
 def from_yaml(text: str) -> dict[str, Any]:
