@@ -149,6 +149,7 @@ def plan_task(
 
     specs = nesting.changed(specs, settled)
     _check_groups(operations, machines, replaced)
+    _refuse_tasks_among_groups(specs, operations)
     plans: dict[str, Plan] = {}
     for each in operations:
         if each.group in plans:
@@ -181,6 +182,21 @@ def _check_groups(
         }
     if sentence:
         raise InvalidInput(sentence, code="invalid_groups", fields={"replaced": sentence})
+
+
+def _refuse_tasks_among_groups(
+    specs: Sequence[graph.Spec], operations: Sequence[OperationParams]
+) -> None:
+    """A task below knows no groups: it would take the new and the old machines alike."""
+    if not any(typed.group for typed in operations):
+        return
+    for index, spec in enumerate(specs):
+        if spec.kind == nesting.KIND:
+            place = f"steps[{index}]"
+            sentence = _("Where machines are replaced, no step is another task.")
+            raise InvalidInput(
+                f"{place}: {sentence}", code="invalid_nesting", fields={place: sentence}
+            )
 
 
 def _typed(spec: graph.Spec, place: str, cluster: Cluster) -> Any:

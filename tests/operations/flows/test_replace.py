@@ -9,8 +9,10 @@ from django.urls import reverse
 from beidou.base.errors import InvalidInput
 from clusters.models import Node
 from machines.models import Machine
-from operations.flows import catalog, manifest, start
+from operations.flows import catalog, graph, manifest, start
 from operations.flows import control as controls
+from operations.flows.library import content as contents
+from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
 from operations.kinds import base as kinds
@@ -446,3 +448,20 @@ def test_where_each_stands_counts_the_steps_of_its_group_alone(
         ("comes in", True),
         ("goes out", True),
     }
+
+
+def test_a_step_that_is_a_task_would_take_old_and_new_machines_alike(
+    begin_task, script, old, machines, admin
+):
+    steps = [{"key": "out", "step": "ScaleDown"}]
+    content = contents.read({"title": "out", "steps": steps})
+    saving.create(name="inner", content=content, acting_user=admin)
+    specs = [
+        graph.Spec("below", "Task", "task", {"template": "inner"}),
+        *start.specs_of("ReplaceMachine", steps=WITHOUT_APPROVAL),
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        begin_task(*specs, template="ReplaceMachine", replaced=old, name="swap")
+    assert list(caught.value.fields) == ["steps[0]"]
+    assert "no step is another task" in caught.value.message
+    assert not AutoOperationTask.objects.exists()
