@@ -374,9 +374,11 @@ class Operation(Stateful):
         return self.status in self.ACTIVE
 
     def is_asked_by(self, user: Any) -> bool:
-        """Whether they asked for it themselves or sent it in another's name: then somebody else
-        approves."""
-        return user.pk in (self.requested_by_id, self.sent_by_id)
+        """Whether they asked for it themselves or sent it in another's name, or want the task that
+        it is a part of: then somebody else approves."""
+        part = getattr(self, "task_part", None)
+        wanting = part.step.task.askers if part is not None else set()
+        return user.pk in {self.requested_by_id, self.sent_by_id, *wanting}
 
     @property
     def is_held(self) -> bool:

@@ -19,6 +19,7 @@ from beidou.overview.links import listing, page
 from clusters.models import Cluster
 from clusters.services.expiry import SOON, expiring
 from machines.models import Drift, Machine
+from operations.flows import children
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.models import Operation
 
@@ -84,17 +85,12 @@ def _rest(kind: str, tone: str, shown: int, total: int, url: str) -> Iterator[Ne
 
 def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     """What waits for a decision that this person may make."""
-    mine = (
-        Q(step__task__requested_by=user.pk)
-        | Q(step__task__sent_by=user.pk)
-        | Q(step__task__carried_by=user.pk)
-    )
     open_ones = WorkOrder.objects.filter(
         status=WorkOrder.Status.OPEN, step__task__status__in=AutoOperationTask.ACTIVE
     )
     rows, total = _first(
         visible_to(user, open_ones, APPROVE)
-        .exclude(mine)
+        .exclude(children.asked_by(user, "step__task"))
         .filter(site_request=None)  # the others a ticket system decides
         .select_related("step__task__cluster")
         .order_by("asked_at")

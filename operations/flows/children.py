@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from beidou.base.errors import Conflict
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from operations.flows import approval, graph
+from operations.flows import approval, graph, nesting
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 
 Status = AutoOperationTask.Status
@@ -50,6 +51,16 @@ def above(task: AutoOperationTask) -> Iterator[AutoOperationTask]:
     while step is not None:
         yield step.task
         step = step.task.parent
+
+
+def asked_by(user: User, task: str) -> Q:
+    """Rows whose task (``task`` is the way to it) they want done, as ``askers`` says of one."""
+    found = Q()
+    for _level in range(nesting.DEPTH_MAX + 2):
+        for name in ("requested_by", "sent_by", "carried_by"):
+            found |= Q(**{f"{task}__{name}": user.pk})
+        task = f"{task}__parent__task"
+    return found
 
 
 def is_held(task: AutoOperationTask) -> bool:

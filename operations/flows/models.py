@@ -136,9 +136,18 @@ class AutoOperationTask(Stateful):
     @property
     def askers(self) -> set[int]:
         """Keys of all who want it done, whom nobody lets approve it: who asked, who sent it in
-        their name, who has it carried on."""
+        their name, who has it carried on; and all who want the task that it is a step of."""
         wanting = {self.requested_by_id, self.sent_by_id, self.carried_by_id}
-        return {key for key in wanting if key is not None}
+        above = self.parent.task.askers if self.parent is not None else set()
+        return {key for key in wanting if key is not None} | above
+
+    @property
+    def asker_names(self) -> set[str]:
+        """Their names, for those who know nothing but names."""
+        sender = self.sent_by.get_username() if self.sent_by is not None else ""
+        names = {self.requested_by_name, self.carried_by_name, sender}
+        above = self.parent.task.asker_names if self.parent is not None else set()
+        return {name for name in names if name} | above
 
     @property
     def acting_user(self) -> Any:

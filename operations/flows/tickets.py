@@ -90,6 +90,7 @@ def _take(request: SiteRequest, answer: TicketAnswer) -> None:
         "step__task__requested_by",
         "step__task__carried_by",
         "step__task__sent_by",
+        "step__task__parent__task__sent_by",
     ).get(pk=request.order_id or 0)
     if request.answer:
         if request.answer["decision"] == answer.decision:
@@ -143,9 +144,7 @@ def _refuse_unless_waited_for(request: SiteRequest, order: WorkOrder, answer: Ti
             _("The digest is not that of what is asked: approve exactly what the request holds."),
             code="changed_meanwhile",
         )
-    sender = task.sent_by.get_username() if task.sent_by else ""
-    names = (task.requested_by_name, task.carried_by_name, sender)
-    own = {name.lower() for name in names if name}
+    own = {name.lower() for name in task.asker_names}
     if answer.decision == "approved" and answer.by.lower() in own:
         raise Forbidden(
             _("%(who)s asked for this task; somebody else has to approve it.") % {"who": answer.by},
