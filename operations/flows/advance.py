@@ -223,9 +223,9 @@ class Advance:
                     self.finish(step, Status.CANCELED, Sentence("Canceled."))
             self._end(TaskStatus.CANCELED, _who_canceled(self.task))
             return
+        if graph.ready(self.steps) and not self.may_begin:
+            return  # paused, here or above
         if self.task.status == TaskStatus.PAUSED:
-            if graph.ready(self.steps):
-                return
             change_status(
                 self.task, to=TaskStatus.RUNNING, reason=Sentence("Nothing left to pause.")
             )
