@@ -207,6 +207,7 @@ class Advance:
             )
         if again:
             sentence = Sentence("Waits for an approval of what has changed.")
+            children.take_back([step], sentence)
             change_status(step, to=Status.WAITING, reason=sentence, fields={"message": sentence})
         return not again
 

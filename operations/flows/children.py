@@ -1,6 +1,6 @@
 """Tasks that are steps of others: what is handed down to them, and what they ask above."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db.models import Q
@@ -12,6 +12,8 @@ from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.flows import approval, graph, nesting
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.models import Operation
+from operations.services import control as operation_control
 
 Status = AutoOperationTask.Status
 
@@ -114,11 +116,35 @@ def refuse_resume(task: AutoOperationTask) -> None:
         )
 
 
+def take_back(steps: Iterable[TaskStep], why: str) -> None:
+    """What waits in the queue for these steps was approved, and is so no more: it is taken out, and
+    done again when it is.  What undoes something asks for no approval."""
+    for step in steps:
+        if step.compensates:
+            continue
+        queued = step.parts.filter(operation__status=Operation.Status.WAITING)
+        for part in queued.select_related("operation") if step.kind == "operation" else ():
+            if part.operation is not None and operation_control.take_back(
+                part.operation, reason=why
+            ):
+                part.is_to_be_retried = True
+                part.save(update_fields=["is_to_be_retried"])
+        for child in step.children.filter(status__in=AutoOperationTask.ACTIVE).order_by("pk"):
+            held = AutoOperationTask.objects.select_for_update(of=("self",)).get(pk=child.pk)
+            take_back(held.steps.order_by("position"), why)
+
+
 def end_what_is_left(task: AutoOperationTask) -> None:
-    """When a task has ended with some below it still going: they begin nothing more."""
+    """When a task has ended with some below it still going: they begin nothing more, and what waits
+    in the queue neither."""
+    why = Sentence("The task %(name)s has ended.", name=task.name)
     for child in of(task):
         if child.status == Status.WAITING:
             change_status(child, to=Status.RUNNING)
         if child.status != Status.CANCELING:
-            why = Sentence("The task %(name)s has ended.", name=task.name)
             change_status(child, to=Status.CANCELING, reason=why)
+        queued = Operation.objects.filter(
+            task_part__step__task=child, status=Operation.Status.WAITING
+        )
+        for operation in queued.order_by("pk"):
+            operation_control.take_back(operation, reason=why)

@@ -322,6 +322,9 @@ def withdraw(order: WorkOrder, *, acting_user: User, reason: str) -> WorkOrder:
         step = found.step
         if step.status == StepStatus.SUCCEEDED:
             change_status(step, to=StepStatus.WAITING, reason=said, fields={"message": said})
+        steps = list(task.steps.order_by("position"))
+        behind = graph.after({step.key}, steps)
+        children.take_back((each for each in steps if each.key in behind), said)
         audit.record("withdraw approval", task, reason=reason, after=_about(found))
         advance.wake(task.pk)
     return found

@@ -54,6 +54,20 @@ def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
     return operation
 
 
+def take_back(operation: Operation, *, reason: str) -> bool:
+    """End it if it has not begun: nobody wants it any more.  Whether that was so.
+
+    For the task that had it begun, which has asked for the rights."""
+    with audit.entries_last():
+        row = Operation.objects.select_for_update(of=("self",)).select_related("cluster")
+        operation = row.get(pk=operation.pk)
+        if operation.status != Operation.Status.WAITING:
+            return False
+        finish.end(operation, Operation.Status.CANCELED, reason)
+        audit.record("cancel", operation, reason=reason)
+    return True
+
+
 def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
     """Begin no further step; a running one is finished first."""
     with audit.entries_last():

@@ -1,11 +1,15 @@
 # ruff: noqa: F811
 """What is below is paused, ended and begun again at awkward moments."""
 
+from dataclasses import replace
+
 import pytest
 
-from operations.flows import advance, start
+from operations.flows import advance, catalog, graph, start
 from operations.flows import control as controls
-from operations.models import Operation
+from operations.flows.models import WorkOrder
+from operations.models import ClusterSettings, Freeze, Operation
+from operations.services import dispatch
 from tests.operations.flows.test_nesting import child_of, inner, save, status  # noqa: F401
 
 pytestmark = pytest.mark.django_db
@@ -63,3 +67,128 @@ def test_one_that_is_canceled_before_its_first_look_is_canceled(
     work()
     assert (status(child), status(barely_begun)) == ("canceled", "canceled")
     assert not Operation.objects.exists()
+
+
+# --- what waits in the queue when its approval is taken back ----------------------------------
+
+
+@pytest.fixture
+def thaw(control):
+    def end(frozen):
+        frozen.delete()
+        control(dispatch.dispatch)
+
+    return end
+
+
+@pytest.fixture
+def queued(save, begin_task, work, control, approver, cluster_a):
+    """``queued(task)``: an approved task whose operation waits for the end of a freeze; the order
+    and the freeze."""
+
+    def begin_it(*steps):
+        frozen = Freeze.objects.create(cluster=cluster_a, reason="year's end")
+        task = begin_task(catalog.spec("WorkOrder"), *steps)
+        work()
+        order = WorkOrder.objects.get()
+        control(controls.approve, order, acting_user=approver)
+        work()
+        assert Operation.objects.get().status == "waiting"
+        return task, order, frozen
+
+    return begin_it
+
+
+BELOW = graph.Spec("below", "Task", "task", {"template": "inner"}, ("WorkOrder",))
+
+
+@pytest.fixture(params=["here", "below"])
+def waiting(request, save, queued):
+    """The same for an operation of the task, and of one that is a step of it."""
+    if request.param == "here":
+        return queued(replace(catalog.spec("Toy"), needs=("WorkOrder",)))
+    save("inner", "Toy")
+    return queued(BELOW)
+
+
+def test_an_operation_in_the_queue_waits_for_the_next_approval(
+    waiting, toy, work, thaw, control, approver, operator
+):
+    task, order, frozen = waiting
+    control(controls.withdraw, order, acting_user=approver, reason="wait")
+    assert Operation.objects.get().status == "canceled"
+    thaw(frozen)
+    work()
+    assert (toy.calls, status(task)) == ([], "running")
+    again = WorkOrder.objects.get(status="open")
+    control(controls.approve, again, acting_user=approver)
+    work()
+    assert (status(task), Operation.objects.get().status) == ("succeeded", "succeeded")
+
+
+def test_an_operation_in_the_queue_never_begins_after_a_rejection(
+    waiting, toy, work, thaw, control, approver, operator
+):
+    task, order, frozen = waiting
+    control(controls.withdraw, order, acting_user=approver, reason="wait")
+    work()
+    again = WorkOrder.objects.get(status="open")
+    control(controls.reject, again, acting_user=approver, reason="no")
+    thaw(frozen)
+    work()
+    assert (toy.calls, status(task)) == ([], "failed")
+    assert Operation.objects.get().status == "canceled"
+    control(controls.retry, task, acting_user=operator)
+    work()
+    control(controls.approve, WorkOrder.objects.get(status="open"), acting_user=approver)
+    work()
+    assert (status(task), Operation.objects.count()) == ("succeeded", 1)
+
+
+def test_what_is_approved_no_more_begins_no_more_below(
+    save, queued, toy, work, thaw, control, approver, cluster_a
+):
+    save("inner", "Toy")
+    task, _order, frozen = queued(BELOW)
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    control(advance.advance, task.pk)
+    thaw(frozen)
+    work()
+    assert (toy.calls, status(task)) == ([], "running")
+    control(controls.approve, WorkOrder.objects.get(status="open"), acting_user=approver)
+    work()
+    assert status(task) == "succeeded"
+
+
+def test_the_end_of_the_whole_takes_what_is_below_out_of_the_queue(
+    save, queued, toy, work, thaw, control
+):
+    save("inner", "Toy")
+    task, _order, frozen = queued(BELOW)
+    task.steps.filter(key="below").update(status="failed")
+    control(advance.advance, task.pk)
+    assert Operation.objects.get().status == "canceled"
+    thaw(frozen)
+    work()
+    assert (toy.calls, status(child_of(task))) == ([], "canceled")
+
+
+def test_withdrawing_lets_what_has_begun_be_finished(
+    save, begin_task, work, toy, control, approver, steps_of
+):
+    task = begin_task("WorkOrder", "Toy")
+    work()
+    order = WorkOrder.objects.get()
+
+    def withdraw(_run):
+        if order.status == "open":
+            return
+        toy.during = lambda run: None
+        control(controls.withdraw, order, acting_user=approver, reason="wait")
+
+    control(controls.approve, order, acting_user=approver)
+    order.refresh_from_db()
+    toy.during = withdraw
+    work()
+    assert Operation.objects.get().status == "succeeded"
+    assert steps_of(task)["WorkOrder"] == "running"
