@@ -96,6 +96,30 @@ def is_approved_above(task: AutoOperationTask) -> bool:
     return is_approved_above(whole)
 
 
+def lacks_approval(step: TaskStep) -> bool:
+    """Whether an approval below was not given: going on behind the step would go round it."""
+    tree = [each for _place, each in nesting.walk(nesting.below(step.params))]
+    if not any(each.kind == "workOrder" for each in tree):
+        return False
+    made = list(step.children.all())
+    return not made or any(
+        row.status not in TaskStep.PASSED and (row.kind == "workOrder" or lacks_approval(row))
+        for child in made
+        for row in child.steps.filter(kind__in=["workOrder", nesting.KIND])
+    )
+
+
+def refuse_skip(step: TaskStep) -> None:
+    if lacks_approval(step):
+        raise Conflict(
+            _(
+                "An approval below has not been given, and cannot be skipped: retry goes on there, "
+                "or skip what failed before it there."
+            ),
+            code="approval",
+        )
+
+
 def refuse_retry(task: AutoOperationTask) -> None:
     """The machines are held above, and what comes behind is done there."""
     if task.parent is not None:

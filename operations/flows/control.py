@@ -189,6 +189,7 @@ def skip(
             )
         if not is_wait:
             _refuse_unless_ended_badly(task)
+            children.refuse_skip(row)
         said = Sentence(
             "Skipped by %(user)s: %(reason)s", user=acting_user.get_username(), reason=reason
         )

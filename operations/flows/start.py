@@ -135,6 +135,7 @@ def plan_task(
     permissions.require(acting_user, cluster, permissions.OPERATE)
     graph.check(specs)
     specs = nesting.expand(specs)
+    _refuse_going_on(specs)
     typed = {place: _typed(spec, place, cluster) for place, spec in nesting.walk(specs)}
     operations = [each for each in typed.values() if isinstance(each, OperationParams)]
     for each in operations:
@@ -163,6 +164,18 @@ def plan_task(
             acting_user=acting_user,
         )
     return TaskPlan(specs, plans)
+
+
+def _refuse_going_on(specs: Sequence[graph.Spec]) -> None:
+    """Behind a step below which somebody is asked, whatever they said; ``graph`` sees no tree."""
+    for place, spec in nesting.walk(specs):
+        tree = nesting.walk(nesting.below(spec.params)) if spec.kind == nesting.KIND else ()
+        asks = any(each.kind == "workOrder" for _place, each in tree)
+        if asks and spec.on_failure == graph.OnFailure.CONTINUE:
+            sentence = _("What needs an approval cannot go on without it.")
+            raise InvalidInput(
+                f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
+            )
 
 
 def _check_groups(

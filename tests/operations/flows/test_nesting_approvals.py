@@ -1,13 +1,15 @@
 # ruff: noqa: F811
 """Approvals of tasks that are steps of others: by whom, and what comes behind."""
 
+from dataclasses import replace
+
 import pytest
 
-from beidou.base.errors import Forbidden
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.overview.attention import needs
 from operations.flows import catalog, graph, live
 from operations.flows import control as controls
-from operations.flows.models import WorkOrder
+from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.models import Operation
 from tests.operations.flows.test_nesting import below, child_of, save, status  # noqa: F401
 from tests.operations.flows.test_tickets import decide, tickets  # noqa: F401
@@ -93,3 +95,69 @@ def test_an_operation_by_itself_is_asked_for_by_whoever_asked(toy, begin, operat
     operation = begin()
     assert operation.is_asked_by(operator)
     assert not operation.is_asked_by(approver)
+
+
+# --- no way round one -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rejected(save, begin_task, work, control, approver):
+    """A task below that asks, and was told no; behind it machines are to be changed."""
+    save("inner", "WorkOrder")
+    save("outer", below("inner"))
+    task = begin_task(behind("below", "outer"), replace(catalog.spec("Toy"), needs=("below",)))
+    work()
+    control(controls.reject, WorkOrder.objects.get(), acting_user=approver, reason="never")
+    work()
+    return task
+
+
+def test_what_was_rejected_below_is_skipped_by_nobody(rejected, control, operator, work, steps_of):
+    outer = child_of(rejected)
+    for task in (rejected, outer):
+        with pytest.raises(Conflict, match="cannot be skipped"):
+            control(controls.skip, task, acting_user=operator, step="below", reason="I want it")
+    work()
+    assert (status(rejected), steps_of(rejected)["Toy"]) == ("failed", "waiting")
+    assert not Operation.objects.exists()
+
+
+def test_an_approval_below_that_was_never_asked_for_is_not_skipped(
+    save, begin_task, work, toy, machines, control, operator, approver, steps_of
+):
+    save("inner", "Toy", "WorkOrder")
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task(behind("below", "inner"), replace(catalog.spec("Toy"), needs=("below",)))
+    work()
+    with pytest.raises(Conflict, match="cannot be skipped"):
+        control(controls.skip, task, acting_user=operator, step="below", reason="I want it")
+    control(controls.skip, child_of(task), acting_user=operator, step="Toy", reason="by hand")
+    work()
+    assert steps_of(child_of(task))["WorkOrder"] == "running"
+
+
+def test_what_failed_below_after_its_approval_can_be_skipped(
+    save, begin_task, work, toy, machines, control, operator, approver
+):
+    save("inner", "WorkOrder", "Toy")
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task(behind("below", "inner"), replace(catalog.spec("Wait"), needs=("below",)))
+    work()
+    control(controls.approve, WorkOrder.objects.get(), acting_user=approver)
+    work()
+    control(controls.skip, task, acting_user=operator, step="below", reason="by hand")
+    assert task.steps.get(key="below").status == "skipped"
+
+
+def test_a_task_that_asks_below_has_to_succeed_before_the_whole_goes_on(save, begin_task):
+    save("inner", "WorkOrder")
+    save("outer", below("inner"))
+    with pytest.raises(InvalidInput) as caught:
+        begin_task(behind("below", "outer", on_failure="continue"), catalog.spec("Wait"))
+    assert list(caught.value.fields) == ["steps[0]"]
+    assert not AutoOperationTask.objects.exists()
+
+
+def test_one_that_asks_for_nothing_may_fail(save, begin_task):
+    save("inner", "Toy")
+    assert begin_task(behind("below", "inner", on_failure="continue"), catalog.spec("Wait"))
