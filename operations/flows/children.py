@@ -49,9 +49,14 @@ def of(task: AutoOperationTask) -> Iterator[AutoOperationTask]:
 
 def above(task: AutoOperationTask) -> Iterator[AutoOperationTask]:
     """Those that it is a part of, the nearest first."""
+    return (step.task for step in steps_above(task))
+
+
+def steps_above(task: AutoOperationTask) -> Iterator[TaskStep]:
+    """The steps that it and those above it are, the nearest first."""
     step = task.parent
     while step is not None:
-        yield step.task
+        yield step
         step = step.task.parent
 
 

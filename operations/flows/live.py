@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from beidou.base.permissions import APPROVE
 from clusters.models import ClusterGroupObjectPermission
-from operations.flows import base, catalog, graph, nesting, saying
+from operations.flows import base, catalog, children, graph, nesting, saying
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
@@ -77,8 +77,8 @@ def actions_of(status: str) -> tuple[str, ...]:
 
 
 def snapshot(task_id: int) -> Snapshot | None:
-    """Seven cheap queries (nine where steps are tasks), however many machines and steps; None when
-    the task is gone."""
+    """Seven cheap queries (nine where steps are tasks, two more for each task above one that asks),
+    however many machines and steps; None when the task is gone."""
     task = AutoOperationTask.objects.select_related("cluster").filter(pk=task_id).first()
     if task is None:
         return None
@@ -106,6 +106,7 @@ def snapshot(task_id: int) -> Snapshot | None:
         orders.setdefault(order.step_id, []).append(_order(order, task))
     columns = graph.levels(steps)
     decisive = _decisive(steps)
+    above = _goes_on_in(task) if any(step.kind == "workOrder" for step in steps) else ""
     approvers = _approvers(task, steps)
     return Snapshot(
         task=_task(task, machines.values()),
@@ -118,7 +119,8 @@ def snapshot(task_id: int) -> Snapshot | None:
                     orders.get(step.pk, []),
                     approvers,
                 ),
-                "is_decisive": step.key in decisive,
+                "is_decisive": step.key in decisive or bool(above),
+                "goes_on_in": "" if step.key in decisive else above,
             }
             for step in steps
         },
@@ -350,6 +352,15 @@ def _decisive(steps: list[TaskStep]) -> set[str]:
         and step.status in (TaskStep.Status.WAITING, TaskStep.Status.RUNNING)
     }
     return {step.key for step in steps if graph.after({step.key}, steps) & open_ones}
+
+
+def _goes_on_in(task: AutoOperationTask) -> str:
+    """The name of the nearest task above in which something is still to be done to machines behind
+    this one; empty where there is none."""
+    for step in children.steps_above(task):
+        if step.key in _decisive(list(step.task.steps.order_by("position"))):
+            return step.task.name
+    return ""
 
 
 def _works_on_machines(step: TaskStep) -> bool:

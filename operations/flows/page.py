@@ -115,6 +115,10 @@ def texts() -> dict[str, str]:
             "What is listed has been done already: your approval accepts it, and nothing more is "
             "done to these machines."
         ),
+        "above_text": _(
+            "Nothing more is done to these machines here, but the task {task} goes on with what "
+            "comes behind: your approval lets it."
+        ),
         "approve_button": _("Approve"),
         "reject_title": _("Reject: {step}?"),
         "reject_text": _("The task ends as failed; a retry asks again."),

@@ -174,7 +174,7 @@
       for (const [verb, tone] of [["approve", "op-primary"], ["reject", "op-danger"]]) {
         const button = element("button", `op-button ${tone}`, texts[verb]);
         button.type = "button";
-        button.addEventListener("click", () => ask(verb, { step: step.title || step.key }, { order: order.id, digest: order.digest }, verb === "approve" && !step.is_decisive ? texts.accept_text : undefined));
+        button.addEventListener("click", () => ask(verb, { step: step.title || step.key }, { order: order.id, digest: order.digest }, verb === "approve" ? approvalText(step) : undefined));
         buttons.append(button);
       }
       part.append(buttons);
@@ -182,6 +182,10 @@
     return part;
   }
 
+  function approvalText(step) {
+    if (!step.is_decisive) return texts.accept_text;
+    return step.goes_on_in ? fill(texts.above_text, { task: step.goes_on_in }) : undefined;
+  }
   function drawWords(order) {
     const list = element("dl", "flow-words");
     for (const { label, text } of order.words) list.append(element("dt", "", label), element("dd", "", text));

@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 import pytest
+from django.urls import reverse
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.overview.attention import needs
@@ -161,3 +162,49 @@ def test_a_task_that_asks_below_has_to_succeed_before_the_whole_goes_on(save, be
 def test_one_that_asks_for_nothing_may_fail(save, begin_task):
     save("inner", "Toy")
     assert begin_task(behind("below", "inner", on_failure="continue"), catalog.spec("Wait"))
+
+
+# --- what comes behind it above ---------------------------------------------------------------
+
+
+def asking(task):
+    (row,) = (each for each in live.snapshot(task.pk).steps.values() if each["orders"])
+    return row
+
+
+@pytest.fixture
+def asked(save, begin_task, work):
+    """A task that does nothing but ask; behind it above, machines are to be changed."""
+    save("inner", "WorkOrder")
+    save("outer", below("inner"))
+    task = begin_task(behind("below", "outer"), replace(catalog.spec("Toy"), needs=("below",)))
+    work()
+    return task
+
+
+def test_whoever_approves_below_is_told_of_what_comes_above(asked):
+    row = asking(child_of(child_of(asked)))
+    assert row["is_decisive"]
+    assert row["goes_on_in"] == asked.name
+
+
+def test_nothing_is_told_of_above_where_nothing_comes(save, begin_task, work):
+    save("inner", "WorkOrder", "Toy")
+    task = begin_task(behind("below", "inner"))
+    work()
+    row = asking(child_of(task))
+    assert (row["is_decisive"], row["goes_on_in"]) == (True, "")
+
+
+def test_below_and_above_an_approval_of_what_is_done_is_no_decision(save, begin_task, work):
+    save("inner", "Toy", "WorkOrder")
+    task = begin_task(behind("below", "inner"))
+    work()
+    row = asking(child_of(task))
+    assert (row["is_decisive"], row["goes_on_in"]) == (False, "")
+
+
+def test_the_page_has_words_for_it(asked, browser, approver):
+    child = child_of(child_of(asked))
+    address = reverse("admin:operations_autooperationtask_change", args=[child.pk])
+    assert "goes on with what comes behind" in browser(approver).get(address).content.decode()
