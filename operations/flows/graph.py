@@ -83,6 +83,11 @@ def _mistakes_of(spec: Spec, keys: set[str], seen: set[str]) -> Iterator[tuple[s
         )
     if spec.kind == "workOrder" and spec.on_failure == OnFailure.CONTINUE:
         yield "on_failure", _("What needs an approval cannot go on without it.")
+    if spec.kind == "task" and spec.compensates:
+        yield (
+            "compensates",
+            _("A task cannot compensate: it would be done with the machines that did not fail."),
+        )
     for name, asked in (("needs", spec.needs), ("compensates", spec.compensates)):
         for key in asked:
             if key not in keys:

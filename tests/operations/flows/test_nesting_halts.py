@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from beidou.base.errors import InvalidInput
 from operations.flows import advance, catalog, graph, start
 from operations.flows import control as controls
-from operations.flows.models import WorkOrder
+from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.models import ClusterSettings, Freeze, Operation
 from operations.services import dispatch
 from tests.operations.flows.test_nesting import child_of, inner, save, status  # noqa: F401
@@ -192,3 +193,27 @@ def test_withdrawing_lets_what_has_begun_be_finished(
     work()
     assert Operation.objects.get().status == "succeeded"
     assert steps_of(task)["WorkOrder"] == "running"
+
+
+# --- compensation -----------------------------------------------------------------------------
+
+
+def test_a_task_compensates_nothing(save, begin_task):
+    save("inner", "Toy")
+    join = replace(catalog.spec("Toy"), on_failure="compensate")
+    undo = graph.Spec("undo", "Task", "task", {"template": "inner"}, compensates=("Toy",))
+    with pytest.raises(InvalidInput) as caught:
+        begin_task(join, undo)
+    assert list(caught.value.fields) == ["steps[1]"]
+    assert not AutoOperationTask.objects.exists()
+
+
+def test_nor_in_a_template(save):
+    save("inner", "Toy")
+    steps = [
+        {"key": "join", "step": "Toy", "on_failure": "compensate"},
+        {"key": "undo", "compensates": ["join"], "step": "Task", "params": {"template": "inner"}},
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        save("outer", *steps)
+    assert list(caught.value.fields) == ["steps[1].compensates"]
