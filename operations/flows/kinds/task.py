@@ -36,8 +36,8 @@ class TaskParams(BaseModel):
 
 
 def begin(flow: Flow, step: TaskStep, params: TaskParams) -> None:
-    """What has ended badly is to be done again; see ``look``."""
-    bad = step.children.filter(status__in=AutoOperationTask.ENDED_BADLY)
+    """What has ended badly, or is about to, is to be done again; see ``look``."""
+    bad = step.children.filter(status__in=[*AutoOperationTask.ENDED_BADLY, TaskStatus.CANCELING])
     step.progress = {"again": list(bad.values_list("pk", flat=True))}
     step.save(update_fields=["progress"])
 

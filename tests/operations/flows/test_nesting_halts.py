@@ -217,3 +217,33 @@ def test_nor_in_a_template(save):
     with pytest.raises(InvalidInput) as caught:
         save("outer", *steps)
     assert list(caught.value.fields) == ["steps[1].compensates"]
+
+
+# --- done again while something below is still ending -----------------------------------------
+
+
+def test_a_retry_waits_for_the_end_of_what_is_below_and_does_it_again(
+    save, begin_task, work, toy, control, approver, operator
+):
+    save("inner", "Toy", "Wait")
+    task = begin_task(catalog.spec("WorkOrder"), BELOW)
+    work()
+    order = WorkOrder.objects.get()
+    control(controls.approve, order, acting_user=approver)
+    while not Operation.objects.filter(status="running").exists():
+        assert work(1)
+    control(controls.withdraw, order, acting_user=approver, reason="wait")
+    control(advance.advance, task.pk)
+    again = WorkOrder.objects.get(status="open")
+    control(controls.reject, again, acting_user=approver, reason="no")
+    control(advance.advance, task.pk)
+    child = child_of(task)
+    assert (status(task), status(child)) == ("failed", "canceling")
+    control(controls.retry, task, acting_user=operator)
+    control(advance.advance, task.pk)
+    control(controls.approve, WorkOrder.objects.get(status="open"), acting_user=approver)
+    control(advance.advance, task.pk)
+    work()
+    assert (status(task), status(child)) == ("running", "running")
+    assert Operation.objects.get().status == "succeeded"
+    assert AutoOperationTask.objects.count() == 2
