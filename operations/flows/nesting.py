@@ -22,11 +22,22 @@ DEPTH_MAX: Final = 3  # tasks below a task
 STEPS_MAX: Final = 200  # of the whole tree
 
 
-def expand(specs: Sequence[graph.Spec], *, above: tuple[str, ...] = ()) -> list[graph.Spec]:
+def expand(
+    specs: Sequence[graph.Spec],
+    *,
+    above: tuple[str, ...] = (),
+    versions: Mapping[str, int] | None = None,
+    path: str = "steps",
+) -> list[graph.Spec]:
     """The same steps, those that are tasks with all that is below them; ``InvalidInput`` for what
-    goes round in a circle, too deep, or is not there."""
+    goes round in a circle, too deep, or is not there.
+
+    ``versions`` (see ``versions_of``): those that are meant where a step names none."""
+    kept = versions or {}
     found = [
-        _expanded(spec, f"steps[{index}]", above) if spec.kind == KIND else spec
+        _expanded(spec, f"steps[{index}]", above, kept, f"{path}[{index}]")
+        if spec.kind == KIND
+        else spec
         for index, spec in enumerate(specs)
     ]
     if count(found) > STEPS_MAX:
@@ -37,13 +48,21 @@ def expand(specs: Sequence[graph.Spec], *, above: tuple[str, ...] = ()) -> list[
     return found
 
 
-def _expanded(spec: graph.Spec, place: str, above: tuple[str, ...]) -> graph.Spec:
+def versions_of(specs: Sequence[graph.Spec]) -> dict[str, int]:
+    """Place in the expanded tree -> version of the template that is there."""
+    return {place: int(spec.params["version"]) for place, spec in walk(specs) if spec.kind == KIND}
+
+
+def _expanded(
+    spec: graph.Spec, place: str, above: tuple[str, ...], versions: Mapping[str, int], path: str
+) -> graph.Spec:
     name = str(spec.params.get("template", ""))
     place = f"{place}.params.template"
     if sentence := why_not_below(name, above):
         raise InvalidInput(f"{place}: {sentence}", code="invalid_nesting", fields={place: sentence})
     try:
-        chosen = finding.template(name, spec.params.get("version") or None)
+        wanted = spec.params.get("version") or versions.get(path) or None
+        chosen = finding.template(name, wanted)
         if chosen.groups:
             raise InvalidInput(replaces())
         given: Mapping[str, Any] = spec.params.get("params", {})
@@ -52,7 +71,7 @@ def _expanded(spec: graph.Spec, place: str, above: tuple[str, ...]) -> graph.Spe
             if chosen.content is not None
             else _ready_made(chosen, given)
         )
-        below = expand(below, above=(*above, name))
+        below = expand(below, above=(*above, name), versions=versions, path=f"{path}.params.steps")
     except InvalidInput as error:
         raise InvalidInput(
             f"{place}: {error.message}", code=error.code, fields={place: error.message}

@@ -130,11 +130,15 @@ def plan_task(
     roles: Mapping[int, str] | None = None,
     acting_user: User,
     replaced: Sequence[Machine] = (),
+    versions: Mapping[str, int] | None = None,
 ) -> TaskPlan:
-    """Check everything that is known here; contacts nothing, changes nothing."""
+    """Check everything that is known here; contacts nothing, changes nothing.
+
+    ``versions``: of the templates below, where they were chosen before (``nesting.versions_of``).
+    """
     permissions.require(acting_user, cluster, permissions.OPERATE)
     graph.check(specs)
-    specs = nesting.expand(specs)
+    specs = nesting.expand(specs, versions=versions)
     _refuse_going_on(specs)
     typed = {place: _typed(spec, place, cluster) for place, spec in nesting.walk(specs)}
     operations = [each for each in typed.values() if isinstance(each, OperationParams)]
@@ -284,6 +288,7 @@ def start_task(
     leave_out_blocked: bool = False,
     replaced: Sequence[Machine] = (),
     sent_by: User | None = None,
+    versions: Mapping[str, int] | None = None,
 ) -> AutoOperationTask:
     """Write the task with its steps and machines, and let it begin on commit.
 
@@ -300,6 +305,7 @@ def start_task(
         roles=roles,
         acting_user=acting_user,
         replaced=replaced,
+        versions=versions,
     )
     batches = batches or Batches()
     _check_batches(batches)

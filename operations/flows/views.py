@@ -1,5 +1,6 @@
 """Beginning a task, and a task as manifest."""
 
+import json
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,7 +23,7 @@ from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from machines.models import Machine
 from machines.services import selection
-from operations.flows import catalog, manifest, start
+from operations.flows import catalog, manifest, nesting, start
 from operations.flows.catalog import Template
 from operations.flows.forms import StartTaskForm
 from operations.flows.library import editor, finding
@@ -43,6 +44,14 @@ class _Page:
     unknown: list[selection.Unknown] = field(default_factory=list)
     problem: str = ""
     problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def versions_below(self) -> dict[str, int]:
+        return nesting.versions_of(self.plan.specs) if self.plan else {}
+
+    @property
+    def looked_at(self) -> str:
+        return json.dumps(self.versions_below) if self.plan else ""
 
 
 class StartTaskView(LoginRequiredMixin, View):
@@ -108,7 +117,7 @@ class StartTaskView(LoginRequiredMixin, View):
         is_hidden = page.unknown or page.plan.blockers
         if step != "start_ready" and (step != "start" or is_hidden):
             return self._show(request, page)
-        _refuse_other_version(request, page.template)
+        _refuse_other_version(request, page)
         task = start.start_task(
             **common,
             template=page.template.name,
@@ -119,6 +128,7 @@ class StartTaskView(LoginRequiredMixin, View):
             ),
             reason=chosen["reason"],
             leave_out_blocked=step == "start_ready",
+            versions=page.versions_below,
         )
         url = reverse("admin:operations_autooperationtask_change", args=[task.pk])
         return HttpResponseRedirect(url)
@@ -167,8 +177,17 @@ def _template(name: str) -> Template:
         return catalog.TEMPLATES["ScaleUp"]
 
 
-def _refuse_other_version(request: HttpRequest, template: Template) -> None:
+def _refuse_other_version(request: HttpRequest, page: _Page) -> None:
     """What somebody has looked at is what begins."""
+    template = page.template
+    if request.POST.get("versions_below", "") not in ("", page.looked_at):
+        raise Conflict(
+            _(
+                "Another template, or another version of one, is below it by now. Look at it, "
+                "then start once more."
+            ),
+            code="changed_meanwhile",
+        )
     if request.POST.get("template_version", str(template.version)) != str(template.version):
         raise Conflict(
             _("The template has version %(number)s by now. Look at it, then start once more.")

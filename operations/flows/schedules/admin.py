@@ -37,7 +37,9 @@ class ScheduleForm(_Form):
     acting_user: ClassVar[Any] = None
     template = forms.ChoiceField(
         widget=UnfoldAdminSelectWidget,
-        help_text=gettext_lazy("Its newest version is begun each time."),
+        help_text=gettext_lazy(
+            "The version that is newest when the schedule is saved is begun each time."
+        ),
     )
 
     class Meta:
@@ -99,7 +101,7 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "template", "cluster__name", "owner_name")
     actions = ("switch_on", "switch_off")
-    readonly_fields = ("state", "owner_name", "upcoming", "last")
+    readonly_fields = ("state", "owner_name", "version", "upcoming", "last")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": (("name", "enabled"), ("cluster", "template"), "reason")}),
         (gettext_lazy("When"), {"fields": (("cron", "every_minutes"), "time_zone")}),
@@ -113,7 +115,7 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
                 )
             },
         ),
-        (gettext_lazy("State"), {"fields": ("state", "owner_name", "upcoming", "last")}),
+        (gettext_lazy("State"), {"fields": ("state", "owner_name", "version", "upcoming", "last")}),
     )
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
@@ -180,6 +182,17 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
         if not row.message:
             return mark
         return format_html('{} <span class="bd-subtle">{}</span>', mark, row.message)
+
+    @column(description=gettext_lazy("version"))
+    def version(self, row: TaskSchedule) -> str:
+        if not row.pk:
+            return display.NOTHING
+        if not storing.is_outdated(row):
+            return str(row.template_version)
+        return _(
+            "%(number)s; the template, or one below it, was saved anew since then, and whoever "
+            "saves the schedule takes that."
+        ) % {"number": row.template_version}
 
     @column(description=gettext_lazy("cluster"), ordering="cluster__name")
     def cluster_name(self, row: TaskSchedule) -> str:

@@ -34,8 +34,14 @@ class TaskSchedule(models.Model):
         verbose_name=_("cluster"),
     )
     template = models.CharField(
-        _("template"), max_length=40, help_text=_("Its newest version is begun each time.")
+        _("template"),
+        max_length=40,
+        help_text=_("The version that is newest when the schedule is saved is begun each time."),
     )
+    # What the owner has seen: whoever writes templates must not decide what is done with the
+    # rights of somebody else.
+    template_version = models.PositiveIntegerField(_("version"), default=0, editable=False)
+    versions_below = models.JSONField(default=dict, editable=False)
     machines = models.TextField(
         _("machines"),
         blank=True,

@@ -17,7 +17,6 @@ from beidou.base.sentences import Sentence
 from machines.models import Machine
 from machines.services import selection
 from operations.flows import base, catalog, graph, nesting, start
-from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask
 from operations.flows.schedules import storing
 from operations.flows.schedules.models import TaskSchedule
@@ -108,8 +107,7 @@ def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOp
         )
         row.next_at = planned
         return None
-    chosen = finding.template(row.template)
-    specs = start.specs_of(chosen, params=row.params)
+    chosen, specs = storing.specs_of(row)
     hold = calendars.hold_of(row.cluster) if _changes(specs) else None
     if hold is not None:
         # It is put off until it may begin, unless its next time comes before.
@@ -137,6 +135,7 @@ def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOp
                 reason=row.reason,
                 acting_user=owner,
                 leave_out_blocked=True,
+                versions=row.versions_below,
             )
     except Forbidden as error:
         raise _Stop(_no_right(row)) from error
@@ -153,7 +152,7 @@ def _no_right(row: TaskSchedule) -> Sentence:
 
 def _changes(specs: list[graph.Spec]) -> bool:
     """Whether something in it is held by windows and freezes."""
-    for _place, spec in nesting.walk(nesting.expand(specs)):
+    for _place, spec in nesting.walk(specs):
         if base.get(spec.kind).name != "operation":
             continue
         kind = operation_kinds.get(str(spec.params.get("kind", "")))

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
-from operations.flows import start
+from operations.flows import catalog, graph, nesting, start
 from operations.flows.library import finding
 from operations.flows.schedules import times
 from operations.flows.schedules.models import EVERY_LEAST, TaskSchedule
@@ -64,6 +64,28 @@ def find_problems(row: TaskSchedule) -> dict[str, str]:
     return found
 
 
+def specs_of(row: TaskSchedule) -> tuple[catalog.Template, list[graph.Spec]]:
+    """The template in the version that was saved, and its steps with all that is below them."""
+    chosen = finding.template(row.template, row.template_version)
+    specs = start.specs_of(chosen, params=row.params)
+    return chosen, nesting.expand(specs, versions=row.versions_below)
+
+
+def is_outdated(row: TaskSchedule) -> bool:
+    """Whether saving it now would take another version of something."""
+    try:
+        found = _newest(row)
+    except InvalidInput:
+        return False
+    return found != (row.template_version, row.versions_below)
+
+
+def _newest(row: TaskSchedule) -> tuple[int, dict[str, int]]:
+    chosen = finding.template(row.template)
+    specs = nesting.expand(start.specs_of(chosen, params=row.params))
+    return chosen.version, nesting.versions_of(specs)
+
+
 def _of_times(row: TaskSchedule) -> dict[str, str]:
     found: dict[str, str] = {}
     if bool(row.cron) == bool(row.every_minutes):
@@ -91,7 +113,7 @@ def _of_template(row: TaskSchedule) -> dict[str, str]:
             "template": _("Machines are replaced by others that somebody names; not by a schedule.")
         }
     try:
-        start.specs_of(chosen, params=row.params)
+        nesting.expand(start.specs_of(chosen, params=row.params))
     except InvalidInput as error:
         return {"params": error.message}
     return {}
@@ -112,6 +134,7 @@ def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:
             row.last_at, row.last_task = kept.last_at, kept.last_task
         before = audit.snapshot(kept) if kept else {}
         row.owner, row.owner_name = acting_user, acting_user.get_username()
+        row.template_version, row.versions_below = _newest(row)
         row.message = ""
         row.next_at = _first(row, kept)
         row.save()

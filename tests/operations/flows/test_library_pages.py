@@ -318,6 +318,26 @@ def test_a_version_that_was_not_looked_at_is_not_begun(
     assert not AutoOperationTask.objects.exists()
 
 
+def test_a_version_below_that_was_not_looked_at_is_not_begun(
+    template, writer, browser, operator, cluster_a, machines  # noqa: F811
+):  # fmt: skip
+    step = {"key": "below", "step": "Task", "params": {"template": "careful"}}
+    outer = contents.read({"title": "Outer", "steps": [step]})
+    saving.create(name="outer", content=outer, acting_user=writer)
+    url, values = reverse("operations:start_task"), {"kind": "outer", "step": "look"}
+    page = browser(operator).post(url, form(cluster_a, machines, **values)).context["page"]
+    saving.save_version(
+        template, content=contents.read(raw(title="New")), base=1, acting_user=writer
+    )
+    seen = {"kind": "outer", "versions_below": page.looked_at}
+    answer = browser(operator).post(url, form(cluster_a, machines, **seen))
+    assert answer.status_code == 400
+    assert "is below it by now" in answer.content.decode()
+    assert not AutoOperationTask.objects.exists()
+    seen["versions_below"] = answer.context["page"].looked_at
+    assert browser(operator).post(url, form(cluster_a, machines, **seen)).status_code == 302
+
+
 def test_a_choice_that_cannot_be_is_marked(template, browser, operator, cluster_a, machines):  # noqa: F811
     answer = browser(operator).post(
         reverse("operations:start_task"), form(cluster_a, machines, **{"free-go:size": "x"})

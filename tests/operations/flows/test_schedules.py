@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry, Notice
-from operations.flows import neighbours
+from operations.flows import neighbours, nesting
 from operations.flows.library import content as contents
 from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask
@@ -245,12 +245,41 @@ def test_it_is_passed_over_while_the_last_one_is_not_over(due, control):
     assert AutoOperationTask.objects.count() == 1
 
 
-def test_the_newest_version_is_begun(due, template, admin, control):
-    due()
-    content = contents.read({"title": "New", "steps": [{"key": "go", "step": "Toy"}]})
-    saving.save_version(template, content=content, base=1, acting_user=admin)
+def save_anew(template, admin, *steps):
+    content = contents.read({"title": "New", "steps": list(steps)})
+    saving.save_version(template, content=content, base=template.version, acting_user=admin)
+
+
+def test_the_version_that_it_was_saved_with_is_begun(due, template, admin, control, operator):
+    row = due()
+    save_anew(template, admin, {"key": "go", "step": "Toy"})
     run(control)
-    assert AutoOperationTask.objects.get().template_version == 2
+    task = AutoOperationTask.objects.get()
+    assert (task.template_version, task.steps.count()) == (1, 2)
+    assert storing.is_outdated(row)
+    storing.store(row, acting_user=operator)
+    assert (row.template_version, storing.is_outdated(row)) == (2, False)
+
+
+def test_so_is_that_of_each_template_below(due, template, admin, control):
+    steps = [{"key": "below", "step": "Task", "params": {"template": "nightly"}}]
+    for name in ("middle", "outer"):
+        content = contents.read({"title": name, "steps": steps})
+        saving.create(name=name, content=content, acting_user=admin)
+        steps = [{"key": "below", "step": "Task", "params": {"template": name}}]
+    row = due(template="outer")
+    save_anew(template, admin, {"key": "go", "step": "Toy"})
+    assert storing.is_outdated(row)
+    run(control)
+    (middle,) = nesting.below(AutoOperationTask.objects.get().steps.get().params)
+    assert [each.key for each in nesting.below(middle.params)] == ["ask", "go"]
+
+
+def test_the_page_tells_of_a_newer_version(make, template, admin, browser, operator):
+    url = reverse("admin:operations_taskschedule_change", args=[make().pk])
+    assert "was saved anew" not in browser(operator).get(url).content.decode()
+    save_anew(template, admin, {"key": "go", "step": "Toy"})
+    assert "was saved anew" in browser(operator).get(url).content.decode()
 
 
 @pytest.mark.parametrize("how", ["gone", "inactive", "right"])

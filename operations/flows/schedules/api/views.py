@@ -50,6 +50,7 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
             "cluster_name",
             "cluster_insecure_tls",
             "template",
+            "template_version",
             "machines",
             "params",
             "cron",
@@ -68,7 +69,14 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
             "message",
             "created_at",
         ]
-        read_only_fields = ["owner_name", "next_at", "last_at", "last_task", "created_at"]
+        read_only_fields = [
+            "template_version",
+            "owner_name",
+            "next_at",
+            "last_at",
+            "last_task",
+            "created_at",
+        ]
 
     def get_upcoming(self, row: TaskSchedule) -> list[datetime]:
         """The next five times, as far as nothing puts them off."""
