@@ -20,6 +20,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='taskschedule',
+            name='machines',
+            field=models.TextField(blank=True, help_text='Addresses, ranges, networks, hostnames or serial numbers, looked up each time; empty, where every step can be done with a whole cluster: all of its machines.', max_length=20000, verbose_name='machines'),
+        ),
+        migrations.AlterField(
+            model_name='taskschedule',
             name='template',
             field=models.CharField(help_text='The version that is newest when the schedule is saved is begun each time.', max_length=40, verbose_name='template'),
         ),

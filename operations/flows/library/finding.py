@@ -15,7 +15,6 @@ from operations.flows.library import steps as step_types
 from operations.flows.library.models import TaskTemplate, TemplateVersion
 
 ICON = "account_tree"
-DEEP = 4  # more than tasks may be below one another
 _NEWEST = gettext_lazy("Ready-made templates have one version, that of the portal.")
 
 
@@ -92,8 +91,9 @@ def of(version: TemplateVersion) -> Template:
     )
 
 
-def _begins_with(content: contents.Content, depth: int = 0) -> str:
-    """The first kind of operation, also in a task below."""
+def _begins_with(content: contents.Content, seen: set[tuple[str, int]] | None = None) -> str:
+    """The first kind of operation, also in a task below; ``seen`` are those that hold none."""
+    seen = set() if seen is None else seen
     for step in content.steps:
         kind = step_types.kind_of(catalog.named(step.step))
         if kind is not None:
@@ -101,13 +101,18 @@ def _begins_with(content: contents.Content, depth: int = 0) -> str:
         name = str(step.params.get("template", "")) if step.step == "Task" else ""
         if name in catalog.TEMPLATES:
             return catalog.TEMPLATES[name].begins_with or name
-        row = TaskTemplate.objects.filter(name=name).first() if name and depth < DEEP else None
-        if row is not None:
-            try:
-                inner = contents.parse(version_of(row, step.params.get("version") or None).content)
-                return _begins_with(inner, depth + 1)
-            except InvalidInput:
-                continue
+        number = step.params.get("version", 0)
+        number = number if isinstance(number, int) else 0  # asked when a task begins
+        if not name or (name, number) in seen:
+            continue
+        seen.add((name, number))
+        row = TaskTemplate.objects.filter(name=name).first()
+        try:
+            inner = contents.parse(version_of(row, number or None).content) if row else None
+        except InvalidInput:
+            continue
+        if inner is not None and (found := _begins_with(inner, seen)):
+            return found
     return ""
 
 
@@ -117,7 +122,7 @@ def offered_names() -> list[str]:
 
 def offered() -> list[Template]:
     """What tasks on a cluster can begin with: ready-made ones, then those of the site that can be
-    begun; two queries."""
+    begun."""
     rows = TemplateVersion.objects.filter(
         template__is_offered=True, number=F("template__version")
     ).select_related("template")

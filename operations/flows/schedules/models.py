@@ -47,8 +47,8 @@ class TaskSchedule(models.Model):
         blank=True,
         max_length=20000,
         help_text=_(
-            "Addresses, ranges, networks, hostnames or serial numbers, looked up each time; empty: "
-            "all machines of the cluster with which it can begin."
+            "Addresses, ranges, networks, hostnames or serial numbers, looked up each time; empty, "
+            "where every step can be done with a whole cluster: all of its machines."
         ),
     )
     params = models.JSONField(

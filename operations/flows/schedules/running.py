@@ -11,17 +11,18 @@ import structlog
 from django.utils import timezone
 
 from beidou.base import audit, context, notices, permissions
-from beidou.base.errors import BeidouError, Forbidden
+from beidou.base.errors import BeidouError, Forbidden, InvalidInput
 from beidou.base.notices import News, Severity
 from beidou.base.sentences import Sentence
 from machines.models import Machine
 from machines.services import selection
-from operations.flows import base, catalog, graph, nesting, start
+from operations.flows import base, graph, nesting, start
 from operations.flows.models import AutoOperationTask
 from operations.flows.schedules import storing
 from operations.flows.schedules.models import TaskSchedule
 from operations.kinds import base as operation_kinds
 from operations.services import calendars
+from operations.services import start as operations
 
 logger = structlog.get_logger(__name__)
 STOPPED = "schedule.stopped"
@@ -120,7 +121,7 @@ def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOp
         )
         row.next_at = opens if is_soon else planned
         return None
-    machines = _machines(row, chosen)
+    machines = _machines(row, specs)
     try:
         with context.acting(actor_id=owner.pk, actor_name=owner.get_username()):
             return start.start_task(
@@ -162,16 +163,14 @@ def _changes(specs: list[graph.Spec]) -> bool:
     return False
 
 
-def _machines(row: TaskSchedule, chosen: catalog.Template) -> list[Machine]:
+def _machines(row: TaskSchedule, specs: list[graph.Spec]) -> list[Machine]:
     """What one may not see, or what is no more, is left out; none at all is refused."""
+    owner: Any = row.owner
     if row.machines.strip():
-        return selection.parse_machines(row.machines, user=row.owner).machines
-    rows = Machine.objects.select_related("credential", "node").filter(cluster=row.cluster)
-    kind = operation_kinds.KINDS.get(chosen.begins_with or chosen.name)
-    if kind is not None:
-        rows = rows.filter(state__in=kind.startable_states)
-    visible = permissions.visible_to(row.owner, rows.order_by("pk"))
-    return list(visible[: start.MACHINES_MAX])
+        return selection.parse_machines(row.machines, user=owner).machines
+    if sentence := storing.why_named(specs):
+        raise InvalidInput(sentence, code="no_machines", fields={"machines": sentence})
+    return operations.machines_of(storing.kinds_of(specs)[0].name, row.cluster, user=owner)
 
 
 def _name(row: TaskSchedule, now: datetime) -> str:

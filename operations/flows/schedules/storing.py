@@ -11,10 +11,12 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
-from operations.flows import catalog, graph, nesting, start
+from operations.flows import base, catalog, graph, nesting, start
 from operations.flows.library import finding
 from operations.flows.schedules import times
 from operations.flows.schedules.models import EVERY_LEAST, TaskSchedule
+from operations.kinds import base as operation_kinds
+from operations.kinds.base import Kind
 from operations.services import calendars
 
 
@@ -113,10 +115,28 @@ def _of_template(row: TaskSchedule) -> dict[str, str]:
             "template": _("Machines are replaced by others that somebody names; not by a schedule.")
         }
     try:
-        nesting.expand(start.specs_of(chosen, params=row.params))
+        specs = nesting.expand(start.specs_of(chosen, params=row.params))
     except InvalidInput as error:
         return {"params": error.message}
-    return {}
+    sentence = "" if row.machines.strip() else why_named(specs)
+    return {"machines": sentence} if sentence else {}
+
+
+def why_named(specs: list[graph.Spec]) -> str:
+    """Why machines have to be named; empty where none named can mean the whole cluster."""
+    kinds = kinds_of(specs)
+    if kinds and all(kind.whole_cluster for kind in kinds):
+        return ""
+    return _("Name at least one machine.")
+
+
+def kinds_of(specs: list[graph.Spec]) -> list[Kind]:
+    """Of the operations in the expanded tree, in their order."""
+    return [
+        operation_kinds.get(str(spec.params.get("kind", "")))
+        for _place, spec in nesting.walk(specs)
+        if base.get(spec.kind).name == "operation"
+    ]
 
 
 def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:

@@ -8,7 +8,7 @@ from machines.models import Machine
 from operations.flows import advance, catalog, graph, live, nesting, start
 from operations.flows import control as controls
 from operations.flows.library import content as contents
-from operations.flows.library import saving
+from operations.flows.library import finding, saving
 from operations.flows.models import AutoOperationTask, TaskMachine, WorkOrder
 from operations.models import ClusterSettings, Operation
 
@@ -137,6 +137,12 @@ def test_rights_are_asked_for_every_operation_below(save, begin_task, toy):
     save("danger", step)
     with pytest.raises(Forbidden):
         begin_task(inner("danger"))
+
+
+def test_a_template_begins_with_the_first_operation_below_it(save):
+    save("ask", "WorkOrder")
+    save("outer", below("ask"), {"key": "go", "step": "Toy", "needs": ["below"]})
+    assert finding.template("outer").begins_with == "Toy"
 
 
 # --- how it goes ------------------------------------------------------------------------------

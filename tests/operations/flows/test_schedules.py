@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry, Notice
+from machines.models import Machine
 from operations.flows import neighbours, nesting
 from operations.flows.library import content as contents
 from operations.flows.library import saving
@@ -369,6 +370,44 @@ def test_machines_one_may_not_see_are_left_out(due, control, machines):
     assert AutoOperationTask.objects.get().machines.get().address == machines[0].address
 
 
+def test_no_machine_named_is_no_whole_cluster_where_machines_are_taken_out(make, toy, admin):
+    steps = [
+        {"key": "look", "step": "HealthCheck"},
+        {"key": "out", "step": "ScaleDown", "needs": ["look"]},
+    ]
+    content = contents.read({"title": "Look, then out", "steps": steps})
+    saving.create(name="shrink", content=content, acting_user=admin)
+    for template in ("ScaleDown", "shrink", "nightly"):
+        with pytest.raises(InvalidInput) as caught:
+            make(template=template, machines=" ")
+        assert list(caught.value.fields) == ["machines"]
+
+
+def test_nor_where_no_step_is_an_operation(make, toy, admin):
+    content = contents.read({"title": "Look", "steps": [{"key": "wait", "step": "Wait"}]})
+    saving.create(name="look", content=content, acting_user=admin)
+    with pytest.raises(InvalidInput):
+        make(template="look", machines="")
+
+
+def test_one_without_machines_that_was_stored_all_the_same_takes_none_out(due, control, machines):
+    row = due(template="ScaleDown")
+    Machine.objects.update(cluster=row.cluster, state="in_service")
+    TaskSchedule.objects.update(machines="")
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert "Name at least one machine" in row.message
+
+
+def test_a_health_check_is_of_the_whole_cluster(due, control, machines, admin):
+    content = contents.read({"title": "Look", "steps": [{"key": "look", "step": "HealthCheck"}]})
+    saving.create(name="look", content=content, acting_user=admin)
+    row = due(template="look", machines="")
+    Machine.objects.update(cluster=row.cluster, state="in_service")
+    assert run(control) == 1
+    assert AutoOperationTask.objects.get().machines.count() == len(machines)
+
+
 def test_it_is_said_that_schedules_go_with_their_cluster(make, cluster_a, cluster_b):
     make()
     assert neighbours.what_goes_with_cluster(cluster_a) == ["1 schedule of tasks is removed."]
@@ -380,7 +419,7 @@ def test_it_is_said_that_schedules_go_with_their_cluster(make, cluster_a, cluste
 
 def form(cluster, **values):
     return {
-        "name": "weekly", "cluster": cluster.pk, "template": "nightly", "machines": "",
+        "name": "weekly", "cluster": cluster.pk, "template": "nightly", "machines": "10.0.0.0/8",
         "params": "", "cron": "0 22 * * sat", "every_minutes": "", "time_zone": "Europe/Berlin",
         "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, "reason": "",
         "enabled": "on", **values,
@@ -437,7 +476,8 @@ def test_it_is_switched_in_the_list(make, browser, operator):
 
 def test_the_api_makes_changes_switches_and_deletes(template, api, operator, cluster_a):
     client = api(operator)
-    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60}
+    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60,
+            "machines": "10.0.0.0/8"}  # fmt: skip
     answer = client.post(URL, wish, format="json")
     assert answer.status_code == 201, answer.content
     one = f"{URL}{answer.json()['id']}/"
@@ -463,7 +503,8 @@ def test_the_api_makes_changes_switches_and_deletes(template, api, operator, clu
     ],
 )
 def test_a_mistake_in_the_api_names_its_field(change, field, template, api, operator, cluster_a):
-    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60}
+    wish = {"name": "weekly", "cluster": cluster_a.pk, "template": "nightly", "every_minutes": 60,
+            "machines": "10.0.0.0/8"}  # fmt: skip
     answer = api(operator).post(URL, {**wish, **change}, format="json")
     assert answer.status_code == 400
     assert field in answer.json()["fields"]
@@ -471,7 +512,8 @@ def test_a_mistake_in_the_api_names_its_field(change, field, template, api, oper
 
 
 def test_a_cluster_of_others_is_unknown_in_the_api(template, api, viewer, operator, cluster_b):
-    wish = {"name": "weekly", "cluster": cluster_b.pk, "template": "nightly", "every_minutes": 60}
+    wish = {"name": "weekly", "cluster": cluster_b.pk, "template": "nightly", "every_minutes": 60,
+            "machines": "10.0.0.0/8"}  # fmt: skip
     for user in (viewer, operator):
         answer = api(user).post(URL, wish, format="json")
         assert (answer.status_code, list(answer.json()["fields"])) == (400, ["cluster"])
