@@ -140,19 +140,7 @@ def plan_task(
     graph.check(specs)
     specs = nesting.expand(specs, versions=versions)
     _refuse_going_on(specs)
-    typed = {place: _typed(spec, place, cluster) for place, spec in nesting.walk(specs)}
-    operations = [each for each in typed.values() if isinstance(each, OperationParams)]
-    for each in operations:
-        kind = operation_kinds.get(each.kind)
-        permissions.require(acting_user, cluster, kind.permission)
-
-    def settled(place: str, spec: graph.Spec) -> graph.Spec:
-        params = typed[place]
-        if not isinstance(params, OperationParams):
-            return spec
-        return _settled(spec, params, place, cluster, acting_user)
-
-    specs = nesting.changed(specs, settled)
+    specs, operations = settled(specs, cluster=cluster, acting_user=acting_user)
     _check_groups(operations, machines, replaced)
     _refuse_tasks_among_groups(specs, operations)
     plans: dict[str, Plan] = {}
@@ -180,6 +168,26 @@ def _refuse_going_on(specs: Sequence[graph.Spec]) -> None:
             raise InvalidInput(
                 f"{place}: {sentence}", code="invalid_graph", fields={place: sentence}
             )
+
+
+def settled(
+    specs: Sequence[graph.Spec], *, cluster: Cluster, acting_user: User
+) -> tuple[list[graph.Spec], list[OperationParams]]:
+    """The expanded steps as they would be done, and the operations among them: typed, the rights
+    to them asked for, and no secret in them."""
+    typed = {place: _typed(spec, place, cluster) for place, spec in nesting.walk(specs)}
+    operations = [each for each in typed.values() if isinstance(each, OperationParams)]
+    for each in operations:
+        kind = operation_kinds.get(each.kind)
+        permissions.require(acting_user, cluster, kind.permission)
+
+    def change(place: str, spec: graph.Spec) -> graph.Spec:
+        params = typed[place]
+        if not isinstance(params, OperationParams):
+            return spec
+        return _settled(spec, params, place, cluster, acting_user)
+
+    return nesting.changed(specs, change), operations
 
 
 def _check_groups(

@@ -77,7 +77,7 @@ class ScheduleForm(_Form):
         super()._post_clean()  # type: ignore[misc]
         if self.errors:
             return
-        for name, sentence in storing.find_problems(self.instance).items():
+        for name, sentence in storing.find_problems(self.instance, self.acting_user).items():
             self.add_error(name if name in self.fields else None, sentence)
 
 

@@ -51,8 +51,8 @@ def shown(row: TaskSchedule, moment: datetime) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
 
 
-def find_problems(row: TaskSchedule) -> dict[str, str]:
-    """Field -> sentence for what cannot be stored."""
+def find_problems(row: TaskSchedule, user: User) -> dict[str, str]:
+    """Field -> sentence for what cannot be stored by ``user``."""
     found: dict[str, str] = {}
     try:
         row.clean_fields()
@@ -61,7 +61,7 @@ def find_problems(row: TaskSchedule) -> dict[str, str]:
     if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
         found.setdefault("name", _("There is a schedule “%(name)s” already.") % {"name": row.name})
     found |= {name: said for name, said in _of_times(row).items() if name not in found}
-    if "template" not in found and (sentences := _of_template(row)):
+    if "template" not in found and (sentences := _of_template(row, user)):
         found |= sentences
     return found
 
@@ -103,7 +103,7 @@ def _of_times(row: TaskSchedule) -> dict[str, str]:
     return found
 
 
-def _of_template(row: TaskSchedule) -> dict[str, str]:
+def _of_template(row: TaskSchedule, user: User) -> dict[str, str]:
     if not isinstance(row.params, dict):
         return {"params": _("Must be a mapping.")}
     try:
@@ -116,7 +116,9 @@ def _of_template(row: TaskSchedule) -> dict[str, str]:
         }
     try:
         specs = nesting.expand(start.specs_of(chosen, params=row.params))
-    except InvalidInput as error:
+        # Asked again each time; but a secret must not even be stored.
+        start.settled(specs, cluster=row.cluster, acting_user=user)
+    except (InvalidInput, Conflict) as error:
         return {"params": error.message}
     sentence = "" if row.machines.strip() else why_named(specs)
     return {"machines": sentence} if sentence else {}
@@ -142,7 +144,7 @@ def kinds_of(specs: list[graph.Spec]) -> list[Kind]:
 def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:
     """Check and save; who saves is the owner from now on, and the times are counted anew."""
     permissions.require(acting_user, row.cluster, permissions.OPERATE)
-    if problems := find_problems(row):
+    if problems := find_problems(row, acting_user):
         name, sentence = next(iter(problems.items()))
         raise InvalidInput(f"{name}: {sentence}", code="invalid_schedule", fields=problems)
     with audit.entries_last():
