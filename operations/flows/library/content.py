@@ -218,22 +218,29 @@ def _of_params(step: Step, named: catalog.Named, place: str) -> Problems:
 
 
 def _of_secrets(step: Step, named: catalog.Named, place: str) -> Problems:
-    """A template can be read by everybody: no variable of a playbook that is a secret."""
+    """A template can be read by everybody: no variable of a playbook that is a secret, or may be
+    one."""
     kind = step_types.kind_of(named)
-    if kind is None or kind.name != "RunPlaybook":
+    variables = step.params.get("variables")
+    if kind is None or kind.name != "RunPlaybook" or not isinstance(variables, Mapping):
         return {}
+    place = f"{place}.params.variables"
     rows = SitePlaybook.objects.filter(SitePlaybook.OFFERED).select_related("source")
     playbook = playbooks.find(str(step.params.get("playbook", "")), rows)
-    if playbook is None:
-        return {}
+    if playbook is None or "playbook" in step.settable:
+        sentence = _(
+            "Which of them are secrets is not known, and everybody can read a template: name a "
+            "playbook that is released, or let the variables be chosen when a task begins."
+        )
+        return {place: sentence} if variables else {}
     secret = {
         name for name, part in playbook.declared.parameters.properties.items() if part.is_secret
     }
-    given = sorted(secret & set(step.params.get("variables", {})))
+    given = sorted(secret & set(variables))
     sentence = _("These are secrets, and everybody can read a template: %(names)s.") % {
         "names": ", ".join(given)
     }
-    return {f"{place}.params.variables": sentence} if given else {}
+    return {place: sentence} if given else {}
 
 
 def _of_replacement(content: Content) -> Problems:
@@ -251,6 +258,18 @@ def specs(content: Content, given: Mapping[str, Any]) -> list[graph.Spec]:
     """The steps of a task; ``given`` are the settable parameters by the key of the step."""
     found = _specs(content, _checked(content, given))
     return _grouped(found) if content.replaces else found
+
+
+def filled(content: Content, given: Mapping[str, Any], *, is_final: bool) -> Content:
+    """The same with what is given for good; ``is_final``: nothing more can be given."""
+    checked = _checked(content, given)
+    steps = []
+    for step in content.steps:
+        own = checked.get(step.key, {})
+        left = [] if is_final else [name for name in step.settable if name not in own]
+        changes = {"params": {**step.params, **own}, "settable": left}
+        steps.append(step.model_copy(update=changes))
+    return content.model_copy(update={"steps": steps})
 
 
 def _checked(content: Content, given: Mapping[str, Any]) -> Given:

@@ -132,6 +132,69 @@ def test_what_the_template_does_not_let_be_chosen_is_refused(save, begin_task):
         begin_task(inner("inner", params={"Toy": {"size": 3}}))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"go": {"size": "x"}},
+        {"go": {"odd": 1}},
+        {"other": {}},
+        {"go": "x"},
+        {},  # and size is needed
+    ],
+)
+def test_what_could_never_begin_is_not_saved(given, save):
+    wait = {"key": "go", "step": "HealthGate", "settable": ["machines"]}
+    save("gate", {**wait, "params": {"machines": "x"}} if not given else wait)
+    step = below("gate", params=given)
+    assert list(refused(lambda: save("outer", step))) == ["steps[0].params.params"]
+
+
+def test_parameters_of_a_ready_made_template_below_are_looked_at(save):
+    step = below("ScaleDown", params={"odd": 1})
+    assert list(refused(lambda: save("outer", step))) == ["steps[0].params.params"]
+
+
+def test_what_is_chosen_later_is_asked_for_later(save):
+    save("inner", {"key": "go", "step": "Task", "settable": ["template"]})
+    assert refused(lambda: save("outer", below("inner")))
+    save("outer", {**below("inner"), "settable": ["params"]})
+
+
+def test_not_even_one_that_is_chosen_later_where_machines_are_replaced(save):
+    step = {"key": "below", "step": "Task", "settable": ["template"]}
+    assert refused(lambda: save("outer", step, replaces=True))
+
+
+@pytest.mark.parametrize("params", [{"version": "x"}, {"version": 1.5}, {"params": "x"}])
+def test_a_step_of_a_graph_with_rubbish_is_refused(params, save, begin_task):
+    save("inner", "Toy")
+    with pytest.raises(InvalidInput) as caught:
+        begin_task(inner("inner", **params))
+    assert list(caught.value.fields) == [f"steps[0].params.{next(iter(params))}"]
+
+
+def test_a_tree_is_counted_while_it_is_looked_at(save, django_assert_max_num_queries):
+    def many(name):
+        return [{**below(name), "key": f"k{number}"} for number in range(50)]
+
+    save("d", "Toy")
+    save("c", *many("d"))
+    with django_assert_max_num_queries(150):
+        assert "more than 200" in next(iter(refused(lambda: save("b", *many("c"))).values()))
+
+
+def test_a_tree_that_is_too_large_is_not_read_to_its_end(save, begin_task, monkeypatch):
+    rows = [{**below("d"), "key": f"k{number}"} for number in range(50)]
+    save("d", "Toy")
+    save("c", *rows)
+    steps = [graph.Spec(f"k{number}", "Task", "task", {"template": "c"}) for number in range(50)]
+    found, template = [], finding.template
+    monkeypatch.setattr(finding, "template", lambda *args: found.append(1) or template(*args))
+    with pytest.raises(InvalidInput, match="more than 200"):
+        begin_task(*steps)
+    assert len(found) < 250
+
+
 def test_rights_are_asked_for_every_operation_below(save, begin_task, toy):
     step = {"key": "x", "step": "DeleteCluster", "params": {"confirm": "cluster-a"}}
     save("danger", step)
