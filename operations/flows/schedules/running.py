@@ -4,10 +4,13 @@ Each is looked at once for all that it has missed.  A schedule whose owner may n
 switched off, with a sentence and a notice; what may be right the next time is said and tried then.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import structlog
+from django.db import OperationalError
 from django.utils import timezone
 
 from beidou.base import audit, context, notices, permissions
@@ -42,29 +45,46 @@ def run_due() -> int:
     for key in list(due.order_by("next_at").values_list("pk", flat=True)):
         try:
             count += run(key)
+        except OperationalError:
+            logger.exception("schedule_not_run", schedule=key)  # again in a minute
         except Exception:
             logger.exception("schedule_not_run", schedule=key)
+            _tell_mistake(key)
     return count
 
 
 def run(key: int) -> bool:
     """Whether a task was begun."""
+    with _due(key) as row:
+        return row is not None and _run(row, timezone.now())
+
+
+def _tell_mistake(key: int) -> None:
+    """It would be made again each minute."""
+    try:
+        with _due(key) as row:
+            if row is not None:
+                why = Sentence("The portal made a mistake; it is in its log.")
+                _miss(row, why, storing.next_of(row, timezone.now()))
+    except Exception:
+        logger.exception("schedule_not_run", schedule=key)
+
+
+@contextmanager
+def _due(key: int) -> Iterator[TaskSchedule | None]:
+    """A transaction with its row; None when somebody was faster."""
     with (
         context.acting(
             actor_id=None, actor_name="system", address="", request_id=f"schedule-{key}"
         ),
         audit.entries_last(),
     ):
-        row = (
+        yield (
             TaskSchedule.objects.select_for_update(of=("self",))
             .select_related("cluster", "owner", "last_task")
-            .filter(pk=key)
+            .filter(pk=key, enabled=True, next_at__lte=timezone.now())
             .first()
         )
-        now = timezone.now()
-        if row is None or not row.enabled or row.next_at is None or row.next_at > now:
-            return False  # somebody was faster
-        return _run(row, now)
 
 
 def _run(row: TaskSchedule, now: datetime) -> bool:
@@ -75,18 +95,21 @@ def _run(row: TaskSchedule, now: datetime) -> bool:
         _switch_off(row, stop.why)
         return False
     except BeidouError as error:
-        why = Sentence("It could not begin: %(why)s", why=error.message)
-        is_new = row.message != why
-        row.message, row.next_at = why, planned
-        if is_new:  # not each time anew
-            title = Sentence("Schedule %(name)s could not begin its task.", name=row.name)
-            _tell(row, MISSED, Severity.WARNING, title)
-        row.save()
+        _miss(row, Sentence("It could not begin: %(why)s", why=error.message), planned)
         return False
     if task is not None:
         row.last_at, row.last_task, row.message, row.next_at = now, task, "", planned
     row.save()
     return task is not None
+
+
+def _miss(row: TaskSchedule, why: Sentence, planned: datetime | None) -> None:
+    is_new = row.message != why
+    row.message, row.next_at = why, planned
+    if is_new:  # not each time anew
+        title = Sentence("Schedule %(name)s could not begin its task.", name=row.name)
+        _tell(row, MISSED, Severity.WARNING, title)
+    row.save()
 
 
 def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOperationTask | None:

@@ -363,6 +363,19 @@ def test_one_that_is_wrong_keeps_no_other_waiting(due, control, monkeypatch):
     assert TaskSchedule.objects.get(name="second").message
 
 
+def test_a_mistake_of_the_portal_is_told_and_tried_the_next_time(due, control, monkeypatch):
+    row = due()
+    monkeypatch.setattr(running.start, "start_task", lambda **_: 1 / 0)
+    for _time in range(2):
+        assert run(control) == 0
+        row.refresh_from_db()
+        assert (row.enabled, row.next_at > timezone.now()) == (True, True)
+        assert "mistake" in row.message
+        TaskSchedule.objects.update(next_at=timezone.now())
+    assert Notice.objects.filter(kind=running.MISSED).count() == 1
+    assert not AutoOperationTask.objects.exists()
+
+
 def test_machines_one_may_not_see_are_left_out(due, control, machines):
     foreign = factories.make_machine()
     due(machines=f"{machines[0].address} {foreign.address}")
