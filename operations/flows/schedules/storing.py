@@ -51,8 +51,9 @@ def shown(row: TaskSchedule, moment: datetime) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
 
 
-def find_problems(row: TaskSchedule, user: User) -> dict[str, str]:
-    """Field -> sentence for what cannot be stored by ``user``."""
+def find_problems(row: TaskSchedule, user: User, *, newest: bool = True) -> dict[str, str]:
+    """Field -> sentence for what cannot be stored by ``user``; ``newest``: with the versions that
+    are the newest now, not with those that it has."""
     found: dict[str, str] = {}
     try:
         row.clean_fields()
@@ -61,9 +62,17 @@ def find_problems(row: TaskSchedule, user: User) -> dict[str, str]:
     if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
         found.setdefault("name", _("There is a schedule “%(name)s” already.") % {"name": row.name})
     found |= {name: said for name, said in _of_times(row).items() if name not in found}
-    if "template" not in found and (sentences := _of_template(row, user)):
-        found |= sentences
+    if "template" not in found and not _is_only_off(row):
+        found |= _of_template(row, user, newest=newest)
     return found
+
+
+def _is_only_off(row: TaskSchedule) -> bool:
+    """Whether it stays, or becomes, switched off, and begins nothing else than before: what cannot
+    begin any more can be switched off."""
+    kept = None if row.enabled or not row.pk else TaskSchedule.objects.filter(pk=row.pk).first()
+    names = ("cluster_id", "template", "machines", "params")
+    return kept is not None and all(getattr(kept, n) == getattr(row, n) for n in names)
 
 
 def specs_of(row: TaskSchedule) -> tuple[catalog.Template, list[graph.Spec]]:
@@ -103,11 +112,11 @@ def _of_times(row: TaskSchedule) -> dict[str, str]:
     return found
 
 
-def _of_template(row: TaskSchedule, user: User) -> dict[str, str]:
+def _of_template(row: TaskSchedule, user: User, *, newest: bool) -> dict[str, str]:
     if not isinstance(row.params, dict):
         return {"params": _("Must be a mapping.")}
     try:
-        chosen = finding.template(row.template)
+        chosen = finding.template(row.template, None if newest else row.template_version)
     except InvalidInput as error:
         return {"template": error.message}
     if chosen.groups:
@@ -115,7 +124,8 @@ def _of_template(row: TaskSchedule, user: User) -> dict[str, str]:
             "template": _("Machines are replaced by others that somebody names; not by a schedule.")
         }
     try:
-        specs = nesting.expand(start.specs_of(chosen, params=row.params))
+        specs = start.specs_of(chosen, params=row.params)
+        specs = nesting.expand(specs, versions=None if newest else row.versions_below)
         # Asked again each time; but a secret must not even be stored.
         start.settled(specs, cluster=row.cluster, acting_user=user)
     except (InvalidInput, Conflict) as error:
@@ -141,10 +151,10 @@ def kinds_of(specs: list[graph.Spec]) -> list[Kind]:
     ]
 
 
-def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:
+def store(row: TaskSchedule, *, acting_user: User, reason: str = "", newest: bool = True) -> None:
     """Check and save; who saves is the owner from now on, and the times are counted anew."""
     permissions.require(acting_user, row.cluster, permissions.OPERATE)
-    if problems := find_problems(row, acting_user):
+    if problems := find_problems(row, acting_user, newest=newest):
         name, sentence = next(iter(problems.items()))
         raise InvalidInput(f"{name}: {sentence}", code="invalid_schedule", fields=problems)
     with audit.entries_last():
@@ -156,7 +166,8 @@ def store(row: TaskSchedule, *, acting_user: User, reason: str = "") -> None:
             row.last_at, row.last_task = kept.last_at, kept.last_task
         before = audit.snapshot(kept) if kept else {}
         row.owner, row.owner_name = acting_user, acting_user.get_username()
-        row.template_version, row.versions_below = _newest(row)
+        if newest and not _is_only_off(row):
+            row.template_version, row.versions_below = _newest(row)
         row.message = ""
         row.next_at = _first(row, kept)
         row.save()
@@ -180,8 +191,25 @@ def _first(row: TaskSchedule, kept: TaskSchedule | None) -> datetime | None:
 
 
 def switch(row: TaskSchedule, *, enabled: bool, acting_user: User, reason: str = "") -> None:
-    row.enabled = enabled
-    store(row, acting_user=acting_user, reason=reason)
+    """Nothing else; who switches it on is the owner from now on, in the version that it has."""
+    with audit.entries_last():
+        kept = TaskSchedule.objects.select_for_update().filter(pk=row.pk).first()
+        if kept is None:
+            raise Conflict(_("It was deleted meanwhile."), code="gone")
+        permissions.require(acting_user, kept.cluster, permissions.OPERATE)
+        if kept.enabled != enabled:
+            kept.enabled = enabled
+            if enabled:
+                store(kept, acting_user=acting_user, reason=reason, newest=False)
+            else:
+                _switch_off(kept, reason)
+    row.refresh_from_db()
+
+
+def _switch_off(row: TaskSchedule, reason: str) -> None:
+    row.next_at, row.message = None, ""
+    row.save(update_fields=["enabled", "next_at", "message"])
+    audit.record("change", row, before={"enabled": True}, after={"enabled": False}, reason=reason)
 
 
 def remove(row: TaskSchedule, *, acting_user: User) -> None:

@@ -176,6 +176,59 @@ def test_switched_on_again_it_counts_from_now(due, operator):
     assert row.next_at > timezone.now()
 
 
+def test_one_whose_template_was_withdrawn_is_switched_off(
+    make, template, admin, operator, api, browser
+):
+    row = make()
+    saving.offer(template, is_offered=False, acting_user=admin)
+    one = reverse("admin:operations_taskschedule_change", args=[row.pk])
+    values = {**form(row.cluster), "name": row.name, "machines": row.machines, "enabled": ""}
+    for switch in (
+        lambda: storing.switch(row, enabled=False, acting_user=admin),
+        lambda: api(operator).post(f"{URL}{row.pk}/disable/", {}),
+        lambda: browser(operator).post(one, values),
+    ):
+        TaskSchedule.objects.update(enabled=True, next_at=timezone.now())
+        switch()
+        row.refresh_from_db()
+        assert (row.enabled, row.next_at) == (False, None)
+    with pytest.raises(InvalidInput, match="withdrawn"):
+        storing.switch(row, enabled=True, acting_user=operator)
+    row.refresh_from_db()
+    assert not row.enabled
+
+
+def test_switching_overwrites_nothing_that_was_saved_meanwhile(make, operator, admin):
+    row = make()
+    TaskSchedule.objects.update(reason="saved meanwhile")
+    storing.switch(row, enabled=False, acting_user=admin)
+    assert (row.reason, row.owner) == ("saved meanwhile", operator)
+    TaskSchedule.objects.update(reason="and again")
+    storing.switch(row, enabled=True, acting_user=admin)
+    assert (row.reason, row.owner) == ("and again", admin)
+
+
+def test_switched_on_again_it_keeps_the_version_it_had(make, template, admin, operator):
+    row = make()
+    storing.switch(row, enabled=False, acting_user=operator)
+    save_anew(template, admin, {"key": "go", "step": "Toy"})
+    storing.switch(row, enabled=True, acting_user=operator)
+    assert row.template_version == 1
+
+
+@pytest.mark.parametrize("who", ["viewer", "stranger"])
+def test_who_may_not_operate_switches_none(who, cast, make):
+    with pytest.raises(Forbidden):
+        storing.switch(make(), enabled=False, acting_user=cast[who])
+
+
+def test_one_that_was_deleted_is_not_switched(make, operator):
+    row = make()
+    TaskSchedule.objects.all().delete()
+    with pytest.raises(Conflict):
+        storing.switch(row, enabled=False, acting_user=operator)
+
+
 def test_one_that_was_deleted_is_not_brought_back(make, operator):
     row = make()
     TaskSchedule.objects.all().delete()
