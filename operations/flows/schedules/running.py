@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from django.db import OperationalError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from beidou.base import audit, context, notices, permissions
 from beidou.base.errors import BeidouError, Forbidden, InvalidInput
@@ -20,7 +21,7 @@ from beidou.base.sentences import Sentence
 from machines.models import Machine
 from machines.services import selection
 from operations.flows import base, graph, nesting, start
-from operations.flows.models import AutoOperationTask
+from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.flows.schedules import storing
 from operations.flows.schedules.models import TaskSchedule
 from operations.kinds import base as operation_kinds
@@ -187,13 +188,22 @@ def _changes(specs: list[graph.Spec]) -> bool:
 
 
 def _machines(row: TaskSchedule, specs: list[graph.Spec]) -> list[Machine]:
-    """What one may not see, or what is no more, is left out; none at all is refused."""
+    """What one may not see, what is no more, and what other tasks work with, is left out; none at
+    all is refused."""
     owner: Any = row.owner
     if row.machines.strip():
-        return selection.parse_machines(row.machines, user=owner).machines
-    if sentence := storing.why_named(specs):
+        found = selection.parse_machines(row.machines, user=owner).machines
+    elif sentence := storing.why_named(specs):
         raise InvalidInput(sentence, code="no_machines", fields={"machines": sentence})
-    return operations.machines_of(storing.kinds_of(specs)[0].name, row.cluster, user=owner)
+    else:
+        first = storing.kinds_of(specs)[0]
+        found = operations.machines_of(first.name, row.cluster, user=owner)
+    rows = TaskMachine.objects.filter(machine__in=found, holds_machine=True)
+    held = set(rows.values_list("machine_id", flat=True))
+    left = [machine for machine in found if machine.pk not in held]
+    if found and not left:
+        raise InvalidInput(_("Other tasks work with all of its machines."), code="no_machines")
+    return left
 
 
 def _name(row: TaskSchedule, now: datetime) -> str:

@@ -429,6 +429,37 @@ def test_a_mistake_of_the_portal_is_told_and_tried_the_next_time(due, control, m
     assert not AutoOperationTask.objects.exists()
 
 
+def test_machines_in_other_tasks_are_left_out(due, control, begin_task, machines):
+    begin_task("Wait", machines=machines[:1])
+    row = due()
+    assert run(control) == 1
+    task = AutoOperationTask.objects.get(template="nightly")
+    assert set(task.machines.values_list("machine_id", flat=True)) == {
+        machine.pk for machine in machines[1:]
+    }
+    row.refresh_from_db()
+    assert row.message == ""
+
+
+def test_so_they_are_where_all_of_the_cluster_are_meant(due, control, begin_task, machines, admin):
+    content = contents.read({"title": "Look", "steps": [{"key": "look", "step": "HealthCheck"}]})
+    saving.create(name="look", content=content, acting_user=admin)
+    begin_task("Wait", machines=machines[:1])
+    row = due(template="look", machines="")
+    Machine.objects.update(cluster=row.cluster, state="in_service")
+    assert run(control) == 1
+    task = AutoOperationTask.objects.get(template="look")
+    assert task.machines.count() == len(machines) - 1
+
+
+def test_it_is_told_when_other_tasks_work_with_all_of_its_machines(due, control, begin_task):
+    begin_task("Wait")
+    row = due()
+    assert run(control) == 0
+    row.refresh_from_db()
+    assert "Other tasks work with all of its machines" in row.message
+
+
 def test_machines_one_may_not_see_are_left_out(due, control, machines):
     foreign = factories.make_machine()
     due(machines=f"{machines[0].address} {foreign.address}")
