@@ -85,14 +85,27 @@ class TaskDocument(Document):
         spec = self.manifest.spec
         self.asking = self.user(spec.user)
         self.target = self.cluster("spec.cluster", spec.cluster, self.asking)
-        self.template = self._template(spec)
-        self.specs = self._steps(spec)
+        self._check_type(spec)
+        if not self._is_of_the_site():
+            self._steps(spec, self._template(spec))  # told before any document is applied
         self.places: dict[str, str] = {}
         self.roles: dict[int, str] = {}
         self.machines = self._machines("operationTaskMachines", spec.operationTaskMachines)
         self.replaced = self._machines("replacedMachines", spec.replacedMachines)
 
-    def _template(self, spec: _Spec) -> catalog.Template:
+    def _is_of_the_site(self) -> bool:
+        """Whether there is such a task with a template of the site: it has steps of its own, and
+        is compared with these, whatever has become of the template."""
+        spec = self.manifest.spec
+        rows = AutoOperationTask.objects.filter(
+            name=self.manifest.metadata.name, template=spec.operationTaskType
+        )
+        if spec.operationTaskType in catalog.TEMPLATES or not rows.exists():
+            return False
+        self._check_ids(spec, spec.operationTaskType)
+        return True
+
+    def _check_type(self, spec: _Spec) -> None:
         """What the cluster's type is, is known here; it need only be one that there is."""
         if spec.clusterType and spec.clusterType not in Cluster.Type.values:
             sentence = _("“%(value)s” is none of %(known)s.") % {
@@ -100,23 +113,28 @@ class TaskDocument(Document):
                 "known": ", ".join(Cluster.Type.values),
             }
             raise self.refuse("spec.clusterType", sentence, code="unknown_type")
+
+    def _template(self, spec: _Spec) -> catalog.Template:
         try:
             template = finding.template(spec.operationTaskType, spec.templateVersion or None)
         except InvalidInput as error:
             is_version = "template_version" in error.fields
             place = "spec.templateVersion" if is_version else "spec.operationTaskType"
             raise self.refuse(place, error.message, code=error.code) from error
+        self._check_ids(spec, template.operation_id)
+        return template
+
+    def _check_ids(self, spec: _Spec, known: str) -> None:
         for index, name in enumerate(spec.operationIds):
-            if name != template.operation_id:
+            if name != known:
                 sentence = _("%(type)s is “%(id)s”, not “%(name)s”.") % {
-                    "type": template.name,
-                    "id": template.operation_id,
+                    "type": spec.operationTaskType,
+                    "id": known,
                     "name": name,
                 }
                 raise self.refuse(f"spec.operationIds[{index}]", sentence, code="unknown_id")
-        return template
 
-    def _steps(self, spec: _Spec) -> list[graph.Spec]:
+    def _steps(self, spec: _Spec, template: catalog.Template) -> list[graph.Spec]:
         for index, each in enumerate(spec.operationTaskStep):
             try:
                 catalog.named(each.step)
@@ -125,7 +143,7 @@ class TaskDocument(Document):
                 raise self.refuse(place, error.message, code=error.code) from error
         names = [each.step for each in spec.operationTaskStep]
         try:
-            return start.specs_of(self.template, steps=names, params=spec.params)
+            return start.specs_of(template, steps=names, params=spec.params)
         except InvalidInput as error:
             name = next(iter(error.fields), "steps").replace("steps", "operationTaskStep", 1)
             raise self.refuse(
@@ -167,13 +185,15 @@ class TaskDocument(Document):
 
     def _start(self) -> AutoOperationTask:
         spec = self.manifest.spec
+        template = self._template(spec)
+        specs = self._steps(spec, template)
         try:
             return start.start_task(
                 cluster=self.target,
                 machines=self.machines,
-                specs=self.specs,
+                specs=specs,
                 template=spec.operationTaskType,
-                version=self.template.version,
+                version=template.version,
                 params=spec.params,
                 roles=self.roles,
                 batches=_batches(spec),

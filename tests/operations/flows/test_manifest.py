@@ -7,6 +7,8 @@ import pytest
 import yaml
 from django.core.management import call_command
 
+from operations.flows.library import content as contents
+from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask
 from operations.models import ClusterSettings
 from tests import factories
@@ -98,6 +100,43 @@ def test_the_same_manifest_twice_changes_nothing(api, admin, machines, text):
     assert second.json()[0]["created"] is False
     assert first.json()[0]["url"] == second.json()[0]["url"]
     assert AutoOperationTask.objects.count() == 1
+
+
+@pytest.fixture
+def of_the_site(text, admin):
+    """The manifest of a task with a template of the site, and the template."""
+    raw = {"title": "Wait", "steps": [{"key": "wait", "step": "Wait"}]}
+    row = saving.create(name="patience", content=contents.read(raw), acting_user=admin)
+    document = yaml.safe_load(text)
+    document["spec"] |= {
+        "operationTaskType": "patience",
+        "operationIds": ["patience"],
+        "operationTaskStep": [{"step": "Wait"}],
+    }
+    return yaml.safe_dump(document), row
+
+
+@pytest.mark.parametrize("what", ["another version", "withdrawn"])
+def test_whatever_becomes_of_its_template_the_same_manifest_changes_nothing(
+    what, of_the_site, api, admin, machines
+):
+    text, template = of_the_site
+    assert post(api(admin), text).status_code == 202
+    if what == "withdrawn":
+        saving.offer(template, is_offered=False, acting_user=admin)
+    else:
+        step = {"key": "tell", "step": "Notify", "params": {"text": "x"}}
+        raw = {"title": "Tell", "steps": [step]}
+        saving.save_version(template, content=contents.read(raw), base=1, acting_user=admin)
+    answer = post(api(admin), text)
+    assert answer.status_code == 200, answer.content
+    assert answer.json()[0]["created"] is False
+    other = changed(text, ["spec", "operationTaskStep"], [{"step": "Notify"}])
+    assert post(api(admin), other).status_code == 409
+    odd = changed(text, ["spec", "operationIds"], ["odd"])
+    assert list(post(api(admin), odd).json()["fields"]) == ["spec.operationIds[0]"]
+    anew = changed(text, ["metadata", "name"], "another")
+    assert post(api(admin), anew).status_code == 400
 
 
 @pytest.mark.parametrize(
