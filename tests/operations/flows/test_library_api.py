@@ -62,6 +62,14 @@ def test_a_check_names_every_mistake_and_stores_nothing(toy, stranger, api):
     assert not TaskTemplate.objects.exists()
 
 
+def test_a_check_knows_the_template_that_it_would_be(toy, stranger, api, admin):
+    saving.create(name="one", content=contents.read(raw()), acting_user=admin)
+    wish = {"content": raw(steps=[{"key": "x", "step": "Task", "params": {"template": "one"}}])}
+    assert post(api(stranger), "validate/", wish).status_code == 200
+    answer = post(api(stranger), "validate/", {**wish, "name": "one"})
+    assert list(answer.json()["fields"]) == ["steps[0].params.template"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -83,6 +83,12 @@ class ContentSerializer(_Strict):
         return attrs
 
 
+class WishSerializer(ContentSerializer):
+    name = serializers.CharField(
+        default="", allow_blank=True, max_length=40, help_text="Of the template that it would be."
+    )
+
+
 class NewTemplateSerializer(ContentSerializer):
     name = serializers.CharField(max_length=40)
     comment = serializers.CharField(

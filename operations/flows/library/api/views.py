@@ -104,14 +104,14 @@ class TemplateViewSet(viewsets.ViewSet):
         lines = [{"sign": sign, "text": text} for sign, text in contents.difference(old, new)]
         return Response(serializers.DifferenceSerializer(lines, many=True).data)
 
-    @extend_schema(request=serializers.ContentSerializer, responses=serializers.ContentSerializer)
+    @extend_schema(request=serializers.WishSerializer, responses=serializers.ContentSerializer)
     @action(detail=False, methods=["post"])
     def validate(self, request: Request) -> Response:
-        """Whether this could be saved: 200 with both spellings of it, or 400 that names every
-        mistake at its place.  Nothing is stored."""
-        wish = _validated(serializers.ContentSerializer, request)
+        """Whether this could be saved (as ``name``): 200 with both spellings of it, or 400 that
+        names every mistake at its place.  Nothing is stored."""
+        wish = _validated(serializers.WishSerializer, request)
         content = contents.read(_raw(wish))
-        saving.check(content)
+        saving.check(content, wish["name"])
         stored = contents.stored(content)
         return Response({"content": stored, "yaml": contents.as_yaml(stored)})
 
