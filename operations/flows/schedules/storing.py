@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -60,7 +61,7 @@ def find_problems(row: TaskSchedule, user: User, *, newest: bool = True) -> dict
     except ValidationError as error:
         found |= {name: sentences[0] for name, sentences in error.message_dict.items()}
     if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
-        found.setdefault("name", _("There is a schedule “%(name)s” already.") % {"name": row.name})
+        found.setdefault("name", _taken(row))
     found |= {name: said for name, said in _of_times(row).items() if name not in found}
     if "template" not in found and not _is_only_off(row):
         found |= _of_template(row, user, newest=newest)
@@ -157,6 +158,22 @@ def store(row: TaskSchedule, *, acting_user: User, reason: str = "", newest: boo
     if problems := find_problems(row, acting_user, newest=newest):
         name, sentence = next(iter(problems.items()))
         raise InvalidInput(f"{name}: {sentence}", code="invalid_schedule", fields=problems)
+    try:
+        _save(row, acting_user, reason, newest=newest)
+    except IntegrityError as error:
+        if not TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
+            raise
+        # Somebody was faster.
+        sentence = _taken(row)
+        fields = {"name": sentence}
+        raise InvalidInput(sentence, code="invalid_schedule", fields=fields) from error
+
+
+def _taken(row: TaskSchedule) -> str:
+    return _("There is a schedule “%(name)s” already.") % {"name": row.name}
+
+
+def _save(row: TaskSchedule, acting_user: User, reason: str, *, newest: bool) -> None:
     with audit.entries_last():
         kept = TaskSchedule.objects.select_for_update().filter(pk=row.pk or 0).first()
         if kept is None and row.pk:

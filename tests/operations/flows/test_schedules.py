@@ -140,6 +140,15 @@ def test_a_name_is_taken_once(make):
     assert list(caught.value.fields) == ["name"]
 
 
+def test_of_two_that_are_called_the_same_at_once_the_second_is_told(make, monkeypatch):
+    make(name="weekly")
+    monkeypatch.setattr(storing, "find_problems", lambda *_args, **_values: {})  # was not there yet
+    with pytest.raises(InvalidInput) as caught:
+        make(name="weekly")
+    assert list(caught.value.fields) == ["name"]
+    assert TaskSchedule.objects.count() == 1
+
+
 @pytest.mark.parametrize("who", ["viewer", "stranger"])
 def test_who_may_not_operate_writes_none(who, cast, make):
     row = make()
@@ -555,6 +564,18 @@ def test_a_mistake_on_the_page_is_at_its_field(
     assert answer.status_code == 200
     assert field in answer.context["adminform"].form.errors
     assert not TaskSchedule.objects.exists()
+
+
+def test_what_shows_while_it_is_stored_is_told_on_the_page(
+    template, browser, operator, cluster_a, monkeypatch
+):
+    def gone(*_args, **_values):
+        raise Conflict("It was deleted meanwhile.", code="gone")
+
+    monkeypatch.setattr(storing, "_save", gone)
+    answer = browser(operator).post(ADD, form(cluster_a), follow=True)
+    assert answer.status_code == 200
+    assert "It was deleted meanwhile." in answer.content.decode()
 
 
 def test_a_cluster_one_may_not_operate_is_no_choice(template, browser, operator, cluster_b):
