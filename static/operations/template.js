@@ -24,8 +24,12 @@
     }
   }
   async function rebuild(value, focus) {
-    const open = opened(), before = new Set([...form.querySelectorAll("details[id]")].map((each) => each.id)), page = await ask("do", value);
-    if (!page) return;
+    const open = opened(), before = new Set([...form.querySelectorAll("details[id]")].map((each) => each.id));
+    clearTimeout(timer);
+    form.inert = true; // what is typed meanwhile would be lost with the body
+    const page = await ask("do", value);
+    form.inert = false;
+    if (!page) { document.getElementById(focus)?.focus(); return; }
     body().replaceWith(document.adoptNode(page.getElementById("tpl-body")));
     for (const each of form.querySelectorAll("details[id]")) {
       if (!each.classList.contains("tpl-wrong")) each.open = each.open && !before.has(each.id) || open.has(each.id) || !before.has(each.id) && each.id !== "tpl-as-yaml";
@@ -41,7 +45,11 @@
     if (!page) return;
     document.getElementById("tpl-preview").replaceWith(document.adoptNode(page.getElementById("tpl-preview")));
     const text = document.getElementById("tpl-yaml");
-    if (document.activeElement !== text) text.value = page.getElementById("tpl-yaml").value;
+    // What somebody has written there stays until they take it over.
+    if (document.activeElement !== text && !("own" in text.dataset) && text.value === text.defaultValue) {
+      text.value = text.defaultValue = page.getElementById("tpl-yaml").value;
+      document.getElementById("tpl-yaml-shown").value = page.getElementById("tpl-yaml-shown").value;
+    }
     // A key that was changed is called so where others come after it.
     for (const label of page.querySelectorAll("input[type=checkbox]")) {
       const mine = form.querySelector(`input[type=checkbox][name="${label.name}"][value="${label.value}"]`)?.closest("label"), theirs = label.closest("label");

@@ -1,5 +1,6 @@
 """Looking at a template, and writing one."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -156,9 +157,16 @@ class EditView(LoginRequiredMixin, View):
         if action == "yaml":
             return self._take_yaml(request, draft, name)
         draft.act(action, part)
+        is_lost = _is_not_taken(request)  # if it were not shown again
         if action not in ("save", "check"):
             draft.hide_errors()
-            return self._show(request, draft, name)
+            text: dict[str, Any] = {"yaml": request.POST["yaml"]} if is_lost else {}
+            return self._show(request, draft, name, **text)
+        if is_lost:
+            draft.hide_errors()
+            sentence = _("The text is another than the form: take it over first, or empty it.")
+            return self._show(request, draft, name, status=400, problem=sentence,
+                              yaml=request.POST["yaml"], wrong={"": sentence})  # fmt: skip
         try:
             content = draft.read()
             if action == "check":
@@ -232,6 +240,7 @@ class EditView(LoginRequiredMixin, View):
     ) -> HttpResponse:
         newest: TemplateVersion | None = more.get("newest")
         raw = draft.raw
+        text = contents.as_yaml(draft.short)
         context = {
             **admin.site.each_context(request),
             "title": _("Edit %(name)s") % {"name": name} if name else _("New template"),
@@ -240,11 +249,24 @@ class EditView(LoginRequiredMixin, View):
             "base": draft.data.get("base", "0"),
             "cards": editor.cards(raw),
             "types": editor.types(),
-            "yaml": contents.as_yaml(draft.short),
+            "yaml": text,
+            "yaml_shown": _mark_of(text),
             "difference": contents.difference(newest.content, draft.short) if newest else None,
+            "yaml_is_own": more.get("yaml", text) != text,
             **more,
         }
         return TemplateResponse(request, "operations/template_edit.html", context, status=status)
+
+
+def _is_not_taken(request: HttpRequest) -> bool:
+    """Whether somebody has written another text than the page showed, and did not take it over."""
+    text, shown = request.POST.get("yaml", ""), request.POST.get("yaml_shown", "")
+    return bool(shown and text.strip() and _mark_of(text) != shown)
+
+
+def _mark_of(text: str) -> str:
+    lines = text.strip().splitlines()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _content_of(name: str) -> Mapping[str, Any]:

@@ -284,6 +284,28 @@ def test_rubbish_is_no_error_of_ours(odd, template, writer, browser):  # noqa: F
     assert answer.status_code in (200, 302, 400, 409)
 
 
+@pytest.mark.parametrize("action", ["save", "check", "add", "look"])
+def test_a_text_that_was_not_taken_over_is_not_lost(action, template, writer, browser):  # noqa: F811
+    client = browser(writer)
+    shown = client.get(edit()).context["yaml_shown"]
+    text = "title: Pasted\r\nsteps: []\r\n"
+    values = {**posted(name="careful", base=1), "yaml": text, "yaml_shown": shown, "do": action}
+    answer = client.post(edit(), values)
+    assert answer.status_code == (400 if action in ("save", "check") else 200)
+    assert (answer.context["yaml"], answer.context["yaml_is_own"]) == (text, True)
+    assert ("take it over first" in answer.content.decode()) == (action in ("save", "check"))
+    template.refresh_from_db()
+    assert template.version == 1
+
+
+def test_a_text_that_is_as_it_was_shown_is_no_other_one(template, writer, browser):  # noqa: F811
+    client = browser(writer)
+    page = client.get(edit()).context
+    text = page["yaml"].replace("\n", "\r\n")
+    values = {**posted(name="careful", base=1), "yaml": text, "yaml_shown": page["yaml_shown"]}
+    assert client.post(edit(), {**values, "do": "save", "title": "Other"}).status_code == 302
+
+
 # --- starting ---------------------------------------------------------------------------------
 
 
