@@ -75,10 +75,16 @@ class ScheduleForm(_Form):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
-        if self.errors:
-            return
-        for name, sentence in storing.find_problems(self.instance, self.acting_user).items():
-            self.add_error(name if name in self.fields else None, sentence)
+        # Times can be looked at by themselves: all mistakes are told at once.
+        found = (
+            storing.problems_of_times(self.instance)
+            if self.errors
+            else storing.find_problems(self.instance, self.acting_user)
+        )
+        for name, sentence in found.items():
+            is_told = name in self.errors or (name == "cron" and "every_minutes" in self.errors)
+            if not is_told:
+                self.add_error(name if name in self.fields else None, sentence)
 
 
 @admin.register(TaskSchedule)

@@ -62,7 +62,7 @@ def find_problems(row: TaskSchedule, user: User, *, newest: bool = True) -> dict
         found |= {name: sentences[0] for name, sentences in error.message_dict.items()}
     if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
         found.setdefault("name", _taken(row))
-    found |= {name: said for name, said in _of_times(row).items() if name not in found}
+    found |= {name: said for name, said in problems_of_times(row).items() if name not in found}
     if "template" not in found and not _is_only_off(row):
         found |= _of_template(row, user, newest=newest)
     return found
@@ -98,7 +98,7 @@ def _newest(row: TaskSchedule) -> tuple[int, dict[str, int]]:
     return chosen.version, nesting.versions_of(specs)
 
 
-def _of_times(row: TaskSchedule) -> dict[str, str]:
+def problems_of_times(row: TaskSchedule) -> dict[str, str]:
     found: dict[str, str] = {}
     if bool(row.cron) == bool(row.every_minutes):
         found["cron"] = _("Give either a cron expression or an interval.")

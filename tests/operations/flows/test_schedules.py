@@ -535,6 +535,18 @@ def form(cluster, **values):
 ADD = reverse("admin:operations_taskschedule_add")
 
 
+def test_times_that_never_come_are_told_together_with_what_is_missing(browser, operator, cluster_a):
+    answer = browser(operator).post(ADD, {**form(cluster_a), "template": "", "cron": "99 99 * *"})
+    errors = answer.context["adminform"].form.errors
+    assert {"template", "cron"} <= set(errors)
+
+
+def test_an_interval_that_is_no_number_is_told_once(template, browser, operator, cluster_a):
+    wrong = {**form(cluster_a), "cron": "", "every_minutes": "often"}
+    errors = browser(operator).post(ADD, wrong).context["adminform"].form.errors
+    assert set(errors) == {"every_minutes"}
+
+
 def test_a_schedule_is_added_on_its_page(template, browser, operator, cluster_a):
     client = browser(operator)
     assert client.get(ADD).status_code == 200
