@@ -26,7 +26,11 @@ def storable(value: Any) -> Any:
     send is refused instead, by ``unstorable_in``.
     """
     if isinstance(value, str):
+        if _UNSTORABLE.search(value) is None:
+            return value
         return _UNSTORABLE.sub(lambda found: "␀" if found[0] == "\0" else "\ufffd", value)
+    if value is None or isinstance(value, int | float):  # before the slower question below
+        return value
     if isinstance(value, Mapping):
         return {storable(name): storable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -16,6 +16,9 @@ from beidou.base.sentences import Sentence
 from clusters.drivers import certificates
 from clusters.drivers.answers import BootstrapToken, ClusterInfo, KubeadmConfig, KubeletConfig
 
+# libyaml's, where PyYAML has it: ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 JOIN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
 _ALPHABET = string.ascii_lowercase + string.digits
 # The kubelet's own default where the configuration is silent.
@@ -114,7 +117,7 @@ def parse_kubeadm_config(data: Mapping[str, str], *, cluster_name: str) -> Kubea
 
 def _mapping(data: Mapping[str, str], key: str, config_map: str, cluster: str) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(data[key])
+        config = yaml.load(data[key], Loader=_LOADER)  # noqa: S506 - a safe loader
     except (KeyError, yaml.YAMLError) as error:
         raise PermanentError(
             Sentence(

@@ -6,14 +6,17 @@ must match the pinned ones.  ansible-runner's event files are not written; the e
 ``on_event``.
 """
 
+import hashlib
 import os
 import shlex
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from operations.drivers import processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
 ASK_SECONDS = 0.5
+KEPT_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -165,10 +169,13 @@ def _run(
     _write(folder / "variables.yml", as_plain_yaml({**variables, **reached}))
     collector = _Collector(on_event)
     envvars = environment(folder, sockets, mark)
+    envvars["ANSIBLE_INVENTORY_ENABLED"] = "yaml"  # ours; five other plugins need not be loaded
     path = ROOT / "playbooks" / f"{playbook}.yml"
     options = ["--forks", str(forks), "--extra-vars", f"@{folder / 'variables.yml'}"]
     prefix = processes.isolation()
-    if site is not None:
+    if site is None:
+        envvars |= built_modules(folder.parent)
+    else:
         source = folder / "source"
         site.write(source)
         path = source / site.playbook
@@ -205,6 +212,31 @@ def _run(
             code="playbook_broken",
         )
     return Outcome(status, collector.failed, collector.recap, collector.last_text)
+
+
+def built_modules(base: Path) -> dict[str, str]:
+    """Where runs of our own playbooks share what ansible builds of its modules; see the callback
+    plugin.  Below ``base``, which must be our user's alone: what lies there is run on hosts.
+
+    The folder is named by all sources, so that no run meets what was built of others; those that
+    no run has used for a month are removed.
+    """
+    digest = hashlib.sha256(f"{version('ansible-core')} {sys.version}".encode())
+    for name in ("library", "module_utils"):
+        for path in sorted((ROOT / name).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size} ".encode())
+            digest.update(path.read_bytes())
+    kept = base / "built-modules" / digest.hexdigest()[:16]
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.utime(kept)
+    for other in kept.parent.iterdir():
+        if other.stat().st_mtime < time.time() - KEPT_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+    return {
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "built_modules",
+        "BEIDOU_BUILT_MODULES": str(kept),
+    }
 
 
 def _hiding(site: Site, folder: Path, sockets: Path) -> tuple[str, ...]:
@@ -334,7 +366,10 @@ class _Plain(str):
     """Text that ansible must take as it is."""
 
 
-class _PlainDumper(yaml.SafeDumper):
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _PlainDumper(_Dumper):  # type: ignore[misc]
     """Writes ``_Plain`` with ansible's tag ``!unsafe``, which keeps Jinja away from it."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -407,17 +442,16 @@ class _Collector:
         self.recap: dict[str, dict[str, int]] | None = None
 
     def handle(self, event: Mapping[str, Any]) -> bool:
-        raw: Mapping[str, Any] = storable(event)
-        name = raw.get("event", "")
-        data: Mapping[str, Any] = raw.get("event_data") or {}
+        name = event.get("event", "")
+        data: Mapping[str, Any] = event.get("event_data") or {}
         if name in _KINDS:
             self._host(name, data)
         elif name == "playbook_on_task_start":
-            self.on_event(Event("task", "", str(data.get("task", "")), {}))
+            self.on_event(Event("task", "", storable(str(data.get("task", ""))), {}))
         elif name == "playbook_on_stats":
             self.recap = _recap(data)
         elif name in ("verbose", "warning", "error", "system_warning", "deprecated"):
-            text = str(raw.get("stdout", "")).strip()
+            text = storable(str(event.get("stdout", ""))).strip()
             if text:
                 # An error comes line by line, and its last one says least.
                 is_more = self.last_text.startswith(_ERROR) and not text.startswith(_ERROR)
@@ -427,8 +461,8 @@ class _Collector:
 
     def _host(self, name: str, data: Mapping[str, Any]) -> None:
         self.saw_host = True
-        result: Mapping[str, Any] = data.get("res") or {}
-        host, task = str(data.get("host", "")), str(data.get("task", ""))
+        result: Mapping[str, Any] = storable(data.get("res") or {})
+        host, task = str(data.get("host", "")), storable(str(data.get("task", "")))
         kind = _KINDS[name]
         if kind == "ok" and result.get("changed"):
             kind = "changed"

@@ -45,9 +45,9 @@ def to_joining(run: StepRun) -> None:
 def own_addresses(run: StepRun) -> dict[int, set[str]]:
     """By key of the member: the addresses that its node may report, as its host was seen."""
     found = {member.pk: {member.address} for member in run.targets}
-    for cell in MachineStep.objects.filter(machine__in=found, step__name="preCheck"):
-        facts = cell.evidence.get("facts") or {}
-        found[cell.machine_id].update(str(each) for each in facts.get("addresses", ()))
+    seen = MachineStep.objects.filter(machine__in=found, step__name="preCheck")
+    for key, addresses in seen.values_list("machine_id", "evidence__facts__addresses"):
+        found[key].update(str(each) for each in addresses or ())
     visited = MachineAddress.objects.filter(machine__operations__in=found)
     for key, address in visited.values_list("machine__operations", "address"):
         found[key].add(address)

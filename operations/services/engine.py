@@ -185,6 +185,7 @@ def _execute(run: EngineRun) -> tuple[Attempt.Outcome, str]:
     cells = MachineStep.objects.filter(
         step=run.step, attempt=run.attempt.number, status=MachineStep.Status.RUNNING
     ).select_related("machine__machine__credential", "machine__operation")
+    cells = cells.defer("checks", "evidence")  # empty as yet
     try:
         run.load(list(cells))
         result = run.step_kind.act(run)

@@ -113,6 +113,7 @@ def work_of(step: Step) -> Any:
         )
         .exclude(machine__in=unpassed.values("machine"))
         .select_related("machine__machine__credential", "machine__operation")
+        .defer("checks", "evidence")  # of an earlier attempt, and long
         .order_by("machine_id")
     )
 

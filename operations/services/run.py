@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from operations.kinds import names
@@ -75,7 +75,6 @@ class EngineRun:
         try:
             while not self._stop_watch.wait(WATCH_SECONDS):
                 try:
-                    close_old_connections()
                     if time.monotonic() - asked >= RENEW_SECONDS:
                         asked = time.monotonic()
                         self._renew(asked)
@@ -89,6 +88,7 @@ class EngineRun:
                     # that the lease is kept as long as the step's own thread works; should_stop
                     # sees when it is over.
                     logger.exception("lease_watch_failed", step=self.step.pk)
+                    connection.close()  # it may be broken; the next look makes a new one
         finally:
             connection.close()
 

@@ -1,7 +1,9 @@
 """What reaches a playbook is data, and what ansible says becomes events."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,45 @@ def test_the_sockets_of_a_run_are_found_by_its_mark_while_it_runs(through, tmp_p
     through("exit 255", on_event=look)
     assert tmp_path.name in seen
     assert tmp_path.name not in dict(ansible.socket_folders())
+
+
+def built(base: Path) -> dict[str, int]:
+    """Files of modules that were built in runs below ``base``, and which file each is."""
+    found = (path for path in (base / "built-modules").rglob("*") if path.is_file())
+    return {path.name: path.stat().st_ino for path in found if path.suffix != ".lock"}
+
+
+def test_a_module_is_built_once_for_many_runs(through, tmp_path: Path) -> None:
+    through("exit 255")
+    first = built(tmp_path)
+    through("exit 255")
+    assert any("unit_stop" in name for name in first)
+    assert built(tmp_path) == first
+
+
+def test_what_was_built_is_its_owners_alone(tmp_path: Path) -> None:
+    kept = Path(ansible.built_modules(tmp_path)["BEIDOU_BUILT_MODULES"])
+    assert kept.stat().st_mode & 0o777 == 0o700
+
+
+def test_changed_sources_are_built_anew(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ansible, "ROOT", tmp_path / "ansible")
+    (tmp_path / "ansible/library").mkdir(parents=True)
+    source = tmp_path / "ansible/library/module.py"
+    source.write_text("x = 1")
+    before = ansible.built_modules(tmp_path)
+    assert ansible.built_modules(tmp_path) == before
+    source.write_text("x = 2")
+    assert ansible.built_modules(tmp_path) != before
+
+
+def test_what_no_run_has_used_for_a_month_is_removed(tmp_path: Path) -> None:
+    kept = Path(ansible.built_modules(tmp_path)["BEIDOU_BUILT_MODULES"])
+    for name, days in (("old", 31), ("recent", 29)):
+        folder = kept.parent / name
+        folder.mkdir()
+        (folder / "module").touch()
+        then = time.time() - days * 24 * 3600
+        os.utime(folder, (then, then))
+    ansible.built_modules(tmp_path)
+    assert {path.name for path in kept.parent.iterdir()} == {kept.name, "recent"}
