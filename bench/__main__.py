@@ -1,7 +1,7 @@
 """Run all measures, or those named.
 
 ``python -m bench [output latency queue lists inventory scale_up drain health
-one_click]``
+one_click growth]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -18,6 +18,7 @@ from bench.report import Measure
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
     from bench import (  # noqa: PLC0415  need Django set up
         drain,
+        growth,
         health,
         inventory,
         latency,
@@ -38,6 +39,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "drain": drain.run,
         "health": health.run,
         "one_click": one_click.run,
+        "growth": growth.run,
     }
 
 

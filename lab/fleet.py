@@ -58,6 +58,7 @@ class Lab:
     def __init__(self, record: state.LabRecord) -> None:
         self._record = record
         self._lock = threading.RLock()
+        self._simulated: dict[str, int] = {}
 
     @classmethod
     def start(cls, name: str, *, keep: bool = False) -> Self:
@@ -195,8 +196,17 @@ class Lab:
         kwok.fill(plane, nodes=nodes, pods=pods, owned=not controllers)
         if controllers:
             controlplane.start_controllers(self._record, plane)
-        kwok.start_kwok(self._record, plane)
+        plane.servers.append(kwok.start_kwok(self._record, plane.cluster))
         return self._record_cluster(plane.cluster)
+
+    def simulate_nodes(self, cluster: LabCluster, count: int) -> None:
+        """Have kwok add nodes to a kubeadm cluster until it simulates ``count``."""
+        there = self._simulated.get(cluster.name)
+        if there is None:
+            kwok.keep_off(cluster)
+            kwok.start_kwok(self._record, cluster)
+        kwok.add_beside(cluster, range(there or 0, count))
+        self._simulated[cluster.name] = max(there or 0, count)
 
     def _record_cluster(self, made: LabCluster) -> LabCluster:
         """Write down what another process needs to find the cluster."""

@@ -1,8 +1,8 @@
 """Machines that join: how their nodes are called, found, proved to be their own, and labelled."""
 
+import json
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from beidou.base.errors import ExternalError, PermanentError
 from beidou.base.sentences import Sentence
@@ -54,13 +54,21 @@ def own_addresses(run: StepRun) -> dict[int, set[str]]:
     return found
 
 
-def as_known(node: NodeInfo) -> dict[str, Any]:
-    """A node of the cluster as the playbook pre_check wants it, which looks for its like."""
-    return {
-        "name": node.name,
-        "addresses": [address for _type, address in node.addresses],
-        "system_uuid": node.system_uuid,
-    }
+def as_known(nodes: Iterable[NodeInfo]) -> str:
+    """The nodes of the cluster as the playbook pre_check wants them, which looks for their like.
+
+    As text: of a list Ansible would look at every value, for every machine.
+    """
+    return json.dumps(
+        [
+            {
+                "name": node.name,
+                "addresses": [address for _type, address in node.addresses],
+                "system_uuid": node.system_uuid,
+            }
+            for node in nodes
+        ]
+    )
 
 
 def reported(node: NodeInfo) -> list[str]:

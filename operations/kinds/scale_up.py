@@ -47,6 +47,7 @@ from operations.kinds.base import (
 from operations.kinds.checks import describe, fail
 from operations.kinds.control_planes import alone
 from operations.kinds.namespaces import Namespace
+from operations.kinds.peers import Peers
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.probe import IMAGE, Probe, check_node, pod_names
 from operations.models import ClusterSettings, Operation, OperationMachine
@@ -219,7 +220,7 @@ def pre_check(run: StepRun) -> PlaybookResults:
     settings = hosts.require_settings(run.cluster)
     with client_for(run.cluster, timeout=15) as client:
         server = client.cluster_info().server
-        nodes = [joining.as_known(node) for node in client.list_nodes()]
+        nodes = joining.as_known(client.list_nodes())
     variables = {**_common(run, settings, server), "cluster_nodes": nodes, **settings.overrides}
     return playbook.run_playbook(
         run, "pre_check", variables=variables, per_machine=_per_machine(run)
@@ -375,8 +376,9 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
     ):
         probe, addresses = _probe(run, client), joining.own_addresses(run)
+        peers = Peers(client)
         proofs = {
-            pool.submit(_prove, run, client, target, probe, addresses[target.pk]): target
+            pool.submit(_prove, run, client, target, probe, addresses[target.pk], peers): target
             for target in targets
         }
         for proof in as_completed(proofs):
@@ -411,6 +413,7 @@ def _prove(
     target: OperationMachine,
     probe: Probe,
     addresses: set[str],
+    peers: Peers,
 ) -> dict[str, Any]:
     """Runs in a thread of its own: talks to the cluster, writes nothing but output."""
     name = joining.node_name(target)
@@ -430,7 +433,7 @@ def _prove(
         client,
         prefix=_probe_prefix(run, target),
         node=name,
-        peer_node=_peer(client, name),
+        peer_node=peers.of(name),
         probe=probe,
         should_stop=run.should_stop,
     )
@@ -457,18 +460,6 @@ def _wait_until_ready(run: StepRun, client: KubernetesClient, name: str) -> Node
                 code="not_ready",
             )
         time.sleep(0.5)
-
-
-def _peer(client: KubernetesClient, name: str) -> str:
-    """Another Ready node to test against: workers first, then control planes."""
-    others = [node for node in client.list_nodes() if node.is_ready and node.name != name]
-    if not others:
-        raise PermanentError(
-            Sentence("There is no other Ready node to test %(node)s against.", node=name),
-            code="no_peer",
-        )
-    others.sort(key=lambda node: ("control-plane" in node.roles, node.unschedulable, node.name))
-    return others[0].name
 
 
 def _probe_prefix(run: StepRun, target: OperationMachine) -> str:

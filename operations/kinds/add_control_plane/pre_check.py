@@ -53,7 +53,7 @@ def pre_check(run: StepRun) -> Found:
         settings,
         api_server_endpoint=endpoint(*place) if place else "",
         artifacts=[each.as_variable() for each in listed],
-        cluster_nodes=[joining.as_known(node) for node in nodes],
+        cluster_nodes=joining.as_known(nodes),
     )
     per_machine = {
         target.pk: {

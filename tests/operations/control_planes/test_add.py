@@ -3,6 +3,8 @@
 What is done on hosts is proved in the lab (tests/operations/lab/test_create_cluster.py).
 """
 
+import json
+
 import pytest
 
 from clusters.models import Node
@@ -177,7 +179,7 @@ def test_control_planes_are_checked_as_those_of_a_new_cluster(spares, add, work,
     ((_host, own),) = played.of("pre_check")
     assert {6443, 2379} <= set(own["policy"]["ports"])
     assert own["api_server_endpoint"] == f"{ENDPOINT}:6443"
-    assert {node["name"] for node in own["cluster_nodes"]} == {"n1", "n2", "n3"}
+    assert {node["name"] for node in json.loads(own["cluster_nodes"])} == {"n1", "n2", "n3"}
 
 
 def warnings(operation):
