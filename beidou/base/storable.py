@@ -29,7 +29,9 @@ def storable(value: Any) -> Any:
         if _UNSTORABLE.search(value) is None:
             return value
         return _UNSTORABLE.sub(lambda found: "␀" if found[0] == "\0" else "\ufffd", value)
-    if value is None or isinstance(value, int | float):  # before the slower question below
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, int):  # before the slower question below
         return value
     if isinstance(value, Mapping):
         return {storable(name): storable(item) for name, item in value.items()}

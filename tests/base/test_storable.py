@@ -93,8 +93,12 @@ def test_every_place_is_found():
 
 
 def test_what_a_host_said_is_made_storable_at_every_depth():
-    value = {"a": ["x\0", {"b\udcb0": "机\udca1"}], "c": (1, True)}
-    assert storable(value) == {"a": ["x␀", {"b\ufffd": "机\ufffd"}], "c": [1, True]}
+    value = {"a": ["x\0", {"b\udcb0": "机\udca1"}], "c": (1, True), "d": [math.nan, -math.inf]}
+    assert storable(value) == {
+        "a": ["x␀", {"b\ufffd": "机\ufffd"}],
+        "c": [1, True],
+        "d": ["nan", "-inf"],
+    }
 
 
 @pytest.mark.parametrize(
