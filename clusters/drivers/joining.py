@@ -7,19 +7,21 @@ import secrets
 import string
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
-from clusters.drivers import certificates
+from clusters.drivers import certificates, yaml_text
 from clusters.drivers.answers import BootstrapToken, ClusterInfo, KubeadmConfig, KubeletConfig
 
 # libyaml's, where PyYAML has it: ten times as fast.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+DEPTH_LIMIT = 50
 JOIN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
+_T = TypeVar("_T", list[Any], dict[str, Any])
 _ALPHABET = string.ascii_lowercase + string.digits
 # The kubelet's own default where the configuration is silent.
 DEFAULT_CGROUP_DRIVER = "cgroupfs"
@@ -77,7 +79,9 @@ def parse_cluster_info(data: Mapping[str, str], *, cluster_name: str) -> Cluster
         hashes = [
             certificates.public_key_hash(item) for item in certificates.load_certificates(ca_pem)
         ]
-        return ClusterInfo(server=cluster["server"], ca_pem=ca_pem, ca_cert_hashes=tuple(hashes))
+        return ClusterInfo(
+            server=str(cluster["server"]), ca_pem=ca_pem, ca_cert_hashes=tuple(hashes)
+        )
     except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
         raise PermanentError(
             Sentence(
@@ -94,7 +98,7 @@ def parse_kubelet_config(data: Mapping[str, str], *, cluster_name: str) -> Kubel
     return KubeletConfig(
         cgroup_driver=str(config.get("cgroupDriver") or DEFAULT_CGROUP_DRIVER),
         cluster_domain=str(config.get("clusterDomain") or ""),
-        cluster_dns=tuple(str(item) for item in config.get("clusterDNS") or ()),
+        cluster_dns=tuple(str(item) for item in _of_type(list, config.get("clusterDNS"))),
         text=data["kubelet"],
     )
 
@@ -103,7 +107,7 @@ def parse_kubeadm_config(data: Mapping[str, str], *, cluster_name: str) -> Kubea
     """The content of kube-system/kubeadm-config."""
     name = "kube-system/kubeadm-config"
     config = _mapping(data, "ClusterConfiguration", name, cluster_name)
-    networking = config.get("networking") or {}
+    networking: dict[str, Any] = _of_type(dict, config.get("networking"))
     return KubeadmConfig(
         kubernetes_version=str(config.get("kubernetesVersion") or ""),
         control_plane_endpoint=str(config.get("controlPlaneEndpoint") or ""),
@@ -116,17 +120,20 @@ def parse_kubeadm_config(data: Mapping[str, str], *, cluster_name: str) -> Kubea
 
 
 def _mapping(data: Mapping[str, str], key: str, config_map: str, cluster: str) -> dict[str, Any]:
+    unreadable = PermanentError(
+        Sentence(
+            "Cluster %(cluster)s: the ConfigMap %(name)s has no readable “%(key)s”.",
+            cluster=cluster,
+            name=config_map,
+            key=key,
+        )
+    )
     try:
+        if yaml_text.trap(data[key], depth_limit=DEPTH_LIMIT, loader=_LOADER):
+            raise unreadable
         config = yaml.load(data[key], Loader=_LOADER)  # noqa: S506 - a safe loader
-    except (KeyError, yaml.YAMLError) as error:
-        raise PermanentError(
-            Sentence(
-                "Cluster %(cluster)s: the ConfigMap %(name)s has no readable “%(key)s”.",
-                cluster=cluster,
-                name=config_map,
-                key=key,
-            )
-        ) from error
+    except (KeyError, ValueError, yaml.YAMLError) as error:  # ValueError: a date like 2026-99-99
+        raise unreadable from error
     if not isinstance(config, dict):
         raise PermanentError(
             Sentence(
@@ -137,3 +144,9 @@ def _mapping(data: Mapping[str, str], key: str, config_map: str, cluster: str) -
             )
         )
     return config
+
+
+def _of_type(kind: type[_T], value: Any) -> _T:
+    """``value`` where it is of the type that kubeadm writes, else an empty one: what is made with
+    it then says what is missing."""
+    return value if isinstance(value, kind) else kind()

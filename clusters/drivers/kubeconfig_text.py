@@ -13,6 +13,7 @@ import yaml
 
 from beidou.base.errors import InvalidInput
 from beidou.base.sentences import Sentence
+from clusters.drivers import yaml_text
 
 SIZE_LIMIT = 1024 * 1024
 DEPTH_LIMIT = 20
@@ -57,22 +58,19 @@ def load(text: str) -> Mapping[str, Any]:
 
 def _refuse_bombs(text: str) -> None:
     """Aliases make a small text huge, deep nesting exhausts the reader; neither is ever needed."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            raise refuse(
-                "kubeconfig_yaml_alias",
-                Sentence("The kubeconfig uses YAML aliases (*name); write the values out."),
-            )
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH_LIMIT:
-            raise refuse(
-                "kubeconfig_too_deep",
-                Sentence(
-                    "The kubeconfig is nested more than %(limit)s levels deep.", limit=DEPTH_LIMIT
-                ),
-            )
+    trap = yaml_text.trap(text, depth_limit=DEPTH_LIMIT, loader=_LOADER)
+    if trap == yaml_text.ALIAS:
+        raise refuse(
+            "kubeconfig_yaml_alias",
+            Sentence("The kubeconfig uses YAML aliases (*name); write the values out."),
+        )
+    if trap:
+        raise refuse(
+            "kubeconfig_too_deep",
+            Sentence(
+                "The kubeconfig is nested more than %(limit)s levels deep.", limit=DEPTH_LIMIT
+            ),
+        )
 
 
 def named_entries(

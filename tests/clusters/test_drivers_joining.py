@@ -51,6 +51,31 @@ def test_a_config_map_without_readable_content_is_refused(data: dict[str, str] |
         ask("cluster_info", INFO, data)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[" * 60_000, id="deep"),
+        pytest.param("{a: " * 60_000, id="deep mappings"),
+        pytest.param("a: &x [1]\nb: [*x, *x]", id="aliases"),
+        pytest.param("a: 2020-99-99", id="no date"),
+    ],
+)
+def test_a_text_that_would_end_its_reader_is_refused(text: str):
+    with pytest.raises(PermanentError, match=r"kubelet-config has no readable “kubelet”\."):
+        ask("kubelet_config", KUBELET, {"kubelet": text})
+
+
+@pytest.mark.parametrize("text", ["clusterDNS: 5", "clusterDNS: {a: b}", "clusterDNS: x"])
+def test_a_dns_that_is_no_list_is_none(text: str):
+    assert ask("kubelet_config", KUBELET, {"kubelet": text}).cluster_dns == ()
+
+
+@pytest.mark.parametrize("text", ["networking: x", "networking: [1]", "networking: 5"])
+def test_networks_that_are_no_mapping_are_none(text: str):
+    config = ask("kubeadm_config", KUBEADM, {"ClusterConfiguration": text})
+    assert (config.pod_subnet, config.service_subnet) == ("", "")
+
+
 def test_a_config_map_with_a_plain_text_is_refused():
     with pytest.raises(PermanentError, match="is not a mapping"):
         ask("kubelet_config", KUBELET, {"kubelet": "hello"})

@@ -106,6 +106,17 @@ def test_addresses_that_pre_check_saw_are_the_machine_s_own(toy, begin, machines
     assert joining.own_addresses(run) == {member.pk: {member.address, "10.250.0.9"}}
 
 
+@pytest.mark.parametrize("said", [5, True, "10", {"a": 1}, None])
+def test_whatever_else_a_host_calls_its_addresses_is_none(toy, begin, machines, said):
+    operation = begin(machines=machines[:1])
+    operation.steps.filter(name="first").update(name="preCheck")
+    for evidence in ({"facts": {"addresses": said}}, {"facts": said}):
+        MachineStep.objects.filter(step__name="preCheck").update(evidence=evidence)
+        member = operation.machines.get()
+        run = cast("Any", SimpleNamespace(targets=[member]))
+        assert joining.own_addresses(run) == {member.pk: {member.address}}
+
+
 def test_a_node_whose_addresses_come_late_is_waited_for():
     late = SimpleNamespace(addresses=(("Hostname", "n"), ("InternalIP", "10.250.0.9")))
     answers = iter([SimpleNamespace(addresses=(("Hostname", "n"),)), late])
