@@ -6,17 +6,14 @@ must match the pinned ones.  ansible-runner's event files are not written; the e
 ``on_event``.
 """
 
-import hashlib
 import os
 import shlex
 import shutil
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +24,10 @@ from ansible_runner.runner import Runner
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence, joined, spoken
 from beidou.base.storable import storable
-from operations.drivers import processes
+from operations.drivers import built_modules, processes
 
 ROOT = Path(__file__).resolve().parent.parent / "ansible"
 ASK_SECONDS = 0.5
-KEPT_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ def _run(
     options = ["--forks", str(forks), "--extra-vars", f"@{folder / 'variables.yml'}"]
     prefix = processes.isolation()
     if site is None:
-        envvars |= built_modules(folder.parent)
+        envvars |= built_modules.variables(ROOT, folder.parent)
     else:
         source = folder / "source"
         site.write(source)
@@ -212,31 +208,6 @@ def _run(
             code="playbook_broken",
         )
     return Outcome(status, collector.failed, collector.recap, collector.last_text)
-
-
-def built_modules(base: Path) -> dict[str, str]:
-    """Where runs of our own playbooks share what ansible builds of its modules; see the callback
-    plugin.  Below ``base``, which must be our user's alone: what lies there is run on hosts.
-
-    The folder is named by all sources, so that no run meets what was built of others; those that
-    no run has used for a month are removed.
-    """
-    digest = hashlib.sha256(f"{version('ansible-core')} {sys.version}".encode())
-    for name in ("library", "module_utils"):
-        for path in sorted((ROOT / name).rglob("*.py")):
-            digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size} ".encode())
-            digest.update(path.read_bytes())
-    kept = base / "built-modules" / digest.hexdigest()[:16]
-    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.utime(kept)
-    for other in kept.parent.iterdir():
-        if other.stat().st_mtime < time.time() - KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
-    return {
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "callback_plugins"),
-        "ANSIBLE_CALLBACKS_ENABLED": "built_modules",
-        "BEIDOU_BUILT_MODULES": str(kept),
-    }
 
 
 def _hiding(site: Site, folder: Path, sockets: Path) -> tuple[str, ...]:
