@@ -5,6 +5,8 @@ from django.urls import include, path, re_path
 
 from beidou.base.api.not_found import not_found
 
+admin.autodiscover()  # where PortalAdminConfig has not done so
+
 urlpatterns = [
     path("", include("beidou.base.urls")),
     path("", include("operations.urls")),

@@ -8,7 +8,7 @@ from django.conf import settings
 from beidou.base import webhooks
 from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
-from notifications.drivers import chat, mail, webhook
+from notifications.drivers import mail, webhook
 from notifications.drivers.message import Message
 from notifications.models import Receiver
 
@@ -42,4 +42,6 @@ def sender_for(receiver: Receiver, message: Message) -> Send:
             secret=receiver.secret,
             limits=webhooks.limits(),
         )
+    from notifications.drivers import chat  # noqa: PLC0415  large, and most processes never send
+
     return partial(chat.send, message, channel=receiver.channel, url=receiver.service_url)

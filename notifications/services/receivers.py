@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 
 from beidou.base import addresses, webhooks
 from beidou.base.errors import InvalidInput
-from notifications.drivers import chat
 from notifications.models import NotificationRule, Receiver
 from notifications.services import belonging, channels
 
@@ -96,6 +95,8 @@ def _check_webhook(receiver: Receiver, stored: Receiver | None) -> None:
 
 
 def _check_chat(receiver: Receiver) -> None:
+    from notifications.drivers import chat  # noqa: PLC0415  large, and most processes never ask
+
     receiver.service_url = receiver.service_url.strip()
     chat.check(receiver.channel, receiver.service_url)
 
