@@ -1,5 +1,6 @@
 """Structured logs: one line per event with the request's, operation's and user's ids."""
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -26,6 +27,19 @@ def _without_traceback_of_refusals(
     return event
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _without_control_characters(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> Mapping[str, Any]:
+    """Anybody writes addresses into the log, which must not move the cursor of who reads it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    return event
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     _in_english,
@@ -34,6 +48,7 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _without_control_characters,
 ]
 
 

@@ -31,3 +31,11 @@ def test_a_refusal_is_no_crash():
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("y")])
 def test_a_mistake_of_ours_is_logged_with_its_traceback(error):
     assert "Traceback" in line_about(error)
+
+
+def test_control_characters_of_an_address_are_written_out():
+    formatter = logs.configure(level="INFO", shape="text")["formatters"]["line"]
+    record = logging.LogRecord("x", logging.WARNING, __file__, 1, "/nix/\x1b[31m\0/", None, None)
+    kind = formatter.pop("()")
+    line = kind(**formatter).format(record)
+    assert "/nix/\\x1b[31m\\x00/" in line
