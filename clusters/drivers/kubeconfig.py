@@ -16,10 +16,10 @@ from beidou.base.sentences import Sentence
 from clusters.drivers import certificates
 from clusters.drivers.connection import Connection
 from clusters.drivers.kubeconfig_checks import (
-    HOST_NAME,
     check_credential,
     checked_ca,
     checked_server,
+    is_host,
 )
 from clusters.drivers.kubeconfig_text import (
     choose_context,
@@ -246,7 +246,7 @@ def _insecure(cluster: Mapping[str, Any], *, allow_insecure: bool) -> bool:
 
 def _server_name(cluster: Mapping[str, Any]) -> str | None:
     name = text_of(cluster, "tls-server-name")
-    if name is not None and not HOST_NAME.fullmatch(name):
+    if name is not None and not is_host(name):
         raise refuse(
             "kubeconfig_bad_server_name", Sentence("The tls-server-name is not a host name.")
         )

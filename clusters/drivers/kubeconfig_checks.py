@@ -13,8 +13,17 @@ from clusters.drivers.connection import Connection
 from clusters.drivers.kubeconfig_text import refuse
 
 SERVER_LENGTH = 500  # characters of the server's address; as many as are stored
-HOST_NAME = re.compile(r"[A-Za-z0-9.:_*-]{1,253}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9.:_*-]{1,253}")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
+
+def is_host(name: str) -> bool:
+    """Whether it can be looked up: also no part of it is empty or longer than 63 characters."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return _HOST_NAME.fullmatch(name) is not None
 
 
 def checked_server(server: str, *, field_name: str) -> str:
@@ -51,7 +60,7 @@ def checked_server(server: str, *, field_name: str) -> str:
             field_name,
         )
     extra = parts.username or parts.password or parts.query or parts.fragment
-    if extra or port == 0 or not HOST_NAME.fullmatch(parts.hostname or ""):
+    if extra or port == 0 or not is_host(parts.hostname or ""):
         raise refuse(
             "kubeconfig_bad_server",
             Sentence(
