@@ -144,6 +144,8 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 
 def _where(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return _("it is nested too deeply")
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
     text = " ".join(str(what).split())[:200]

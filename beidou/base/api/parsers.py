@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from rest_framework import parsers
+from rest_framework import exceptions, parsers
 
 from beidou.base.errors import InvalidInput
 from beidou.base.storable import unstorable_in
@@ -23,8 +24,11 @@ def check(value: Any, *, code: str = InvalidInput.code) -> None:
 
 class JSONParser(parsers.JSONParser):
     def parse(self, *args: Any, **kwargs: Any) -> Any:
-        data = super().parse(*args, **kwargs)
-        check(data)
+        try:
+            data = super().parse(*args, **kwargs)
+            check(data)
+        except RecursionError:
+            raise exceptions.ParseError(_("The JSON is nested too deeply.")) from None
         return data
 
 

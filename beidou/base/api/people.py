@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import models
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import mixins, serializers, status
@@ -30,6 +31,14 @@ class TokenSerializer(serializers.ModelSerializer[ApiToken]):
             "days",
         )  # fmt: skip
         read_only_fields = ("hint", "created_at", "expires_at", "used_at", "revoked_at")
+
+    def to_internal_value(self, data: Any) -> Any:
+        if "expires_at" in data:
+            # Ignored, it would make a token that never ends of one that was to end.
+            raise serializers.ValidationError(
+                {"expires_at": _("Say with “days” how long it is valid.")}
+            )
+        return super().to_internal_value(data)
 
 
 class TokenViewSet(mixins.DestroyModelMixin, ReadOnlyViewSet):
