@@ -37,6 +37,11 @@ def test_a_token_is_not_made_for_ever_when_an_end_was_named(admin, api):
     assert not ApiToken.objects.filter(name="a").exists()
 
 
+@pytest.mark.parametrize("body", [5, True, "x", []])
+def test_a_body_that_is_no_mapping_is_refused(admin, api, body):
+    assert api(admin).post("/api/v1/tokens/", body).status_code == 400
+
+
 @pytest.mark.parametrize("body", ["[" * 990 + "]" * 990, "[" * 100_000, '{"a":' * 100_000])
 def test_json_that_is_nested_too_deeply_is_refused(admin, api, body):
     answer = api(admin).post("/api/v1/machines/", body, content_type="application/json")

@@ -7,7 +7,6 @@ alone.  Whatever is wrong with it, a run goes on without it and builds as ever.
 import hashlib
 import os
 import shutil
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import structlog
+
+from operations.drivers import processes
 
 KEPT_SECONDS = 7 * 24 * 3600
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -42,9 +43,7 @@ def _folder(ansible: Path, parent: Path) -> Path:
     kept = parent / _digest(ansible)
     for folder in (parent, kept):
         folder.mkdir(mode=0o700, parents=folder == parent, exist_ok=True)
-        found = folder.lstat()
-        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-        if not is_ours or found.st_mode & 0o077:
+        if not processes.is_ours_alone(folder):
             raise PermissionError(f"{folder} is not our user's alone")
     os.utime(kept)
     for old in _unused(parent):

@@ -44,9 +44,7 @@ def private_folder() -> Path:
     playbooks."""
     folder = Path(tempfile.gettempdir()) / f"bd-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    if not is_ours or found.st_mode & 0o077:
+    if not is_ours_alone(folder):
         raise PermanentError(
             Sentence(
                 "%(folder)s on the worker's machine is not the portal's alone; remove it.",
@@ -55,6 +53,13 @@ def private_folder() -> Path:
             code="folder_taken",
         )
     return folder
+
+
+def is_ours_alone(folder: Path) -> bool:
+    """Whether it is a folder, and no link to one, that our user alone can read and change."""
+    found = folder.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return is_ours and not found.st_mode & 0o077
 
 
 # First process of a run's namespaces: covers what must not be seen, and can no longer uncover it

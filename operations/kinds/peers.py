@@ -31,8 +31,8 @@ class Peers:
         with self._lock:
             chosen = self._best(name) if time.monotonic() < self._known_until else []
             if not chosen:
-                self._known_until = time.monotonic() + KEPT_SECONDS
                 self._known = [node for node in self._client.list_nodes() if node.is_ready]
+                self._known_until = time.monotonic() + KEPT_SECONDS
                 chosen = self._best(name)
             if not chosen:
                 raise PermanentError(

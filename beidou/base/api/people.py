@@ -33,7 +33,7 @@ class TokenSerializer(serializers.ModelSerializer[ApiToken]):
         read_only_fields = ("hint", "created_at", "expires_at", "used_at", "revoked_at")
 
     def to_internal_value(self, data: Any) -> Any:
-        if "expires_at" in data:
+        if isinstance(data, dict) and "expires_at" in data:
             # Ignored, it would make a token that never ends of one that was to end.
             raise serializers.ValidationError(
                 {"expires_at": _("Say with “days” how long it is valid.")}
