@@ -7,11 +7,11 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
 from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
+from beidou.base.api.strict import StrictSerializer
 from beidou.base.numbers import as_key
 from clusters.models import Cluster
 from clusters.services.adoption import Details
@@ -269,7 +269,7 @@ class OperationDetailSerializer(OperationSerializer):
         read_only_fields = fields
 
 
-class StartSerializer(serializers.Serializer[Any]):
+class StartSerializer(StrictSerializer):
     """What to do, where, with which machines."""
 
     kind = serializers.CharField(max_length=40, help_text="One of /api/v1/operation-kinds/.")
@@ -305,14 +305,8 @@ class StartSerializer(serializers.Serializer[Any]):
         required=False, default=False, help_text="Answer with the plan; start nothing."
     )
 
-    def run_validation(self, data: Any = empty) -> Any:
-        """What is not known is refused: a misspelt ``dryrun`` must not start anything."""
-        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
-        return super().run_validation(data)
 
-
-class CreateClusterSerializer(serializers.Serializer[Any]):
+class CreateClusterSerializer(StrictSerializer):
     """A new cluster of free machines: details as for adopting, operation settings, parameters of
     the kind ``CreateCluster``."""
 
@@ -354,12 +348,6 @@ class CreateClusterSerializer(serializers.Serializer[Any]):
     dry_run = serializers.BooleanField(
         required=False, default=False, help_text="Answer with the plan; begin nothing."
     )
-
-    def run_validation(self, data: Any = empty) -> Any:
-        """As for ``StartSerializer``."""
-        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
-        return super().run_validation(data)
 
     def to_details(self) -> Details:
         names = (

@@ -3,8 +3,6 @@
 from typing import Any, ClassVar
 
 from django.db import models
-from django.http import QueryDict
-from django.utils.translation import gettext as _
 from rest_framework import exceptions, mixins, viewsets
 from rest_framework.pagination import BasePagination
 from rest_framework.serializers import BaseSerializer
@@ -12,12 +10,7 @@ from rest_framework.serializers import BaseSerializer
 from beidou.base import audit, permissions
 from beidou.base.api.pages import Pages
 from beidou.base.api.rights import ObjectPermissions
-
-
-def _refuse_unknown(names: set[str]) -> None:
-    if names:
-        said = _("There is no such field.")
-        raise exceptions.ValidationError(dict.fromkeys(sorted(names), said))
+from beidou.base.api.strict import refuse_unknown
 
 
 class ReadOnlyViewSet(
@@ -50,9 +43,9 @@ class ReadOnlyViewSet(
     def get_serializer(self, *args: Any, **kwargs: Any) -> BaseSerializer[Any]:
         """A name that is not known is refused: a misspelt limit must not be taken for none."""
         serializer = super().get_serializer(*args, **kwargs)
-        given = kwargs.get("data")
-        if isinstance(given, dict) and not isinstance(given, QueryDict):
-            _refuse_unknown(set(given) - set(getattr(serializer, "fields", given)))
+        known = getattr(serializer, "fields", None)  # None: a list of rows
+        if known is not None:
+            refuse_unknown(kwargs.get("data"), known)
         return serializer
 
 

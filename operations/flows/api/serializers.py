@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from django.utils.translation import gettext as _
 from rest_framework import serializers
-from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
+from beidou.base.api.strict import StrictSerializer
 from operations.api.serializers import (
     CreateClusterSerializer,
     MachineReferenceField,
@@ -190,7 +189,7 @@ class BatchSerializer(serializers.Serializer[Any]):
     max_failed_percent = serializers.IntegerField(min_value=0, max_value=100, default=100)
 
 
-class StartTaskSerializer(serializers.Serializer[Any]):
+class StartTaskSerializer(StrictSerializer):
     """``template`` with its own steps or these ``steps``, or a ``graph`` of one's own.
 
     ``params`` of a template of the site are given by the key of the step: ``{"join": {…}}``."""
@@ -226,12 +225,6 @@ class StartTaskSerializer(serializers.Serializer[Any]):
     dry_run = serializers.BooleanField(
         default=False, help_text="Answer with what would be done; start nothing."
     )
-
-    def run_validation(self, data: Any = empty) -> Any:
-        """What is not known is refused: a misspelt ``dryrun`` must not start anything."""
-        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
-        return super().run_validation(data)
 
 
 class CreateClusterTaskSerializer(CreateClusterSerializer):

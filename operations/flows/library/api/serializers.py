@@ -4,9 +4,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 from rest_framework import serializers
-from rest_framework.fields import empty
 from rest_framework.reverse import reverse
 
+from beidou.base.api.strict import StrictSerializer
 from operations.flows.catalog import Template
 from operations.flows.library import content as contents
 from operations.flows.library import finding, saving
@@ -63,15 +63,7 @@ class DifferenceSerializer(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
-class _Strict(serializers.Serializer[Any]):
-    def run_validation(self, data: Any = empty) -> Any:
-        """What is not known is refused: a misspelt ``base`` must not be taken for none."""
-        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
-        return super().run_validation(data)
-
-
-class ContentSerializer(_Strict):
+class ContentSerializer(StrictSerializer):
     """``content``, or the same as ``yaml``."""
 
     content = serializers.DictField(required=False)

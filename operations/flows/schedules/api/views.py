@@ -4,11 +4,9 @@ from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.fields import empty
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -81,12 +79,6 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
     def get_upcoming(self, row: TaskSchedule) -> list[datetime]:
         """The next five times, as far as nothing puts them off."""
         return list(storing.upcoming(row))
-
-    def run_validation(self, data: Any = empty) -> Any:
-        """What is not known is refused: a misspelt field must not be taken for none."""
-        if isinstance(data, dict) and (strange := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
-        return super().run_validation(data)
 
 
 class ScheduleViewSet(BaseViewSet):
