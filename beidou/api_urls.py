@@ -4,7 +4,7 @@ from django.urls import path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
-from beidou.base.api import people
+from beidou.base.api import people, schema  # noqa: F401  schema registers itself
 from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet

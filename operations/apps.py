@@ -10,7 +10,7 @@ class OperationsConfig(AppConfig):
         from django_q.signals import post_spawn
 
         from beidou.base import notices, tasks
-        from beidou.base.admin import buttons, lines
+        from beidou.base.page_head import buttons, lines
         from clusters.models import Cluster, Node
         from clusters.services import nodes, removal
         from machines import timeline

@@ -11,7 +11,6 @@ class BaseConfig(AppConfig):
 
     def ready(self) -> None:
         from beidou.base import notices, signals, tasks
-        from beidou.base.api import schema  # noqa: F401  registers itself
 
         signals.connect()
         notices.register(notices.Kind("account.locked_out", _("Name locked out")))

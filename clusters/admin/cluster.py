@@ -17,10 +17,11 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RelatedDropdownF
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ObjectPermissionAdmin, buttons, lines
+from beidou.base.admin import EmptyList, ObjectPermissionAdmin
 from beidou.base.context import note_refusal
 from beidou.base.errors import SAID, BeidouError, InvalidInput
 from beidou.base.models import User
+from beidou.base.page_head import buttons, lines
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ClusterForm, DetailsForm, SourceForm, UnadoptForm

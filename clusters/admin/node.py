@@ -14,9 +14,10 @@ from unfold.decorators import action
 from unfold.decorators import display as column
 
 from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action, lines
+from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import BeidouError
+from beidou.base.page_head import lines
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
 from clusters.admin.forms import ReasonForm

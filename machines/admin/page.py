@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from beidou.base import permissions
-from beidou.base.admin import buttons, lines
+from beidou.base.page_head import buttons, lines
 from machines import timeline
 from machines.models import Drift, Machine, MachineFacts
 from machines.services import drift, host_keys, lifecycle, observed

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beidou.base import audit, context, webhooks
-from beidou.base.api import parsers
+from beidou.base.bodies import refuse_unstorable
 from beidou.base.errors import Conflict, InvalidInput, PermanentError, shorten
 from beidou.base.sentences import Sentence
 from operations.outside import systems
@@ -154,7 +154,7 @@ def _take(request: SiteRequest, body: bytes) -> None:
     asking = _ASKING[request.purpose]
     try:
         data = json.loads(body)
-        parsers.check(data, code="bad_answer")
+        refuse_unstorable(data, code="bad_answer")
         typed = asking.shape.model_validate(data)
     except ValidationError as error:
         names = [shorten(".".join(map(str, each["loc"])), 200) for each in error.errors()]

@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base import display, permissions
-from beidou.base.admin.buttons import Button
-from beidou.base.admin.lines import Line
+from beidou.base.page_head.buttons import Button
+from beidou.base.page_head.lines import Line
 from clusters.models import Cluster, Node
 from machines.models import Machine
 from machines.timeline import Entry

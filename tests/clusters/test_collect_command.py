@@ -53,3 +53,24 @@ def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending)
         process.wait()
     assert "collector_stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def test_the_collector_loads_neither_pages_nor_the_api(environment, tmp_path):
+    """They would cost it a fifth of the memory that a large cluster may take."""
+    log = tmp_path / "collect.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "importtime", "manage.py", "collect"],
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        wait_for(log, "collector_started", process)
+    finally:
+        process.kill()
+        process.wait()
+    loaded = {line.split("|")[-1].strip() for line in log.read_text().splitlines()}
+    assert "clusters.collector.process" in loaded
+    assert not loaded & {"rest_framework.serializers", "requests", "beidou.urls", "clusters.admin"}

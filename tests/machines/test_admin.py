@@ -4,9 +4,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from beidou.base.admin import buttons
-from beidou.base.admin.buttons import Button
 from beidou.base.models import AuditEntry
+from beidou.base.page_head import buttons
+from beidou.base.page_head.buttons import Button
 from clusters.models import Cluster
 from machines import timeline
 from machines.drivers import ssh

@@ -10,9 +10,9 @@ from django.forms import modelform_factory
 from django.urls import reverse
 from django.utils import timezone
 
-from beidou.base.admin import buttons
 from beidou.base.errors import Conflict
 from beidou.base.models import AuditEntry
+from beidou.base.page_head import buttons
 from clusters.models import Cluster
 from clusters.services import removal
 from machines import timeline

@@ -1,4 +1,4 @@
-"""What the OpenAPI document must know beyond what it sees; imported when the app is ready."""
+"""What the OpenAPI document must know beyond what it sees; ``beidou.api_urls`` imports it."""
 
 from typing import Any
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from typing import Any
 
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand
 
 from beidou.base import context
@@ -12,6 +13,8 @@ from clusters.collector.process import CollectorProcess
 
 class Command(BaseCommand):
     help = "Watch the clusters and keep the inventory fresh; several may run and share the work."
+    # The others load every page and the API; what memory there is is for nodes and pods.
+    requires_system_checks = [Tags.caches, Tags.database, Tags.files, Tags.models]
 
     def handle(self, *args: Any, **options: Any) -> None:
         with context.acting(actor_name="collector"):

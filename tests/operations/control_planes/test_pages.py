@@ -3,7 +3,7 @@
 import pytest
 from django.urls import reverse
 
-from beidou.base.admin import buttons
+from beidou.base.page_head import buttons
 from clusters.models import Node
 from machines.models import Machine
 
