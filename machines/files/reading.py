@@ -75,7 +75,23 @@ def _csv(content: bytes) -> tablib.Dataset:
     text = content.decode("utf-8-sig")
     heading = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
-    return _table(_in_their_lines(csv.reader(StringIO(text, newline=""), delimiter=delimiter)))
+    return _table(_in_their_lines(_rows(text, delimiter)))
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """A quotation mark that is not closed would take all further rows into its cell."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    begins = 1
+    try:
+        for row in reader:
+            yield row
+            begins = reader.line_num + 1
+    except csv.Error:
+        _refuse(
+            _("The row that begins in line %(line)d cannot be read: perhaps a quotation mark is "
+              "not closed, or one inside a cell is not written twice.")
+            % {"line": begins}
+        )  # fmt: skip
 
 
 def _in_their_lines(rows: Iterable[list[str]]) -> Iterator[list[str]]:
@@ -130,8 +146,19 @@ def _table(rows: Iterable[list[Any]]) -> tablib.Dataset:
             continue
         if number > ROWS_MAX:
             _refuse(_("The file has more than %(max)d rows.") % {"max": ROWS_MAX})
-        dataset.append(row + [""] * (len(dataset.headers or []) - len(row)))
+        dataset.append(_as_wide_as(len(dataset.headers or []), row, line=number + 1))
     return dataset
+
+
+def _as_wide_as(width: int, row: list[Any], line: int) -> list[Any]:
+    """Cells that stand outside the heading belong to no column; empty ones are passed over."""
+    if cells.is_filled(row[width:]):
+        _refuse(
+            _("Line %(line)d has more cells than the heading: a cell with a comma or a semicolon "
+              "in it stands in quotation marks.")
+            % {"line": line}
+        )  # fmt: skip
+    return row[:width] + [""] * (width - len(row))
 
 
 def write(machines: Iterable[Machine], *, kind: str, user: Any) -> bytes:

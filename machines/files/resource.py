@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import tablib
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
+from django.db.models import NOT_PROVIDED
 from django.utils.translation import gettext as _
 from import_export import resources, widgets
 from import_export.fields import Field
@@ -117,6 +118,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         )
         for name in COLUMNS:
             field = self.fields[name]
+            field.default = NOT_PROVIDED  # an empty cell empties the field
             if type(field.widget) in (widgets.CharWidget, widgets.Widget):
                 field.widget = TextWidget()
         self.fields["owner_team"] = Field(
@@ -173,7 +175,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         return result
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
-        headers = [str(name or "").strip() for name in dataset.headers or []]
+        headers = [str(name or "").strip().lower() for name in dataset.headers or []]
         unknown = [name for name in headers if name not in (*COLUMNS, *READ_ONLY)]
         if unknown:
             raise _wrong_heading(
@@ -226,8 +228,9 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         super().import_instance(instance, self._without_blanks_that_keep(instance, row), **kwargs)
 
     def _without_blanks_that_keep(self, instance: Machine, row: dict[str, Any]) -> dict[str, Any]:
-        """Empty means empty, except where that would take the row's identity or place away."""
-        kept = {"address", "state"} if instance.pk else {"state"}
+        """Empty means empty, except where that would take the row's identity or place away, and a
+        new machine has the role that new machines have."""
+        kept = {"address", "state"} if instance.pk else {"role", "state"}
         if instance.pk is None and self._default_team is not None:
             kept.add("owner_team")
         return {name: v for name, v in row.items() if name not in kept or TextWidget().clean(v)}

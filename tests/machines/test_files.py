@@ -641,6 +641,48 @@ def test_an_empty_row_is_passed_over_and_the_others_keep_their_lines(admin):
     assert (wrong, counts(result)) == ([], {"new": 2, "update": 0, "skip": 0, "invalid": 0})
 
 
+def refusal_of(text):
+    with pytest.raises(InvalidInput) as refused:
+        reading.read("fleet.csv", text.encode())
+    return str(refused.value)
+
+
+def test_a_row_with_more_cells_than_the_heading_is_named():
+    assert "Line 3 has more cells" in refusal_of("address,notes\n10.8.3.1,a\n10.8.3.2,a,b\n")
+
+
+def test_empty_cells_beyond_the_heading_are_passed_over(admin):
+    result, wrong = run(admin, "address,notes\n10.8.3.1,a,,\n10.8.3.2,,\n")
+    assert (wrong, counts(result)["new"]) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    "row", ['"10.8.3.2,a\n10.8.3.3,b\n', '"10.8.3.2"x,a\n', '"' + "x\n" * 70_000]
+)
+def test_a_row_whose_quotation_marks_are_wrong_is_named_by_where_it_begins(row):
+    assert "begins in line 3 " in refusal_of("address,notes\n10.8.3.1,a\n" + row)
+
+
+def test_the_heading_may_be_written_in_capitals(admin):
+    result, wrong = run(admin, "Address,HOSTNAME\n10.8.3.1,r1\n")
+    assert (wrong, counts(result)["new"]) == ([], 1)
+    assert Machine.objects.get().hostname == "r1"
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_an_empty_role_comes_back_empty(admin, kind):
+    machine = factories.make_machine(role="")
+    content = reading.write([machine], kind=kind, user=admin)
+    dataset = reading.read(f"fleet.{kind}", content)
+    result = MachineResource(user=admin).import_data(dataset, dry_run=True)
+    assert counts(result) == {"new": 0, "update": 0, "skip": 1, "invalid": 0}
+
+
+def test_a_new_machine_without_a_role_in_the_file_has_the_usual_one(admin):
+    run(admin, "address,role\n10.8.3.1,\n")
+    assert Machine.objects.get().role == "Compute"
+
+
 def test_blank_lines_of_a_csv_file_are_counted(admin):
     text = "\naddress,cpus\n\n10.8.3.11,4\n\n10.8.3.12,x\n"
     assert [line for line, _, _ in mistakes(admin, text)] == [6]
