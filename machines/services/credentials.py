@@ -1,5 +1,6 @@
 """SSH credentials: checked when saved, tested on a chosen machine, turned into driver targets."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,9 +18,20 @@ from machines.services import belonging, host_keys, signing
 
 SECRETS: Final = ("private_key", "passphrase", "password", "become_password")
 
+# Names of POSIX, and of directories as DOMAIN\\name or name@domain.  A leading hyphen would be an
+# option to some program on the way.
+_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\+-]*\$?")
+
 
 def validate(credential: SshCredential) -> None:
     """Raise ``InvalidInput`` naming the fields when nobody could sign in with this."""
+    if not _USER.fullmatch(credential.user):
+        sentence = _("A user has letters, digits and . _ - + @ \\ and begins with no hyphen.")
+        raise InvalidInput(sentence, fields={"user": sentence})
+    for name in ("passphrase", "password", "become_password"):
+        if re.search(r"[\r\n]", getattr(credential, name)):
+            sentence = _("Nobody can type a line break here: this is one line.")
+            raise InvalidInput(sentence, fields={name: sentence})
     if not credential.private_key and not credential.password:
         sentence = _("Give a private key or a password.")
         raise InvalidInput(sentence, fields={"private_key": sentence})

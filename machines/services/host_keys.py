@@ -180,7 +180,7 @@ def _decided(machine: Machine, shown: str, reason: str, acting_user: Any) -> Mac
     current = Machine.objects.select_for_update().get(pk=machine.pk)
     if not current.offered_host_key:
         raise Conflict(
-            _("%(machine)s shows the pinned host key: there is nothing to decide.")
+            _("%(machine)s has shown no other host key: there is nothing to decide.")
             % {"machine": machine},
             code="wrong_state",
         )

@@ -27,6 +27,23 @@ def test_a_passphrase_alone_is_refused():
     assert "opens nothing" in refused(password="x", passphrase="y")["passphrase"]
 
 
+@pytest.mark.parametrize("user", ["", "-oProxyCommand=x", "ro ot", 'a"b', "a;b", "a\nb", "{{ x }}"])
+def test_what_is_no_name_of_a_user_is_refused(user):
+    assert "begins with no hyphen" in refused(user=user, password="x")["user"]
+
+
+@pytest.mark.parametrize(
+    "user", ["root", "svc_1", "CORP\\ops", "ops@corp.example", "ops$", "a.b-c+d"]
+)
+def test_names_of_hosts_and_of_directories_are_taken(user):
+    credentials.validate(SshCredential(user=user, password="x"))
+
+
+@pytest.mark.parametrize("field", ["passphrase", "password", "become_password"])
+def test_a_line_break_in_what_is_typed_at_a_prompt_is_refused(field):
+    assert "line break" in refused(**{"password": "x", field: "two\nlines"})[field]
+
+
 def test_a_public_key_is_refused_by_name():
     assert "This is a public key" in refused(private_key=public_line(new_key()))["private_key"]
 
