@@ -235,7 +235,7 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.errors:
+        if "cluster" in self.errors or "label" in self.errors:
             return cleaned
         try:
             cleaned["label"] = grants.checked_target(cleaned["cluster"], cleaned["label"])

@@ -549,6 +549,12 @@ def test_a_grant_without_target_is_refused_at_its_fields(root):
     assert not ClusterGrant.objects.exists()
 
 
+def test_a_wholly_empty_grant_is_refused_at_its_fields_and_in_words(root):
+    answer = root.post(f"{GRANTS}add/", {})
+    assert set(answer.context["adminform"].form.errors) == {"team", "role", "cluster", "label"}
+    assert "constraint" not in answer.content.decode().lower()
+
+
 def test_an_owner_cannot_grant_by_label_or_elsewhere(browser, cluster_a, cluster_b):
     team = factories.make_team()
     factories.grant(team, cluster_a, "owner")
