@@ -157,6 +157,10 @@ class MachineActions(ObjectPermissionAdmin):
         refused = [
             sentence for each in machines if (sentence := lifecycle.action_refusal(each, action))
         ]
+        if not possible:
+            messages.warning(request, _("None of the chosen machines can go there."))
+            self._say_refused(request, refused, left_out)
+            return None
         is_confirmed = request.POST.get("post") == "yes"
         form = ReasonForm(request.POST if is_confirmed else None)
         if not (is_confirmed and form.is_valid()):
@@ -221,7 +225,7 @@ def plan_lines(machines: Sequence[Machine], action: str) -> list[str]:
         )
         % {"count": count, "old": old, "new": new}
         for (old, new), count in counts.items()
-    ] or [_("None of the chosen machines can go there.")]
+    ]
 
 
 def shortened(sentences: Sequence[str]) -> list[str]:

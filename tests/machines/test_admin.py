@@ -149,6 +149,13 @@ def test_a_confirmed_action_changes_what_it_may_and_says_the_rest(admin, browser
     assert any("is Retired and cannot become Maintenance" in text for text in said(response))
 
 
+def test_an_action_that_none_can_do_says_so_and_asks_for_no_reason(admin, browser):
+    retired = factories.make_machine(state=State.RETIRED)
+    response = act(browser(admin), "to_maintenance", [retired])
+    assert "None of the chosen machines can go there." in said(response)
+    assert any("is Retired and cannot become Maintenance" in text for text in said(response))
+
+
 def test_an_action_without_a_reason_asks_again(admin, browser):
     machine = factories.make_machine()
     response = act(browser(admin), "retire", [machine], post="yes", reason=" ")
