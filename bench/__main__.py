@@ -1,7 +1,7 @@
 """Run all measures, or those named.
 
 ``python -m bench [output latency queue lists inventory scale_up drain health
-one_click growth]``
+one_click growth live_page]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -23,6 +23,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         inventory,
         latency,
         lists,
+        live_page,
         one_click,
         output,
         queue,
@@ -40,6 +41,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "health": health.run,
         "one_click": one_click.run,
         "growth": growth.run,
+        "live_page": live_page.run,
     }
 
 

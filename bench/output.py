@@ -4,22 +4,16 @@ A step's run writes with its lease as a worker does, while a client follows the 
 stream on a web process of its own.  Compared with appending the same lines to a plain file.
 """
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 from beidou.base import tokens
 from beidou.base.models import User
+from bench import web
 from bench.report import Measure
 from clusters.models import Cluster
 from operations.kinds import base as kinds
@@ -27,7 +21,6 @@ from operations.models import Attempt, Operation, Step
 from operations.services import output
 from operations.services.run import EngineRun, lease_end
 
-ROOT = Path(__file__).resolve().parent.parent
 LINES = 50_000
 TEXT = "TASK [containerd : Write the configuration] changed: 10.0.0.17 → mode 0644"
 
@@ -37,7 +30,7 @@ def run() -> Iterator[Measure]:
     _token, key = tokens.issue(user=admin, name="bench")
     attempt = _running_attempt()
     operation = attempt.step.operation
-    with _web() as address:
+    with web.process() as address:
         reader = _Reader(f"{address}/api/v1/operations/{operation.pk}/events/?after=0", key)
         began = time.perf_counter()
         _write(attempt)
@@ -118,39 +111,6 @@ class _Reader(threading.Thread):
                         self.read = number
                 if self.read == LINES:
                     return
-
-
-@contextlib.contextmanager
-def _web() -> Iterator[str]:
-    """A web process on the same database; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "web"],
-        cwd=ROOT,
-        env={**os.environ, "BEIDOU_PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_answering(f"{address}/healthz")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _wait_until_answering(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except urllib.error.URLError:
-            time.sleep(0.2)
-    raise RuntimeError("The web process does not answer.")
 
 
 def _plain_seconds() -> float:
