@@ -122,7 +122,7 @@ def _check(device: Any, code: str) -> None:
     if not is_allowed:
         seconds = max(1, round((why["locked_until"] - timezone.now()).total_seconds()))
         raise InvalidInput(
-            Sentence("Too many wrong codes; wait %(seconds)d seconds.", seconds=seconds),
+            Sentence("Too many wrong codes; wait %(seconds)d s.", seconds=seconds),
             code="too_many_codes",
         )
     if not device.verify_token(code):

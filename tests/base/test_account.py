@@ -106,6 +106,12 @@ def test_a_better_hash_of_the_same_password_is_no_new_password(li, settings):
     assert not AuditEntry.objects.exists()
 
 
+def test_the_page_for_new_people_speaks_of_sign_ins_that_there_are(admin, browser):
+    page = browser(admin).get("/base/user/add/").content.decode()
+    assert "a program uses it with API tokens" in page
+    assert "LDAP" not in page
+
+
 def test_a_new_person_with_a_password_has_one_entry(admin, browser):
     new = "a-long-new-secret-7"
     values = {"username": "wang", "usable_password": "true", "password1": new, "password2": new}

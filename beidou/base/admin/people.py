@@ -100,10 +100,20 @@ class RelationAudit(ObjectPermissionAdmin):
                 audit.record("change", form.instance, before=old, after=new)
 
 
+class NewPersonForm(UserCreationForm):  # type: ignore[misc]
+    """Django's own words for the switch speak of sign-ins that this portal does not have."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["usable_password"].help_text = _(
+            "Disabled: nobody signs in with this account; a program uses it with API tokens."
+        )
+
+
 @admin.register(User)
 class PeopleAdmin(UserAdmin, RelationAudit):  # type: ignore[misc, type-arg]
     form = UserChangeForm
-    add_form = UserCreationForm
+    add_form = NewPersonForm
     change_password_form = SetPasswordForm
     audited_relations = User.audited_relations
     list_display = ("username", "name", "team_names", "level", "is_active", "last_seen")
