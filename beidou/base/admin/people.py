@@ -100,7 +100,7 @@ class RelationAudit(ObjectPermissionAdmin):
                 audit.record("change", form.instance, before=old, after=new)
 
 
-class NewPersonForm(UserCreationForm):  # type: ignore[misc]
+class NewPersonForm(UserCreationForm):
     """Django's own words for the switch speak of sign-ins that this portal does not have."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
