@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from tests.operations.ansible.conftest import NAMES, VERSION, wait_until
+from tests.operations.host_state import state_of
 
 pytestmark = pytest.mark.lab
 
@@ -151,18 +152,6 @@ def test_a_cleaned_machine_is_as_delivered_and_joins_again(fleet, new_machine):
     fleet.forget(new_machine.name)
     fleet.scale_up(new_machine).assert_successful()
     wait_until(lambda: fleet.is_ready(new_machine.name), "the node to be Ready again")
-
-
-def state_of(host):
-    """Files of the folders we write to, services, interfaces, rules and settings."""
-    return host.run(
-        "find /etc /usr/local /opt /run/beidou /var/lib -xdev -type f"
-        r" ! -path '*/systemd/timers/*' ! -name random-seed ! -path '/var/lib/dpkg/*'"
-        " | sort | grep -v '^/etc/resolv.conf' | xargs md5sum;"
-        " systemctl is-enabled containerd; systemctl is-active containerd kubelet;"
-        " ls /sys/class/net; iptables-save | grep -c KUBE; sysctl net.ipv4.ip_forward"
-        " net.bridge.bridge-nf-call-iptables; ls /var/lib/kubelet /var/lib/containerd; true"
-    )
 
 
 def test_a_wrong_checksum_stops_a_machine_before_anything_is_installed(fleet, new_machine):

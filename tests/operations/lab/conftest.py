@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab import Lab, site
+from lab.client import PortalClient
 from lab.cluster import LabCluster
 from lab.hosts import Host
 from lab.workloads import web_deployment
@@ -104,3 +105,26 @@ def node(join):
     """One of them."""
     (host,), (machine,) = join(1)
     return host, machine
+
+
+@pytest.fixture
+def signed_in(portal) -> Callable[[str], PortalClient]:
+    """``signed_in("boss")``: an administrator of that name, with a token."""
+
+    def sign_in(name: str) -> PortalClient:
+        code = (
+            "from beidou.base.models import User; "
+            f"User.objects.filter(username='{name}').exists() or "
+            f"User.objects.create_superuser('{name}', password='not-used-here-1')"
+        )
+        portal.manage("shell", "-c", code)
+        token = portal.manage("create_token", name, "--name", "tests").split()[-1]
+        return PortalClient(f"http://127.0.0.1:{portal.port}", token)
+
+    return sign_in
+
+
+@pytest.fixture
+def approver(signed_in) -> PortalClient:
+    """Another administrator, because nobody approves what they asked for themselves."""
+    return signed_in("boss")

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from lab import cni, site
-from lab.client import PortalClient, PortalError
+from lab.client import PortalError
 from lab.versions import DEFAULT_MINOR, release
+from tests.operations.host_state import state_of
 from tests.operations.lab.portal import Portal, wait_until
 
 pytestmark = pytest.mark.lab
@@ -116,9 +117,12 @@ def assert_like_an_adopted_one(portal, row, hosts, machines):
     assert len(tokens) <= 1, descriptions  # of the uploaded certificates alone; it expires
 
 
-def test_a_cluster_is_created_and_then_grows_and_shrinks_like_an_adopted_one(portal, deliver, wish):
-    first, worker, later = deliver(3)
-    machines = portal.register(first, worker, later)
+def test_a_cluster_is_created_grows_shrinks_and_is_deleted_and_leaves_hosts_as_delivered(
+    portal, deliver, wish, approver
+):
+    hosts = first, worker, later = deliver(3)
+    machines = portal.register(*hosts)
+    delivered = [state_of(host) for host in hosts]
     operation = begin(portal, wish([first, worker]))
     row = portal.api.wait_for(operation, seconds=SECONDS)
     assert_like_an_adopted_one(portal, row, [first, worker], machines[:2])
@@ -143,17 +147,10 @@ def test_a_cluster_is_created_and_then_grows_and_shrinks_like_an_adopted_one(por
         60,
     )
 
-
-@pytest.fixture
-def approver(portal):
-    """Another administrator, because nobody approves what they asked for themselves."""
-    code = (
-        "from beidou.base.models import User; "
-        "User.objects.create_superuser('boss', password='not-used-here-1')"
-    )
-    portal.manage("shell", "-c", code)
-    token = portal.manage("create_token", "boss", "--name", "tests").split()[-1]
-    return PortalClient(f"http://127.0.0.1:{portal.port}", token)
+    take_down(portal, approver, machines[:2])
+    assert states(portal, machines) == {"available"}
+    for host, before in zip(hosts, delivered, strict=True):
+        assert state_of(host) == before
 
 
 def failed_checks(row):
@@ -220,12 +217,10 @@ def replace_it(portal, hosts, machine, spare):
     assert "kubeadm-certs" not in {item["metadata"]["name"] for item in secrets}
 
 
-def take_down(portal, approver, machines, lost):
-    """Approved by somebody else; the lost machine is given up by its name."""
+def take_down(portal, approver, machines, **params):
+    """Approved by somebody else; a lost machine is given up by its name."""
     name = portal.api.get(f"clusters/{portal.cluster['id']}/")["name"]
-    deletion = portal.start_operation(
-        "DeleteCluster", machines, params={"confirm": name, "give_up": lost.name}
-    )
+    deletion = portal.start_operation("DeleteCluster", machines, params={"confirm": name, **params})
     row = portal.api.wait_for(deletion, seconds=300)
     assert (row["status"], failed_checks(row)) == ("failed", {"approval"})
     approval = {"answers": {"approved": True}}
@@ -280,7 +275,7 @@ def test_three_control_planes_lose_one_get_another_and_are_taken_down(
     lose_one(portal, hosts, machines)
     replace_it(portal, hosts, spare_machine, spare)
     hosts, machines = [*hosts, spare], [*machines, spare_machine]
-    take_down(portal, approver, machines, lost=hosts[2])
+    take_down(portal, approver, machines, give_up=hosts[2].name)
     welcome_back(portal, hosts[2], machines[2])
     assert_as_delivered(portal, wish(hosts), machines)
 
@@ -311,6 +306,12 @@ def test_a_single_machine_with_a_network_of_the_site_s_own_is_a_cluster(portal, 
     assert_like_an_adopted_one(portal, row, [host], machines)
     assert kubectl(host, "get daemonset -n kube-system lab-cni")["status"]["numberReady"] == 1
     assert host.run("systemctl is-active beidou-routed-network || true").strip() == "inactive"
+
+    portal.cluster = {"id": row["cluster"]}
+    with pytest.raises(PortalError) as refused:
+        portal.start_operation("RemoveControlPlane", machines)
+    assert "last control plane" in str(refused.value)
+    assert_like_an_adopted_one(portal, row, [host], machines)
 
 
 def test_networks_of_another_cluster_are_refused(portal, deliver, wish):

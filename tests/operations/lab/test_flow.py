@@ -6,31 +6,10 @@ import json
 import pytest
 import yaml
 
-from lab.client import PortalClient
+from tests.operations.lab.deciding import asking, say_yes
 from tests.operations.lab.portal import wait_until
 
 pytestmark = pytest.mark.lab
-
-
-def asking(portal, task):
-    """The open work order, as soon as there is one; or the end of the task."""
-    row = portal.api.get(f"auto-operation-tasks/{task}/")
-    assert row["status"] not in ("failed", "partial", "canceled"), row
-    orders = [order for step in row["steps"] for order in step["orders"]]
-    return next((order for order in orders if order["status"] == "open"), None)
-
-
-@pytest.fixture
-def approver(portal):
-    """Another administrator, because nobody approves what they asked for themselves."""
-    code = (
-        "from beidou.base.models import User; "
-        "User.objects.filter(username='boss').exists() or "
-        "User.objects.create_superuser('boss', password='not-used-here-1')"
-    )
-    portal.manage("shell", "-c", code)
-    token = portal.manage("create_token", "boss", "--name", "tests").split()[-1]
-    return PortalClient(f"http://127.0.0.1:{portal.port}", token)
 
 
 def test_the_manifest_brings_two_machines_all_the_way_to_schedulable(
@@ -67,15 +46,7 @@ def test_the_manifest_brings_two_machines_all_the_way_to_schedulable(
         if step == "ScaleUpWorkprocess":
             states = [portal.api.get(f"machines/{key}/")["state"] for key in machines]
             assert states == ["available", "available"]
-        approver.post(
-            f"auto-operation-tasks/{task}/approve/",
-            {"order": order["id"], "digest": order["digest"], "reason": "looks right"},
-        )
-        wait_until(
-            lambda: (asking(portal, task) or {"id": 0})["id"] != order["id"],  # noqa: B023
-            "the answer to count",
-            120,
-        )
+        say_yes(portal, approver, task, order)
     wait_until(
         lambda: portal.api.get(f"auto-operation-tasks/{task}/")["status"] == "succeeded",
         "the end of the task",

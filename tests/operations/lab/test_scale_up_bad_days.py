@@ -2,6 +2,7 @@
 it is started anew in the middle, and the portal's credential ends between two looks."""
 
 import base64
+import concurrent.futures
 import functools
 import http.server
 import json
@@ -148,18 +149,42 @@ def test_a_disk_that_fills_up_in_the_middle_is_named_with_its_folder(
     assert is_schedulable(lab_cluster, host)
 
 
-def test_a_host_that_loses_its_power_in_the_middle_joins_all_the_same(
+def test_a_disk_that_is_full_in_the_middle_of_the_join_is_named_too(
+    portal, lab_cluster, source, machine
+):
+    host, key = machine
+    folder = "/var/lib/kubelet"
+    source.hooks[LATER] = lambda: host.run(f"mount -t tmpfs -o size=4k,nr_inodes=2 tmpfs {folder}")
+    operation = portal.start_operation("ScaleUp", [key])
+    row = ends(portal, operation, "failed")
+    assert "No space left on device" in cell(row, "scaleUp")["message"]
+    host.run(f"umount {folder}")
+    goes_on(portal, operation, "made room")
+    assert is_schedulable(lab_cluster, host)
+
+
+# When kubeadm has the cluster's authority and asks for the node's certificate.
+UNTIL_IT_JOINS = (
+    "until systemctl is-active -q 'beidou-*-join.service' && [ -e /etc/kubernetes/pki/ca.crt ];"
+    " do sleep .02; done"
+)
+
+
+def test_a_host_that_loses_its_power_in_the_middle_of_the_join_joins_all_the_same(
     portal, lab_cluster, source, machine
 ):
     """Ansible looks for it again for half a minute; one that needs longer is named and retried."""
     host, key = machine
 
     def pull_the_plug():
+        host.run(UNTIL_IT_JOINS)
         host.kill()
         host.start()
 
-    source.hooks[LATER] = pull_the_plug
-    operation = portal.start_operation("ScaleUp", [key])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pulling = pool.submit(pull_the_plug)
+        operation = portal.start_operation("ScaleUp", [key])
+        pulling.result(300)
     row = portal.api.wait_for(operation, seconds=600)
     if row["status"] == "failed":
         assert host.address in cell(row, "scaleUp")["message"]
