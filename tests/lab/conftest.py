@@ -10,7 +10,7 @@ import pytest
 from lab import Host, Lab, LabCluster, state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_lab() -> Iterator[Lab]:
     if os.geteuid() != 0 or shutil.which("podman") is None:
         reason = "The lab needs root and podman: run `python -m lab setup` as root first."
@@ -19,12 +19,12 @@ def real_lab() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spares(real_lab: Lab) -> list[Host]:
     return real_lab.hosts(2, prefix="spare")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(real_lab: Lab) -> LabCluster:
     return real_lab.cluster("c1", workers=1)
 

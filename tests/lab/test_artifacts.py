@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 FOLDER = "kubernetes/v1.36.3/amd64"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(real_lab: Lab) -> Path:
     return real_lab.artifacts().root / FOLDER
 

@@ -15,7 +15,7 @@ from lab.workloads import web_daemon_set, web_deployment
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def web_pods(cluster: LabCluster) -> dict[str, str]:
     """One web server per node: address by name of the pod."""
     cluster.apply(web_daemon_set("web"))
