@@ -1,4 +1,5 @@
-"""Runs the tests that need neither hosts nor browser on a PostgreSQL of their own."""
+"""Runs the tests that use the database, and neither hosts nor browser, on a PostgreSQL of their
+own."""
 
 import os
 import subprocess
@@ -19,7 +20,8 @@ def summary(output: str) -> str:
 
 def main() -> int:
     with Lab.start(f"postgres-{os.getpid()}") as lab:
-        chosen = ("-m", "not lab and not browser", "-n", "2", "--dist", "loadfile", *sys.argv[1:])
+        marks = "database and not lab and not browser"
+        chosen = ("-m", marks, "-n", "2", "--dist", "loadfile", *sys.argv[1:])
         process = subprocess.run(
             [sys.executable, "-m", "pytest", *chosen],
             cwd=ROOT, capture_output=True, text=True, check=False,

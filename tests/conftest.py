@@ -17,6 +17,7 @@ from clusters.models import Cluster
 from tests import factories
 
 pytest_plugins = ["tests.lab_fixtures"]
+_DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
 
 
 @receiver(post_migrate)
@@ -24,6 +25,13 @@ def _begin_the_audit_trail(app_config: AppConfig, **_kwargs: object) -> None:
     """What a migration has put there, again after a test that empties all tables."""
     if app_config.label == "base" and not AuditEntry.objects.exists():
         AuditHead.objects.get_or_create(pk=1)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Marks what uses the database: the rest is the same on every one, and runs once."""
+    names = getattr(item, "fixturenames", ())
+    if item.get_closest_marker("django_db") or not _DATABASE_FIXTURES.isdisjoint(names):
+        item.add_marker(pytest.mark.database)
 
 
 @pytest.fixture(autouse=True)
