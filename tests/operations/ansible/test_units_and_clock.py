@@ -28,6 +28,21 @@ def test_the_word_of_systemd_becomes_an_honest_outcome(text, outcome):
     assert transient_unit.parse_result(text) == outcome
 
 
+def test_the_very_last_line_is_shown_however_long_those_before_it_are():
+    output = "\n".join([*("w" * 500 for _ in range(5)), "", "no space left on device", "--v=5"])
+    lines = transient_unit.last_lines(output)
+    assert lines[-2:] == ["no space left on device", "--v=5"]
+    assert lines[0].endswith("w…")
+    assert sum(map(len, lines)) <= transient_unit.SHOWN_CHARACTERS
+
+
+def test_a_unit_whose_file_is_gone_with_a_restart_of_the_host_does_not_begin(tmp_path):
+    command = transient_unit.Command(["true"], remove_after=[str(tmp_path / "join.yaml")])
+    with pytest.raises(transient_unit.UnitProblem, match="as after a restart of the host"):
+        transient_unit._start("beidou-1-join", str(tmp_path / "unit"), command, 10)
+    assert not (tmp_path / "unit").exists()
+
+
 def outcome(result, code, stderr=""):
     return transient_unit.Outcome(result, code, "", stderr, False, 1.0)
 

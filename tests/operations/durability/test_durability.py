@@ -163,12 +163,13 @@ def whose_turn(kinds: Collection[str], point: str, shift: int) -> list[str]:
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_the_death_of_programs_costs_nothing_but_time(portal, undisturbed, point, victim):
     """Those that only look, the main process of the workers, and the whole portal with all."""
-    for kind in whose_turn(undisturbed, point, VICTIMS.index(victim) * 3):
+    turn = whose_turn(undisturbed, point, VICTIMS.index(victim) * 3)
+    for kind in turn:
         stories = portal.wait_for_each(portal.begin_each(point, victim, kind))
         assert interrupted(portal, point, victim, kind)
         assert stories == {kind: undisturbed[kind]}
-        wait_until(lambda: portal.strays() == [], "processes of the killed to be gone", 10)
         assert_done_once(portal, point, victim, stories)
+    wait_until(lambda: portal.strays() == [], "processes of the killed to be gone", 10)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

@@ -138,8 +138,10 @@ def test_a_cluster_without_dns_is_named_on_every_node(check, lab_cluster, nodes)
     try:
         row = check()
     finally:
+        lab_cluster.kubectl(["cordon", nodes[2][0].name])  # the next test cuts it off
         lab_cluster.kubectl(["scale", *dns, f"--replicas={replicas}"])
         lab_cluster.kubectl(["rollout", "status", *dns, "--timeout=90s"])
+        lab_cluster.kubectl(["uncordon", nodes[2][0].name])
     for _host, machine in nodes:
         assert failing(row, machine) == {"pod-dns"}
         assert "cluster's DNS" in checks_of(row, machine)["pod-dns"]["advice"]

@@ -24,6 +24,8 @@ RUN_FOLDER = "/run/beidou"
 STOP_SECONDS = 3
 """After this long a unit that was told to stop is killed: a cancel has five seconds in all."""
 OUTPUT_LIMIT = 256 * 1024
+SHOWN_CHARACTERS, LINE_CHARACTERS = 600, 300
+"""Of the output in a message."""
 UNIT_NAME = re.compile(r"beidou-[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
 KEEP_SECONDS = 24 * 3600
 """Folders of ended units are removed a day later by whichever unit starts next."""
@@ -84,10 +86,24 @@ class Outcome:
             how = Sentence("%(unit)s was ended because the host ran out of memory.", unit=unit)
         else:
             how = Sentence("%(unit)s failed with exit code %(code)d.", unit=unit, code=self.code)
-        last = [line for line in (self.stderr or self.stdout).splitlines() if line.strip()][-6:]
+        last = last_lines(self.stderr or self.stdout)
         if not last:
             return how
         return Sentence("%(how)s Its last lines: %(lines)s", how=how, lines=" | ".join(last))
+
+
+def last_lines(output: str) -> list[str]:
+    """At most six and ``SHOWN_CHARACTERS`` in all, each perhaps cut, so that the very last is there
+    in whatever shows a message in part."""
+    lines: list[str] = []
+    room = SHOWN_CHARACTERS
+    for line in reversed([line.strip() for line in output.splitlines() if line.strip()][-6:]):
+        shown = line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 1]}…"
+        if len(shown) > room:
+            break
+        room -= len(shown)
+        lines.insert(0, shown)
+    return lines
 
 
 def run(unit: str, command: Command, timeout_seconds: int, call: str) -> Outcome:
@@ -146,6 +162,16 @@ SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "SEGV": 11, "PIP
 
 
 def _start(unit: str, folder: str, command: Command, timeout_seconds: int) -> None:
+    for path in command.remove_after:
+        if not os.path.exists(path):  # written just before, into a folder that is in memory
+            raise UnitProblem(
+                Sentence(
+                    "%(unit)s cannot begin: %(path)s is gone, as after a restart of the host. Try "
+                    "again.",
+                    unit=unit,
+                    path=path,
+                )
+            )
     forget_ended_units(KEEP_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder, mode=0o700)
