@@ -307,12 +307,6 @@ def test_a_single_machine_with_a_network_of_the_site_s_own_is_a_cluster(portal, 
     assert kubectl(host, "get daemonset -n kube-system lab-cni")["status"]["numberReady"] == 1
     assert host.run("systemctl is-active beidou-routed-network || true").strip() == "inactive"
 
-    portal.cluster = {"id": row["cluster"]}
-    with pytest.raises(PortalError) as refused:
-        portal.start_operation("RemoveControlPlane", machines)
-    assert "last control plane" in str(refused.value)
-    assert_like_an_adopted_one(portal, row, [host], machines)
-
 
 def test_networks_of_another_cluster_are_refused(portal, deliver, wish):
     (host,) = deliver(1)
