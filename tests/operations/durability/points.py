@@ -142,15 +142,13 @@ def reach(point: str, operation: Operation) -> None:
 
 
 def victims(name: str) -> list[psutil.Process]:
-    """The process that came here, the main process of the workers, those that only look (web and
-    collector), or the whole portal."""
+    """The process that came here, those that only look (web and collector), or the whole portal."""
     if name == "child":
         return [psutil.Process()]
     (portal,) = [each for each in psutil.Process().parents() if each.cmdline()[-1:] == ["serve"]]
     if name == "portal":
         return [portal]
-    programs = {"main": ("work",), "readers": ("web", "collect")}[name]
-    return [each for each in portal.children() if each.cmdline()[-1] in programs]
+    return [each for each in portal.children() if each.cmdline()[-1] in ("web", "collect")]
 
 
 def _wait_for(file: Path) -> None:

@@ -2,8 +2,8 @@
 
 A question is a list in JSON.  ``["begin", POINT, VICTIM, [KIND…]]`` begins an operation of every
 kind or of those named, each on a cluster of its own, and answers with their keys.  ``["tell",
-[KEY…]]`` answers what became of them, ``["kinds"]`` which kinds there
-are.  One process for all, because Django needs seconds to start.
+[KEY…]]`` answers what became of them.  One process for all, because Django needs seconds to
+start.
 """
 
 import json
@@ -26,21 +26,13 @@ class Command(BaseCommand):
     help = __doc__
 
     def handle(self, **options: Any) -> None:
-        answers: dict[str, Callable[..., Any]] = {
-            "begin": begin_each,
-            "tell": tell_each,
-            "kinds": known_kinds,
-        }
+        answers: dict[str, Callable[..., Any]] = {"begin": begin_each, "tell": tell_each}
         for line in sys.stdin:
             name, *values = json.loads(line)
             connection.close()  # the database may have been started again since
             self.stdout.write(json.dumps(answers[name](*values)))
             self.stdout.flush()
         connection.close()
-
-
-def known_kinds() -> list[str]:
-    return sorted(kinds.KINDS)
 
 
 def begin_each(point: str, victim: str, chosen: Sequence[str]) -> list[int]:
