@@ -54,7 +54,7 @@ def links_of(address: str, page: str) -> set[str]:
 
 
 @pytest.fixture
-def fleet(cluster_a, cluster_b, operators, viewers, operator, viewer, admin):
+def linked_fleet(cluster_a, cluster_b, operators, viewers, operator, viewer, admin):
     """Cluster A with everything that a page can lead to, much of it of a team of nobody's."""
     others = factories.make_team("others")
     foreign = factories.make_credential("foreign-key", team=others)

@@ -1,5 +1,6 @@
 """``manage.py collect`` as a process of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,12 +34,12 @@ def wait_for(file, text, process):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending):
-    log = tmp_path / "collect.log"
+@contextlib.contextmanager
+def collecting(environment, log, *options):
+    """The process, once it has begun; killed in the end if it is still there."""
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "collect"],
+            [sys.executable, *options, "manage.py", "collect"],
             cwd=ROOT,
             env=environment,
             stdout=file,
@@ -46,11 +47,18 @@ def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending)
         )
     try:
         wait_for(log, "collector_started", process)
-        process.send_signal(ending)
-        assert process.wait(DEADLINE_SECONDS) == 0
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending):
+    log = tmp_path / "collect.log"
+    with collecting(environment, log) as process:
+        process.send_signal(ending)
+        assert process.wait(DEADLINE_SECONDS) == 0
     assert "collector_stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -58,19 +66,8 @@ def test_the_collector_starts_and_ends_when_asked(environment, tmp_path, ending)
 def test_the_collector_loads_neither_pages_nor_the_api(environment, tmp_path):
     """They would cost it a fifth of the memory that a large cluster may take."""
     log = tmp_path / "collect.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-X", "importtime", "manage.py", "collect"],
-            cwd=ROOT,
-            env=environment,
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        wait_for(log, "collector_started", process)
-    finally:
-        process.kill()
-        process.wait()
+    with collecting(environment, log, "-X", "importtime"):
+        pass
     loaded = {line.split("|")[-1].strip() for line in log.read_text().splitlines()}
     assert "clusters.collector.process" in loaded
     assert not loaded & {"rest_framework.serializers", "requests", "beidou.urls", "clusters.admin"}

@@ -54,9 +54,6 @@ def test_a_machine_is_in_one_operation_at_a_time_and_the_second_is_told_which(
     first = portal.start_operation("ScaleUp", [key])
     name = portal.api.get(f"operations/{first}/")["name"]
     with pytest.raises(PortalError) as refused:
-        portal.start_operation("HealthCheck", [key])
-    assert refused.value.status == 400
-    with pytest.raises(PortalError) as refused:
         portal.start_operation("ScaleUp", [key])
     assert refused.value.status == 400
     assert name in str(refused.value)
