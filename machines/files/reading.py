@@ -28,7 +28,7 @@ UNPACKED_BYTES_MAX: Final = 100 * 1024 * 1024  # 20,000 full rows take about 30
 # A cell with its text in it has six signs for a tag; of texts that are shared half are elsewhere.
 _TAGS_MAX: Final = ROWS_MAX * _COLUMNS_MAX * 6
 _UNREADABLE: Final = (
-    TablibException, BadZipFile, InvalidFileException, csv.Error, zlib.error, ParseError,
+    TablibException, BadZipFile, InvalidFileException, zlib.error, ParseError,
     ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -154,8 +154,8 @@ def _as_wide_as(width: int, row: list[Any], line: int) -> list[Any]:
     """Cells that stand outside the heading belong to no column; empty ones are passed over."""
     if cells.is_filled(row[width:]):
         _refuse(
-            _("Line %(line)d has more cells than the heading: a cell with a comma or a semicolon "
-              "in it stands in quotation marks.")
+            _("Line %(line)d has more cells than the heading; in a CSV file a cell with a comma "
+              "or a semicolon in it stands in quotation marks.")
             % {"line": line}
         )  # fmt: skip
     return row[:width] + [""] * (width - len(row))

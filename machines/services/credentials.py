@@ -18,7 +18,7 @@ from machines.services import belonging, host_keys, signing
 
 SECRETS: Final = ("private_key", "passphrase", "password", "become_password")
 
-# Names of POSIX, and of directories as DOMAIN\\name or name@domain.  A leading hyphen would be an
+# Names of POSIX, and of directories as DOMAIN\name or name@domain.  A leading hyphen would be an
 # option to some program on the way.
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\+-]*\$?")
 

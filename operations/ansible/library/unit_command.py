@@ -33,7 +33,7 @@ options:
   stdin: {description: Standard input of the command., type: str}
   environment: {description: Extra environment variables., type: dict}
   remove_after:
-    description: Files the unit removes when it ends (secrets).
+    description: Files (secrets), there when the unit begins, that it removes when it ends.
     type: list
     elements: path
   call: {description: Id of the call; set by the action plugin., type: str, required: true}

@@ -49,7 +49,7 @@ class Command:
     stdin: str = ""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     remove_after: Sequence[str] = ()
-    """Files with secrets which the unit itself removes when it ends, however it ends."""
+    """Files with secrets, there when it begins, which the unit itself removes however it ends."""
 
     def fingerprint(self) -> str:
         """Tells whether a unit of the same name does the same work."""
