@@ -203,7 +203,7 @@ CUT_DURING_JOIN = (
 def test_an_attempt_whose_worker_died_in_the_join_is_taken_up_by_the_next(fleet, new_machine):
     prefix = f"beidou-{next(NAMES)}-1"
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        leaving = pool.submit(new_machine.run, LEAVE_DURING_JOIN % prefix)
+        leaving = pool.submit(new_machine.run, LEAVE_DURING_JOIN.format(prefix))
         fleet.scale_up(new_machine, unit_prefix=prefix, ansible_ssh_retries=0)
         play = fleet.scale_up(new_machine, unit_prefix=prefix)
         leaving.result(60)
@@ -212,12 +212,14 @@ def test_an_attempt_whose_worker_died_in_the_join_is_taken_up_by_the_next(fleet,
     wait_until(lambda: fleet.is_ready(new_machine.name), "the node to be Ready")
 
 
-# The join is held in its middle until the second attempt waits for it.
+# The join is held in its middle until the second attempt waits for it.  systemd signals all of the
+# unit: pidof leaves out a kubeadm that is just starting a program, and it would stay stopped.
 LEAVE_DURING_JOIN = (
-    "until systemctl is-active -q %s-join && [ -e /etc/kubernetes/pki/ca.crt ]; do sleep .02; done;"
-    " kill -STOP $(pidof kubeadm) && kill -9"
-    " $(ps -eo pid,args | awk '/sshd: root@/ && !/awk/ {print $1}');"
-    " sleep 5; kill -CONT $(pidof kubeadm)"
+    "until systemctl is-active -q {0}-join && [ -e /etc/kubernetes/pki/ca.crt ];"
+    " do sleep .02; done;"
+    " systemctl kill --signal=STOP {0}-join && kill -9"
+    " $(ps -eo pid,args | awk '/sshd: root@/ && !/awk/ {{print $1}}');"
+    " sleep 5; systemctl kill --signal=CONT {0}-join"
 )
 
 
