@@ -6,6 +6,7 @@ difference is drift.  The state is changed by ``change_status`` only.
 
 import ipaddress
 import re
+from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import Group
@@ -48,6 +49,8 @@ _HOSTNAME = re.compile(
 
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
 
 def valid_hostname(value: str) -> None:
     """``ValidationError`` unless a host can be called so."""
@@ -69,6 +72,14 @@ def valid_address(value: str) -> None:
         or address == _BROADCAST
     ):
         raise ValidationError(_("No machine can be reached at this address."))
+
+
+def valid_system_uuid(value: str) -> None:
+    """``ValidationError`` unless firmware can report this, in whichever case of letters."""
+    if not _UUID.fullmatch(value):
+        raise ValidationError(
+            _("A system UUID is written as 4c4c4544-0042-4a10-8056-b4c04f4e5032.")
+        )
 
 
 def validate_labels(value: Any) -> None:
@@ -246,7 +257,13 @@ class Machine(Stateful):
     )
     serial = models.CharField(_("serial number"), max_length=100, blank=True, db_index=True)
     asset_tag = models.CharField(_("asset tag"), max_length=100, blank=True, db_index=True)
-    system_uuid = models.CharField(_("system UUID"), max_length=64, blank=True, db_index=True)
+    system_uuid = models.CharField(
+        _("system UUID"),
+        max_length=64,
+        blank=True,
+        db_index=True,
+        validators=[valid_system_uuid],
+    )
     # place and belonging
     room = models.CharField(_("room"), max_length=63, blank=True)
     rack = models.CharField(_("rack"), max_length=63, blank=True, db_index=True)
@@ -350,6 +367,26 @@ class Machine(Stateful):
 
     def __str__(self) -> str:
         return f"{self.hostname} ({self.address})" if self.hostname else str(self.address)
+
+    _stored_uuid: str | None = None
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        machine = super().from_db(*args, **kwargs)
+        machine._stored_uuid = machine.__dict__.get("system_uuid")
+        return machine
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """A system UUID that people write is one, and is stored in small letters, as inventory and
+        visits store theirs.  What is stored already stays: a kubelet reports a machine id or a
+        serial number where the firmware has no UUID, and other fields can be edited all the same.
+        """
+        excluded = set(exclude or ())
+        if self.system_uuid == self._stored_uuid:
+            excluded.add("system_uuid")
+        elif "system_uuid" not in excluded:
+            self.system_uuid = self.system_uuid.lower()
+        super().clean_fields(exclude=excluded)
 
 
 class MachineStatusChange(StatusChange):

@@ -55,6 +55,13 @@ class TextWidget(widgets.CharWidget):  # type: ignore[misc]
         return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
+class UuidWidget(TextWidget):
+    """In the spelling that is stored, so that capitals are no difference."""
+
+    def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
+        return super().clean(value).lower()
+
+
 class AddressWidget(TextWidget):
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> str:
         return spell_address(super().clean(value))

@@ -33,6 +33,7 @@ from machines.files.cells import (
     LabelsWidget,
     NamedWidget,
     TextWidget,
+    UuidWidget,
     address_in,
     is_filled,
     shows,
@@ -103,6 +104,7 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         use_transactions = False
 
     address = Field("address", "address", widget=AddressWidget())
+    system_uuid = Field("system_uuid", "system_uuid", widget=UuidWidget())
     cpus = Field("cpus", "cpus", widget=CountWidget())
     memory_mib = Field("memory_mib", "memory_mib", widget=CountWidget())
     labels = Field("labels", "labels", widget=LabelsWidget())

@@ -101,7 +101,8 @@ def _register(
         machine.role = "ControlPlane"
     machine._change_reason = Sentence("registered from the inventory")  # type: ignore[attr-defined]
     try:
-        machine.full_clean(exclude=["cluster", "node"])
+        # The system UUID is what the cluster reports, which not all firmware has one for.
+        machine.full_clean(exclude=["cluster", "node", "system_uuid"])
     except ValidationError as error:
         raise InvalidInput(" ".join(error.messages)) from error
     machine.save()
