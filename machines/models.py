@@ -6,7 +6,7 @@ difference is drift.  The state is changed by ``change_status`` only.
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import Group
@@ -24,6 +24,7 @@ from beidou.base.permissions import Access
 from beidou.base.sentence_fields import SentenceField
 from beidou.base.state import Stateful, StatusChange
 from clusters.models import Cluster, Node
+from machines.address_key import AddressKey
 from machines.prefix import Prefix
 
 models.Field.register_lookup(Prefix)
@@ -252,6 +253,7 @@ class Machine(Stateful):
     address = models.GenericIPAddressField(
         _("management address"), unique=True, unpack_ipv4=True, validators=[valid_address]
     )
+    address_key = AddressKey()
     hostname = models.CharField(
         _("hostname"), max_length=253, blank=True, db_index=True, validators=[valid_hostname]
     )
@@ -344,14 +346,14 @@ class Machine(Stateful):
 
     objects = MachineQuerySet.as_manager()
     history = HistoricalRecords(
-        excluded_fields=["state", "state_since", "cluster", "node"],
+        excluded_fields=["address_key", "state", "state_since", "cluster", "node"],
         history_change_reason_field=SentenceField(limit=500, null=True),  # type: ignore[misc]
     )
 
     class Meta:
         verbose_name = _("machine")
         verbose_name_plural = _("machines")
-        ordering = ["address"]
+        ordering = ["address_key"]
         constraints = [
             models.UniqueConstraint(
                 fields=["serial"], condition=~Q(serial=""), name="serial_numbers_are_unique"
@@ -359,14 +361,20 @@ class Machine(Stateful):
         ]
         indexes = [
             models.Index(fields=["cluster", "state"]),
-            models.Index(fields=["state", "address"]),
+            models.Index(fields=["address_key"]),
+            models.Index(fields=["state", "address_key"]),
             # What a team sees and in which order, without reading the rows: lists and their counts.
-            models.Index(fields=["cluster", "owner_team", "address"]),
+            models.Index(fields=["cluster", "owner_team", "address_key"]),
             *(models.Index(Folded(name), name=f"machines_folded_{name}") for name in FOLDED),
         ]
 
     def __str__(self) -> str:
         return f"{self.hostname} ({self.address})" if self.hostname else str(self.address)
+
+    def save(self, *, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        if update_fields is not None and "address" in (update_fields := set(update_fields)):
+            update_fields.add("address_key")
+        super().save(update_fields=update_fields, **kwargs)
 
     _stored_uuid: str | None = None
 

@@ -207,6 +207,8 @@ def snapshot(obj: models.Model) -> dict[str, Any]:
     in ``audited_relations``; secrets are named and marked, never copied."""
     values: dict[str, Any] = {}
     for field in obj._meta.concrete_fields:
+        if getattr(field, "is_derived", False):
+            continue  # it says again what another field says
         value = field.value_from_object(obj)
         if isinstance(field, EncryptedTextField) or field.name == "password":
             value = _masked(obj, field.name, value)

@@ -155,7 +155,7 @@ class MachineAdmin(MachineActions):
             )
         )
 
-    @admin.display(description=gettext_lazy("Machine"), ordering="address")
+    @admin.display(description=gettext_lazy("Machine"), ordering="address_key")
     def machine(self, obj: Machine) -> SafeString:
         seen = getattr(obj, "facts", None)
         name = obj.hostname or (seen.hostname if seen else "")

@@ -8,7 +8,7 @@ from django_filters import rest_framework as filters
 from rest_framework.filters import SearchFilter
 from rest_framework.request import Request
 
-from beidou.base.api.filters import FilterSet
+from beidou.base.api.filters import FilterSet, Ordering
 from machines.models import Drift, Machine
 
 
@@ -22,6 +22,15 @@ class AnyName(SearchFilter):
     ) -> QuerySet[Any]:
         text = " ".join(self.get_search_terms(request))
         return queryset.search(text) if text else queryset  # type: ignore[attr-defined]
+
+
+class ByAddress(Ordering):
+    """``address`` means its value: 10.0.0.9 comes before 10.0.0.10."""
+
+    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: Any) -> Any:
+        terms = super().get_ordering(request, queryset, view)
+        keys = {"address": "address_key", "-address": "-address_key"}
+        return [keys.get(term, term) for term in terms or ()]
 
 
 class AddressFilter(filters.Filter):

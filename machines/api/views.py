@@ -60,7 +60,7 @@ class MachineViewSet(BaseViewSet):
     queryset = Machine.objects.select_related("cluster", "node")
     serializer_class = serializers.MachineSerializer
     filterset_class = filters.MachineFilter
-    filter_backends = [DjangoFilterBackend, filters.AnyName, Ordering]
+    filter_backends = [DjangoFilterBackend, filters.AnyName, filters.ByAddress]
     ordering_fields = ["address", "hostname", "rack", "state", "state_since", "created_at"]
     ordering = ["address"]
     lookup_value_regex = r"\d+"

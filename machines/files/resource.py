@@ -413,6 +413,8 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
                 _("Somebody removed one of these machines meanwhile; start the import again."),
                 code="changed_meanwhile",
             )
+        if "address" in self._changed:
+            self._changed.add("address_key")
         if self._changed:
             Machine.objects.bulk_create(
                 machines,

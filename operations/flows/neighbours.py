@@ -17,7 +17,7 @@ def why_machines_stay(keys: Collection[int]) -> list[str]:
     return [
         _("%(machine)s cannot be deleted while task %(name)s works with it.")
         % {"machine": member.machine, "name": member.task.name}
-        for member in members.select_related("machine", "task").order_by("machine__address")
+        for member in members.select_related("machine", "task").order_by("machine__address_key")
     ]
 
 

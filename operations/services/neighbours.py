@@ -200,7 +200,9 @@ def why_machines_stay(keys: Collection[int]) -> list[str]:
     return [
         _("%(machine)s cannot be deleted while operation %(name)s works on it.")
         % {"machine": member.machine, "name": member.operation.name}
-        for member in members.select_related("machine", "operation").order_by("machine__address")
+        for member in members.select_related("machine", "operation").order_by(
+            "machine__address_key"
+        )
     ]
 
 

@@ -64,10 +64,7 @@ def _not_chosen(cluster: Cluster, machines: Sequence[Machine]) -> str:
     count = others.count()
     if not count:
         return ""
-    named = [
-        f"{each} ({each.get_state_display()})"
-        for each in others.order_by("address")[:NAMED_AT_MOST]
-    ]
+    named = [f"{each} ({each.get_state_display()})" for each in others[:NAMED_AT_MOST]]
     return ngettext(
         "%(count)s machine of the cluster does not take part: %(names)s",
         "%(count)s machines of the cluster do not take part: %(names)s",
