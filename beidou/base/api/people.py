@@ -11,7 +11,7 @@ from rest_framework import mixins, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from beidou.base import tokens
+from beidou.base import permissions, tokens
 from beidou.base.api.filters import MomentFilter
 from beidou.base.api.pages import NewestFirst
 from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
@@ -81,13 +81,21 @@ class TeamSerializer(serializers.ModelSerializer[Group]):
 
 
 class TeamViewSet(BaseViewSet):
-    """Teams; administrators alone see and change them."""
+    """Teams.  Members see their own, whose keys they name as owners; administrators alone change
+    them."""
 
     queryset = Group.objects.order_by("name")
     serializer_class = TeamSerializer
     create_permission = "auth.add_group"
     search_fields = ("name",)
     filterset_fields = ("name",)
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        # No ``access`` of the model: that would open the pages of teams too, with their members.
+        user = self.request.user
+        if permissions.may_anywhere(user, Group):
+            return super().get_queryset()
+        return self.queryset.filter(pk__in=permissions.teams_of(user).values("pk"))
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
