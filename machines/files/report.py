@@ -13,6 +13,7 @@ from beidou.base.errors import BeidouError
 from machines.models import Machine
 
 HEADING: Final = "heading"  # what an error is about that stands in line 1
+UNCLEAR: Final = "unclear_heading"  # the code of one under which the rows say nothing
 
 
 class Difference:
@@ -55,8 +56,8 @@ def mistakes_of(result: Result, headers: Iterable[str]) -> list[Mistake]:
     found = [
         Mistake(_line_of(each.error), "", "", _sentence(each.error)) for each in result.base_errors
     ]
-    if found:
-        return found  # under a heading that is wrong the rows say nothing
+    if any(getattr(each.error, "code", UNCLEAR) == UNCLEAR for each in result.base_errors):
+        return found
     for invalid in result.invalid_rows:
         for name, sentences in invalid.error_dict.items():
             column = name if name in letters else ""

@@ -40,7 +40,7 @@ from machines.files.cells import (
     text_of,
 )
 from machines.files.loader import CHUNK, MachineLoader, chunks
-from machines.files.report import HEADING, Difference
+from machines.files.report import HEADING, UNCLEAR, Difference
 from machines.models import Machine
 from machines.services import belonging, drift, edits, facts, host_keys, lifecycle, signing
 
@@ -58,8 +58,9 @@ STATES: Final = {
 }
 
 
-def _wrong_heading(sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={HEADING: sentence})
+def _wrong_heading(*sentences: str, code: str) -> InvalidInput:
+    sentence = " ".join(sentences)
+    return InvalidInput(sentence, code=code, fields={HEADING: sentence})
 
 
 def _require_storable(row: dict[str, Any]) -> None:
@@ -177,21 +178,26 @@ class MachineResource(resources.ModelResource):  # type: ignore[misc]
         return result
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        """The rows are read whatever the heading is, and told of unless it leaves open what they
+        say."""
         headers = [str(name or "").strip().lower() for name in dataset.headers or []]
-        unknown = [name for name in headers if name not in (*COLUMNS, *READ_ONLY)]
-        if unknown:
-            raise _wrong_heading(
-                _("Line 1 names columns that are not known: %(names)s. Known are: %(known)s.")
-                % {"names": ", ".join(name or "–" for name in unknown), "known": ", ".join(COLUMNS)}
-            )
-        double = sorted({name for name in headers if headers.count(name) > 1})
-        if double:
-            raise _wrong_heading(
+        dataset.headers = headers
+        known = [name for name in headers if name in (*COLUMNS, *READ_ONLY)]
+        unclear: list[str] = []
+        if double := sorted({name for name in known if known.count(name) > 1}):
+            unclear.append(
                 _("Line 1 names columns twice: %(names)s.") % {"names": ", ".join(double)}
             )
-        if "address" not in headers and "serial" not in headers:
-            raise _wrong_heading(_("Line 1 must name the column address or serial."))
-        dataset.headers = headers
+        if "address" not in known and "serial" not in known:
+            unclear.append(_("Line 1 must name the column address or serial."))
+        unknown = dict.fromkeys(name or "–" for name in headers if name not in known)
+        if unknown:
+            foreign = _(
+                "Line 1 names columns that are not known: %(names)s. Known are: %(known)s."
+            ) % {"names": ", ".join(unknown), "known": ", ".join(COLUMNS)}
+            raise _wrong_heading(foreign, *unclear, code=UNCLEAR if unclear else "unknown_columns")
+        if unclear:
+            raise _wrong_heading(*unclear, code=UNCLEAR)
 
     def _check_import_id_fields(self, headers: list[str]) -> None:
         """A row names its machine by either of two columns, which ``before_import`` checked."""

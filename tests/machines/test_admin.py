@@ -594,6 +594,18 @@ def test_an_import_with_mistakes_offers_nothing_to_apply(admin, browser):
     assert "token" not in response.context
 
 
+def test_a_wrong_heading_and_a_wrong_row_stand_on_one_page(admin, browser):
+    response = browser(admin).post(
+        reverse("admin:machines_machine_import"),
+        {"file": upload("address,colour,cpus\n10.7.0.1,red,x\n")},
+    )
+    text = response.content.decode()
+    assert "2 mistakes; nothing was imported" in text
+    assert "not known: colour" in text
+    assert "C (cpus)" in text
+    assert "token" not in response.context
+
+
 def test_nobody_applies_the_upload_of_somebody_else(admin, browser):
     client = browser(admin)
     url = reverse("admin:machines_machine_import")

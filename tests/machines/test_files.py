@@ -150,6 +150,34 @@ def test_a_wrong_heading_is_told(admin, text, message):
     assert message in found[0][2]
 
 
+def test_an_unknown_column_hides_no_mistake_of_a_row(admin):
+    found = mistakes(admin, "address,colour,cpus\n10.8.3.1,red,many\nnowhere,,4\n")
+    assert [(line, letter) for line, letter, _text in found] == [(1, ""), (2, "C"), (3, "A")]
+    assert "columns that are not known: colour. Known are: address," in found[0][2]
+
+
+def test_an_unknown_column_alone_keeps_all_rows_from_being_written(admin):
+    result, wrong = run(admin, "address,colour\n10.8.3.1,red\n")
+    assert [each.line for each in wrong] == [1]
+    assert not Machine.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "heading", ["adress,cpus", "address,cpus,address", "address,cpus,address,colour"]
+)
+def test_rows_of_which_nobody_knows_what_they_say_are_not_told(admin, heading):
+    row = ",".join("many" for _name in heading.split(","))
+    found = mistakes(admin, f"{heading}\n{row}\n")
+    assert [line for line, _letter, _text in found] == [1]
+
+
+def test_all_mistakes_of_the_heading_are_told_at_once(admin):
+    ((_line, _letter, text),) = mistakes(admin, "adress,rack,rack,\nx,y,z,\n")
+    assert "not known: adress, –." in text
+    assert "twice: rack." in text
+    assert "must name the column address or serial." in text
+
+
 def test_two_lines_about_one_machine_are_refused(admin):
     found = mistakes(admin, "address,rack\n10.8.3.1,a\n10.8.3.1,b\n")
     assert found == [(3, "A", "“10.8.3.1” stands in line 2 already.")]
