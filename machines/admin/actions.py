@@ -117,7 +117,14 @@ class MachineActions(ObjectPermissionAdmin):
                 title=_("Edit many machines"),
                 action="edit_many",
                 plan=[
-                    _("%(count)d machines get the values below.") % {"count": len(machines)},
+                    ngettext(
+                        "What is filled in or ticked below is changed on %(count)d machine; the "
+                        "rest stays as it is.",
+                        "What is filled in or ticked below is changed on %(count)d machines; the "
+                        "rest stays as it is.",
+                        len(machines),
+                    )
+                    % {"count": len(machines)},
                     *_left_out(left_out),
                 ],
                 objects=[*machines],
@@ -132,11 +139,18 @@ class MachineActions(ObjectPermissionAdmin):
             reason=form.cleaned_data["reason"],
             acting_user=request.user,
         )
-        messages.success(
-            request,
-            _("%(changed)d changed, %(unchanged)d were so already.")
-            % {"changed": len(result.changed), "unchanged": result.unchanged},
-        )
+        if result.changed:
+            messages.success(request, _changed(len(result.changed)))
+        if result.unchanged:
+            messages.info(
+                request,
+                ngettext(
+                    "%(count)d machine was so already; nothing was changed there.",
+                    "%(count)d machines were so already; nothing was changed there.",
+                    result.unchanged,
+                )
+                % {"count": result.unchanged},
+            )
         self._say_refused(request, list(result.refused.values()), left_out)
         return None
 
@@ -188,11 +202,7 @@ class MachineActions(ObjectPermissionAdmin):
             except BeidouError as error:  # one refusal stops no other; each is said
                 refused.append(error.message)
         if done:
-            messages.success(
-                request,
-                ngettext("%(count)d machine changed.", "%(count)d machines changed.", done)
-                % {"count": done},
-            )
+            messages.success(request, _changed(done))
         self._say_refused(request, refused, left_out)
         return None
 
@@ -246,6 +256,12 @@ def _left_out(count: int) -> list[str]:
         )
         % {"count": count}
     ]
+
+
+def _changed(count: int) -> str:
+    return ngettext("%(count)d machine changed.", "%(count)d machines changed.", count) % {
+        "count": count
+    }
 
 
 def will_be_visited(count: int) -> str:

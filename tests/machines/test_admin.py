@@ -4,6 +4,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
+from beidou.base.errors import Conflict
 from beidou.base.models import AuditEntry
 from beidou.base.page_head import buttons
 from beidou.base.page_head.buttons import Button
@@ -218,6 +219,41 @@ def test_many_machines_get_new_values_with_history(admin, browser):
 def test_a_bulk_edit_that_changes_nothing_is_refused(admin, browser):
     response = act(browser(admin), "edit_many", [factories.make_machine()], post="yes")
     assert "nothing would change" in response.content.decode()
+
+
+def told(response):
+    return [(message.level_tag, str(message)) for message in response.context["messages"]]
+
+
+def test_a_bulk_edit_promises_no_more_than_what_will_be_filled_in(admin, browser):
+    text = act(browser(admin), "edit_many", [factories.make_machine()]).content.decode()
+    assert "What is filled in or ticked below is changed on 1 machine; the rest stays" in text
+    assert "errornote" not in text
+
+
+def test_a_bulk_edit_claims_no_success_where_all_were_so_already(admin, browser):
+    machines = [factories.make_machine(rack="r9") for _ in range(2)]
+    answer = act(browser(admin), "edit_many", machines, post="yes", rack="r9")
+    assert told(answer) == [("info", "2 machines were so already; nothing was changed there.")]
+    assert not AuditEntry.objects.filter(verb="change").exists()
+
+
+def test_a_bulk_edit_tells_what_it_changed_apart_from_what_was_so_already(admin, browser):
+    machines = [factories.make_machine(rack=rack) for rack in ("r1", "r9")]
+    answer = act(browser(admin), "edit_many", machines, post="yes", rack="r9")
+    assert told(answer) == [
+        ("success", "1 machine changed."),
+        ("info", "1 machine was so already; nothing was changed there."),
+    ]
+
+
+def test_a_bulk_edit_that_is_refused_everywhere_claims_nothing_else(admin, browser, monkeypatch):
+    def refuse(*args):
+        raise Conflict("An operation holds it.")
+
+    monkeypatch.setattr(lifecycle, "require_editable", refuse)
+    answer = act(browser(admin), "edit_many", [factories.make_machine()], post="yes", rack="r9")
+    assert told(answer) == [("warning", "An operation holds it.")]
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
