@@ -50,6 +50,18 @@
   };
   document.addEventListener("DOMContentLoaded", reachable);
   window.addEventListener("load", reachable); // what scripts of Django made meanwhile
+
+  // What scrolls is a region to screen readers, and has one name on all pages, in English.
+  const regions = [["#nav-sidebar-apps", "wordsNavigation"], ["#changelist-filter", "wordsFilters"], [":has(> #result_list)", "wordsList"], ["*", "wordsScroll"]];
+  const named = () => {
+    const words = document.getElementById("page")?.dataset ?? {};
+    for (const region of document.querySelectorAll(".simplebar-content-wrapper")) {
+      const found = regions.find(([place, word]) => words[word] && region.firstElementChild?.closest(place));
+      if (found) region.setAttribute("aria-label", words[found[1]]);
+    }
+  };
+  window.addEventListener("load", named); // the theme's script has made them
+  document.addEventListener("htmx:afterSettle", named); // and makes those that come later
   document.addEventListener("keydown", (event) => {
     const element = event.target;
     if ((event.key === "Enter" || event.key === " ") && element.matches?.('[role="button"][x-on\\:click]')) {

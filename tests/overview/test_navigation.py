@@ -6,6 +6,7 @@ from pathlib import Path
 
 import django
 import pytest
+from django.contrib.staticfiles import finders
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -145,3 +146,27 @@ def test_the_scripts_of_the_forms_speak_chinese_too(admin: User, browser) -> Non
     found = re.search(r"newcatalog = ({.*?});\n", script, re.S)
     assert found is not None
     assert asked - json.loads(found[1]).keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("/", ["navigation: Menu", "filters: Filters"]),
+        ("/machines/machine/", ["navigation: Menu", "list: Machines"]),
+        ("/auth/group/", ["list: Teams"]),
+    ],
+)
+def test_a_page_says_how_its_parts_that_scroll_are_called(admin, browser, page, words) -> None:
+    text = browser(admin).get(page).content.decode()
+    assert "A part of the page that can be scrolled" in text
+    for name, word in (each.split(": ") for each in words):
+        assert f'data-words-{name}="{word}"' in text
+    assert ("data-words-list" in text) == any(each.startswith("list") for each in words)
+
+
+def test_the_theme_makes_regions_where_the_portal_names_them() -> None:
+    """Else app.js would look for them in vain after an upgrade of the theme."""
+    path = finders.find("unfold/js/simplebar/simplebar.js")
+    script = Path(str(path)).read_text()
+    assert 'contentWrapper:"simplebar-content-wrapper"' in script
+    assert 'setAttribute("aria-label",this.options.ariaLabel)' in script
