@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _PAGES = {
     "machines": "/machines/machine/{}/change/",
     "credentials": "/machines/sshcredential/{}/change/",
 }
-NOT_FOUND = 404
+NOT_FOUND, CONFLICT = 404, 409
 _SIGNS = {"succeeded": "✓", "failed": "✗", "partial": "✗", "running": "◐", "canceled": "✗"}
 
 
@@ -73,7 +74,9 @@ def down() -> None:
     if lab is not None:
         client = PortalClient(ADDRESS, _kept_token(lab))
         if client.token and client.answers():
-            _forget(client, _Made(lab))
+            made = _Made(lab)
+            _end_what_runs(client, made)
+            _forget(client, made)
             _revoke_token(client)
         _stop_portal(lab)
     remove_lab(record)
@@ -260,6 +263,35 @@ def _prove(cluster: LabCluster, spares: list[Host]) -> None:
         line = cluster.kubectl(f"get node {host.name} --no-headers")
         if " Ready " not in f"{line} ":
             raise LabError(f"Node {host.name} is not Ready and schedulable: {line.strip()}")
+
+
+def _end_what_runs(client: PortalClient, made: _Made, seconds: float = 120) -> None:
+    """Cancel what somebody began on the demo's clusters: while a task or an operation has not
+    ended, the portal gives away neither cluster nor machines, nor so the credential.
+
+    What cannot be ended is told, and stops nothing: the lab goes in any case.
+    """
+    for key in made.all("clusters"):
+        try:
+            _wait(partial(_cancel_rest, client, key), "what runs to end", seconds)
+        except LabError as error:
+            print(f"Something on the demo's cluster has not ended: {error}")
+
+
+def _cancel_rest(client: PortalClient, cluster: int) -> bool:
+    """Cancel what can be, tasks first, which begin operations; true once everything has ended."""
+    has_ended = True
+    for kind in ("auto-operation-tasks", "operations"):
+        for row in client.get(f"{kind}/?cluster={cluster}&active=true")["results"]:
+            has_ended = False
+            if "cancel" not in row["actions"]:
+                continue
+            try:
+                client.post(f"{kind}/{row['id']}/cancel/", {"reason": "the demo is removed"})
+            except PortalError as error:
+                if error.status != CONFLICT:  # it has ended meanwhile, or goes on to do so
+                    raise
+    return has_ended
 
 
 def _forget(client: PortalClient, made: _Made) -> None:
