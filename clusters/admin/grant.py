@@ -120,7 +120,7 @@ class ClusterGrantAdmin(ObjectPermissionAdmin):
 
 
 def matrix(rows: QuerySet[ClusterGrant]) -> list[dict[str, Any]]:
-    """One line per team: for every role the clusters and labels on which it has it."""
+    """One line per team: for every role, by its label, where the team has it."""
     lines: dict[int, dict[str, Any]] = {}
     chosen = rows.select_related("team", "cluster").order_by("team__name", "cluster__name", "label")
     for grant in chosen[:MATRIX_AT_MOST]:
@@ -129,4 +129,10 @@ def matrix(rows: QuerySet[ClusterGrant]) -> list[dict[str, Any]]:
             {"team": grant.team, "cells": {role: [] for role, _label in ROLE_LABELS}},
         )
         line["cells"][grant.role].append(grant)
-    return [{"team": line["team"], "cells": line["cells"].values()} for line in lines.values()]
+    return [
+        {
+            "team": line["team"],
+            "cells": [(label, line["cells"][role]) for role, label in ROLE_LABELS],
+        }
+        for line in lines.values()
+    ]

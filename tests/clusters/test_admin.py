@@ -237,6 +237,19 @@ def test_an_insecure_cluster_says_so_everywhere(root, full):
     assert "cl-insecure" in root.get(page(full)).content.decode()
 
 
+def test_each_role_in_the_matrix_of_grants_says_its_name_where_columns_have_no_room(
+    root, cluster_a, operators
+):
+    text = root.get(GRANTS).content.decode().split("</section>", 1)[0]
+    cells = dict(
+        re.findall(r'<td class="cl-wrap(?: cl-none)?" data-label="(\w+)"><div>(.*?)</div>', text)
+    )
+    assert list(cells) == ["Viewer", "Operator", "Deployer", "Owner"]
+    assert cells["Operator"].endswith(f">{cluster_a.name}</a>")
+    assert cells["Owner"] == "–"
+    assert text.count("cl-none") == 3  # what a phone leaves out
+
+
 def test_the_matrix_of_grants_marks_a_cluster_without_verified_tls(root, full):
     factories.grant(factories.make_team(), full, "viewer")
     Cluster.objects.filter(pk=full.pk).update(insecure_tls=True)
