@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
+from beidou.base.api.strict import StrictSerializer
 from clusters.models import Cluster, ClusterGrant, Node
 from clusters.services import capabilities
 from clusters.services.adoption import Details
@@ -134,7 +135,7 @@ class CheckStepSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
 
 
-class SourceSerializer(serializers.Serializer[Any]):
+class SourceSerializer(StrictSerializer):
     """A kubeconfig (and a context of it), or server, CA and token."""
 
     kubeconfig = serializers.CharField(
@@ -280,7 +281,7 @@ class NodeDetailSerializer(NodeSerializer):
         read_only_fields = fields
 
 
-class ReasonSerializer(serializers.Serializer[Any]):
+class ReasonSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=500)
 
 

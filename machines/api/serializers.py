@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from beidou.base import permissions
 from beidou.base.api.choices import ChosenField
+from beidou.base.api.strict import StrictSerializer
 from machines.models import Drift, Machine, MachineFacts, MachineStatusChange, SshCredential
 from machines.services import belonging, credentials, host_keys, lifecycle
 
@@ -120,7 +121,7 @@ class TransitionSerializer(serializers.ModelSerializer[MachineStatusChange]):
         fields = ("id", "old", "new", "reason", "actor", "operation", "at")
 
 
-class ActSerializer(serializers.Serializer[Any]):
+class ActSerializer(StrictSerializer):
     """Either an ``action`` or the state ``to`` go to, and why."""
 
     action = serializers.ChoiceField(choices=lifecycle.Action.choices, required=False)
@@ -133,7 +134,7 @@ class ActSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-class HostKeySerializer(serializers.Serializer[Any]):
+class HostKeySerializer(StrictSerializer):
     """The decision about a changed host key, naming the fingerprint that was shown."""
 
     decision = serializers.ChoiceField(choices=["accept", "reject"])
@@ -148,7 +149,7 @@ class KeyField(serializers.IntegerField):
         super().__init__(min_value=1, max_value=2**63 - 1, **kwargs)
 
 
-class MachinesSerializer(serializers.Serializer[Any]):
+class MachinesSerializer(StrictSerializer):
     """Which machines; at most a thousand at once."""
 
     machines = serializers.ListField(child=KeyField(), allow_empty=False, max_length=1000)
@@ -212,7 +213,7 @@ class ImportedSerializer(serializers.Serializer[Any]):
     changes = RowChangeSerializer(many=True)
 
 
-class RegisterSerializer(serializers.Serializer[Any]):
+class RegisterSerializer(StrictSerializer):
     """Make machines of the nodes of a cluster that are none yet (all, or the named ones)."""
 
     cluster = KeyField()
@@ -250,7 +251,7 @@ class DriftSerializer(serializers.ModelSerializer[Drift]):
         )
 
 
-class JudgeSerializer(serializers.Serializer[Any]):
+class JudgeSerializer(StrictSerializer):
     """``observed``: the value that was looked at, when it must still be the same."""
 
     observed = serializers.CharField(required=False, allow_blank=True)
@@ -320,7 +321,7 @@ class CredentialSerializer(serializers.ModelSerializer[SshCredential]):
         return instance
 
 
-class TestOnSerializer(serializers.Serializer[Any]):
+class TestOnSerializer(StrictSerializer):
     __test__ = False
     machine = KeyField()
 

@@ -422,7 +422,7 @@ class PlanSerializer(serializers.Serializer[Any]):
 
 
 @extend_schema_serializer(component_name="OptionalReason")
-class ReasonSerializer(serializers.Serializer[Any]):
+class ReasonSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
@@ -470,7 +470,7 @@ class PrioritySerializer(ReasonSerializer):
 
 
 @extend_schema_serializer(component_name="NeededReason")
-class NeededReasonSerializer(serializers.Serializer[Any]):
+class NeededReasonSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=500)
 
 
@@ -566,7 +566,7 @@ class RetrySerializer(ReasonSerializer):
     )
 
 
-class SkipSerializer(serializers.Serializer[Any]):
+class SkipSerializer(StrictSerializer):
     step = serializers.CharField(max_length=40)
     machines = serializers.ListField(child=ReferenceField(), allow_empty=False)
     reason = serializers.CharField(max_length=500)

@@ -20,6 +20,15 @@ def refuse_unknown(data: Any, known: Iterable[str]) -> None:
         raise serializers.ValidationError(dict.fromkeys(strange, _("There is no such field.")))
 
 
+def refuse_unknown_in_each(rows: Any, known: Iterable[str]) -> None:
+    """The same for a list of bodies; the first that is wrong is named by its number."""
+    for number, row in enumerate(rows if isinstance(rows, list) else []):
+        try:
+            refuse_unknown(row, known)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({str(number): error.detail}) from error
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     def run_validation(self, data: Any = empty) -> Any:
         refuse_unknown(data, self.fields)

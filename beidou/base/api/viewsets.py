@@ -1,6 +1,6 @@
 """The viewset bases; see ``ReadOnlyViewSet`` for how rights are declared."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.db import models
 from rest_framework import exceptions, mixins, viewsets
@@ -10,7 +10,7 @@ from rest_framework.serializers import BaseSerializer
 from beidou.base import audit, permissions
 from beidou.base.api.pages import Pages
 from beidou.base.api.rights import ObjectPermissions
-from beidou.base.api.strict import refuse_unknown
+from beidou.base.api.strict import refuse_unknown, refuse_unknown_in_each
 
 
 class ReadOnlyViewSet(
@@ -42,11 +42,13 @@ class ReadOnlyViewSet(
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> BaseSerializer[Any]:
         """A name that is not known is refused: a misspelt limit must not be taken for none."""
-        serializer = super().get_serializer(*args, **kwargs)
-        known = getattr(serializer, "fields", None)  # None: a list of rows
-        if known is not None:
-            refuse_unknown(kwargs.get("data"), known)
-        return serializer
+        serializer: Any = super().get_serializer(*args, **kwargs)
+        rows = getattr(serializer, "child", None)  # of a list, None otherwise
+        if rows is None:
+            refuse_unknown(kwargs.get("data"), serializer.fields)
+        else:
+            refuse_unknown_in_each(kwargs.get("data"), rows.fields)
+        return cast(BaseSerializer[Any], serializer)
 
 
 class BaseViewSet(

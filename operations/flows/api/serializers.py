@@ -170,7 +170,7 @@ class TaskDetailSerializer(TaskSerializer):
         read_only_fields = fields
 
 
-class GraphStepSerializer(serializers.Serializer[Any]):
+class GraphStepSerializer(StrictSerializer):
     """One step of a graph of one's own; ``step`` is one of the names there are."""
 
     key = serializers.CharField(max_length=40)
@@ -183,7 +183,7 @@ class GraphStepSerializer(serializers.Serializer[Any]):
     compensates = serializers.ListField(child=serializers.CharField(max_length=40), default=list)
 
 
-class BatchSerializer(serializers.Serializer[Any]):
+class BatchSerializer(StrictSerializer):
     size = serializers.IntegerField(min_value=0, max_value=start.MACHINES_MAX, default=0)
     pause = serializers.IntegerField(min_value=0, max_value=7 * 86400, default=0)
     max_failed_percent = serializers.IntegerField(min_value=0, max_value=100, default=100)
@@ -242,12 +242,12 @@ class TaskPlanSerializer(serializers.Serializer[Any]):
     replaced = serializers.DictField(allow_null=True)
 
 
-class SkipStepSerializer(serializers.Serializer[Any]):
+class SkipStepSerializer(StrictSerializer):
     step = serializers.CharField(max_length=40, help_text="Key of the step.")
     reason = serializers.CharField(max_length=500)
 
 
-class DecisionSerializer(serializers.Serializer[Any]):
+class DecisionSerializer(StrictSerializer):
     """``order``: key of the work order; may be left out when a single one is open.  ``digest``:
     what was seen; an approval of something else is refused."""
 

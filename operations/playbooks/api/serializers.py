@@ -7,6 +7,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from beidou.base.api.strict import StrictSerializer
 from operations.playbooks.models import PlaybookSource, SitePlaybook, SourceRevision
 from operations.services import playbook_sources
 
@@ -97,14 +98,14 @@ class RevisionDetailSerializer(RevisionSerializer):
         read_only_fields = fields
 
 
-class ReleaseSerializer(serializers.Serializer[Any]):
+class ReleaseSerializer(StrictSerializer):
     digest = serializers.CharField(
         max_length=80, help_text="Of the content that was looked at; another is refused."
     )
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
-class WithdrawSerializer(serializers.Serializer[Any]):
+class WithdrawSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
