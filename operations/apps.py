@@ -57,6 +57,7 @@ class OperationsConfig(AppConfig):
         machine_removal.register_blocker("operations", neighbours.why_machines_stay)
         signing.register_fallback(cluster_settings.credentials_of_clusters)
         nodes.register_blocker(neighbours.why_node_stays_closed)
+        nodes.register_hold(neighbours.what_changes_wait_for)
         removal.register_blocker(neighbours.why_cluster_is_held)
         machine_removal.register_blocker("tasks", flow_neighbours.why_machines_stay)
         removal.register_blocker(flow_neighbours.why_cluster_is_held)

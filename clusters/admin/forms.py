@@ -213,6 +213,22 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("Reason"), max_length=500, widget=_text(autofocus="autofocus"))
 
 
+class CordonForm(ReasonForm):
+    """The way past windows and freezes is offered where it is needed and may be gone."""
+
+    break_glass = forms.BooleanField(
+        label=_("In spite of windows and freezes"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text=_("An entry of its own in the audit trail."),
+    )
+
+    def __init__(self, *args: Any, may_break_glass: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not may_break_glass:
+            del self.fields["break_glass"]
+
+
 class UnadoptForm(forms.Form):
     confirm = forms.CharField(label=_("Name of the cluster"), widget=_text(autocomplete="off"))
     reason = forms.CharField(label=_("Reason"), max_length=500, required=False, widget=_text())

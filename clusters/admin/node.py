@@ -1,6 +1,6 @@
 """The pages of nodes: list with cordon and uncordon, and one node."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -17,11 +17,12 @@ from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ReadOnlyAdmin, confirm_action
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import BeidouError
+from beidou.base.models import User
 from beidou.base.page_head import lines
 from clusters.admin import tabs
 from clusters.admin.columns import UsageColumns, health_badge, is_list
-from clusters.admin.forms import ReasonForm
-from clusters.models import Node
+from clusters.admin.forms import CordonForm
+from clusters.models import Cluster, Node
 from clusters.services import listing, nodes
 
 
@@ -146,16 +147,22 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
         if not rows:
             messages.error(request, _("You may not operate any of the chosen nodes."))
             return None
-        form = ReasonForm(request.POST if request.POST.get("post") == "yes" else None)
+        held = _held(rows)
+        form = CordonForm(
+            request.POST if request.POST.get("post") == "yes" else None,
+            may_break_glass=any(
+                permissions.may(request.user, cluster, permissions.APPROVE) for cluster in held
+            ),
+        )
         if form.is_valid():
-            self._carry_out(request, rows, cordoned=cordoned, reason=form.cleaned_data["reason"])
+            self._carry_out(request, rows, cordoned=cordoned, **form.cleaned_data)
             return None
         return confirm_action(
             self,
             request,
             title=_("Cordon nodes") if cordoned else _("Uncordon nodes"),
             action="cordon" if cordoned else "uncordon",
-            plan=_plan(rows, left_out, cordoned=cordoned),
+            plan=[*_plan(rows, left_out, cordoned=cordoned), *held.values()],
             objects=list(rows),
             form=form,
             button=_("Cordon") if cordoned else _("Uncordon"),
@@ -163,12 +170,12 @@ class NodeAdmin(UsageColumns, ReadOnlyAdmin):
         )
 
     def _carry_out(
-        self, request: HttpRequest, rows: list[Node], *, cordoned: bool, reason: str
+        self, request: HttpRequest, rows: list[Node], *, cordoned: bool, **given: Any
     ) -> None:
-        done = 0
+        user, done = cast("User", request.user), 0
         for node in rows:
             try:
-                nodes.set_cordoned(node=node, cordoned=cordoned, reason=reason)
+                nodes.set_cordoned(node=node, cordoned=cordoned, acting_user=user, **given)
                 done += 1
             except BeidouError as error:
                 messages.error(request, f"{node.name}: {error.message}")
@@ -191,6 +198,17 @@ def node_state(node: Node) -> SafeString:
     if not node.unschedulable:
         return ready
     return display.badges(ready, display.badge(_("Cordoned"), display.WARNING, icon="block"))
+
+
+def _held(rows: list[Node]) -> dict[Cluster, str]:
+    """Of the nodes' clusters those in which changes have to wait now, and a sentence on each."""
+    clusters = sorted({node.cluster for node in rows}, key=lambda cluster: cluster.name)
+    holds = {cluster: nodes.hold_of(cluster) for cluster in clusters}
+    return {
+        cluster: nodes.held_sentence(cluster, hold)
+        for cluster, hold in holds.items()
+        if hold is not None
+    }
 
 
 def _plan(rows: list[Node], left_out: int, *, cordoned: bool) -> list[str]:

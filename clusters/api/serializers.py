@@ -281,8 +281,12 @@ class NodeDetailSerializer(NodeSerializer):
         read_only_fields = fields
 
 
-class ReasonSerializer(StrictSerializer):
+class CordonSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=500)
+    break_glass = serializers.BooleanField(
+        default=False,
+        help_text="In spite of maintenance windows and freezes; needs the right `approve`.",
+    )
 
 
 def _visible_clusters(user: Any) -> QuerySet[Cluster]:

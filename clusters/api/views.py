@@ -164,23 +164,24 @@ class NodeViewSet(ReadOnlyViewSet):
             return serializers.NodeSerializer
         return super().get_serializer_class()
 
-    @extend_schema(request=serializers.ReasonSerializer, responses=serializers.NodeDetailSerializer)
+    @extend_schema(request=serializers.CordonSerializer, responses=serializers.NodeDetailSerializer)
     @action(detail=True, methods=["post"])
     def cordon(self, request: Request, pk: str) -> Response:
-        """Close the node for new pods."""
+        """Close the node for new pods; 409 while changes of the cluster have to wait."""
         return self._set_cordoned(request, cordoned=True)
 
-    @extend_schema(request=serializers.ReasonSerializer, responses=serializers.NodeDetailSerializer)
+    @extend_schema(request=serializers.CordonSerializer, responses=serializers.NodeDetailSerializer)
     @action(detail=True, methods=["post"])
     def uncordon(self, request: Request, pk: str) -> Response:
-        """Open the node for new pods again."""
+        """Open the node for new pods again; 409 likewise."""
         return self._set_cordoned(request, cordoned=False)
 
     def _set_cordoned(self, request: Request, *, cordoned: bool) -> Response:
         node = self.get_object()
-        given = serializers.ReasonSerializer(data=request.data)
+        given = serializers.CordonSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        nodes.set_cordoned(node=node, cordoned=cordoned, **given.validated_data)
+        user = cast("User", request.user)
+        nodes.set_cordoned(node=node, cordoned=cordoned, acting_user=user, **given.validated_data)
         return Response(self.get_serializer(node).data)
 
 

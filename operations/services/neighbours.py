@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from beidou.base import display, permissions
 from beidou.base.page_head.buttons import Button
 from beidou.base.page_head.lines import Line
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster, Node
 from machines.models import Machine
 from machines.timeline import Entry
@@ -190,6 +191,12 @@ def why_node_stays_closed(node: Node) -> str | None:
         "name": member.operation.name,
         "node": node.name,
     }
+
+
+def what_changes_wait_for(cluster: Cluster) -> Sentence | None:
+    """Cordoning by hand is no operation, and minds windows and freezes as they do."""
+    hold = calendars.hold_of(cluster)
+    return hold.sentence if hold is not None else None
 
 
 def why_machines_stay(keys: Collection[int]) -> list[str]:

@@ -17,7 +17,7 @@ from clusters.models import Cluster, ClusterGrant, HealthChange, NamespaceUsage
 from clusters.services import adoption, grants, removal
 from clusters.services.checking import STEP_KEYS
 from machines.services import lifecycle
-from operations.models import ClusterSettings, Operation
+from operations.models import ClusterSettings, Freeze, Operation
 from tests import factories
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but, prepare
 from tests.fakes.kube_api import FakeKubeApi, Reply, node, status_reply
@@ -528,6 +528,43 @@ def test_nodes_one_may_not_operate_are_left_out(
     answer = act(browser(operator), "cordon", row, post="yes", reason="test")
     assert answer.status_code == 403
     assert not kube.requests
+
+
+@pytest.fixture
+def frozen(adopted):
+    return Freeze.objects.create(cluster=adopted, reason="year's end")
+
+
+def test_the_plan_says_that_changes_wait_and_offers_the_way_past(root, kube, adopted, frozen):
+    row = factories.make_node(adopted, "n1")
+    plan = act(root, "cordon", row).content.decode()
+    assert "Changes of adopted wait for the end of the freeze" in plan
+    assert 'name="break_glass"' in plan
+    told = texts(act(root, "cordon", row, post="yes", reason="test"))
+    assert told[0].startswith("n1: Changes of adopted wait for")
+    assert not kube.requests
+
+
+def test_a_node_is_cordoned_in_spite_of_a_freeze(root, kube, adopted, frozen):
+    row = factories.make_node(adopted, "n1")
+    kube.on("PATCH", "/api/v1/nodes/n1", Reply(node("n1", unschedulable=True)))
+    answer = act(root, "cordon", row, post="yes", reason="fire", break_glass="on")
+    assert texts(answer) == ["1 node is cordoned."]
+
+
+def test_whoever_may_not_approve_is_not_offered_the_way_past(
+    browser, operator, operators, kube, adopted, frozen
+):
+    factories.grant(operators, adopted, "operator")
+    row, client = factories.make_node(adopted, "n1"), browser(operator)
+    assert 'name="break_glass"' not in act(client, "cordon", row).content.decode()
+    act(client, "cordon", row, post="yes", reason="fire", break_glass="on")
+    assert not kube.requests
+
+
+def test_without_a_freeze_no_way_past_is_offered(root, adopted):
+    row = factories.make_node(adopted, "n1")
+    assert 'name="break_glass"' not in act(root, "cordon", row).content.decode()
 
 
 def test_nodes_are_filtered_by_role(root, adopted):

@@ -5,6 +5,7 @@ import pytest
 from beidou.base.models import AuditEntry
 from beidou.base.permissions import may
 from clusters.models import Cluster, ClusterGrant
+from operations.models import Freeze
 from tests import factories
 from tests.api_cases import ROUTES
 from tests.clusters.conftest import ACCESS_REVIEWS, allow_all_but
@@ -229,6 +230,18 @@ def test_cordoning_without_a_reason_is_refused(api, operator, kube, row):
     answer = api(operator).post(f"{NODES}{row.pk}/cordon/", {})
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["reason"])
     assert not kube.requests
+
+
+def test_a_freeze_keeps_nodes_as_they_are_until_the_glass_is_broken(api, root, operator, kube, row):
+    Freeze.objects.create(cluster=row.cluster, reason="year's end")
+    page, wish = f"{NODES}{row.pk}/cordon/", {"reason": "noisy fan"}
+    answer = api(operator).post(page, wish)
+    assert (answer.status_code, answer.json()["code"]) == (409, "held")
+    assert "the freeze “year's end”" in answer.json()["message"]
+    assert api(operator).post(page, {**wish, "break_glass": True}).status_code == 403
+    assert not kube.requests
+    kube.on("PATCH", "/api/v1/nodes/n1", Reply(node("n1", unschedulable=True)))
+    assert root.post(page, {**wish, "break_glass": True}).json()["unschedulable"]
 
 
 def test_a_viewer_cordons_nothing(api, viewer, viewers, kube, row):

@@ -81,14 +81,14 @@ def test_a_changed_label_is_in_the_inventory_within_five_seconds(cluster, lab_cl
     assert time.monotonic() - begun < NODE_SECONDS
 
 
-def test_cordoning_reaches_the_real_node_and_back(cluster, lab_cluster, worker):
+def test_cordoning_reaches_the_real_node_and_back(cluster, lab_cluster, worker, admin):
     with Running() as collector:
         collector.until(lambda: Node.objects.filter(name=worker).exists(), SUMS_SECONDS)
     row = Node.objects.get(name=worker)
     read = f"get node {worker} -o jsonpath={{.spec.unschedulable}}"
-    nodes.set_cordoned(node=row, cordoned=True, reason="test")
+    nodes.set_cordoned(node=row, cordoned=True, reason="test", acting_user=admin)
     assert lab_cluster.kubectl(read) == "true"
-    nodes.set_cordoned(node=row, cordoned=False, reason="test over")
+    nodes.set_cordoned(node=row, cordoned=False, reason="test over", acting_user=admin)
     assert lab_cluster.kubectl(read) in ("", "false")
 
 
