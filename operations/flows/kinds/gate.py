@@ -21,6 +21,7 @@ from beidou.base.sentences import Sentence, joined
 from beidou.base.tasks import enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
+from operations.flows import acting
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import TaskMachine, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
@@ -169,11 +170,10 @@ def _why_not(member: TaskMachine) -> str:
 
 def _begin_check(flow: Flow, step: TaskStep, params: GateParams) -> None:
     """Its machines are no part of the batch: what it finds of them fails the step alone."""
-    task, user = flow.task, flow.task.acting_user
+    task, user = flow.task, acting.person(flow.task)
     step.parts.update(is_to_be_retried=False)
-    if user is None or not user.is_active:
-        why = Sentence("Whoever asked for it has no account any more.")
-        flow.finish(step, Status.FAILED, Sentence("It could not begin: %(why)s", why=why))
+    if user is None:
+        flow.finish(step, Status.FAILED, acting.gone(task))
         return
     try:
         machines = (

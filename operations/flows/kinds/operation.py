@@ -17,6 +17,7 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from clusters.models import Cluster
 from machines.models import Machine
+from operations.flows import acting
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.models import Operation, OperationMachine
@@ -149,13 +150,8 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
         else:
             here.append(member)
     task = flow.task
-    user = task.acting_user
-    if user is None or not user.is_active:
-        sentence = Sentence(
-            "%(who)s, who asked for it, has no account any more; whoever retries it carries it on.",
-            who=task.acting_name,
-        )
-        flow.finish(step, Status.FAILED, sentence)
+    if (user := acting.person(task)) is None:
+        flow.finish(step, Status.FAILED, acting.gone(task))
         return False
     machines = [member.machine for member in here if member.machine is not None]
     if not machines:
@@ -234,9 +230,8 @@ def _has_to_be_retried(part: TaskPart, operation: Operation) -> bool:
 def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
     part.is_to_be_retried = False
     part.save(update_fields=["is_to_be_retried"])
-    user = flow.task.acting_user
-    why: str = Sentence("Whoever asked for it has no account any more.")
-    if user is not None and user.is_active:
+    why: str = acting.gone(flow.task)
+    if (user := acting.person(flow.task)) is not None:
         try:
             control.retry(operation, acting_user=user, reason=flow.task.reason)
         except BeidouError as error:

@@ -13,7 +13,7 @@ from beidou.base import audit
 from beidou.base.errors import BeidouError
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
-from operations.flows import advance, children, nesting, writing
+from operations.flows import acting, advance, children, nesting, writing
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 
@@ -66,15 +66,10 @@ def look(flow: Flow, step: TaskStep, params: TaskParams) -> None:
 
 
 def _user(flow: Flow, step: TaskStep) -> User | None:
-    user: User | None = flow.task.acting_user
-    if user is not None and user.is_active:
-        return user
-    sentence = Sentence(
-        "%(who)s, who asked for it, has no account any more; whoever retries it carries it on.",
-        who=flow.task.acting_name,
-    )
-    flow.finish(step, Status.FAILED, sentence)
-    return None
+    user = acting.person(flow.task)
+    if user is None:
+        flow.finish(step, Status.FAILED, acting.gone(flow.task))
+    return user
 
 
 def _make(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
-from operations.flows import catalog
+from operations.flows import acting, catalog
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.flows.start import Batches
@@ -181,6 +181,24 @@ def test_a_retry_that_cannot_be_done_says_why(
     work()
     assert fresh(task).status == Status.FAILED
     assert "deleted meanwhile" in fresh(task).message
+
+
+def test_a_retry_of_one_who_was_removed_meanwhile_names_them(
+    begin_task, work, control, operator, operators, toy, machines
+):
+    toy.failing = {("second", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    leaving = factories.make_user("leaving", teams=(operators,))
+    control(controls.retry, task, acting_user=leaving)
+    leaving.delete()
+    work()
+    assert fresh(task).status == Status.FAILED
+    assert "cannot be done again: leaving, who asked for it, has no" in fresh(task).message
+
+
+def test_where_no_name_was_kept_none_is_said():
+    assert acting.gone(AutoOperationTask()).startswith("Whoever asked for it has no account")
 
 
 def test_whoever_retries_carries_it_on_with_their_own_rights(

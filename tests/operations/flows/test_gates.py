@@ -438,3 +438,18 @@ def test_a_check_that_cannot_begin_fails_the_gate_with_its_reason(
     work()
     assert steps_of(task)["gate"] == "failed"
     assert "It could not begin" in gate_of(task).message
+
+
+def test_a_check_of_one_who_was_removed_names_them(
+    begin_task, work, steps_of, checked, control, operator, admin
+):
+    task = begin_task(
+        replace(catalog.spec("Wait", {"seconds": 60}), key="pause"),
+        replace(step("HealthGate", params={"test_pods": False}), needs=("pause",)),
+    )
+    work()
+    operator.delete()
+    control(controls.skip, task, acting_user=admin, step="pause", reason="x")
+    work()
+    assert steps_of(task)["gate"] == "failed"
+    assert "operator, who asked for it, has no account" in gate_of(task).message

@@ -1,0 +1,23 @@
+"""With whose rights a task goes on, and what is said when that person was removed."""
+
+from beidou.base.models import User
+from beidou.base.sentences import Sentence
+from operations.flows.models import AutoOperationTask
+
+
+def person(task: AutoOperationTask) -> User | None:
+    """None for one who was removed, or may not sign in any more."""
+    user: User | None = task.acting_user
+    return user if user is not None and user.is_active else None
+
+
+def gone(task: AutoOperationTask) -> Sentence:
+    """The name is that of then: nothing else is left of them."""
+    if not task.acting_name:
+        return Sentence(
+            "Whoever asked for it has no account any more; whoever retries it carries it on."
+        )
+    return Sentence(
+        "%(who)s, who asked for it, has no account any more; whoever retries it carries it on.",
+        who=task.acting_name,
+    )
