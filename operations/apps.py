@@ -71,7 +71,7 @@ class OperationsConfig(AppConfig):
             notices.Kind(news.FAILED, _("Operation failed")),
             notices.Kind(news.WORKER_LOST, _("Worker lost")),
             notices.Kind(news.NEEDS_PERSON, _("Operation waits for a person")),
-            notices.Kind(flow_news.ASKS, _("Task waits for an approval")),
+            notices.Kind(flow_news.ASKS, _("Task waits for an approval or an answer")),
             notices.Kind(flow_news.SUCCEEDED, _("Task succeeded")),
             notices.Kind(flow_news.PARTIAL, _("Task failed in part")),
             notices.Kind(flow_news.FAILED, _("Task failed")),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db.models import Count, F, Min, Model, Q, QuerySet, Window
+from django.db.models import Count, Exists, F, Min, Model, OuterRef, Q, QuerySet, Window
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -20,7 +20,7 @@ from clusters.models import Cluster
 from clusters.services.expiry import SOON, expiring
 from machines.models import Drift, Machine
 from operations.flows import children
-from operations.flows.models import AutoOperationTask, WorkOrder
+from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.models import Operation
 
 Row = TypeVar("Row", bound=Model)
@@ -186,15 +186,20 @@ def _failed_operations(user: Any, now: datetime) -> Iterator[Need]:
 
 
 def _tasks(user: Any, now: datetime) -> Iterator[Need]:
-    """One-click tasks that failed, perhaps with no operation that did, and paused ones."""
+    """One-click tasks that failed, perhaps with no operation that did, paused ones, and those whose
+    operation asks something."""
     failed = Q(
         status__in=[AutoOperationTask.Status.FAILED, AutoOperationTask.Status.PARTIAL],
         finished_at__gte=now - FAILED_WITHIN,
     )
     paused = Q(status=AutoOperationTask.Status.PAUSED)
+    asked = TaskStep.objects.filter(
+        task=OuterRef("pk"), status=TaskStep.Status.RUNNING, progress__has_key="asks"
+    )
+    asking = Q(Exists(asked), status=AutoOperationTask.Status.RUNNING)
     newest = F("finished_at").desc(nulls_last=True)
     rows, total = _first(
-        visible_to(user, AutoOperationTask.objects.filter(failed | paused))
+        visible_to(user, AutoOperationTask.objects.filter(failed | paused | asking))
         .select_related("cluster")
         .order_by(newest, "pk")
     )
@@ -202,16 +207,21 @@ def _tasks(user: Any, now: datetime) -> Iterator[Need]:
         AutoOperationTask.Status.FAILED: _("%(name)s failed"),
         AutoOperationTask.Status.PARTIAL: _("%(name)s failed in part"),
         AutoOperationTask.Status.PAUSED: _("%(name)s is paused"),
+        AutoOperationTask.Status.RUNNING: _("%(name)s waits"),
+    }
+    kinds = {
+        AutoOperationTask.Status.PAUSED: "paused_task",
+        AutoOperationTask.Status.RUNNING: "asking_task",
     }
     for task in rows:
-        is_paused = task.status == AutoOperationTask.Status.PAUSED
+        status = AutoOperationTask.Status(task.status)
         yield Need(
-            "paused_task" if is_paused else "failed_task",
-            WARNING if is_paused else BAD,
-            sentences[AutoOperationTask.Status(task.status)] % {"name": task.name},
+            kinds.get(status, "failed_task"),
+            WARNING if status in kinds else BAD,
+            sentences[status] % {"name": task.name},
             page(task),
-            task.message or str(task.cluster),
-            (task.started_at or task.created_at) if is_paused else task.finished_at,
+            task.waiting_for or task.message or str(task.cluster),
+            (task.started_at or task.created_at) if status in kinds else task.finished_at,
         )
     # No single filter of the list says all of them, hence the list of all.
     link = listing("operations.AutoOperationTask")

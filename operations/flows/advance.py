@@ -321,6 +321,12 @@ class Advance:
             if asking[0].params.get("ticket"):
                 return Sentence("a ticket: %(step)s", step=title)
             return Sentence("an approval: %(step)s", step=title)
+        for step in self.steps:
+            if step.status == Status.RUNNING and (asked := step.progress.get("asks")):
+                title = catalog.title_of(step)
+                if asked["is_approval"]:
+                    return Sentence("an approval: %(step)s", step=title)
+                return Sentence("an answer: %(step)s", step=title)
         has_tasks = any(
             step.kind == "task" and step.status == Status.RUNNING for step in self.steps
         )

@@ -5,7 +5,7 @@ page adds whether its own reader may.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,11 +90,12 @@ def snapshot(task_id: int) -> Snapshot | None:
         .order_by("step", "number")
     )
     states = _states(batches)
-    parts = _parts(batches, states)
+    asking = _asking(steps)
+    parts = _parts(batches, states, asking)
     below = _below(steps)
     for child in below:
         parts.setdefault(child.parent_id or 0, []).append(_child(child))
-    places = _places(steps, members, batches, states, below)
+    places = _places(steps, members, batches, states, below, asking)
     if not task.is_active:
         places = _ended(steps, members, places)
     machines = {
@@ -238,6 +239,7 @@ def _child(child: AutoOperationTask) -> Row:
         "kind": "",
         "status": child.status,
         "takes_answers": False,
+        "asks": False,
         "message": child.message or child.waiting_for,
         "url": reverse("admin:operations_autooperationtask_change", args=[child.pk]),
     }
@@ -261,6 +263,7 @@ def _places(
     parts: Iterable[TaskPart],
     states: Mapping[int, States],
     below: Iterable[AutoOperationTask] = (),
+    asking: Collection[int] = (),
 ) -> dict[int, Place]:
     """machine -> where it stands: what the last operation that it came to says of it.
 
@@ -291,7 +294,8 @@ def _places(
             if state is None:
                 continue
             is_through = state == OperationMachine.State.SUCCEEDED
-            if part.is_to_be_retried and not is_through:
+            goes_on = part.is_to_be_retried or part.operation_id in asking
+            if goes_on and not is_through:
                 state = OperationMachine.State.WAITING
             last[key] = (state, todo[part.step_id])
             passed[key] += is_through
@@ -368,11 +372,25 @@ def _works_on_machines(step: TaskStep) -> bool:
     return kind is not None and kind.works_on_machines
 
 
-def _parts(parts: Iterable[TaskPart], states: Mapping[int, States]) -> dict[int, list[Row]]:
+def _asking(steps: Iterable[TaskStep]) -> set[int]:
+    """The operations whose questions their steps wait for: they have not failed for good."""
+    return {
+        asked["operation"]
+        for step in steps
+        if step.status == TaskStep.Status.RUNNING and (asked := step.progress.get("asks"))
+    }
+
+
+def _parts(
+    parts: Iterable[TaskPart], states: Mapping[int, States], asking: Collection[int]
+) -> dict[int, list[Row]]:
     """step -> its batches with how far their operations are."""
     found: dict[int, list[Row]] = {}
     for part in parts:
-        found.setdefault(part.step_id, []).append(_part(part, states))
+        row = _part(part, states)
+        if part.operation_id in asking:  # what it asks is the step's message
+            row |= {"status": Operation.Status.WAITING.value, "failed": 0, "asks": True}
+        found.setdefault(part.step_id, []).append(row)
     return found
 
 
@@ -389,6 +407,7 @@ def _part(part: TaskPart, states: Mapping[int, States]) -> Row:
         "kind": _kind_title(operation) if operation else "",
         "status": operation.status if operation else "waiting",
         "takes_answers": _takes_answers(operation),
+        "asks": False,
         "message": (operation.message or operation.waiting_for) if operation else "",
         "url": reverse("admin:operations_operation_change", args=[operation.pk])
         if operation

@@ -32,6 +32,17 @@ def tell_asked(order: WorkOrder) -> None:
     _tell(task, ASKS, Severity.WARNING, title, task.reason)
 
 
+def tell_question(step: TaskStep) -> None:
+    """What it waits for is with the operation, which somebody has to answer."""
+    task = step.task
+    title = (
+        Sentence("Task %(name)s waits for an approval of its operation.", name=task.name)
+        if step.progress["asks"]["is_approval"]
+        else Sentence("Task %(name)s waits for an answer.", name=task.name)
+    )
+    _tell(task, ASKS, Severity.WARNING, title, step.message)
+
+
 def tell_end(task: AutoOperationTask) -> None:
     """How it ended; of a canceled one nobody need be told, because somebody canceled it."""
     if task.status not in _ENDS:

@@ -103,6 +103,7 @@ def texts() -> dict[str, str]:
             "retry it on its own page first, then this task:"
         ),
         "retry_button": _("Retry"),
+        "answer": _("Answer …"),
         "skip_title": _("Skip the step {step}?"),
         "skip_text": _("It is taken as passed, and the next one begins."),
         "skip_button": _("Skip the step"),

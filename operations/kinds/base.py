@@ -41,6 +41,11 @@ def check(
     }
 
 
+def asking(failed: Check, *answers: str) -> Check:
+    """A failed check that asks: with one of these ``answers`` of the kind it would not block."""
+    return {**failed, "answers": list(answers)}
+
+
 class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it
     """The step must end now: canceled, out of time, or its lease was lost."""
 

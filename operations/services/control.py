@@ -425,6 +425,7 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
     }
     change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=queued)
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    finish.wake_task(operation)
 
 
 def _machines_of(members: list[OperationMachine]) -> list[Machine]:

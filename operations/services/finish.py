@@ -300,6 +300,11 @@ def _end(operation: Operation, status: Operation.Status, message: str) -> None:
         outcome="done" if done else "failed",
     )
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    wake_task(operation)
+
+
+def wake_task(operation: Operation) -> None:
+    """Let the task that the operation is a part of, if any, see what it does now."""
     part = TaskPart.objects.filter(operation=operation).select_related("step").first()
     if part is not None:
         enqueue_on_commit("operations.tasks.advance", part.step.task_id, queue=CLOCK)

@@ -76,7 +76,7 @@
   }
   function drawStep(item, step, isUnreached) {
     const mark = isUnreached ? { word: texts.not_reached, icon: "remove", tone: "neutral" } : look(step.status);
-    const isAsking = step.kind === "workOrder" && step.status === "running"; // a person works, nothing turns
+    const isAsking = step.status === "running" && (step.kind === "workOrder" || step.parts.some((part) => part.asks)); // a person works, nothing turns
     item.className = `op-step flow-card op-step-${mark.tone}${isAsking ? " flow-asks" : step.status === "running" ? " op-step-running" : ""}`;
     if (step.status === "running") item.setAttribute("aria-current", "step"); else item.removeAttribute("aria-current");
     const head = element("span", "op-step-head"), left = element("span");
@@ -113,6 +113,7 @@
       if (step.parts.length > 1) line.append(`${fill(texts.batch, { number: part.number })}: `);
       if (part.url) line.append(link(part.name, part.url), ` ${look(part.status).word}`); else line.append(element("span", "bd-subtle", texts.not_begun));
       line.append(element("span", "bd-number", ` ${part.succeeded}/${part.total}`));
+      if (part.asks) line.append(" ", link(texts.answer, part.url));
       if (part.failed) line.append(" ", element("span", "bd-tone-bad", fill(texts.failed_machines, { count: part.failed })));
       list.append(line);
     }

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from operations.kinds import base as kinds
-from operations.kinds.base import Kind, StepKind, StepRun
+from operations.kinds.base import Kind, StepKind, StepRun, asking, check
 
 
 class ToyParams(BaseModel):
@@ -16,11 +16,12 @@ class ToyParams(BaseModel):
 
 
 class Script:
-    """What the steps do: ``failing`` (step, address) pairs fail, ``during`` is called in
-    ``act``."""
+    """What the steps do: ``failing`` (step, address) pairs fail, ``asking`` ones ask for a size
+    until another than 1 is answered, ``during`` is called in ``act``."""
 
     def __init__(self) -> None:
         self.failing: set[tuple[str, str]] = set()
+        self.asking: set[tuple[str, str]] = set()
         self.during: Callable[[StepRun], None] = lambda run: None
         self.calls: list[tuple[str, list[str]]] = []
         self.reserved: list[str] = []
@@ -39,8 +40,12 @@ class Script:
 
     def confirm(self, run: StepRun, result: Any) -> None:
         for target in list(run.targets):
-            if (run.step_name, target.address) in self.failing:
-                run.fail(target, "it is broken")
+            place = (run.step_name, target.address)
+            if place in self.failing:
+                run.fail(target, "it is broken", checks=[check("whole", False, "broken", "whole")])
+            elif place in self.asking and run.params.size == 1:
+                small = asking(check("size", False, "1", "more", "retry with size"), "size")
+                run.fail(target, "it is too small", checks=[small])
             else:
                 run.succeed(target, evidence={"seen": run.step_name})
 

@@ -1,5 +1,8 @@
 """A step that is an operation, or one per batch of machines; they are begun one after the other.
 
+Where what would fail the step is nothing but a question (``services.asking``) the step waits: once
+the operation is answered, with a retry of its own, it goes on.
+
 The operation is begun in the transaction that moves the step, so there is one, whatever happens to
 the worker.  What can be said of a machine before it begins (it is held, it is in another state)
 fails that machine alone.
@@ -17,13 +20,13 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting
+from operations.flows import acting, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.models import Operation, OperationMachine
 from operations.outside import systems
 from operations.outside.models import SiteSystem
-from operations.services import control, start
+from operations.services import asking, control, start
 
 Status = TaskStep.Status
 NAMED_AT_MOST = 10
@@ -87,8 +90,11 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     for part in step.parts.select_related("operation").order_by("number"):
         operation = part.operation
         if operation is not None and operation.is_active:
+            _settle_question(step, operation)
             return
         if operation is not None and not _has_to_be_retried(part, operation):
+            if _waits_for_an_answer(flow, step, part, operation):
+                return
             _take_results(flow, step, part, operation)
             previous = operation
             continue
@@ -106,6 +112,54 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         if step.status != Status.RUNNING:
             return
     _end(flow, step)
+
+
+def _waits_for_an_answer(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> bool:
+    """Machines within the tolerated share drop out with their question, as others that fail do."""
+    question = asking.question(operation) if _would_stop(flow, step, part, operation) else None
+    if question is None:
+        _settle_question(step, operation)
+        return False
+    said = Sentence(
+        "%(operation)s asks: %(question)s", operation=operation.name, question=question.message
+    )
+    asked = {"operation": operation.pk, "is_approval": question.is_approval}
+    if step.message != said or step.progress.get("asks") != asked:
+        step.message = said
+        step.progress = {**step.progress, "asks": asked}
+        step.save(update_fields=["message", "progress"])
+        news.tell_question(step)
+    return True
+
+
+def _would_stop(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> bool:
+    """Whether the step fails, and stops the task, once these results are taken."""
+    if operation.status not in Operation.ENDED_BADLY or step.compensates:
+        return False
+    if step.on_failure == TaskStep.OnFailure.CONTINUE:
+        return False
+    through = set(
+        operation.machines.filter(state=OperationMachine.State.SUCCEEDED).values_list(
+            "address", flat=True
+        )
+    )
+    new = sum(
+        member.state == TaskMachine.State.WAITING and member.address not in through
+        for member in _members(part)
+    )
+    failed, total = _failed(step)
+    failed += new
+    return bool(new) and (failed == total or failed * 100 > _allowed(flow, step) * total)
+
+
+def _settle_question(step: TaskStep, operation: Operation) -> None:
+    """It was answered, or is none any more."""
+    asked = step.progress.get("asks")
+    if asked is None or asked["operation"] != operation.pk:
+        return
+    step.message = ""
+    step.progress = {name: value for name, value in step.progress.items() if name != "asks"}
+    step.save(update_fields=["message", "progress"])
 
 
 def _is_over(part: TaskPart) -> bool:

@@ -13,7 +13,7 @@ from clusters.drivers.objects import NodeInfo
 from clusters.services.connections import client_for
 from operations.drivers import artifacts
 from operations.kinds import hosts, joining, playbook, versions
-from operations.kinds.base import Check, StepRun, check
+from operations.kinds.base import Check, StepRun, asking, check
 from operations.kinds.control_planes import alone, etcd, setup
 from operations.kinds.control_planes.endpoint import leads_to
 from operations.kinds.create_cluster import members
@@ -86,20 +86,17 @@ def endpoint_check(config: KubeadmConfig, nodes: Sequence[NodeInfo], *, accepted
     for node in nodes:
         _leads, alone_there = leads_to(host, reported(node))
         if alone_there:
-            return check(
-                "endpoint",
-                False,
-                Sentence("%(host)s leads to %(node)s alone", host=host, node=node.name),
-                wanted,
-                Sentence("goes on, because accept_single_endpoint was chosen")
-                if accepted
-                else Sentence(
-                    "let the endpoint lead to all control planes; or retry with "
-                    "accept_single_endpoint: the API is lost with %(node)s all the same",
-                    node=node.name,
-                ),
-                "warning" if accepted else "error",
+            told = Sentence("%(host)s leads to %(node)s alone", host=host, node=node.name)
+            if accepted:
+                advice = Sentence("goes on, because accept_single_endpoint was chosen")
+                return check("endpoint", False, told, wanted, advice, "warning")
+            advice = Sentence(
+                "let the endpoint lead to all control planes; or retry with "
+                "accept_single_endpoint: the API is lost with %(node)s all the same",
+                node=node.name,
             )
+            failed = check("endpoint", False, told, wanted, advice)
+            return asking(failed, "accept_single_endpoint")
     return check("endpoint", True, endpoint(*place), wanted)
 
 

@@ -15,7 +15,7 @@ from clusters.drivers.kubernetes import KubernetesClient
 from clusters.models import Node
 from clusters.services.connections import client_for, connection_for
 from operations.kinds import joining
-from operations.kinds.base import Check, StepRun, check
+from operations.kinds.base import Check, StepRun, asking, check
 from operations.kinds.delete_cluster.planning import names_of
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
@@ -155,17 +155,14 @@ def strangers_check(strangers: Sequence[str], given_up: frozenset[str]) -> Check
     if not strangers:
         return check("nodes", True, Sentence("all of them"), wanted)
     open_ones = sorted(name for name in strangers if name.lower() not in given_up)
-    return check(
-        "nodes",
-        False,
-        Sentence("no machine here: %(names)s", names=listed(open_ones or sorted(strangers))),
-        wanted,
-        Sentence("register them as machines; or retry and name them in give_up: nothing is reset "
-                 "there")
-        if open_ones
-        else Sentence("goes on, because they are named in give_up: nothing is reset there"),
-        "error" if open_ones else "warning",
-    )  # fmt: skip
+    told = Sentence("no machine here: %(names)s", names=listed(open_ones or sorted(strangers)))
+    if not open_ones:
+        advice = Sentence("goes on, because they are named in give_up: nothing is reset there")
+        return check("nodes", False, told, wanted, advice, "warning")
+    advice = Sentence(
+        "register them as machines; or retry and name them in give_up: nothing is reset there"
+    )
+    return asking(check("nodes", False, told, wanted, advice), "give_up")
 
 
 def host_check(run: StepRun, target: OperationMachine, reason: str) -> Check:
@@ -190,16 +187,13 @@ def is_named(target: OperationMachine, given_up: frozenset[str]) -> bool:
 
 
 def approval_check(run: StepRun) -> Check:
-    is_approved = run.params.approved
-    return check(
-        "approval",
-        is_approved,
-        Sentence("approved by %(who)s", who=approver(run.operation))
-        if is_approved
-        else Sentence("nobody has approved it yet"),
-        Sentence("somebody else than who asked, with the right to approve"),
-        Sentence("look at what would be lost, then retry with approved"),
-    )
+    wanted = Sentence("somebody else than who asked, with the right to approve")
+    if run.params.approved:
+        told = Sentence("approved by %(who)s", who=approver(run.operation))
+        return check("approval", True, told, wanted)
+    told = Sentence("nobody has approved it yet")
+    advice = Sentence("look at what would be lost, then retry with approved")
+    return asking(check("approval", False, told, wanted, advice), "approved")
 
 
 def approver(operation: Operation) -> str:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from beidou.base.sentences import Sentence, joined
-from operations.kinds.base import Check, check
+from operations.kinds.base import Check, asking, check
 from operations.kinds.draining.budgets import Block, listed
 from operations.kinds.draining.plan import Answers, Code, Fate, NodePlan, Problem, Share
 
@@ -66,17 +66,11 @@ def _control_plane(why: str) -> Check:
 def _problems(code: Code, found: list[tuple[Fate, Problem]], answers: Answers) -> Check:
     if not found:
         return check(code, True, Sentence("none"), _WANTED[code])
-    is_answered = all(problem.is_answered(answers) for _fate, problem in found)
-    return check(
-        code,
-        False,
-        _counted([_of_pod(fate, problem.text) for fate, problem in found]),
-        _WANTED[code],
-        Sentence("goes on, because %(answer)s was chosen", answer=_ANSWER[code])
-        if is_answered
-        else _ADVICE[code],
-        "warning" if is_answered else "error",
-    )
+    told = _counted([_of_pod(fate, problem.text) for fate, problem in found])
+    if all(problem.is_answered(answers) for _fate, problem in found):
+        advice = Sentence("goes on, because %(answer)s was chosen", answer=_ANSWER[code])
+        return check(code, False, told, _WANTED[code], advice, "warning")
+    return asking(check(code, False, told, _WANTED[code], _ADVICE[code]), _ANSWER[code])
 
 
 def _of_pod(fate: Fate, text: str) -> Sentence:
@@ -123,14 +117,19 @@ def _budgets(found: list[tuple[Fate, Problem]], answers: Answers) -> list[Check]
         pods = [fate.pod.key for fate, _problem in rows]
         if problem.is_answered(answers):
             advice = Sentence("goes on: %(chosen)s", chosen=_chosen(problem, answers))
-            checks.append(block_check(problem.block, pods, advice, "warning"))
+            checks.append(_kept(problem.block, pods, advice, "warning"))
         else:
-            checks.append(block_check(problem.block, pods, ways_out(problem.block)))
+            checks.append(block_check(problem.block, pods))
     return checks
 
 
-def block_check(block: Block, pods: list[str], advice: str, severity: str = "error") -> Check:
-    """Which budget keeps which pods."""
+def block_check(block: Block, pods: list[str]) -> Check:
+    """Which budget keeps which pods, and what may be answered."""
+    answers = [answer for answer, _way in _ways(block)]
+    return asking(_kept(block, pods, ways_out(block), "error"), *answers)
+
+
+def _kept(block: Block, pods: list[str], advice: str, severity: str) -> Check:
     return check(
         f"budget:{' '.join(block.budgets)}",
         False,
@@ -154,13 +153,19 @@ def _chosen(problem: Problem, answers: Answers) -> Sentence:
     return Sentence("these pods are deleted past it, as approved")
 
 
-def ways_out(block: Block) -> Sentence:
+def _ways(block: Block) -> list[tuple[str, Sentence]]:
+    """The answers that lift it, and each in words."""
     ways = []
     if not block.is_final:
-        ways.append(Sentence("wait (on_blocked: wait)"))
+        ways.append(("on_blocked", Sentence("wait (on_blocked: wait)")))
     if block.raising_helps:
-        ways.append(Sentence("one more copy for a while (raise_owner)"))
-    ways.append(Sentence("deletion, approved by somebody else (delete_blocked)"))
+        ways.append(("raise_owner", Sentence("one more copy for a while (raise_owner)")))
+    deletion = Sentence("deletion, approved by somebody else (delete_blocked)")
+    return [*ways, ("delete_blocked", deletion)]
+
+
+def ways_out(block: Block) -> Sentence:
+    ways = [way for _answer, way in _ways(block)]
     choices = ways[0]
     for way in ways[1:]:
         choices = Sentence("%(first)s or %(second)s", first=choices, second=way)

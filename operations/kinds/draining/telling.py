@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from beidou.base.sentences import Sentence, joined
 from operations.kinds.base import Check, check
 from operations.kinds.draining.budgets import Block, listed
-from operations.kinds.draining.checks import block_check, ways_out
+from operations.kinds.draining.checks import block_check
 from operations.kinds.draining.leaving import Drain, Leaving
 
 
@@ -89,7 +89,7 @@ def _block_checks(each: Leaving) -> list[Check]:
     for uid, block in each.blocked.items():
         pods.setdefault(block.reason, []).append(each.left[uid].key)
         blocks[block.reason] = block
-    return [block_check(block, pods[reason], ways_out(block)) for reason, block in blocks.items()]
+    return [block_check(block, pods[reason]) for reason, block in blocks.items()]
 
 
 def _other_checks(drain: Drain, each: Leaving) -> Iterator[Check]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
-from operations.kinds.base import Check, StepRun, check
+from operations.kinds.base import Check, StepRun, asking, check
 from operations.kinds.draining import reading
 from operations.kinds.draining.checks import make_checks
 from operations.kinds.draining.plan import NodePlan, Situation, make_plan, owners_of
@@ -78,7 +78,7 @@ def will_move(plan: NodePlan) -> Sentence:
 
 def _unseen(plan: NodePlan) -> Check:
     moving = len(plan.evicted)
-    return check(
+    unseen = check(
         "plan",
         False,
         Sentence(
@@ -89,6 +89,7 @@ def _unseen(plan: NodePlan) -> Check:
         Sentence("somebody who has looked at the plan"),
         Sentence("see under Evidence what will happen to each pod, then retry with ask_first off"),
     )
+    return asking(unseen, "ask_first")
 
 
 def host_check(run: StepRun, reason: str) -> Check:

@@ -16,7 +16,7 @@ from clusters.drivers.objects import NodeInfo
 from clusters.drivers.upgrading import REMOVED, DeprecatedUse
 from clusters.services.connections import client_for
 from operations.kinds import hosts, joining, playbook, versions
-from operations.kinds.base import Check, StepRun, check
+from operations.kinds.base import Check, StepRun, asking, check
 from operations.kinds.control_planes import alone, etcd
 from operations.kinds.draining import reading
 from operations.kinds.draining.budgets import listed
@@ -291,17 +291,13 @@ def _etcd_checks(
 
 
 def _no_etcd_check(params: UpgradeClusterParams) -> Check:
-    is_skipped = params.snapshot == "skip"
-    return check(
-        "etcd-members",
-        False,
-        Sentence("etcd runs on none of the control planes"),
-        Sentence("an etcd that is looked at, and of which a snapshot is taken"),
-        Sentence("goes on without a snapshot, because it was chosen")
-        if is_skipped
-        else Sentence("back your external etcd up yourself, then retry with snapshot: skip"),
-        "warning" if is_skipped else "error",
-    )
+    told = Sentence("etcd runs on none of the control planes")
+    wanted = Sentence("an etcd that is looked at, and of which a snapshot is taken")
+    if params.snapshot == "skip":
+        advice = Sentence("goes on without a snapshot, because it was chosen")
+        return check("etcd-members", False, told, wanted, advice, "warning")
+    advice = Sentence("back your external etcd up yourself, then retry with snapshot: skip")
+    return asking(check("etcd-members", False, told, wanted, advice), "snapshot")
 
 
 # --- each node ------------------------------------------------------------------------------------

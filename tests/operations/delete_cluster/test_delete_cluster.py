@@ -17,8 +17,8 @@ from machines.models import Machine
 from operations.kinds import clean_up, lifecycle
 from operations.kinds.delete_cluster import pre_check
 from operations.models import MachineStep, Operation
+from operations.services import asking, start
 from operations.services import control as controls
-from operations.services import start
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +142,7 @@ def test_it_waits_for_an_approval_and_says_what_would_be_lost(
     operation.refresh_from_db()
     assert operation.status == Operation.Status.FAILED
     assert failed(operation) == {"approval"}
+    assert asking.question(operation).is_approval
     rows = {row["check"]: row for row in cell(operation, "n1", "preCheck").checks}
     assert "3 nodes" in rows["losses"]["found"]
     assert "1 deployments" in rows["losses"]["found"]
@@ -226,6 +227,8 @@ def test_nodes_that_are_no_machines_are_given_up_by_name(
     operation = delete()
     work()
     assert failed(operation) == {"nodes", "approval"}
+    operation.refresh_from_db()
+    assert asking.question(operation).answers == {"give_up", "approved"}
     assert "stranger" in cell(operation, "n1", "preCheck").message
     approve(operation, give_up="stranger")
     work()

@@ -13,6 +13,7 @@ from operations.kinds.draining.plan import (
     make_plan,
     owners_of,
 )
+from operations.kinds.scale_down.params import ANSWERS
 from tests.operations.draining.made_up import WEB, answers, budget, node, pod, workload
 
 NODES = (node("n1"), node("n2"))
@@ -172,6 +173,24 @@ def test_an_answered_problem_is_still_shown_as_a_warning():
     rows = {item["check"]: item for item in make_checks(plan, answers(delete_bare_pods=True))}
     assert rows[Code.BARE]["severity"] == "warning"
     assert "delete_bare_pods was chosen" in rows[Code.BARE]["advice"]
+
+
+def test_every_point_that_blocks_names_the_answers_that_lift_it():
+    plan = plan_of(
+        pod("bare", owner=""), pod(), pod("web-2", on="n2"), budgets=[budget()], nodes=NODES[:1]
+    )
+    rows = {item["check"]: item for item in make_checks(plan, answers())}
+    assert rows[Code.BARE]["answers"] == ["delete_bare_pods"]
+    assert rows[Code.NO_ROOM]["answers"] == ["allow_pending"]
+    assert rows["budget:shop/web"]["answers"] == ["on_blocked", "raise_owner", "delete_blocked"]
+    named = {answer for row in rows.values() for answer in row.get("answers", [])}
+    assert named <= ANSWERS
+
+
+def test_what_was_answered_asks_nothing_more():
+    plan = plan_of(pod(owner=""))
+    rows = make_checks(plan, answers(delete_bare_pods=True))
+    assert not any("answers" in row for row in rows)
 
 
 # --- the node itself ------------------------------------------------------------------------------

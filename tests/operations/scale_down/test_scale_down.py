@@ -11,8 +11,8 @@ from machines.models import Machine
 from operations.kinds import clean_up, lifecycle
 from operations.kinds.scale_down import machines as machine_lives
 from operations.models import Operation
+from operations.services import asking, manifests
 from operations.services import control as controls
-from operations.services import manifests
 from tests import factories
 from tests.fakes.kube_api import status_reply
 from tests.operations.scale_down.looking import blocked, cell_of, failed_checks
@@ -175,6 +175,7 @@ def test_the_plan_is_shown_before_anything_starts_where_that_was_asked_for(
     work()
     operation.refresh_from_db()
     assert failed_checks(operation) == {"plan"}
+    assert asking.question(operation).answers == {"ask_first"}
     assert "1 pods will move, 0 stay" in cell_of(operation).message
     assert [row["pod"] for row in cell_of(operation).evidence["pods"]] == ["shop/web-1"]
     assert not kube.nodes["n1"]["spec"].get("unschedulable")
