@@ -6,7 +6,8 @@ reboot. In a cluster with a network of its own it keeps the routes alone and wri
 configuration.
 """
 
-from collections.abc import Mapping, Sequence
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from django.utils.translation import gettext
@@ -15,7 +16,7 @@ from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.objects import NodeInfo
-from clusters.models import Cluster
+from clusters.models import Cluster, Node
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import hosts, joining, playbook
@@ -57,9 +58,33 @@ def blockers(cluster: Cluster, machines: Sequence[Machine], params: Any) -> list
     if settings is None:
         reason = gettext("the cluster has no operation settings; make some first")
         found.append(Blocker(None, reason))
+    nodes = {node.pk: node for node in Node.objects.filter(machine__in=machines)}
     for machine in machines:
         found += [Blocker(machine, why) for why in hosts.why_unreachable(machine, settings)]
+        node = nodes.get(machine.node_id or 0)
+        if node is not None:
+            pairs = [(each["type"], each["address"]) for each in node.addresses]
+            if lost := nowhere(node.pod_cidrs, _internal(pairs)):
+                found.append(Blocker(machine, no_way_to(lost)))
     return found
+
+
+def nowhere(ranges: Iterable[str], internal: Iterable[str]) -> list[str]:
+    """The ranges of a node that has no address of their family: nothing can lead there."""
+    families = {":" in each for each in internal}
+    return [each for each in ranges if (":" in each) not in families]
+
+
+def no_way_to(ranges: Sequence[str]) -> Sentence:
+    return Sentence(
+        "its node reports no internal address of the family of %(ranges)s, through which its pods "
+        "could be reached; name one in --node-ip of its kubelet",
+        ranges=", ".join(ranges),
+    )
+
+
+def _internal(addresses: Iterable[tuple[str, str]]) -> list[str]:
+    return [text for kind, text in addresses if kind == "InternalIP"]
 
 
 def act(run: StepRun) -> PlaybookResults:
@@ -111,6 +136,12 @@ def _leave_out(run: StepRun, nodes: Mapping[str, NodeInfo]) -> None:
                     node=name,
                 ),
             )
+        elif lost := nowhere(node.pod_cidrs, _internal(node.addresses)):
+            run.fail(target, no_way_to(lost))
+    own = {joining.linked_node_name(target) for target in run.targets}
+    for node in nodes.values():
+        if node.name not in own and (lost := nowhere(node.pod_cidrs, _internal(node.addresses))):
+            run.say(f"No route to node {node.name}: {no_way_to(lost)}", level="warning")
 
 
 def _is_own(target: OperationMachine, node: NodeInfo) -> bool:
@@ -119,14 +150,16 @@ def _is_own(target: OperationMachine, node: NodeInfo) -> bool:
 
 
 def wanted(own: str, nodes: Mapping[str, NodeInfo]) -> dict[str, str]:
-    """Range of pods -> the address through which ``own`` has to reach it, of the same family."""
+    """Range of pods -> the address through which ``own`` has to reach it, of the same family; both
+    are spelled as the kernel shows them."""
     found: dict[str, str] = {}
     for node in nodes.values():
-        internal = [text for kind, text in node.addresses if kind == "InternalIP"]
+        internal = _internal(node.addresses)
         for pod_range in node.pod_cidrs if node.name != own else ():
             family = [each for each in internal if (":" in each) == (":" in pod_range)]
             if family:
-                found[pod_range] = family[0]
+                network = ipaddress.ip_network(pod_range, strict=False)
+                found[str(network)] = str(ipaddress.ip_address(family[0]))
     return found
 
 

@@ -245,3 +245,19 @@ def test_the_usual_failures_are_sentences(number):
     said = reach.describe(OSError(number, os.strerror(number)), 5)
     assert said.text == said
     assert "Errno" not in said
+
+
+def test_routes_into_pod_networks_are_removed_in_their_own_family(tmp_path, monkeypatch):
+    told, program = tmp_path / "told", tmp_path / "ip"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {told}\n[ "$3" = show ] && echo "$5 via x"\nexit 0\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert len(removal.remove_routes(["10.244.0.0/16", "fd00:244::/56"])) == 2
+    assert told.read_text().splitlines() == [
+        "-4 route show root 10.244.0.0/16",
+        "-4 route flush root 10.244.0.0/16",
+        "-6 route show root fd00:244::/56",
+        "-6 route flush root fd00:244::/56",
+    ]

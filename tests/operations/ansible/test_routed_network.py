@@ -83,20 +83,23 @@ def test_the_configuration_is_written_once(script, tmp_path, capsys):
 
 @pytest.fixture
 def kernel(script, tmp_path, monkeypatch):
-    """A stand-in for ``ip``: answers with ``routes`` and notes what it is told."""
+    """A stand-in for ``ip``: answers with its routes of each family and notes what it is told."""
     told, routes = tmp_path / "told", tmp_path / "routes"
-    routes.write_text("")
+    for family in ("-4", "-6"):
+        (tmp_path / f"routes{family}").write_text("")
     program = tmp_path / "ip"
     program.write_text(
-        '#!/bin/sh\n[ "$3" = show ] && { [ "$1" = -4 ] && cat '
-        f'{routes}; exit 0; }}\necho "$*" >> {told}\n'
+        f'#!/bin/sh\n[ "$3" = show ] && {{ cat {routes}$1; exit 0; }}\necho "$*" >> {told}\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     class Kernel:
         def has(self, text):
-            routes.write_text(text)
+            (tmp_path / "routes-4").write_text(text)
+
+        def has6(self, text):
+            (tmp_path / "routes-6").write_text(text)
 
         def told(self):
             return told.read_text().splitlines() if told.exists() else []
@@ -127,6 +130,43 @@ def test_a_route_that_cannot_be_set_is_a_problem_that_is_told(script, tmp_path, 
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(script.Problem, match="no way"):
         script.keep_routes({"10.244.1.0/24": "10.0.0.2"})
+
+
+def test_routes_of_both_families_follow_the_nodes(script, kernel):
+    kernel.has("10.244.1.0/24 via 10.0.0.2 dev eth0\n")
+    kernel.has6("fd00:0:0:1::/64 via fd00::9 dev eth0 metric 1024 pref medium\n")
+    script.keep_routes({"10.244.1.0/24": "10.0.0.2", "fd00:0:0:2::/64": "fd00::2"})
+    assert kernel.told() == [
+        "-6 route replace fd00:0:0:2::/64 via fd00::2 proto 186",
+        "-6 route del fd00:0:0:1::/64 proto 186",
+    ]
+
+
+def test_what_is_spelled_otherwise_than_by_the_kernel_is_known_again(script, kernel):
+    kernel.has6("fd00:0:0:1::/64 via fd00::2 dev eth0 metric 1024 pref medium\n")
+    there = nodes(script, raw("b", "FD00:0::2", "fd00:0000:0:1::/64"))
+    script.keep_routes(script.wanted_routes("a", there))
+    assert kernel.told() == []
+
+
+def test_a_route_of_ipv6_that_cannot_be_set_is_a_problem_too(script, tmp_path, monkeypatch):
+    program = tmp_path / "ip"
+    program.write_text('#!/bin/sh\n[ "$3" = show ] || { echo no route to host >&2; exit 2; }\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(script.Problem, match="no route to host"):
+        script.keep_routes({"fd00:1::/64": "fd00::2"})
+
+
+def test_a_kernel_without_ipv6_is_asked_for_none_of_it(script, tmp_path, monkeypatch):
+    program = tmp_path / "ip"
+    program.write_text('#!/bin/sh\n[ "$1" = -4 ] || exit 2\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(script, "IPV6", str(tmp_path / "none"))
+    script.keep_routes({"10.244.1.0/24": "10.0.0.2"})
+    with pytest.raises(script.Problem):
+        script.keep_routes({"fd00:1::/64": "fd00::2"})
 
 
 def test_without_a_server_in_the_kubelet_s_credentials_it_says_so(script, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from clusters.drivers.objects import NodeInfo
+from clusters.models import Node
 from machines.models import Machine
 from operations.kinds import playbook
 from operations.kinds.network import routes
@@ -46,6 +47,15 @@ def played(monkeypatch):
     made = Played()
     monkeypatch.setattr(playbook, "run_playbook", made)
     return made
+
+
+def six(number):
+    """A node of IPv6 alone; its host is signed in to by IPv4."""
+    item = node_with_range(f"n{number}", number)
+    ranges = [f"fd00:244:0:{number}::/64"]
+    item["spec"] |= {"podCIDR": ranges[0], "podCIDRs": ranges}
+    item["status"]["addresses"] += [{"type": "InternalIP", "address": f"fd00::{number}"}]
+    return item
 
 
 @pytest.fixture
@@ -201,6 +211,56 @@ def test_a_range_goes_through_an_address_of_its_own_family():
         "half": with_addresses("half", ("fd00:3::/64",), "10.0.0.3"),
     }
     assert routes.wanted("a", nodes) == {"10.2.0.0/24": "10.0.0.2", "fd00:2::/64": "fd00::2"}
+
+
+def test_a_route_is_asked_for_as_the_kernel_shows_it():
+    pairs = (("InternalIP", "FD00:0::2"),)
+    made: Any = type(
+        "N", (), {"name": "b", "pod_cidrs": ("fd00:0:0:2:0::/64",), "addresses": pairs}
+    )()
+    assert routes.wanted("a", {"b": made}) == {"fd00:0:0:2::/64": "fd00::2"}
+    shown = "fd00:0:0:2::/64 via fd00::2 dev eth0 metric 1024 pref medium\n"
+    assert routes.there(shown) == {"fd00:0:0:2::/64": "fd00::2"}
+
+
+def test_nodes_with_ranges_of_ipv6_get_routes_of_ipv6(network, work, played, kube):
+    kube.on("GET", "/api/v1/nodes", list_reply([six(1), six(2)]))
+    played.shown = {
+        "10.0.0.1": "fd00:244:0:2::/64 via fd00::2 dev eth0 metric 1024 pref medium\n",
+        "10.0.0.2": "fd00:244:0:1::/64 via fd00::1 dev eth0 metric 1024 pref medium\n",
+    }
+    operation = network()
+    work()
+    assert {state for state, _said in results(operation).values()} == {"succeeded"}
+    assert played.own["10.0.0.1"]["wanted_routes"] == {"fd00:244:0:2::/64": "fd00::2"}
+
+
+def test_a_node_without_an_address_of_the_family_of_its_range_has_failed(
+    network, work, played, kube
+):
+    lame = six(2)
+    lame["status"]["addresses"] = lame["status"]["addresses"][:1]
+    kube.on("GET", "/api/v1/nodes", list_reply([six(1), lame]))
+    played.shown = {"10.0.0.1": ""}
+    operation = network()
+    work()
+    state, said = results(operation)["10.0.0.2"]
+    assert state == "failed"
+    assert "no internal address of the family of fd00:244:0:2::/64" in said
+    assert results(operation)["10.0.0.1"][0] == "succeeded"
+
+
+def test_the_preview_says_where_no_route_can_lead(cluster, members, admin):
+    Node.objects.filter(name="n1").update(
+        pod_cidrs=["10.244.1.0/24", "fd00:244:0:1::/64"],
+        addresses=[{"type": "InternalIP", "address": "10.0.0.1"}],
+    )
+    plan = start.plan_operation(
+        kind="Network", cluster=cluster, machines=members, params={}, acting_user=admin
+    )
+    (blocker,) = plan.blockers
+    assert blocker.machine == members[0]
+    assert "the family of fd00:244:0:1::/64" in blocker.reason
 
 
 def test_lines_of_the_kernel_without_a_way_are_passed_over():

@@ -170,9 +170,14 @@ def remove_routes(networks: Sequence[str]) -> list[str]:
     return [
         f"removed routes into {network}"
         for network in networks
-        if output_of("ip", "route", "show", "root", network).strip()
-        and _succeeds("ip", "route", "flush", "root", network)
+        if output_of("ip", *_routes_into(network, "show")).strip()
+        and _succeeds("ip", *_routes_into(network, "flush"))
     ]
+
+
+def _routes_into(network: str, verb: str) -> list[str]:
+    """Without its family ``ip`` looks among those of IPv4 alone, whatever the network is."""
+    return ["-6" if ":" in network else "-4", "route", verb, "root", network]
 
 
 def _succeeds(*command: str) -> bool:

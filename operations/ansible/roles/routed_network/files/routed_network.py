@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -27,6 +28,8 @@ KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 AUTHORITY = "/etc/kubernetes/pki/ca.crt"
 CNI_CONFIGURATION = "/etc/cni/net.d/10-beidou.conflist"
+IPV6 = "/proc/sys/net/ipv6"
+"""Not there on a kernel without it."""
 PROTOCOL = "186"
 """Marks our routes in the kernel's table, so that nobody else's is touched."""
 WATCH_SECONDS = 290
@@ -46,10 +49,15 @@ class Node:
 
 
 def read_node(raw: Mapping[str, Any]) -> Node:
+    """Ranges and addresses are spelled as the kernel shows them."""
     spec, status = raw.get("spec", {}), raw.get("status", {})
     ranges = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
     internal = [a["address"] for a in status.get("addresses", []) if a["type"] == "InternalIP"]
-    return Node(raw["metadata"]["name"], tuple(ranges), tuple(internal))
+    return Node(
+        raw["metadata"]["name"],
+        tuple(str(ipaddress.ip_network(each, strict=False)) for each in ranges),
+        tuple(str(ipaddress.ip_address(each)) for each in internal),
+    )
 
 
 def wanted_routes(own: str, nodes: Mapping[str, Node]) -> dict[str, str]:
@@ -103,6 +111,8 @@ def parse_routes(text: str) -> dict[str, str]:
 def keep_routes(wanted: Mapping[str, str]) -> None:
     for family in ("-4", "-6"):
         mine = {r: a for r, a in wanted.items() if (":" in r) == (family == "-6")}
+        if family == "-6" and not mine and not os.path.exists(IPV6):
+            continue
         there = parse_routes(ip(family, "route", "show", "proto", PROTOCOL))
         for pod_range, address in mine.items():
             if there.get(pod_range) != address:
@@ -115,7 +125,7 @@ def keep_routes(wanted: Mapping[str, str]) -> None:
 
 def ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0 and "-6" not in arguments:
+    if done.returncode != 0:
         raise Problem(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
 
