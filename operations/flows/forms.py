@@ -18,6 +18,10 @@ from operations.forms import StartForm
 from operations.outside import systems
 from operations.outside.models import SiteSystem
 
+BATCHES_HELP = _(
+    "0: all of them at once. Batches are those of a step: all of them go through it before the "
+    "next step begins."
+)
 _NETWORK_CHOICES = (
     ("routes", _("routes to pods, on all nodes")),
     ("webhook", _("ask the network system of the site")),
@@ -63,7 +67,7 @@ class StartTaskForm(StartForm):
         max_value=MACHINES_MAX,
         initial=0,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text=_("0: all of them at once."),
+        help_text=BATCHES_HELP,
     )
     batch_pause = forms.IntegerField(
         label=_("Seconds between batches"),

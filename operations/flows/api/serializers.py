@@ -184,7 +184,11 @@ class GraphStepSerializer(StrictSerializer):
 
 
 class BatchSerializer(StrictSerializer):
-    size = serializers.IntegerField(min_value=0, max_value=start.MACHINES_MAX, default=0)
+    """Of each step: all of its batches go through it before the next step begins."""
+
+    size = serializers.IntegerField(
+        min_value=0, max_value=start.MACHINES_MAX, default=0, help_text="0: all of them at once."
+    )
     pause = serializers.IntegerField(min_value=0, max_value=7 * 86400, default=0)
     max_failed_percent = serializers.IntegerField(min_value=0, max_value=100, default=100)
 

@@ -21,6 +21,7 @@ from beidou.base.errors import SAID
 from beidou.base.models import User
 from clusters.admin.columns import name_of
 from clusters.models import Cluster
+from operations.flows.forms import BATCHES_HELP
 from operations.flows.library import finding
 from operations.flows.schedules import storing
 from operations.flows.schedules.models import TaskSchedule
@@ -51,6 +52,7 @@ class ScheduleForm(_Form):
         widgets: ClassVar[dict[str, Any]] = {
             "machines": UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
         }
+        help_texts: ClassVar[dict[str, Any]] = {"batch_size": BATCHES_HELP}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -151,6 +151,12 @@ def test_one_click_starts_the_chosen_machines(browser, operator, cluster_a, read
     assert task.steps.filter(kind="workOrder").count() == 2
 
 
+@pytest.mark.parametrize("page", ["operations:start_task", "admin:operations_taskschedule_add"])
+def test_the_form_says_that_batches_are_those_of_a_step(page, browser, operator, ready):
+    shown = browser(operator).get(reverse(page)).content.decode()
+    assert "all of them go through it before the next step begins" in shown
+
+
 def test_without_approval_the_questions_are_left_out(browser, operator, cluster_a, ready):
     form = {
         "kind": "ScaleUp", "cluster": cluster_a.pk, "machines": ready[0].address,
