@@ -4,7 +4,9 @@ Each is refused with a sentence when the state does not allow it, and leaves sta
 audit entry.  What follows from it is done by ``advance``, which is woken.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -15,7 +17,7 @@ from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from operations.flows import advance, base, catalog, children, graph
+from operations.flows import advance, answering, base, catalog, children, graph
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
 from operations.outside.models import SiteRequest
@@ -108,30 +110,61 @@ def resume(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> A
     return task
 
 
-def retry(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> AutoOperationTask:
+def retry(
+    task: AutoOperationTask,
+    *,
+    acting_user: User,
+    reason: str = "",
+    answers: Mapping[str, Any] | None = None,
+    step: str = "",
+) -> AutoOperationTask:
     """Go on from what failed or was canceled, with the rights of whoever says so.
 
     Operations that ended badly are retried, each machine from the step where it stands; the steps
     behind are done for those machines too.  Tasks that are steps are retried, not begun anew.
+
+    One that waits for an answer goes on, too: its operation is retried, and nothing else changes.
+    ``answers`` are handed to the operations of ``step``, which may be left out where those of a
+    single step take some.
     """
-    require_right(task, acting_user)
-    children.refuse_retry(task)
-    return _retry(task, acting_user=acting_user, reason=reason)
+    with audit.entries_last():
+        task = _locked(task, acting_user)
+        if asking := answering.asking(task):
+            named = answering.named(asking, step)
+            answering.answer(task, named, acting_user, reason, answers or {})
+            return task
+        children.refuse_retry(task)
+        return _retry(
+            task, acting_user=acting_user, reason=reason, answers=answers or {}, step=step
+        )
 
 
-def _retry(task: AutoOperationTask, *, acting_user: User, reason: str) -> AutoOperationTask:
+def _retry(
+    task: AutoOperationTask,
+    *,
+    acting_user: User,
+    reason: str,
+    answers: Mapping[str, Any] = MappingProxyType({}),
+    step: str = "",
+) -> AutoOperationTask:
     with audit.entries_last():
         task = _locked(task, acting_user)
         _refuse_unless_ended_badly(task)
         steps = list(task.steps.order_by("position"))
-        undone = {step.key for step in steps if step.status in TaskStep.UNDONE}
-        for step in steps:
-            if step.key in undone:
-                _wait_again(step, reason)
-                _mark_for_retry(step)
+        undone = {each.key for each in steps if each.status in TaskStep.UNDONE}
+        for each in steps:
+            if each.key in undone:
+                _wait_again(each, reason)
+                _mark_for_retry(each)
+        after: dict[str, Any] = {"steps": sorted(undone)}
+        if answers:
+            answering.keep(
+                [each for each in steps if each.key in undone], step, answers, acting_user
+            )
+            after["answers"] = dict(answers)
         _open_behind(steps, undone, reason)
         _begin_again(task, acting_user, reason, undone)
-        audit.record("retry", task, reason=reason, after={"steps": sorted(undone)})
+        audit.record("retry", task, reason=reason, after=after)
         advance.wake(task.pk)
     return task
 
@@ -142,6 +175,9 @@ children.register_retry(_retry)
 def _mark_for_retry(step: TaskStep) -> None:
     bad = step.parts.filter(operation__status__in=Operation.ENDED_BADLY)
     bad.update(is_to_be_retried=True)
+    if "answers" in step.progress:  # of a retry that did not come to them
+        step.progress = {name: row for name, row in step.progress.items() if name != "answers"}
+        step.save(update_fields=["progress"])
 
 
 def _open_behind(steps: list[TaskStep], keys: set[str], reason: str) -> None:

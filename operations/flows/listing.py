@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
@@ -27,4 +27,9 @@ def with_counts(queryset: QuerySet[AutoOperationTask]) -> QuerySet[Any]:
         machines_failed=_count(TaskMachine.objects.filter(state=TaskMachine.State.FAILED)),
         steps_total=_count(steps),
         steps_passed=_count(steps.filter(status__in=TaskStep.PASSED)),
+        is_asking=Exists(
+            steps.filter(
+                task=OuterRef("pk"), status=TaskStep.Status.RUNNING, progress__has_key="asks"
+            )
+        ),
     )

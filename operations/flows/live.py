@@ -71,9 +71,13 @@ class Snapshot:
         }
 
 
-def actions_of(status: str) -> tuple[str, ...]:
-    """What can be done to a task in this status, by whoever has the right."""
-    return _ACTIONS.get(status, ())
+def actions_of(status: str, *, is_asking: bool) -> tuple[str, ...]:
+    """What can be done to a task in this status, by whoever has the right; a retry also where it
+    waits for an answer."""
+    actions = _ACTIONS.get(status, ())
+    if is_asking and status == AutoOperationTask.Status.RUNNING:
+        return (*actions, "retry")
+    return actions
 
 
 def snapshot(task_id: int) -> Snapshot | None:
@@ -110,7 +114,7 @@ def snapshot(task_id: int) -> Snapshot | None:
     above = _goes_on_in(task) if any(step.kind == "workOrder" for step in steps) else ""
     approvers = _approvers(task, steps)
     return Snapshot(
-        task=_task(task, machines.values()),
+        task=_task(task, machines.values(), is_asking=bool(asking)),
         steps={
             step.pk: {
                 **_step(
@@ -144,7 +148,7 @@ def difference(old: Snapshot, new: Snapshot) -> Row:
     return changed
 
 
-def _task(task: AutoOperationTask, machines: Iterable[Row]) -> Row:
+def _task(task: AutoOperationTask, machines: Iterable[Row], *, is_asking: bool) -> Row:
     rows = list(machines)
     return {
         "id": task.pk,
@@ -159,7 +163,8 @@ def _task(task: AutoOperationTask, machines: Iterable[Row]) -> Row:
         "succeeded": sum(row["is_through"] for row in rows),
         "failed": sum(row["state"] == TaskMachine.State.FAILED for row in rows),
         "count": _count(sum(row["is_through"] for row in rows), len(rows)),
-        "actions": list(actions_of(task.status)),
+        "actions": list(actions_of(task.status, is_asking=is_asking)),
+        "is_asking": is_asking,
     }
 
 

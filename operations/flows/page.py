@@ -93,7 +93,7 @@ def texts() -> dict[str, str]:
             "Its running operations are canceled too; machines stay as far as they got."
         ),
         "cancel_button": _("Cancel the task"),
-        "retry_title": _("Go on from what failed?"),
+        "retry_title": _("Go on from where it stopped?"),
         "retry_text": _(
             "Failed operations are retried, and what comes behind them is done for these "
             "machines. From now on it is done with your rights."
@@ -101,6 +101,14 @@ def texts() -> dict[str, str]:
         "retry_answers": _(
             "A retry from here changes no choices. Where an operation needs another choice, "
             "retry it on its own page first, then this task:"
+        ),
+        "ask_again_text": _(
+            "The operation that asks looks again, as when you have mended meanwhile what is in its "
+            "way."
+        ),
+        "asking_answers": _(
+            "A retry from here changes no choices. They are made on the page of the operation, and "
+            "the task goes on with them by itself:"
         ),
         "retry_button": _("Retry"),
         "answer": _("Answer …"),

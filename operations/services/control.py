@@ -212,6 +212,13 @@ def retry(
 
 def _answer(operation: Operation, answers: Mapping[str, Any], user: User) -> None:
     """Keep what was answered, apart from what was asked for; an approval holds for one retry."""
+    operation.answers = check_answers(operation, answers, user)
+    Operation.objects.filter(pk=operation.pk).update(answers=operation.answers)
+
+
+def check_answers(operation: Operation, answers: Mapping[str, Any], user: User) -> dict[str, Any]:
+    """All answers that hold with these; ``InvalidInput`` or ``Forbidden`` where a retry by ``user``
+    would not take them."""
     kind = kinds.get(operation.kind)
     if unknown := sorted(set(answers) - kind.answers):
         sentence = _("A retry cannot change this.")
@@ -231,8 +238,7 @@ def _answer(operation: Operation, answers: Mapping[str, Any], user: User) -> Non
                 _("You asked for this operation; somebody else has to approve it."),
                 code="own_operation",
             )
-    operation.answers = merged
-    Operation.objects.filter(pk=operation.pk).update(answers=merged)
+    return merged
 
 
 def skip(

@@ -299,7 +299,7 @@
     const box = $("flow-answering"), parts = verb === "retry" ? [...state.steps.values()].flatMap((step) => step.parts).filter((part) => part.takes_answers) : [];
     box.hidden = !parts.length;
     if (!parts.length) return;
-    box.replaceChildren(texts.retry_answers, ...parts.slice(0, 20).flatMap((part) => [" ", link(part.name, part.url)]));
+    box.replaceChildren(state.task.is_asking ? texts.asking_answers : texts.retry_answers, ...parts.slice(0, 20).flatMap((part) => [" ", link(part.name, part.url)]));
   }
   dialog.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -315,7 +315,7 @@
   for (const button of document.querySelectorAll("[data-verb]")) {
     button.addEventListener("click", async () => {
       const { verb } = button.dataset;
-      if (["cancel", "retry"].includes(verb)) { ask(verb, {}, {}); return; }
+      if (["cancel", "retry"].includes(verb)) { ask(verb, {}, {}, state.task.is_asking && verb === "retry" ? texts.ask_again_text : undefined); return; }
       button.disabled = true;
       const problem = await post(verb, {});
       button.disabled = false;

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
@@ -9,6 +10,7 @@ from beidou.base.api.strict import StrictSerializer
 from operations.api.serializers import (
     CreateClusterSerializer,
     MachineReferenceField,
+    ReasonSerializer,
     ReferenceField,
 )
 from operations.flows import catalog, graph, live, start
@@ -76,7 +78,7 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
 
     def get_actions(self, task: AutoOperationTask) -> list[str]:
         """What its state allows; whether one may is another question."""
-        return list(live.actions_of(task.status))
+        return list(live.actions_of(task.status, is_asking=task.is_asking))  # type: ignore[attr-defined]
 
 
 class TaskMachineSerializer(serializers.ModelSerializer[TaskMachine]):
@@ -244,6 +246,22 @@ class TaskPlanSerializer(serializers.Serializer[Any]):
     steps = serializers.ListField(child=serializers.DictField())
     first = serializers.DictField(allow_null=True)
     replaced = serializers.DictField(allow_null=True)
+
+
+@extend_schema_serializer(component_name="RetryTask")
+class RetryTaskSerializer(ReasonSerializer):
+    step = serializers.CharField(
+        max_length=40,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="Key of the step that the answers are for, where more than one takes some.",
+    )
+    answers = serializers.DictField(
+        required=False,
+        default=dict,
+        help_text="Parameters of the step's operation to change, as with its own `retry`.",
+    )
 
 
 class SkipStepSerializer(StrictSerializer):

@@ -201,11 +201,18 @@ class TaskViewSet(ReadOnlyViewSet):
         """Go on after a pause."""
         return self._controlled(request, control.resume)
 
-    @extend_schema(request=ReasonSerializer, responses={202: serializers.TaskSerializer})
+    @extend_schema(
+        request=serializers.RetryTaskSerializer, responses={202: serializers.TaskSerializer}
+    )
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str = "") -> Response:
-        """Go on from what failed or was canceled."""
-        return self._controlled(request, control.retry)
+        """Go on from what failed or was canceled, or with the answer that it waits for."""
+        task = self._to_steer(request)
+        wish = serializers.RetryTaskSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        return self._accepted(
+            control.retry(task, acting_user=_user(request), **wish.validated_data)
+        )
 
     @extend_schema(
         request=serializers.SkipStepSerializer, responses={202: serializers.TaskSerializer}

@@ -284,10 +284,11 @@ def _has_to_be_retried(part: TaskPart, operation: Operation) -> bool:
 def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
     part.is_to_be_retried = False
     part.save(update_fields=["is_to_be_retried"])
+    answers = _take_answers(step, operation)
     why: str = acting.gone(flow.task)
     if (user := acting.person(flow.task)) is not None:
         try:
-            control.retry(operation, acting_user=user, reason=flow.task.reason)
+            control.retry(operation, acting_user=user, reason=flow.task.reason, answers=answers)
         except BeidouError as error:
             why = error.message
         else:
@@ -297,6 +298,16 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
         "%(operation)s cannot be done again: %(why)s", operation=operation.name, why=why
     )
     flow.finish(step, Status.FAILED, sentence)
+
+
+def _take_answers(step: TaskStep, operation: Operation) -> dict[str, Any]:
+    """What was given with the task's retry for this operation; it is for this once."""
+    kept = dict(step.progress.get("answers", {}))
+    answers: dict[str, Any] = kept.pop(str(operation.pk), {})
+    if answers:
+        step.progress = {**step.progress, "answers": kept}
+        step.save(update_fields=["progress"])
+    return answers
 
 
 def _pause_is_over(flow: Flow, step: TaskStep, previous: Operation | None) -> bool:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from beidou.base.models import Notice
+from beidou.base.errors import Forbidden, InvalidInput
+from beidou.base.models import AuditEntry, Notice
 from beidou.overview.attention import needs
+from machines.models import Machine
 from operations.flows import advance, catalog, graph, live
 from operations.flows import control as controls
 from operations.flows.library import content as contents
@@ -15,6 +17,7 @@ from operations.flows.start import Batches
 from operations.kinds import base as kinds
 from operations.models import Operation
 from operations.services import control as operation_control
+from tests import factories
 from tests.operations.toy import toy_kind
 
 pytestmark = pytest.mark.django_db
@@ -213,3 +216,129 @@ def test_a_withdrawn_approval_is_asked_for_before_the_answer(
     control(controls.withdraw, order, acting_user=approver, reason="wait")
     work()
     assert fresh(task).waiting_for.startswith("an approval: ")
+
+
+# --- answers with the retry of the task -----------------------------------------------------------
+
+
+def test_a_retry_of_the_task_answers_its_operation(asked, work, control, operator):
+    control(controls.retry, asked, acting_user=operator, answers={"size": 7}, reason="more")
+    assert Operation.objects.get().answers == {"size": 7}
+    work(limit=4)
+    assert fresh(asked).waiting_for == ""
+    entry = AuditEntry.objects.get(verb="retry", object_type="operations.autooperationtask")
+    assert entry.after == {"steps": ["Toy"], "answers": {"size": 7}}
+
+
+def test_who_answers_does_not_carry_the_task_on(asked, work, control, operators):
+    other = factories.make_user("other", teams=(operators,))
+    control(controls.retry, asked, acting_user=other, answers={"size": 7})
+    assert fresh(asked).acting_name == "operator"
+
+
+def test_without_an_answer_it_looks_again(toy, asked, work, control, operator, steps_of):
+    toy.asking.clear()
+    control(controls.retry, asked, acting_user=operator)
+    work()
+    assert steps_of(asked)["Toy"] == "succeeded"
+
+
+def test_a_wrong_answer_is_refused_and_the_task_waits_on(asked, control, operator, steps_of):
+    with pytest.raises(InvalidInput, match="cannot change colour"):
+        control(controls.retry, asked, acting_user=operator, answers={"colour": 1})
+    assert steps_of(asked)["Toy"] == "running"
+    assert fresh(asked).waiting_for == "an answer: Toy"
+
+
+def test_nobody_approves_by_the_task_what_they_asked_for(
+    asked, control, operator, approver, monkeypatch, cluster_a
+):
+    Machine.objects.update(cluster=cluster_a)  # theirs, too
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), approvals=SIZE))
+    with pytest.raises(Forbidden):
+        control(controls.retry, asked, acting_user=operator, answers={"size": 7})
+    control(controls.retry, asked, acting_user=approver, answers={"size": 7})
+    assert Operation.objects.get().answers == {"size": 7}
+
+
+def test_a_step_that_asks_nothing_takes_no_answer(asked, control, operator):
+    with pytest.raises(InvalidInput, match="no step “UncordonNodes” that could take answers"):
+        control(
+            controls.retry, asked, acting_user=operator, answers={"size": 7}, step="UncordonNodes"
+        )
+
+
+@pytest.fixture
+def dropped(toy, begin_task, work, machines):
+    """A task that ended without one of its machines, which asked something."""
+    toy.asking = {("first", machines[0].address)}
+    task = begin_task("Toy")
+    work()
+    assert fresh(task).status == Status.PARTIAL
+    return task
+
+
+def test_a_retry_after_the_end_brings_the_answer_when_its_turn_comes(
+    dropped, work, control, operator
+):
+    control(controls.retry, dropped, acting_user=operator, answers={"size": 7})
+    work()
+    assert fresh(dropped).status == Status.SUCCEEDED
+    assert Operation.objects.get().answers == {"size": 7}
+    assert dropped.steps.get().progress.get("answers") == {}
+
+
+def test_an_answer_to_which_a_retry_did_not_come_is_forgotten(dropped, work, control, operator):
+    control(controls.retry, dropped, acting_user=operator, answers={"size": 7})
+    control(controls.cancel, fresh(dropped), acting_user=operator)
+    work()
+    control(controls.retry, fresh(dropped), acting_user=operator)
+    work()
+    assert Operation.objects.get().answers == {}
+    assert fresh(dropped).status == Status.PARTIAL
+
+
+def test_a_wrong_answer_after_the_end_retries_nothing(dropped, control, operator):
+    with pytest.raises(InvalidInput, match="size"):
+        control(controls.retry, dropped, acting_user=operator, answers={"size": "big"})
+    assert fresh(dropped).status == Status.PARTIAL
+
+
+def test_where_several_steps_take_answers_one_is_named(
+    toy, begin_task, work, machines, control, operator
+):
+    asking = {"one": machines[0].address, "two": machines[1].address}
+
+    def ask(run):
+        toy.asking = {("first", asking[run.operation.name.rsplit("-", 1)[1]])}
+
+    toy.during = ask
+    one = replace(catalog.spec("Toy"), key="one")
+    task = begin_task(one, replace(one, key="two", needs=("one",)))
+    work()
+    with pytest.raises(InvalidInput, match="Name the step that the answers are for: one, two"):
+        control(controls.retry, task, acting_user=operator, answers={"size": 7})
+    control(controls.retry, task, acting_user=operator, answers={"size": 7}, step="two")
+    work()
+    rows = dict(Operation.objects.values_list("name", "answers"))
+    assert {name.rsplit("-", 1)[1]: row for name, row in rows.items()} == {
+        "one": {}, "two": {"size": 7},
+    }  # fmt: skip
+
+
+def test_where_no_operation_takes_answers_none_is_taken(
+    begin_task, work, control, operator, monkeypatch, dropped
+):
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), answers=frozenset()))
+    with pytest.raises(InvalidInput, match="No operation that is done again takes answers") as told:
+        control(controls.retry, dropped, acting_user=operator, answers={"size": 7})
+    assert set(told.value.fields) == {"answers"}
+
+
+def test_the_api_takes_answers_and_offers_the_retry(asked, api, operator, work):
+    url = f"/api/v1/auto-operation-tasks/{asked.pk}/"
+    assert api(operator).get(url).json()["actions"] == ["pause", "cancel", "retry"]
+    wish = {"step": "Toy", "answers": {"size": 7}}
+    assert api(operator).post(f"{url}retry/", wish).status_code == 202
+    assert Operation.objects.get().answers == {"size": 7}
+    assert api(operator).post(f"{url}retry/", {"answer": {}}).status_code == 400
