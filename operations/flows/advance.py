@@ -110,6 +110,10 @@ class Advance:
     def may_begin(self) -> bool:
         return self.task.status == TaskStatus.RUNNING and not children.is_held(self.task)
 
+    @property
+    def has_stopped(self) -> bool:
+        return graph.has_stopped(self.steps)
+
     def go_on(self) -> None:
         if self.task.status == TaskStatus.WAITING:
             change_status(

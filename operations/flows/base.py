@@ -30,6 +30,10 @@ class Flow(Protocol):
     def may_begin(self) -> bool:
         """Nothing new begins while the task is paused or canceled."""
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the failure of a step keeps the others from beginning."""
+
     def machines(self, group: str = "") -> list[TaskMachine]:
         """Those (of the group) that have failed nowhere."""
 

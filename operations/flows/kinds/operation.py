@@ -1,5 +1,7 @@
 """A step that is an operation, or one per batch of machines; they are begun one after the other.
 
+While a step beside it works on one of the machines, it waits: that is no fault of the machine.
+
 Where what would fail the step is nothing but a question (``services.asking``) the step waits: once
 the operation is answered, with a retry of its own, it goes on.
 
@@ -18,11 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
+from beidou.base.state import change_status
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.flows import acting, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
+from operations.kinds.base import KINDS
 from operations.models import Operation, OperationMachine
 from operations.outside import systems
 from operations.outside.models import SiteSystem
@@ -30,6 +34,7 @@ from operations.services import asking, control, start
 
 Status = TaskStep.Status
 NAMED_AT_MOST = 10
+NONE_LEFT = Sentence("No machine is left that could take part.")
 
 
 class OperationParams(BaseModel):
@@ -79,9 +84,8 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         number += 1
         TaskPart.objects.create(step=step, number=number, machines=new[offset : offset + size])
     if not new and not parts:
-        none_left = Sentence("No machine is left that could take part.")
         # A compensation without failed machines has nothing to undo.
-        flow.finish(step, Status.SUCCEEDED if step.compensates else Status.FAILED, none_left)
+        flow.finish(step, Status.SUCCEEDED if step.compensates else Status.FAILED, NONE_LEFT)
 
 
 def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -102,6 +106,8 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
             return
         if _has_failed_too_much(flow, step) or not _pause_is_over(flow, step, previous):
             return
+        if _waits_for_a_neighbour(flow, step, part, params):
+            return
         if not step.compensates and not flow.is_approved(step):
             return
         if operation is not None:
@@ -112,6 +118,53 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         if step.status != Status.RUNNING:
             return
     _end(flow, step)
+
+
+def _waits_for_a_neighbour(
+    flow: Flow, step: TaskStep, part: TaskPart, params: OperationParams
+) -> bool:
+    """Whether an operation of a step beside it, here, above or below, holds a machine of the batch.
+    When the task stops meanwhile nothing further begins: the step is left for a retry."""
+    if flow.has_stopped and "held" in step.progress and not step.compensates:
+        _set_held(step, None)
+        change_status(step, to=Status.WAITING, fields={"started_at": None})
+        return True
+    holder = _neighbour(part) if _holds(part, params) else None
+    _set_held(step, holder)
+    return holder is not None
+
+
+def _holds(part: TaskPart, params: OperationParams) -> bool:
+    kind = KINDS.get(params.kind)
+    if kind is None:
+        return False
+    return kind.holds and (part.operation.mutating if part.operation else kind.mutating)
+
+
+def _neighbour(part: TaskPart) -> Operation | None:
+    """A machine is in one task at a time, with those below it: whoever else works on it for a task
+    that goes on does so for this one."""
+    machines = TaskMachine.objects.filter(pk__in=part.machines, state=TaskMachine.State.WAITING)
+    held = OperationMachine.objects.filter(
+        machine__in=machines.values("machine"),
+        holds_machine=True,
+        operation__task_part__step__task__status__in=AutoOperationTask.ACTIVE,
+    )
+    member = held.select_related("operation").order_by("operation", "pk").first()
+    return member.operation if member is not None else None
+
+
+def _set_held(step: TaskStep, holder: Operation | None) -> None:
+    if step.progress.get("held") == (holder.pk if holder else None):
+        return
+    step.progress = {name: value for name, value in step.progress.items() if name != "held"}
+    step.message = ""
+    if holder is not None:
+        step.progress["held"] = holder.pk
+        step.message = Sentence(
+            "Waits for %(operation)s, which works on its machines.", operation=holder.name
+        )
+    step.save(update_fields=["message", "progress"])
 
 
 def _waits_for_an_answer(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> bool:
@@ -143,13 +196,12 @@ def _would_stop(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation
             "address", flat=True
         )
     )
-    new = sum(
+    is_new = any(
         member.state == TaskMachine.State.WAITING and member.address not in through
         for member in _members(part)
     )
     failed, total = _failed(step)
-    failed += new
-    return bool(new) and (failed == total or failed * 100 > _allowed(flow, step) * total)
+    return is_new and (failed == total or failed * 100 > _allowed(flow, step) * total)
 
 
 def _settle_question(step: TaskStep, operation: Operation) -> None:
@@ -321,14 +373,21 @@ def _pause_is_over(flow: Flow, step: TaskStep, previous: Operation | None) -> bo
     return flow.now >= due
 
 
-def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
-    """What became of each machine; the same however often it is looked at."""
+def _undone(part: TaskPart, operation: Operation) -> list[tuple[TaskMachine, OperationMachine]]:
+    """The machines of the batch with which the operation has not succeeded."""
     results = {(member.machine_id, member.address): member for member in operation.machines.all()}
     by_address = {address: member for (_key, address), member in results.items()}
+    found = []
     for member in _members(part):
         result = results.get((member.machine_id, member.address)) or by_address.get(member.address)
-        if result is None or result.state == OperationMachine.State.SUCCEEDED:
-            continue
+        if result is not None and result.state != OperationMachine.State.SUCCEEDED:
+            found.append((member, result))
+    return found
+
+
+def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
+    """What became of each machine; the same however often it is looked at."""
+    for member, result in _undone(part, operation):
         if step.compensates or member.state != TaskMachine.State.WAITING:
             continue
         said = result.message or operation.message or Sentence("Canceled.")
@@ -336,9 +395,16 @@ def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operati
 
 
 def _failed(step: TaskStep) -> tuple[int, int]:
-    keys = [key for part in step.parts.all() for key in part.machines]
-    failed = step.task.machines.filter(pk__in=keys, failed_in=step.key).count()
-    return failed, len(keys)
+    """How many machines failed here, of how many.  What its operations say counts too: a machine
+    that failed in a step beside it before has failed there, and may have failed here as well."""
+    parts = list(step.parts.select_related("operation"))
+    keys = [key for part in parts for key in part.machines]
+    rows = step.task.machines.filter(pk__in=keys, failed_in=step.key)
+    failed = set(rows.values_list("pk", flat=True))
+    for part in parts:
+        if part.operation is not None and _is_over(part):
+            failed |= {member.pk for member, _result in _undone(part, part.operation)}
+    return len(failed), len(keys)
 
 
 def _has_failed_too_much(flow: Flow, step: TaskStep) -> bool:
@@ -360,6 +426,10 @@ def _end(flow: Flow, step: TaskStep) -> None:
         return
     failed, total = _failed(step)
     if not failed:
+        if not step.parts.exclude(operation=None).exists():
+            # All of them have failed elsewhere since it began.
+            flow.finish(step, Status.FAILED, NONE_LEFT)
+            return
         flow.finish(step, Status.SUCCEEDED, _elsewhere(step))
         return
     allowed = _allowed(flow, step)
