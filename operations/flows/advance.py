@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from beidou.base import audit, context
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.flows import approval, base, catalog, children, graph, news
@@ -252,7 +252,9 @@ class Advance:
             sentence = Sentence(
                 "%(failed)s of %(total)s machines failed.", failed=failed, total=total
             )
-            return TaskStatus.PARTIAL, sentence
+            partly = (step for step in self.steps if step.status == Status.PARTIAL)
+            names = [name for step in partly for name in step.progress.get("unanswered", [])]
+            return TaskStatus.PARTIAL, joined(filter(None, (sentence, news.unanswered(names))))
         if bad:
             return TaskStatus.PARTIAL, bad[0].message
         return TaskStatus.SUCCEEDED, ""

@@ -1,5 +1,6 @@
 """What one-click tasks tell people who do not look at their page."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from beidou.base import notices
@@ -13,6 +14,7 @@ PARTIAL: Final = "task.partial"
 FAILED: Final = "task.failed"
 SAYS: Final = "task.says"
 
+NAMED_AT_MOST: Final = 5
 Status = AutoOperationTask.Status
 _ENDS: Final = {
     Status.SUCCEEDED: (SUCCEEDED, Severity.INFO),
@@ -41,6 +43,17 @@ def tell_question(step: TaskStep) -> None:
         else Sentence("Task %(name)s waits for an answer.", name=task.name)
     )
     _tell(task, ASKS, Severity.WARNING, title, step.message)
+
+
+def unanswered(names: Sequence[str]) -> str:
+    """Of machines that the task went on without, because an answer to what they ask was missing."""
+    if not names:
+        return ""
+    return Sentence(
+        "Waiting for an answer (%(count)s): %(names)s.",
+        count=len(names),
+        names=", ".join(names[:NAMED_AT_MOST]),
+    )
 
 
 def tell_end(task: AutoOperationTask) -> None:

@@ -4,7 +4,7 @@ A check that failed names such answers (``kinds.base.check``).  An operation ask
 that is wrong with each machine that failed: what else has to be mended is a failure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,28 +23,47 @@ class Question:
 
 def question(operation: Operation) -> Question | None:
     """None when it has not ended badly, or because of something else too."""
-    kind = KINDS.get(operation.kind)
-    badly = (Operation.Status.FAILED, Operation.Status.PARTIAL)
-    if kind is None or not kind.answers or operation.status not in badly:
+    failed = _failed(operation)
+    choices = _choices(operation, failed)
+    if not failed or len(choices) < len(failed):
         return None
+    found = [each for key in failed for each in choices[key]]
+    return Question(
+        answers=frozenset().union(*found),
+        is_approval=any(each <= KINDS[operation.kind].approvals for each in found),
+        message=next(iter(failed.values())),
+    )
+
+
+def unanswered(operation: Operation) -> dict[int, frozenset[str]]:
+    """Of each of its machines that ask, whatever became of the others: answers of which some are
+    needed."""
+    found = _choices(operation, _failed(operation))
+    return {key: frozenset().union(*choices) for key, choices in found.items()}
+
+
+def _failed(operation: Operation) -> dict[int, str]:
+    badly = (Operation.Status.FAILED, Operation.Status.PARTIAL)
+    if operation.status not in badly:
+        return {}
     failed = operation.machines.filter(state=OperationMachine.State.FAILED, left_out=False)
-    said = dict(failed.order_by("pk").values_list("pk", "message"))
-    cells = MachineStep.objects.filter(machine__in=said, status=MachineStep.Status.FAILED)
+    return dict(failed.order_by("pk").values_list("pk", "message"))
+
+
+def _choices(operation: Operation, failed: Collection[int]) -> dict[int, list[frozenset[str]]]:
+    """Of those with which nothing else is wrong: per blocking point what would lift it."""
+    kind = KINDS.get(operation.kind)
+    if kind is None or not kind.answers:
+        return {}
+    cells = MachineStep.objects.filter(machine__in=failed, status=MachineStep.Status.FAILED)
     checks = dict(cells.values_list("machine_id", "checks"))
-    choices: list[frozenset[str]] = []
-    for key in said:
+    found: dict[int, list[frozenset[str]]] = {}
+    for key in failed:
         bad = [each for each in checks.get(key, []) if _blocks(each)]
         helping = [frozenset(each.get("answers", ())) & kind.answers for each in bad]
-        if not helping or not all(helping):
-            return None
-        choices += helping
-    if not choices:
-        return None
-    return Question(
-        answers=frozenset().union(*choices),
-        is_approval=any(each <= kind.approvals for each in choices),
-        message=next(iter(said.values())),
-    )
+        if helping and all(helping):
+            found[key] = helping
+    return found
 
 
 def _blocks(check: Mapping[str, Any]) -> bool:

@@ -340,7 +340,14 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
     why: str = acting.gone(flow.task)
     if (user := acting.person(flow.task)) is not None:
         try:
-            control.retry(operation, acting_user=user, reason=flow.task.reason, answers=answers)
+            control.retry(
+                operation,
+                acting_user=user,
+                # An answer is for those that asked; what others find is theirs to ask.
+                machines=(list(asking.unanswered(operation)) or None) if answers else None,
+                reason=flow.task.reason,
+                answers=answers,
+            )
         except BeidouError as error:
             why = error.message
         else:
@@ -386,11 +393,18 @@ def _undone(part: TaskPart, operation: Operation) -> list[tuple[TaskMachine, Ope
 
 
 def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
-    """What became of each machine; the same however often it is looked at."""
+    """What became of each machine; the same however often it is looked at.  One that asks drops out
+    as others do, with its question and the names of the answers that a retry may bring."""
+    asked = asking.unanswered(operation)
     for member, result in _undone(part, operation):
         if step.compensates or member.state != TaskMachine.State.WAITING:
             continue
         said = result.message or operation.message or Sentence("Canceled.")
+        if result.pk in asked:
+            names = ", ".join(sorted(asked[result.pk]))
+            said = Sentence(
+                "Waits for an answer (%(answers)s): %(question)s", answers=names, question=said
+            )
         flow.fail_machine(member, step, said)
 
 
@@ -448,7 +462,19 @@ def _end(flow: Flow, step: TaskStep) -> None:
         flow.finish(step, Status.FAILED, sentence)
     else:
         sentence = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
-        flow.finish(step, Status.PARTIAL, joined(filter(None, (sentence, _elsewhere(step)))))
+        told = (sentence, _unanswered(step), _elsewhere(step))
+        flow.finish(step, Status.PARTIAL, joined(filter(None, told)))
+
+
+def _unanswered(step: TaskStep) -> str:
+    """The machines that dropped out with a question; the end of the task names them, too."""
+    names = []
+    for part in step.parts.exclude(operation=None).select_related("operation"):
+        if part.operation is not None and (asked := asking.unanswered(part.operation)):
+            names += [row.address for row, its in _undone(part, part.operation) if its.pk in asked]
+    step.progress = {**step.progress, "unanswered": names}
+    step.save(update_fields=["progress"])
+    return news.unanswered(names)
 
 
 def _elsewhere(step: TaskStep) -> str:

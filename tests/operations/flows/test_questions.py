@@ -123,7 +123,26 @@ def test_a_machine_within_the_tolerated_share_drops_out_with_its_question(
     task = begin_task("Toy")
     work()
     assert steps_of(task) == {"Toy": "partial"}
-    assert task.machines.get(state="failed").message == "it is too small"
+    said = "Waits for an answer (size): it is too small"
+    assert task.machines.get(state="failed").message == said
+    named = f"1 of 3 machines failed. Waiting for an answer (1): {machines[0].address}."
+    assert (task.steps.get().message, fresh(task).message) == (named, named)
+
+
+def test_a_machine_that_failed_otherwise_does_not_wait_for_an_answer(
+    toy, begin_task, work, machines
+):
+    toy.asking = {("first", machines[0].address)}
+    toy.failing = {("first", machines[1].address)}
+    task = begin_task("Toy")
+    work()
+    said = dict(task.machines.filter(state="failed").values_list("address", "message"))
+    assert said == {
+        machines[0].address: "Waits for an answer (size): it is too small",
+        machines[1].address: "it is broken",
+    }
+    named = f"2 of 3 machines failed. Waiting for an answer (1): {machines[0].address}."
+    assert fresh(task).message == named
 
 
 def test_beyond_the_tolerated_share_it_is_waited_for(
@@ -286,6 +305,43 @@ def test_a_retry_after_the_end_brings_the_answer_when_its_turn_comes(
     assert fresh(dropped).status == Status.SUCCEEDED
     assert Operation.objects.get().answers == {"size": 7}
     assert dropped.steps.get().progress.get("answers") == {}
+
+
+def test_the_page_and_the_api_name_what_waits_for_which_answer_after_the_end(
+    dropped, api, operator, machines
+):
+    said = "Waits for an answer (size): it is too small"
+    rows = live.snapshot(dropped.pk).machines.values()
+    assert {row["address"]: row["message"] for row in rows}[machines[0].address] == said
+    answer = api(operator).get(f"/api/v1/auto-operation-tasks/{dropped.pk}/").json()
+    assert said in {row["message"] for row in answer["machines"]}
+    assert answer["message"].endswith(f"Waiting for an answer (1): {machines[0].address}.")
+
+
+def test_nothing_is_left_of_the_question_once_it_was_answered(dropped, work, control, operator):
+    control(controls.retry, dropped, acting_user=operator, answers={"size": 7})
+    work()
+    assert fresh(dropped).message == dropped.steps.get().message == ""
+    assert set(dropped.machines.values_list("state", "message")) == {("succeeded", "")}
+
+
+def test_a_retry_with_answers_takes_those_machines_alone_that_asked(
+    toy, begin_task, work, machines, control, operator
+):
+    toy.asking = {("first", machines[0].address)}
+    toy.failing = {("first", machines[1].address)}
+    task = begin_task("Toy")
+    work()
+    toy.failing.clear()
+    toy.calls.clear()
+    control(controls.retry, fresh(task), acting_user=operator, answers={"size": 7})
+    work()
+    assert {tuple(addresses) for _step, addresses in toy.calls} == {(machines[0].address,)}
+    assert task.machines.get(state="failed").address == machines[1].address
+    assert fresh(task).message == "1 of 3 machines failed."
+    control(controls.retry, fresh(task), acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
 
 
 def test_an_answer_to_which_a_retry_did_not_come_is_forgotten(dropped, work, control, operator):
