@@ -7,14 +7,15 @@ an answer about one row.  guardian alone does not restrict the admin or DRF (the
 calls carry no object), therefore both bases (``admin.py``, ``api.py``) ask here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Group
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -174,17 +175,25 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
     if action == VIEW and access.team is not None:
         # Only teams are granted anything: whoever has a grant is in one, which need not be asked.
         is_granted = any(user.__dict__.get("_may_anywhere", {}).values())
-        return is_granted or _remembered(user, "team", user.groups.exists)
+        return is_granted or _remembered(user, "team", lambda: {"team": user.groups.exists()})
     needed = access.view_needs if action == VIEW else action
-    return _remembered(user, needed, _grants(user, needed).exists)
+    return _remembered(user, needed, lambda: _granted_anywhere(user))
 
 
-def _remembered(user: Any, what: str, ask: Callable[[], bool]) -> bool:
+def _granted_anywhere(user: Any) -> dict[str, bool]:
+    """Of every action whether some cluster grants it; a page asks for more than one."""
+    granted = {f"may_{action}": Exists(_grants(user, action)) for action in ACTIONS}
+    person = get_user_model()._default_manager.filter(pk=user.pk)
+    row = person.values(**granted).first() or {}  # removed meanwhile: nothing is granted any more
+    return {action: bool(row.get(f"may_{action}")) for action in ACTIONS}
+
+
+def _remembered(user: Any, what: str, ask: Callable[[], Mapping[str, bool]]) -> bool:
     """Ask once per user object: a page asks the same for every entry of its navigation, and each
     request loads its user anew, so that nothing is remembered beyond it."""
     answers: dict[str, bool] = user.__dict__.setdefault("_may_anywhere", {})
     if what not in answers:
-        answers[what] = bool(ask())
+        answers.update(ask())
     return answers[what]
 
 

@@ -3,7 +3,16 @@
 import pytest
 from django.utils.functional import Promise
 
-from beidou.base.permissions import ACTION_LABELS, ACTIONS, ROLES, may, visible_to
+from beidou.base.models import User
+from beidou.base.permissions import (
+    ACTION_LABELS,
+    ACTIONS,
+    ROLES,
+    is_auditor,
+    may,
+    may_anywhere,
+    visible_to,
+)
 from clusters.models import Cluster
 from machines.models import Machine
 from tests import factories
@@ -71,3 +80,17 @@ def test_an_auditor_sees_the_whole_fleet_and_operates_none(cluster_a):
 def test_every_right_has_a_name_for_people():
     assert ACTION_LABELS.keys() == set(ACTIONS)
     assert all(isinstance(label, Promise) for label in ACTION_LABELS.values())
+
+
+def test_what_is_granted_anywhere_is_asked_once_for_all_rights(
+    operator, cluster_a, django_assert_num_queries
+):
+    is_auditor(operator)  # Django keeps what it asks for this
+    with django_assert_num_queries(1):
+        found = {each for each in ACTIONS if may_anywhere(operator, Cluster, each)}
+    assert found == set(ROLES["operator"])
+
+
+def test_whoever_was_removed_meanwhile_may_nothing(operator, cluster_a):
+    User.objects.filter(pk=operator.pk).delete()
+    assert not may_anywhere(operator, Cluster, "view")
