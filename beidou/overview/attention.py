@@ -14,9 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base.display import BAD, WARNING
+from beidou.base.models import AuditEntry
 from beidou.base.permissions import APPROVE, visible_to
 from beidou.overview.links import listing, page
-from clusters.models import Cluster
+from clusters.models import Cluster, Node
 from clusters.services.expiry import SOON, expiring
 from machines.models import Drift, Machine
 from operations.flows import children
@@ -63,6 +64,7 @@ def needs(user: Any) -> list[Need]:
         _changed_host_keys,
         _expiring,
         _waiting_operations,
+        _nodes_behind_broken_glass,
         _faulty_machines,
         _drift,
     )
@@ -305,6 +307,38 @@ def _broken_glass(operation: Operation) -> Need:
         operation.glass_reason,
         operation.glass_broken_at,
     )
+
+
+def _nodes_behind_broken_glass(user: Any, now: datetime) -> Iterator[Need]:
+    """Nodes cordoned or opened by hand in spite of windows and freezes.  No operation keeps that:
+    it is known from the audit trail, also where the cluster refused it then."""
+    broken = AuditEntry.objects.filter(
+        verb="break glass",
+        object_type=Node._meta.label_lower,
+        at__gte=now - BROKEN_WITHIN,
+        # Not who may see the trail: it is told to whom an operation's would be.
+        cluster_id__in=visible_to(user, Cluster.objects.all()).values("pk"),
+    )
+    rows, total = _first(broken.order_by("-at", "-pk"))
+    nodes = Node.objects.in_bulk([int(entry.object_id) for entry in rows]) if rows else {}
+    for entry in rows:
+        is_cordon = entry.after.get("to") == "cordon"
+        sentence = (
+            _("%(who)s asked to cordon %(node)s in spite of windows and freezes")
+            if is_cordon
+            else _("%(who)s asked to uncordon %(node)s in spite of windows and freezes")
+        )
+        node = nodes.get(int(entry.object_id))
+        yield Need(
+            "broken_glass",
+            WARNING,
+            sentence % {"who": entry.actor, "node": entry.object_name},
+            page(node) if node is not None else "",
+            entry.reason,
+            entry.at,
+        )
+    # The trail has the rest, which not everybody may see.
+    yield from _rest("broken_glass", WARNING, len(rows), total, "")
 
 
 def _faulty_machines(user: Any, now: datetime) -> Iterator[Need]:

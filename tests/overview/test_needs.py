@@ -1,16 +1,16 @@
 """*Needs you*: every trouble is told, with its age, to whoever may see it, and nothing else is."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from beidou.base.models import User
+from beidou.base.models import AuditEntry, User
 from beidou.overview.attention import needs
 from beidou.overview.running import running
-from clusters.models import Cluster, ClusterCredential
+from clusters.models import Cluster, ClusterCredential, Node
 from machines.models import Drift, Machine
 from operations.flows.models import AutoOperationTask
 from operations.models import Step
@@ -260,3 +260,63 @@ def test_a_step_is_late_when_it_is_well_beyond_its_usual_time(
     usual: float, spent: float, is_late: bool
 ) -> None:
     assert estimates.is_late(usual, spent) is is_late
+
+
+# --- nodes, in spite of windows and freezes -------------------------------------------------------
+
+
+def break_glass(node: Node, *, at: datetime | None = None, to: str = "cordon") -> None:
+    AuditEntry.objects.create(
+        at=at or timezone.now(),
+        actor="owner",
+        verb="break glass",
+        object_type="clusters.node",
+        object_id=str(node.pk),
+        object_name=node.name,
+        cluster_id=node.cluster_id,
+        after={"waited_for": "the window Sat", "to": to},
+        reason="disk on fire",
+        outcome="done",
+    )
+
+
+def test_glass_that_was_broken_for_a_node_is_told_to_whoever_sees_its_cluster(
+    viewer: User, stranger: User, cluster_a: Cluster
+) -> None:
+    node = factories.make_node(cluster_a, "n1")
+    break_glass(node)
+    (need,) = needs(viewer)
+    assert (need.kind, need.detail) == ("broken_glass", "disk on fire")
+    assert need.text == "owner asked to cordon n1 in spite of windows and freezes"
+    assert need.url == f"/clusters/node/{node.pk}/change/"
+    assert texts(stranger) == []
+
+
+def test_that_a_node_was_to_be_opened_is_told_as_such(viewer: User, cluster_a: Cluster) -> None:
+    break_glass(factories.make_node(cluster_a, "n1"), to="uncordon")
+    assert texts(viewer) == ["owner asked to uncordon n1 in spite of windows and freezes"]
+
+
+def test_it_is_told_for_a_day_alone(viewer: User, cluster_a: Cluster) -> None:
+    break_glass(
+        factories.make_node(cluster_a, "n1"), at=timezone.now() - timedelta(hours=24, minutes=1)
+    )
+    assert texts(viewer) == []
+
+
+def test_it_is_told_of_a_node_that_is_gone_without_a_link(viewer: User, cluster_a: Cluster) -> None:
+    node = factories.make_node(cluster_a, "n1")
+    break_glass(node)
+    node.delete()
+    (need,) = needs(viewer)
+    assert need.url == ""
+
+
+def test_of_many_the_newest_are_told_and_the_others_counted(
+    viewer: User, cluster_a: Cluster
+) -> None:
+    for number in range(5):
+        break_glass(factories.make_node(cluster_a, f"n{number}"))
+    told = texts(viewer)
+    assert told[0] == "owner asked to cordon n4 in spite of windows and freezes"
+    assert told[3:] == ["2 more like these"]
