@@ -19,6 +19,7 @@ import structlog
 from django.db import close_old_connections
 
 from beidou.base.errors import BeidouError
+from clusters.collector import further
 from clusters.collector.follow import Follower, Rhythm
 from clusters.collector.state import Batch, ClusterState
 from clusters.drivers.connection import Connection
@@ -82,11 +83,15 @@ class CollectorProcess:
         self._writer = writer or DatabaseThread()
         self._lookers = ThreadPoolExecutor(LOOKING_THREADS, thread_name_prefix="look")
         self._watched: dict[int, Watched] = {}
+        self._further = further.make_all(self.holder, self._in_writer)
 
     async def run(self) -> None:
         """Watch until ``stop``; then write what is left and give the clusters back."""
         logger.info("collector_started", holder=self.holder)
         loops = [asyncio.create_task(self._supervise()), asyncio.create_task(self._flush())]
+        loops += [
+            asyncio.create_task(further.keep(each.run, name=each.name)) for each in self._further
+        ]
         try:
             await self.stop.wait()
         finally:
@@ -149,7 +154,11 @@ class CollectorProcess:
             rhythm=self.rhythm,
             threads=self._lookers,
         )
-        await follower.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follower.run())
+            for each in self._further:
+                follow = partial(each.follow, held, connection, self.rhythm.pace)
+                tasks.create_task(further.keep(follow, name=f"{each.name} of {held.name}"))
 
     async def _drop(self, cluster_id: int) -> None:
         watched = self._watched.pop(cluster_id)

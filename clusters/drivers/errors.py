@@ -59,7 +59,8 @@ class Unreachable(TemporaryError):
 
 
 class Gone(TemporaryError):
-    """410: the list position is too old; the list has to be read again from its beginning."""
+    """The list position is too old, or ahead of a cluster that was restored from a backup: the list
+    has to be read again from its beginning."""
 
     code = "gone"
 
@@ -138,7 +139,7 @@ def from_http_status(
         said = shorten(redact(explanation.message, secrets).rstrip("."))
         why = joined([why, said], ": ")
     message = could_not(action, cluster_name, why)
-    if status == 410:
+    if status == 410 or (status == 504 and "Too large resource version" in explanation.message):
         return Gone(message)
     if status == 429 or status >= 500:
         return ServerTrouble(message, retry_after=retry_after)

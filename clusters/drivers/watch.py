@@ -74,6 +74,13 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list that is being read; only for those who asked ``by_page``."""
+
+    items: list[T]
+
+
+@dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
     """Everything there is at this moment; what is not in it does not exist any more."""
 
@@ -116,7 +123,7 @@ class Disconnected:
     error: ExternalError
 
 
-Event = Listed[T] | Added[T] | Modified[T] | Deleted[T] | Progress | Disconnected
+Event = Page[T] | Listed[T] | Added[T] | Modified[T] | Deleted[T] | Progress | Disconnected
 _Change = Added[T] | Modified[T] | Deleted[T] | Progress
 
 
@@ -126,15 +133,18 @@ async def list_and_watch(
     *,
     cluster_name: str,
     pace: Pace | None = None,
+    position: str = "",
+    by_page: bool = False,
 ) -> AsyncGenerator[Event[T], None]:
     """Yield the state and then every change of one resource, until the caller closes it.
 
     Nothing is raised for what the cluster does; failures are yielded as ``Disconnected`` and
-    repeated with growing pauses.
+    repeated with growing pauses.  With ``position`` it goes on from there, and lists only when the
+    cluster has forgotten it.  With ``by_page`` a list comes as ``Page``s, for those who do not
+    want it in memory whole, and an empty ``Listed`` after the last.
     """
     pace = pace or Pace()
     delays = _Delays(pace)
-    position = ""
     contact = datetime.now(UTC)
     failures = 0
     async with _open_api(connection, cluster_name=cluster_name, pace=pace) as api:
@@ -143,9 +153,18 @@ async def list_and_watch(
             watching = False
             try:
                 if not position:
-                    items, position = await _list(api, resource)
-                    contact = datetime.now(UTC)
-                    yield Listed(items, position)
+                    listed: list[T] = []
+                    reached = ""
+                    async with aclosing(_pages(api, resource)) as pages:
+                        async for page in pages:
+                            items, reached = page
+                            contact = datetime.now(UTC)
+                            if by_page:
+                                yield Page(items)
+                            else:
+                                listed += items
+                    position = reached
+                    yield Listed(listed, position)
                 async with aclosing(_watch(api, resource, position)) as changes:
                     async for change in changes:
                         contact = datetime.now(UTC)
@@ -193,10 +212,10 @@ class _Delays:
 # --- one list, one watch --------------------------------------------------------------------------
 
 
-async def _list(api: "_Api", resource: Resource[T]) -> tuple[list[T], str]:
-    """All objects and the position from which to watch; Gone when reading took too long."""
+async def _pages(api: "_Api", resource: Resource[T]) -> AsyncGenerator[tuple[list[T], str], None]:
+    """All objects, with the position from which to watch once the last of them is here; Gone when
+    reading took too long."""
     action = Sentence("list the %(what)s", what=resource.title)
-    items: list[T] = []
     metadata = ListMetadata()
     while True:
         query = {"limit": str(PAGE)}
@@ -204,12 +223,12 @@ async def _list(api: "_Api", resource: Resource[T]) -> tuple[list[T], str]:
             query["continue"] = metadata.continue_
         data = await api.read(resource.path, query, action=action)
         try:
-            page, metadata = resource.decode_page(storable_json(data))
+            items, metadata = resource.decode_page(storable_json(data))
         except ValueError as error:
             raise api.bad_answer(action, str(error)) from error
-        items += page
+        yield items, metadata.resource_version
         if not metadata.continue_:
-            return items, metadata.resource_version
+            return
 
 
 class _Line(msgspec.Struct, frozen=True):
