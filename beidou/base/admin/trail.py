@@ -1,19 +1,14 @@
 """The audit page: search, filters, what changed from what to what, and export."""
 
-import csv
-import io
-import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.core.handlers.asgi import ASGIRequest
 from django.db import models
-from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
@@ -25,12 +20,11 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
-from beidou.base import attempts, audit, links, permissions, verbs
+from beidou.base import attempts, audit, exports, links, permissions, verbs
 from beidou.base import display as moments
 from beidou.base.admin.bases import EmptyList, ReadOnlyAdmin
 from beidou.base.models import AuditEntry
 from beidou.base.numbers import as_key
-from beidou.base.sentences import in_english
 
 COLUMNS = (
     "id", "at", "actor", "address", "verb", "object_type", "object_id", "object_name", "cluster_id",
@@ -204,15 +198,11 @@ class AuditAdmin(ReadOnlyAdmin):
         except IncorrectLookupParameters:
             return redirect("admin:base_auditentry_changelist")
         audit.record("export", name="audit trail", after={"filters": dict(request.GET.items())})
-        lines = csv_lines(batches(rows))
-        content = in_thread(lines) if isinstance(request, ASGIRequest) else lines
-        return StreamingHttpResponse(
-            content,
+        return exports.answer(
+            request,
+            csv_lines(batches(rows)),
+            name="audit.csv",
             content_type="text/csv; charset=utf-8",
-            headers={
-                "Content-Disposition": 'attachment; filename="audit.csv"',
-                "X-Accel-Buffering": "no",
-            },
         )
 
 
@@ -229,36 +219,6 @@ def batches(rows: models.QuerySet[Any]) -> Iterator[AuditEntry]:
 
 
 def csv_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:
-    yield _line(COLUMNS)
+    yield exports.csv_line(COLUMNS)
     for entry in entries:
-        yield _line(_cell(getattr(entry, name)) for name in COLUMNS)
-
-
-def _line(cells: Iterable[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream).writerow(cells)
-    return stream.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    # Of one language, as its verbs are: it is for programs, and to be searched.
-    value = in_english(value)
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    # A spreadsheet would run what begins like a formula.
-    is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{text}" if is_formula and not text.lstrip("-").isdigit() else text
-
-
-async def in_thread(lines: Iterator[str]) -> AsyncIterator[str]:
-    """``lines`` for the ASGI server, which else would gather them all before it sends one."""
-
-    def some() -> str:
-        return "".join(line for _number, line in zip(range(_BATCH), lines, strict=False))
-
-    take = sync_to_async(some)
-    while chunk := await take():
-        yield chunk
+        yield exports.csv_line(exports.csv_cell(getattr(entry, name)) for name in COLUMNS)
