@@ -38,10 +38,14 @@ WEBHOOK_ALLOW_HTTP: bool = CONFIG.webhook_allow_http
 WEBHOOK_ALLOW_LOCAL: bool = CONFIG.webhook_allow_local
 WEBHOOK_HOSTS: list[str] = CONFIG.webhook_hosts
 NOTICE_DAYS: int = CONFIG.notice_days
+EVENT_DAYS: int = CONFIG.event_days
+EVENT_WARNING_DAYS: int = CONFIG.event_warning_days
+EVENT_SPOOL_MIB: int = CONFIG.event_spool_mib
 
 INSTALLED_APPS = [
     "beidou.overview",
     "notifications",
+    "events",
     "operations",
     "machines",
     "clusters",

@@ -1,6 +1,9 @@
 """Valid rows with one line; every argument can be overridden."""
 
 import itertools
+import json
+import zlib
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
@@ -10,6 +13,7 @@ from guardian.shortcuts import assign_perm
 from beidou.base.models import Notice, User
 from beidou.base.permissions import ROLES
 from clusters.models import Cluster, ClusterGrant, Node
+from events.models import Event, EventStream
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, NotificationRule, Receiver
 from notifications.services import content
@@ -67,6 +71,32 @@ def make_node(cluster: Cluster, name: str = "", **values: Any) -> Node:
             "internal_ip": f"10.1.{number // 250}.{number % 250 + 1}",
             "is_ready": True,
             "observed_at": timezone.now(),
+            **values,
+        }
+    )
+
+
+def make_event(cluster: Cluster, message: str = "", **values: Any) -> Event:
+    """A minute old; ``object`` is the whole of it."""
+    number = next(_numbers)
+    seen = values.pop("last_seen", timezone.now() - timedelta(minutes=1))
+    whole = values.pop("object", {"metadata": {"uid": f"event-{number}"}, "note": message})
+    return Event.objects.create(
+        **{
+            "cluster": cluster,
+            "uid": f"event-{number}",
+            "version": number,
+            "day": seen.date(),
+            "first_seen": seen,
+            "last_seen": seen,
+            "count": 1,
+            "type": "Normal",
+            "reason": "Scheduled",
+            "namespace": "shop",
+            "kind": "Pod",
+            "name": f"web-{number}",
+            "message": message,
+            "raw": zlib.compress(json.dumps(whole).encode()),
             **values,
         }
     )
@@ -175,3 +205,7 @@ def make_site_playbook() -> SitePlaybook:
     return SitePlaybook.objects.create(
         source=make_playbook_source(), name="greet", title="Greet", declaration=_DECLARED
     )
+
+
+def make_event_stream(cluster: Cluster, **values: Any) -> EventStream:
+    return EventStream.objects.create(cluster=cluster, **values)

@@ -18,6 +18,7 @@ from beidou.base import audit
 from beidou.base.models import ApiToken, AuditEntry, Notice, User
 from beidou.base.permissions import access_of
 from clusters.models import Cluster, ClusterGrant, Node
+from events.models import Event
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, Receiver
 from operations.flows.models import AutoOperationTask
@@ -65,6 +66,7 @@ MAKERS: dict[type[models.Model], Callable[[Cluster], models.Model]] = {
     PlaybookSource: lambda cluster: factories.make_playbook_source(),
     SourceRevision: lambda cluster: factories.make_source_revision(),
     SitePlaybook: lambda cluster: factories.make_site_playbook(),
+    Event: lambda cluster: factories.make_event(cluster),
     AuditEntry: lambda cluster: audit.record("change", cluster),
     Notice: lambda cluster: factories.make_notice(cluster=cluster),
     Receiver: lambda cluster: factories.make_receiver(),

@@ -2,12 +2,20 @@
 
 import pytest
 
+from beidou.base.api.filters import OneOrder
 from tests import factories, rows
 from tests.api_cases import ROUTES
 
 pytestmark = pytest.mark.django_db
-# Lists of what is no row of the database have one order.
-LISTS = [route for route in ROUTES if route.model is not None and hasattr(route.viewset, "list")]
+# Lists of what is no row of the database have one order, and those that say so.
+OF_ONE_ORDER = [
+    route for route in ROUTES if OneOrder in getattr(route.viewset, "filter_backends", ())
+]
+LISTS = [
+    route
+    for route in ROUTES
+    if route.model is not None and hasattr(route.viewset, "list") and route not in OF_ONE_ORDER
+]
 
 
 @pytest.fixture(params=LISTS, ids=str)
@@ -46,3 +54,10 @@ def test_machines_are_given_in_the_order_of_their_making(api, admin):
     keys = [factories.make_machine(address).pk for address in ("10.1.0.2", "10.1.0.1", "10.1.0.3")]
     found = api(admin).get("/api/v1/machines/", {"ordering": "-id"}).json()["results"]
     assert [each["id"] for each in found] == keys[::-1]
+
+
+@pytest.mark.parametrize("route", OF_ONE_ORDER, ids=str)
+def test_another_order_of_a_list_that_has_one_is_refused(route, api, admin):
+    answer = api(admin).get(route.url("list"), {"ordering": "id"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_ordering")
+    assert set(answer.json()["fields"]) == {"ordering"}

@@ -16,7 +16,7 @@ from tests.test_admin_addresses import own_addresses
 
 pytestmark = pytest.mark.django_db
 HERE = Path(__file__).resolve().parent.parent
-APPS = ("beidou", "clusters", "machines", "notifications", "operations")
+APPS = ("beidou", "clusters", "events", "machines", "notifications", "operations")
 
 
 def refusals() -> list[AuditEntry]:

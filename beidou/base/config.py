@@ -422,6 +422,19 @@ VARIABLES = (
         "90",
         "Days for which notices and the log of their messages are kept.",
     ),
+    Variable("EVENT_DAYS", _integer(1, 3650), "30", "Days for which Kubernetes events are kept."),
+    Variable(
+        "EVENT_WARNING_DAYS",
+        _integer(1, 3650),
+        "90",
+        "Days for which Kubernetes events of type Warning are kept.",
+    ),
+    Variable(
+        "EVENT_SPOOL_MIB",
+        _integer(16, 1024 * 1024),
+        "4096",
+        "MiB on disk, in each collector, for events that the event store has not taken yet.",
+    ),
     Variable("LOG_FORMAT", _choice("text", "json"), "text", "Shape of the log lines."),
     Variable(
         "LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "Least level logged."

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django_q.models import OrmQ
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from beidou.base.middleware import client_address
@@ -124,6 +124,7 @@ class FleetCollector(Collector):
         yield _counted("machines", "Machine", "state", "Machines by lifecycle state.")
         yield _nodes()
         yield _lag()
+        yield from _event_streams()
         yield _queue_lengths()
         age = GaugeMetricFamily(
             "beidou_queue_age_seconds", "How long the oldest due task waits.", labels=["queue"]
@@ -175,6 +176,32 @@ def _lag() -> Metric:
         if observed_at is not None:
             family.add_metric([name], max(0.0, (now - observed_at).total_seconds()))
     return family
+
+
+def _event_streams() -> Iterator[Metric]:
+    """How the events of each cluster flow, as its collector last said."""
+    lag = GaugeMetricFamily(
+        "beidou_events_lag_seconds",
+        "How long the oldest event that is not stored yet has waited.",
+        labels=["cluster"],
+    )
+    waiting = GaugeMetricFamily(
+        "beidou_events_waiting", "Events that are not stored yet.", labels=["cluster"]
+    )
+    stored = CounterMetricFamily(
+        "beidou_events_stored", "Events and their updates that were stored.", labels=["cluster"]
+    )
+    problem = GaugeMetricFamily(
+        "beidou_events_problem", "1 while something holds the events up.", labels=["cluster"]
+    )
+    rows = apps.get_model("events", "EventStream")._default_manager.order_by("cluster__name")
+    fields = ("cluster__name", "lag_seconds", "waiting", "stored", "problem")
+    for name, seconds, count, total, sentence in rows.values_list(*fields):
+        lag.add_metric([name], seconds)
+        waiting.add_metric([name], count)
+        stored.add_metric([name], total)
+        problem.add_metric([name], 1 if sentence else 0)
+    yield from (lag, waiting, stored, problem)
 
 
 REGISTRY.register(FleetCollector())

@@ -82,6 +82,13 @@ SECTIONS = (
         ),
     ),
     Section(
+        gettext_lazy("Events"),
+        (
+            Entry(gettext_lazy("Event centre"), "manage_search", "events.Event"),
+            Entry(gettext_lazy("Event streams"), "stream", "events.EventStream"),
+        ),
+    ),
+    Section(
         gettext_lazy("Notifications"),
         (
             Entry(gettext_lazy("Rules"), "rule", "notifications.NotificationRule"),

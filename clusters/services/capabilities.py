@@ -149,7 +149,7 @@ CAPABILITIES = (
         ),
     ),
     Capability("delete_nodes", gettext_lazy("Remove nodes"), _allow("delete", "nodes")),
-    Capability("events", gettext_lazy("Events"), _allow("list watch", "events"), planned=True),
+    Capability("events", gettext_lazy("Events"), _allow("list watch", "events")),
     Capability(
         "inspection",
         gettext_lazy("Inspections"),

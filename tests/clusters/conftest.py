@@ -1,6 +1,7 @@
 """A cluster to adopt: a fake API server on a real socket that answers all that adopting asks."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,7 +48,7 @@ def prepare(api: FakeKubeApi, *, uid: str, version: str = "v1.36.3") -> None:
 def kube() -> Iterator[FakeKubeApi]:
     """A healthy cluster that nobody has adopted."""
     with FakeKubeApi() as api:
-        prepare(api, uid=f"fake-uid-{next(_numbers)}")
+        prepare(api, uid=f"fake-uid-{os.getpid()}-{next(_numbers)}")
         yield api
 
 

@@ -436,7 +436,7 @@ def test_a_credential_of_another_cluster_is_refused_on_the_page(root, adopted):
 def test_rights_are_asked_again_by_a_button(root, kube, adopted):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
     answer = root.post(f"{LIST}{adopted.pk}/capabilities/", follow=True)
-    assert "8 of 10 features will work" in texts(answer)[0]
+    assert "9 of 11 features will work" in texts(answer)[0]
 
 
 def test_looking_at_the_address_of_a_button_does_nothing(root, kube, adopted):

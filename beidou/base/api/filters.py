@@ -10,7 +10,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField, ModelMultipleChoiceField
-from rest_framework.filters import OrderingFilter
+from rest_framework.filters import BaseFilterBackend, OrderingFilter
 
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_key
@@ -114,3 +114,13 @@ class Ordering(OrderingFilter):
                 }
                 raise InvalidInput(sentence, code="unknown_ordering", fields={"ordering": sentence})
         return terms
+
+
+class OneOrder(BaseFilterBackend):
+    """For lists that have one order: another that is asked for is refused, as everywhere."""
+
+    def filter_queryset(self, request: Any, queryset: Any, view: Any) -> Any:
+        if request.query_params.get("ordering"):
+            sentence = _("This list has one order; it knows no other.")
+            raise InvalidInput(sentence, code="unknown_ordering", fields={"ordering": sentence})
+        return queryset

@@ -1,0 +1,73 @@
+"""The address of a search, and those of the searches that are one click away."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.http import QueryDict
+
+from events.services import asked
+
+_TIMES = ("range", "since", "until")
+
+
+class Address:
+    """Holds the whole search and nothing else; a place in the list only in ``after``."""
+
+    def __init__(self, given: QueryDict) -> None:
+        self._given = QueryDict(mutable=True)
+        for name in asked.NAMES:
+            if found := [value for value in given.getlist(name) if value]:
+                self._given.setlist(name, list(dict.fromkeys(found)))
+
+    def __str__(self) -> str:
+        return _written(self._given)
+
+    def fields(self, *, but: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """What a form must carry along, except what it asks for itself."""
+        for name, values in self._given.lists():
+            if name not in but:
+                yield from ((name, value) for value in values)
+
+    def toggled(self, name: str, value: str) -> str:
+        """With the value chosen, or no more so."""
+        changed = self._given.copy()
+        chosen = changed.getlist(name)
+        others = [each for each in chosen if each != value]
+        changed.setlist(name, others if value in chosen else [*chosen, value])
+        return _written(changed)
+
+    def ranged(self, name: str) -> str:
+        changed = self._without_times()
+        changed["range"] = name
+        return _written(changed)
+
+    def zoomed(self, since: datetime, until: datetime) -> str:
+        changed = self._without_times()
+        changed["since"], changed["until"] = _moment(since), _moment(until)
+        return _written(changed)
+
+    def without_filters(self) -> str:
+        """The same time, whatever was searched in it."""
+        changed = QueryDict(mutable=True)
+        for name in _TIMES:
+            changed.setlist(name, self._given.getlist(name))
+        return _written(changed)
+
+    def after(self, cursor: object) -> str:
+        changed = self._given.copy()
+        changed["cursor"] = str(cursor)
+        return _written(changed)
+
+    def _without_times(self) -> QueryDict:
+        changed = self._given.copy()
+        for name in _TIMES:
+            changed.pop(name, None)
+        return changed
+
+
+def _written(given: QueryDict) -> str:
+    return f"?{given.urlencode()}"
+
+
+def _moment(value: datetime) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if value.microsecond else "%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,88 @@
+"""The shape of events in the API."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from rest_framework import serializers
+
+from events.models import Event, EventStream
+from events.services import flow, whole
+
+
+class EventSerializer(serializers.ModelSerializer[Event]):
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+
+    class Meta:
+        model = Event
+        fields = (
+            "id", "cluster", "cluster_name", "uid", "first_seen", "last_seen", "count", "type",
+            "reason", "namespace", "kind", "name", "object_uid", "node", "component", "message",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class EventDetailSerializer(EventSerializer):
+    object = serializers.SerializerMethodField(help_text="The event as the cluster gave it.")
+
+    class Meta(EventSerializer.Meta):
+        fields = (*EventSerializer.Meta.fields, "object")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_object(self, event: Event) -> Any:
+        return whole.whole(event)
+
+
+@extend_schema_serializer(many=False)
+class EventPageSerializer(serializers.Serializer[Any]):
+    """Some events; ``next`` leads to older ones, and is null behind the last."""
+
+    next = serializers.URLField(allow_null=True)
+    results = EventSerializer(many=True)
+
+
+class ValueSerializer(serializers.Serializer[Any]):
+    """``value`` is what the filter takes; ``name`` is what people call it."""
+
+    value = serializers.CharField()
+    name = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+class CountsSerializer(serializers.Serializer[Any]):
+    field = serializers.CharField()
+    values = ValueSerializer(many=True)
+
+
+class BucketSerializer(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    warnings = serializers.IntegerField()
+    others = serializers.IntegerField()
+
+
+class HistogramSerializer(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    buckets = BucketSerializer(many=True)
+
+
+class EventStreamSerializer(serializers.ModelSerializer[EventStream]):
+    """How the events of a cluster flow; ``state`` says it in a word."""
+
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    state = serializers.SerializerMethodField()
+
+    class Meta:
+        model = EventStream
+        fields = (
+            "cluster", "cluster_name", "state", "problem", "problem_since", "heard", "stored",
+            "waiting", "waiting_bytes", "lag_seconds", "per_minute", "last_event_at",
+            "contact_at", "position", "position_at", "holder", "updated_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=flow.State.choices))
+    def get_state(self, stream: EventStream) -> str:
+        return flow.state_of(stream).value

@@ -1,0 +1,158 @@
+"""The event centre over HTTP: search, count, look at one; and how the events flow."""
+
+from typing import Any, ClassVar
+
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.urls import replace_query_param
+
+from beidou.base.api.filters import Backend, OneOrder
+from beidou.base.api.viewsets import ReadOnlyViewSet
+from beidou.base.errors import InvalidInput, shorten
+from beidou.base.numbers import as_number
+from beidou.base.permissions import visible_to
+from clusters.models import Cluster
+from events.api import serializers
+from events.models import Event, EventStream
+from events.services import asked, search
+from events.services.search import FIELDS, Cursor
+
+PAGE, PAGE_MAX = 100, 500
+VALUES, VALUES_MAX = 10, 100
+COUNTED = ("cluster", *FIELDS)
+SEARCH = [
+    OpenApiParameter("q", description="Full text: words, “exact phrases”, begin*, -not."),
+    OpenApiParameter(
+        "since", OpenApiTypes.DATETIME, description="Last seen then or later; default: 24 h ago."
+    ),
+    OpenApiParameter("until", OpenApiTypes.DATETIME, description="Last seen before; default: now."),
+    OpenApiParameter(
+        "range", enum=list(asked.RANGES), description="Instead of since: how long before until."
+    ),
+    OpenApiParameter("cluster", many=True, description="Key or name of a cluster."),
+    *(OpenApiParameter(field, many=True, description="Any of them.") for field in FIELDS),
+]
+
+
+class EventViewSet(ReadOnlyViewSet):
+    """Kubernetes events of all clusters, newest first; a filter may be repeated."""
+
+    queryset = Event.objects.select_related("cluster")
+    serializer_class = serializers.EventSerializer
+    filter_backends = [OneOrder]
+    pagination_class = None  # type: ignore[assignment]
+    lookup_value_regex = r"\d+"
+    rights: ClassVar[dict[str, str]] = {}
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        if self.action == "retrieve":
+            return serializers.EventDetailSerializer
+        return super().get_serializer_class()
+
+    @extend_schema(
+        parameters=[
+            *SEARCH,
+            OpenApiParameter("page_size", int, description=f"At most {PAGE_MAX}."),
+            OpenApiParameter("cursor", description="A place in the list; next holds it."),
+        ],
+        responses=serializers.EventPageSerializer,
+    )
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Search: a page of events, of the last 24 hours if nothing else is asked."""
+        given = request.query_params
+        OneOrder().filter_queryset(request, None, self)
+        cursor = given.get("cursor", "")
+        found = search.page(
+            request.user,
+            asked.query(request.user, given),
+            after=Cursor.parse(cursor) if cursor else None,
+            limit=_size(request, "page_size", PAGE, PAGE_MAX),
+        )
+        address = request.build_absolute_uri()
+        following = replace_query_param(address, "cursor", str(found.next)) if found.next else None
+        rows = self.get_serializer(found.rows, many=True).data
+        return Response({"next": following, "results": rows})
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """One event, with the whole object as the cluster gave it."""
+        return super().retrieve(request, *args, **kwargs)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("field", enum=COUNTED, required=True),
+            OpenApiParameter("most", int, description=f"At most {VALUES_MAX}."),
+            *SEARCH,
+        ],
+        responses=serializers.CountsSerializer,
+        filters=False,
+    )
+    @action(detail=False, pagination_class=None)
+    def counts(self, request: Request) -> Response:
+        """The commonest values of a field; what is chosen in it does not limit its counts."""
+        field = request.query_params.get("field", "")
+        if field not in COUNTED:
+            sentence = _("“%(name)s” is no field that is counted; there are %(known)s.") % {
+                "name": shorten(field, 60),
+                "known": ", ".join(COUNTED),
+            }
+            raise InvalidInput(sentence, fields={"field": sentence})
+        most = _size(request, "most", VALUES, VALUES_MAX)
+        query = asked.query(request.user, request.query_params)
+        counted = search.counts(request.user, query, field, most=most)
+        names = {value: value for value, _count in counted}
+        if field == "cluster":  # one that was un-adopted has none; its events are on their way out
+            names = _names(request.user, counted)
+        values = [
+            {"value": str(value), "name": names[value], "count": count}
+            for value, count in counted
+            if value in names
+        ]
+        return Response({"field": field, "values": values})
+
+    @extend_schema(parameters=SEARCH, responses=serializers.HistogramSerializer, filters=False)
+    @action(detail=False, pagination_class=None)
+    def histogram(self, request: Request) -> Response:
+        """How many events were last seen when, in at most 60 equal parts of the time range."""
+        query = asked.query(request.user, request.query_params)
+        found = {
+            "since": query.since,
+            "until": query.until,
+            "buckets": search.histogram(request.user, query),
+        }
+        return Response(serializers.HistogramSerializer(found).data)
+
+
+class EventStreamViewSet(ReadOnlyViewSet):
+    """How the events of each cluster flow; the key in the address is the cluster's."""
+
+    queryset = EventStream.objects.select_related("cluster").order_by("cluster__name")
+    serializer_class = serializers.EventStreamSerializer
+    filter_backends = [Backend, OneOrder]
+    filterset_fields = {"cluster": ["exact"]}
+    lookup_value_regex = r"\d+"
+    rights: ClassVar[dict[str, str]] = {}
+
+
+def _size(request: Request, name: str, usual: int, most: int) -> int:
+    text = request.query_params.get(name, "")
+    if not text:
+        return usual
+    number = as_number(text)
+    if not number or number > most:
+        sentence = _("%(name)s must be a number from 1 to %(most)d, not “%(text)s”.") % {
+            "name": name,
+            "most": most,
+            "text": shorten(text, 60),
+        }
+        raise InvalidInput(sentence, fields={name: sentence})
+    return number
+
+
+def _names(user: Any, counted: "list[tuple[Any, int]]") -> dict[Any, str]:
+    clusters = visible_to(user, Cluster.objects.filter(pk__in=[key for key, _count in counted]))
+    return dict(clusters.order_by().values_list("pk", "name"))

@@ -1,0 +1,33 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class EventsConfig(AppConfig):
+    name = "events"
+    verbose_name = _("Events")
+
+    def ready(self) -> None:
+        from beidou.base import tasks
+        from beidou.base.page_head import lines
+        from clusters.collector import further
+        from clusters.models import Cluster, Node
+        from clusters.services import removal
+        from events import neighbours
+        from events.collector.attached import EventCollector
+        from events.services import retention
+        from machines.models import Machine
+
+        further.register(EventCollector)
+        removal.register_consequence(retention.what_goes_with_cluster)
+        removal.register_sweeper(retention.forget_soon)
+        lines.register(Cluster, "events", neighbours.of_cluster)
+        lines.register(Node, "events", neighbours.of_node)
+        lines.register(Machine, "events", neighbours.of_machine)
+        tasks.register(
+            tasks.Periodic(
+                "events: forget old ones",
+                "events.tasks.forget_old",
+                60,
+                "deletes events older than BEIDOU_EVENT_DAYS and those of un-adopted clusters",
+            )
+        )

@@ -1,0 +1,104 @@
+"""The days of the embedded store: partitions on PostgreSQL, so that a day goes at once; rows on
+SQLite, where they go in portions.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from functools import partial
+
+from django.db import connection, transaction
+from django.db.utils import IntegrityError
+from django.utils import timezone
+
+TABLE = "events_event"
+DELETED_AT_ONCE = 5000
+# What lies outside goes into a partition of its own: clocks of clusters may say any year.
+DAYS_BACK, DAYS_AHEAD = 400, 2
+_LOCK = 0x6265_6964  # for the makers of partitions alone
+_made: set[date] = set()
+
+
+def prepare_days(days: Iterable[date]) -> None:
+    """Make the partitions of these days where they lack; nothing to do on SQLite."""
+    if connection.vendor != "postgresql":
+        return
+    today = timezone.now().date()
+    first, last = today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD)
+    for day in sorted({day for day in days if first <= day <= last} - _made):
+        _make(day)
+        transaction.on_commit(partial(_made.add, day))
+
+
+def _make(day: date) -> None:
+    end = day + timedelta(days=1)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            cursor.execute(
+                f"CREATE TABLE IF NOT EXISTS {partition(day)} PARTITION OF {TABLE}"
+                f" FOR VALUES FROM ('{day.isoformat()}') TO ('{end.isoformat()}')"
+            )
+    except IntegrityError:
+        pass  # rows of this day came when it lay outside, and are in the partition for all else
+
+
+def partition(day: date) -> str:
+    return f"{TABLE}_{day:%Y%m%d}"
+
+
+def drop_before(day: date) -> int:
+    """Remove what began before this day and was not seen since; gives how many rows, or whole
+    days, went."""
+    dropped = 0
+    if connection.vendor == "postgresql":
+        for name in _partitions():
+            dropped += name < partition(day) and _drop_if_over(name, day)
+        _made.clear()
+    return dropped + delete_unseen_since(day)
+
+
+def _drop_if_over(name: str, day: date) -> bool:
+    """Nothing that began on this day goes on: the whole partition goes."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(
+            f"SELECT EXISTS (SELECT 1 FROM {name} WHERE last_seen >= %s)",  # noqa: S608 - our name
+            [day.isoformat()],
+        )
+        if cursor.fetchone() == (True,):
+            return False
+        cursor.execute(f"DROP TABLE {name}")
+        return True
+
+
+def delete_unseen_since(day: date, condition: str = "", values: Sequence[str] = ()) -> int:
+    """The rows of a condition that began before this day, and were last seen before it."""
+    limits = [day.isoformat(), day.isoformat()]
+    also = f" AND {condition}" if condition else ""
+    return delete_where(f"day < %s AND last_seen < %s{also}", [*limits, *values])
+
+
+def _partitions() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = %s::regclass AND c.relname ~ '_[0-9]{8}$'",
+            [TABLE],
+        )
+        return sorted(name for (name,) in cursor.fetchall())
+
+
+def delete_where(condition: str, values: Sequence[str]) -> int:
+    """Delete the rows of a condition in portions, each a transaction of its own."""
+    deleted = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                f"DELETE FROM {TABLE} WHERE id IN"  # noqa: S608 - the condition is ours
+                f" (SELECT id FROM {TABLE} WHERE {condition} LIMIT {DELETED_AT_ONCE})",
+                values,
+            )
+            count = int(cursor.rowcount)
+        deleted += count
+        if count < DELETED_AT_ONCE:
+            return deleted

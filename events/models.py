@@ -1,0 +1,119 @@
+"""Kubernetes events in the database, the embedded store, and how each cluster's stream goes.
+
+Nothing here is edited by people.  Events are written by the collector in bulk, by SQL (see
+``events.drivers.database``), and belong to their cluster; rights follow it.
+"""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from beidou.base.permissions import Access
+from beidou.base.sentence_fields import SentenceField
+from clusters.models import Cluster
+
+
+class Event(models.Model):
+    """One Kubernetes event in its last state: a repeated one is one row with its count.
+
+    On PostgreSQL the table is partitioned by ``day``; both databases have a full-text index over
+    what it says (see the first migration).
+    """
+
+    access = Access(cluster="cluster")
+
+    day = models.DateField(_("day"), help_text=_("When it began, by the cluster's clock, in UTC."))
+    # No constraint: rows of a cluster that was un-adopted are removed afterwards, in portions.
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("cluster"),
+    )
+    uid = models.CharField(_("UID"), max_length=128)
+    version = models.BigIntegerField(_("resource version"))
+    first_seen = models.DateTimeField(_("first seen"))
+    last_seen = models.DateTimeField(_("last seen"))
+    count = models.PositiveIntegerField(_("count"))
+    type = models.CharField(_("type"), max_length=32)
+    reason = models.CharField(_("reason"), max_length=128)
+    namespace = models.CharField(_("namespace"), max_length=253)
+    kind = models.CharField(_("kind"), max_length=128)
+    name = models.CharField(_("object"), max_length=253)
+    object_uid = models.CharField(_("UID of the object"), max_length=128)
+    node = models.CharField(_("node"), max_length=253)
+    component = models.CharField(_("component"), max_length=253)
+    message = models.TextField(_("message"))
+    raw = models.BinaryField(_("whole object"), help_text=_("JSON, compressed by zlib."))
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ["-last_seen", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "uid", "day"], name="event_once"),
+        ]
+        indexes = [
+            models.Index(fields=["last_seen", "id"], name="event_newest"),
+            models.Index(fields=["cluster", "last_seen", "id"], name="event_newest_of_cluster"),
+            models.Index(
+                fields=["cluster", "name", "last_seen"],
+                name="event_of_object",
+            ),
+            models.Index(
+                fields=["node", "last_seen"],
+                name="event_of_node",
+                condition=~models.Q(node=""),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.kind} {self.name}".strip()
+
+
+class EventStream(models.Model):
+    """How the events of one cluster flow; written by the collector that holds the cluster."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.OneToOneField(
+        Cluster,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="event_stream",
+        verbose_name=_("cluster"),
+    )
+    position = models.CharField(
+        _("position"),
+        max_length=128,
+        blank=True,
+        help_text=_("Everything before it is in the event store."),
+    )
+    position_at = models.DateTimeField(_("position reached"), null=True)
+    holder = models.CharField(_("collector"), max_length=120, blank=True)
+    contact_at = models.DateTimeField(_("last contact"), null=True)
+    problem = SentenceField(_("problem"), limit=500, blank=True)
+    problem_since = models.DateTimeField(_("problem since"), null=True)
+    heard = models.PositiveBigIntegerField(
+        _("heard"), default=0, help_text=_("Events and updates of events read from the cluster.")
+    )
+    stored = models.PositiveBigIntegerField(
+        _("stored"), default=0, help_text=_("Of these, taken by the event store.")
+    )
+    waiting = models.PositiveBigIntegerField(_("waiting in the spool"), default=0)
+    waiting_bytes = models.PositiveBigIntegerField(_("size of the spool, bytes"), default=0)
+    lag_seconds = models.FloatField(
+        _("lag, seconds"), default=0, help_text=_("How long the oldest that waits has waited.")
+    )
+    per_minute = models.FloatField(_("per minute"), default=0)
+    last_event_at = models.DateTimeField(_("last event"), null=True)
+    updated_at = models.DateTimeField(_("as of"), null=True)
+
+    class Meta:
+        verbose_name = _("event stream")
+        verbose_name_plural = _("event streams")
+        ordering = ["cluster__name"]
+
+    def __str__(self) -> str:
+        return self.cluster.name

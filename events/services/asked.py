@@ -1,0 +1,115 @@
+"""A search as an address says it, for the page and the API alike.
+
+``q``, ``since``, ``until`` (or ``range``), ``cluster`` and the fields of ``search.FIELDS``; all but
+the first three may be repeated and then mean any of their values.  What is no search is refused
+with the parameter's name; a cluster that one may not see is one in which nothing is found.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from beidou.base.errors import InvalidInput, shorten
+from beidou.base.numbers import as_key
+from beidou.base.permissions import visible_to
+from clusters.models import Cluster
+from events.services.search import FIELDS, Query
+
+RANGES = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+DEFAULT_RANGE = "24h"
+NAMES = ("q", "range", "since", "until", "cluster", *FIELDS)
+TEXT_MAX = 500
+VALUES_MAX = 50
+_YEARS = range(2000, 2101)
+
+
+def query(user: Any, given: QueryDict) -> Query:
+    """InvalidInput where the address says something else."""
+    since, until = moment(given, "since"), moment(given, "until")
+    until = until or timezone.now()
+    return Query.of(
+        since=since or until - RANGES[chosen_range(given)],
+        until=until,
+        text=_text(given),
+        clusters=_clusters(user, values(given, "cluster")),
+        **{field: values(given, field) for field in FIELDS},
+    )
+
+
+def chosen_range(given: QueryDict) -> str:
+    """The name of the range; it counts where ``since`` is not given."""
+    name = given.get("range") or DEFAULT_RANGE
+    if name not in RANGES:
+        raise _refusal(
+            "range",
+            _("“%(name)s” is no range; there are %(known)s.")
+            % {"name": shorten(name, 60), "known": ", ".join(RANGES)},
+        )
+    return name
+
+
+def moment(given: QueryDict, name: str) -> datetime | None:
+    """Without a time zone it is meant in the portal's."""
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        found = parse_datetime(text)
+        if found is None or found.year not in _YEARS:
+            raise ValueError(text)
+        return (found if found.tzinfo else timezone.make_aware(found)).astimezone(UTC)
+    except ValueError:
+        raise _refusal(
+            name,
+            _("“%(text)s” is no moment; write it as 2026-11-26T08:00:00Z.")
+            % {"text": shorten(text, 60)},
+        ) from None
+
+
+def values(given: QueryDict, name: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(value for value in given.getlist(name) if value))
+    if len(found) > VALUES_MAX:
+        raise _refusal(
+            name,
+            ngettext(
+                "At most %(count)d value can be chosen.",
+                "At most %(count)d values can be chosen.",
+                VALUES_MAX,
+            )
+            % {"count": VALUES_MAX},
+        )
+    return found
+
+
+def _text(given: QueryDict) -> str:
+    text = given.get("q", "").strip()
+    if len(text) > TEXT_MAX:
+        raise _refusal(
+            "q", _("The text is longer than %(count)d characters.") % {"count": TEXT_MAX}
+        )
+    return text
+
+
+def _clusters(user: Any, wanted: tuple[str, ...]) -> tuple[int, ...]:
+    """The keys of those clusters, given by key or name, that ``user`` may see."""
+    if not wanted:
+        return ()
+    keys = [key for key in map(as_key, wanted) if key is not None]
+    rows = visible_to(user, Cluster.objects.filter(Q(pk__in=keys) | Q(name__in=wanted)))
+    nothing = (0,)
+    return tuple(rows.order_by("pk").values_list("pk", flat=True)) or nothing
+
+
+def _refusal(name: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={name: sentence})

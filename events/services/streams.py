@@ -1,0 +1,70 @@
+"""The rows that say how each cluster's events flow; written by the collector that holds it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from clusters.services import leases
+from events.models import EventStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What has changed since the last one, and how it stands."""
+
+    cluster_id: int
+    position: str
+    position_at: float
+    contact_at: datetime | None
+    last_event_at: datetime | None
+    problem: str
+    problem_since: datetime | None
+    heard: int
+    stored: int
+    waiting: int
+    waiting_bytes: int
+    lag_seconds: float
+    per_minute: float
+
+
+def position_of(cluster_id: int) -> tuple[str, float]:
+    """Up to where everything is stored, and when that was reached (seconds since 1970)."""
+    row = EventStream.objects.filter(cluster_id=cluster_id).first()
+    if row is None or row.position_at is None:
+        return "", 0.0
+    return row.position, row.position_at.timestamp()
+
+
+def write(holder: str, reports: list[Report]) -> None:
+    """Only what ``holder`` may say: another collector's clusters are left out."""
+    for report in reports:
+        with transaction.atomic():
+            if leases.holds(holder, report.cluster_id):
+                _write(holder, report)
+
+
+def _write(holder: str, report: Report) -> None:
+    EventStream.objects.get_or_create(cluster_id=report.cluster_id)
+    values: dict[str, object] = {
+        "holder": holder,
+        "problem": report.problem,
+        "problem_since": report.problem_since,
+        "heard": F("heard") + report.heard,
+        "stored": F("stored") + report.stored,
+        "waiting": report.waiting,
+        "waiting_bytes": report.waiting_bytes,
+        "lag_seconds": report.lag_seconds,
+        "per_minute": report.per_minute,
+        "updated_at": timezone.now(),
+    }
+    if report.position:
+        values["position"] = report.position
+        values["position_at"] = datetime.fromtimestamp(report.position_at, UTC)
+    if report.contact_at is not None:
+        values["contact_at"] = report.contact_at
+    if report.last_event_at is not None:
+        values["last_event_at"] = report.last_event_at
+    EventStream.objects.filter(cluster_id=report.cluster_id).update(**values)

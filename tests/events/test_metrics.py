@@ -1,0 +1,22 @@
+"""What monitoring is told of events."""
+
+import pytest
+
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
+    factories.make_event_stream(cluster_a, lag_seconds=12.5, waiting=3, stored=40)
+    factories.make_event_stream(cluster_b, problem="The disk is full.")
+    told = client.get("/metrics").content.decode()
+    for line in (
+        'beidou_events_lag_seconds{cluster="cluster-a"} 12.5',
+        'beidou_events_waiting{cluster="cluster-a"} 3.0',
+        'beidou_events_stored_total{cluster="cluster-a"} 40.0',
+        'beidou_events_problem{cluster="cluster-a"} 0.0',
+        'beidou_events_problem{cluster="cluster-b"} 1.0',
+    ):
+        assert line in told
+    assert "full" not in told
