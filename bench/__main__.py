@@ -1,7 +1,7 @@
 """Run all measures, or those named.
 
 ``python -m bench [output latency queue lists inventory scale_up drain health
-one_click growth live_page]``
+one_click growth live_page events]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -18,6 +18,7 @@ from bench.report import Measure
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
     from bench import (  # noqa: PLC0415  need Django set up
         drain,
+        events,
         growth,
         health,
         inventory,
@@ -42,6 +43,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "one_click": one_click.run,
         "growth": growth.run,
         "live_page": live_page.run,
+        "events": events.run,
     }
 
 

@@ -1,0 +1,118 @@
+"""Events of one cluster through one collector into the embedded store.
+
+A small server gives a recorded stream as fast as it is taken; in the same run a plain client reads
+the same stream and throws it away.  The collector's own start (imports) counts for neither.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from bench.report import Measure
+from clusters.drivers import kubeconfig, tls
+from clusters.drivers.connection import Connection
+from clusters.models import Cluster, ClusterCredential
+from events.models import Event, EventStream
+from tests.fakes.authority import Authority
+
+ROOT = Path(__file__).resolve().parent.parent
+EVENTS = 100_000
+WATCH = "/apis/events.k8s.io/v1/events?watch=true&resourceVersion=1000"
+
+
+def run() -> Iterator[Measure]:
+    with _server() as connection:
+        plain = asyncio.run(_read_and_throw_away(connection))
+        cluster = Cluster.objects.create(
+            name="stream", uid="bench-events", server=connection.server, version="v1.36.3"
+        )
+        ClusterCredential.objects.create(
+            cluster=cluster, kubeconfig=kubeconfig.to_kubeconfig(connection)
+        )
+        seconds, memory = _collect()
+        stored = Event.objects.filter(cluster=cluster).count()
+    rate = EVENTS / seconds
+    yield Measure(
+        f"{EVENTS:,} events from a watch into the database ({EVENTS - stored} lost)",
+        f"{rate:,.0f} events/s, collector {memory / 2**20:.0f} MiB at most",
+        f"read and thrown away: {EVENTS / plain:,.0f} events/s",
+        ">= 5,000 events/s, <= 200 MiB",
+        rate >= 5000 and memory <= 200 * 2**20 and stored == EVENTS,
+    )
+
+
+@contextmanager
+def _server() -> Iterator[Connection]:
+    authority = Authority("bench")
+    issued = authority.issue("server", names=("127.0.0.1",))
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
+        certificate.write_text(issued.certificate_pem)
+        key.write_text(issued.key_pem)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.event_server", certificate, key, str(EVENTS)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            yield Connection(
+                server=f"https://127.0.0.1:{port}",
+                ca_pem=authority.ca_pem,
+                token="bench",  # noqa: S106
+            )
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def _read_and_throw_away(connection: Connection) -> float:
+    """Seconds from the first byte to the last event."""
+    connector = aiohttp.TCPConnector(ssl=tls.make_context(connection))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get(connection.server + WATCH) as got,
+    ):
+        began, lines = time.perf_counter(), 0
+        while lines < EVENTS:
+            lines += (await got.content.readany()).count(b"\n")
+        return time.perf_counter() - began
+
+
+def _collect() -> tuple[float, int]:
+    """Seconds from the first stored event to the last, and the greatest resident memory."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "collect"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    watched, memory, began = psutil.Process(process.pid), 0, 0.0
+    deadline = time.monotonic() + 600
+    try:
+        while True:
+            memory = max(memory, watched.memory_info().rss)
+            last = Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
+            began = began or (time.perf_counter() if last else 0.0)
+            if last >= EVENTS:
+                return time.perf_counter() - began, memory
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the collector has stored {last} events: {_row()}")
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _row() -> object:
+    return EventStream.objects.values().first()
