@@ -153,7 +153,7 @@ def test_a_step_of_a_task_below_waits_for_one_above(
 ):
     content = contents.read({"title": "inner", "steps": [{"key": "Toy", "step": "Toy"}]})
     saving.create(name="inner", content=content, acting_user=admin)
-    waited = []
+    waited: list[str] = []
     toy.during = lambda run: waited.extend(
         TaskStep.objects.filter(progress__has_key="held").values_list("key", flat=True)
     )
