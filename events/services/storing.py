@@ -30,7 +30,7 @@ def store(cluster_uid: str, portions: list[tuple[float, list[KubeEvent]]]) -> da
             "event_refused",
             cluster_uid=cluster_uid,
             error=why,
-            event=refused.raw.decode(errors="replace"),
+            text=refused.raw.decode(errors="replace"),
         )
     return max((each.last_seen for each in records), default=None)
 

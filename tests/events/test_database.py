@@ -15,6 +15,7 @@ from events import tasks
 from events.drivers import database, days
 from events.drivers.kube_events import record
 from events.models import Event
+from events.services import storing
 from tests import factories
 from tests.events.made import kube, modern
 
@@ -81,6 +82,12 @@ def test_what_the_database_refuses_holds_up_no_other(cluster_a):
     assert refused is bad
     assert why
     assert Event.objects.count() == 5
+
+
+def test_what_is_refused_goes_into_the_log_and_ends_nothing(cluster_a, monkeypatch, caplog):
+    monkeypatch.setattr(database, "write", lambda key, records: [(records[0], "too odd")])
+    storing.store(cluster_a.uid, [(NOW.timestamp(), [kube(modern("odd"))])])
+    assert "uid-odd" in caplog.text
 
 
 def is_postgresql():
