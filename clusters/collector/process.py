@@ -89,21 +89,20 @@ class CollectorProcess:
         """Watch until ``stop``; then write what is left and give the clusters back."""
         logger.info("collector_started", holder=self.holder)
         loops = [asyncio.create_task(self._supervise()), asyncio.create_task(self._flush())]
-        loops += [
+        others = [
             asyncio.create_task(further.keep(each.run, name=each.name)) for each in self._further
         ]
         try:
             await self.stop.wait()
         finally:
-            for task in loops:
-                task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await _cancel(loops)
+            for cluster_id in list(self._watched):
+                await self._drop(cluster_id)
+            await _cancel(others)  # what follows a cluster needs them
             await self._end()
             logger.info("collector_stopped", holder=self.holder)
 
     async def _end(self) -> None:
-        for cluster_id in list(self._watched):
-            await self._drop(cluster_id)
         await self._in_writer(leases.release, self.holder)
         self._lookers.shutdown(wait=False, cancel_futures=True)
         self._writer.shutdown(wait=True)
@@ -196,6 +195,12 @@ class CollectorProcess:
                 return True
             state.give_back(rest)
         return False
+
+
+async def _cancel(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _end_task(watched: Watched) -> None:

@@ -134,14 +134,14 @@ async def list_and_watch(
     cluster_name: str,
     pace: Pace | None = None,
     position: str = "",
-    by_page: bool = False,
+    by_page: int = 0,
 ) -> AsyncGenerator[Event[T], None]:
     """Yield the state and then every change of one resource, until the caller closes it.
 
     Nothing is raised for what the cluster does; failures are yielded as ``Disconnected`` and
     repeated with growing pauses.  With ``position`` it goes on from there, and lists only when the
-    cluster has forgotten it.  With ``by_page`` a list comes as ``Page``s, for those who do not
-    want it in memory whole, and an empty ``Listed`` after the last.
+    cluster has forgotten it.  With ``by_page`` a list comes as ``Page``s of so many, for those who
+    do not want it in memory whole, and an empty ``Listed`` after the last.
     """
     pace = pace or Pace()
     delays = _Delays(pace)
@@ -155,7 +155,7 @@ async def list_and_watch(
                 if not position:
                     listed: list[T] = []
                     reached = ""
-                    async with aclosing(_pages(api, resource)) as pages:
+                    async with aclosing(_pages(api, resource, by_page or PAGE)) as pages:
                         async for page in pages:
                             items, reached = page
                             contact = datetime.now(UTC)
@@ -212,13 +212,15 @@ class _Delays:
 # --- one list, one watch --------------------------------------------------------------------------
 
 
-async def _pages(api: "_Api", resource: Resource[T]) -> AsyncGenerator[tuple[list[T], str], None]:
+async def _pages(
+    api: "_Api", resource: Resource[T], size: int
+) -> AsyncGenerator[tuple[list[T], str], None]:
     """All objects, with the position from which to watch once the last of them is here; Gone when
     reading took too long."""
     action = Sentence("list the %(what)s", what=resource.title)
     metadata = ListMetadata()
     while True:
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(size)}
         if metadata.continue_:
             query["continue"] = metadata.continue_
         data = await api.read(resource.path, query, action=action)

@@ -12,11 +12,13 @@ from events.services import flow, whole
 
 class EventSerializer(serializers.ModelSerializer[Event]):
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
 
     class Meta:
         model = Event
         fields = (
-            "id", "cluster", "cluster_name", "uid", "first_seen", "last_seen", "count", "type",
+            "id", "cluster", "cluster_name", "cluster_insecure_tls", "uid",
+            "first_seen", "last_seen", "count", "type",
             "reason", "namespace", "kind", "name", "object_uid", "node", "component", "message",
         )  # fmt: skip
         read_only_fields = fields
@@ -72,12 +74,14 @@ class EventStreamSerializer(serializers.ModelSerializer[EventStream]):
     """How the events of a cluster flow; ``state`` says it in a word."""
 
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
     state = serializers.SerializerMethodField()
 
     class Meta:
         model = EventStream
         fields = (
-            "cluster", "cluster_name", "state", "problem", "problem_since", "heard", "stored",
+            "cluster", "cluster_name", "cluster_insecure_tls", "state", "problem",
+            "problem_since", "heard", "stored",
             "waiting", "waiting_bytes", "lag_seconds", "per_minute", "last_event_at",
             "contact_at", "position", "position_at", "holder", "updated_at",
         )  # fmt: skip

@@ -7,30 +7,35 @@ lost the lease meanwhile, because storing twice changes nothing.
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from beidou.base.errors import BeidouError
 from beidou.base.sentences import Sentence
-from clusters.collector.further import InWriter, keep
+from clusters.collector.further import InWriter
 from clusters.drivers.connection import Connection
 from clusters.drivers.watch import Pace
 from clusters.services.leases import Held
-from events.collector.spool import Room, Spool
+from events.collector.spool import Room, Spool, Standing
 from events.collector.spools import Home
 from events.collector.stream import Flow, Stream
 from events.services import storing, streams
 from events.services.streams import Report
 
+T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 EVENTS_AT_ONCE = 1000
 REPORT_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
+ALARM_PERCENT = 80
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -63,7 +68,8 @@ class Reported:
 
 
 class EventCollector:
-    """See ``clusters.collector.further``."""
+    """See ``clusters.collector.further``.  All that may wait for the disk is done in one thread: a
+    disk that hangs holds up events, and nothing else."""
 
     name = "events"
 
@@ -71,56 +77,67 @@ class EventCollector:
         self.holder = holder
         self._in_writer = in_writer
         self._room = Room(settings.EVENT_SPOOL_MIB << 20)
-        # One thread: what it does is short, and a disk that hangs must not take them all.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._root = Path(settings.DATA_DIR) / "spool"
+        self._disk: ThreadPoolExecutor
         self._home: Home
         self._open = asyncio.Event()
+        self._opening = asyncio.Lock()
+        # The writer has other work, too: of all that is to be stored only one portion is with it.
+        self._storing = asyncio.Semaphore(1)
         self._shipments: dict[str, Shipment] = {}
         self._held: dict[str, tuple[Held, Reported]] = {}
+
+    async def _on_disk(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
 
     # --- for the process --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        home = self._home = Home.take(self._root)
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         try:
-            for uid in home.names():
-                self._ship(uid)
-            self._open.set()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._report_again_and_again())
-                tasks.create_task(self._sweep_again_and_again())
+            self._home = await self._on_disk(Home.take, self._root)
+            try:
+                await self._serve()
+            finally:
+                await self._end()
         finally:
-            await self._end()
+            self._disk.shutdown(wait=False)
+
+    async def _serve(self) -> None:
+        for uid in await self._on_disk(self._home.names):
+            with logged("spool_not_opened", cluster_uid=uid):
+                await self._ship(uid)
+        self._open.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._report_again_and_again())
+            tasks.create_task(self._sweep_again_and_again())
 
     async def _end(self) -> None:
         self._open.clear()
-        tasks = [each.task for each in self._shipments.values() if each.task is not None]
+        shipments, self._shipments, self._held = self._shipments, {}, {}
+        tasks = [each.task for each in shipments.values() if each.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for each in self._shipments.values():
-            each.spool.close()
-        self._shipments = {}
-        self._disk.shutdown(wait=False, cancel_futures=True)
-        self._home.close()
+        for each in shipments.values():
+            self._disk.submit(each.spool.close)
+        self._disk.submit(self._home.close)
 
     # --- for a cluster ----------------------------------------------------------------------------
 
     async def follow(self, held: Held, connection: Connection, pace: Pace | None) -> None:
         await self._open.wait()
-        shipment = self._ship(held.uid)
+        shipment = await self._ship(held.uid)
+        spool = shipment.spool
         position, reached_at = await self._in_writer(streams.position_of, held.cluster_id)
-        if shipment.spool.reached.reached_at > reached_at:
-            position = shipment.spool.reached.position
-        self._held[held.uid] = (
-            held,
-            Reported(reached_at, shipment.flow.heard, shipment.flow.stored),
-        )
+        if position and spool.reached.reached_at > reached_at:
+            position = spool.reached.position
+        mine = (held, Reported(reached_at, shipment.flow.heard, shipment.flow.stored))
+        self._held[held.uid] = mine
         try:
             await Stream(
                 connection,
-                shipment.spool,
+                spool,
                 shipment.flow,
                 cluster_name=held.name,
                 position=position,
@@ -129,129 +146,169 @@ class EventCollector:
                 pace=pace,
             ).run()
         finally:
-            self._held.pop(held.uid, None)
+            # The next follower of this cluster may have begun, and a frame be on its way to disk.
+            if self._held.get(held.uid) is mine:
+                del self._held[held.uid]
+            shipment.arrived.set()
 
     # --- shipping ---------------------------------------------------------------------------------
 
-    def _ship(self, uid: str) -> Shipment:
+    async def _ship(self, uid: str) -> Shipment:
         """The shipment of this cluster, begun when there is none yet."""
-        if uid not in self._shipments:
-            shipment = Shipment(self._home.open(uid, self._room))
-            shipment.arrived.set()
-            shipment.task = asyncio.create_task(
-                keep(lambda: self._ship_again_and_again(uid, shipment), name=f"shipping of {uid}")
-            )
-            self._shipments[uid] = shipment
-        return self._shipments[uid]
+        async with self._opening:
+            if uid not in self._shipments:
+                spool = await self._on_disk(self._home.open, uid, self._room)
+                shipment = self._shipments[uid] = Shipment(spool)
+                shipment.task = asyncio.create_task(self._ship_again_and_again(uid, shipment))
+            return self._shipments[uid]
 
     async def _ship_again_and_again(self, uid: str, shipment: Shipment) -> None:
         while True:
-            await shipment.arrived.wait()
             shipment.arrived.clear()
             await self._ship_all(uid, shipment)
+            await shipment.arrived.wait()
 
     async def _ship_all(self, uid: str, shipment: Shipment) -> None:
-        """Store what waits, however long the store needs to be able to."""
-        loop = asyncio.get_running_loop()
-        spool, flow, pause = shipment.spool, shipment.flow, FIRST_PAUSE_SECONDS
+        """Store what waits, however long the store, or the disk, needs to be able to."""
+        pause = FIRST_PAUSE_SECONDS
         while True:
-            portion = await loop.run_in_executor(self._disk, spool.read, EVENTS_AT_ONCE)
-            if not portion.bytes:
-                return
-            events = [(frame.received_at, frame.events) for frame in portion.frames]
             try:
-                last = await self._in_writer(storing.store, uid, events)
-            except (BeidouError, DatabaseError) as error:
-                flow.storing.is_(_why(error))
+                if not await self._ship_some(uid, shipment):
+                    return
+            except Exception as error:  # noqa: BLE001 - it is told, and tried until it can be done
+                shipment.flow.storing.is_(_why(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                continue
-            pause = FIRST_PAUSE_SECONDS
-            flow.storing.is_over()
-            flow.stored += portion.events
-            flow.last_event_at = max(filter(None, (last, flow.last_event_at)), default=None)
-            await loop.run_in_executor(self._disk, spool.acknowledge, portion)
+            else:
+                pause = FIRST_PAUSE_SECONDS
+                shipment.flow.storing.is_over()
+
+    async def _ship_some(self, uid: str, shipment: Shipment) -> bool:
+        """Store one portion; False when nothing waits."""
+        spool, flow = shipment.spool, shipment.flow
+        async with self._storing:
+            portion = await self._on_disk(spool.read, EVENTS_AT_ONCE)
+            if not portion.bytes:
+                return False
+            events = [(frame.received_at, frame.events) for frame in portion.frames]
+            last = await self._in_writer(storing.store, uid, events)
+        flow.stored += portion.events
+        flow.last_event_at = max(filter(None, (last, flow.last_event_at)), default=None)
+        await self._on_disk(spool.acknowledge, portion)
+        return True
 
     # --- what others left -------------------------------------------------------------------------
 
     async def _sweep_again_and_again(self) -> None:
         while True:
-            try:
+            with logged("spools_not_swept"):
                 await self._forget_gone_clusters()
                 await self._ship_what_is_left()
-            except (DatabaseError, OSError):
-                logger.exception("spools_not_swept")
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _forget_gone_clusters(self) -> None:
         idle = [uid for uid in self._shipments if uid not in self._held]
         for uid in await self._in_writer(storing.unknown_of, idle):
-            if uid not in self._held:
-                shipment = self._shipments.pop(uid)
-                if shipment.task is not None:
-                    shipment.task.cancel()
-                shipment.spool.remove()
+            shipment = self._shipments.get(uid)
+            if shipment is None or uid in self._held:
+                continue
+            del self._shipments[uid]
+            if shipment.task is not None:
+                shipment.task.cancel()
+            await self._on_disk(shipment.spool.remove)
 
     async def _ship_what_is_left(self) -> None:
         """Of collectors of this host that were killed and did not come back."""
-        while (home := Home.take_left(self._root)) is not None:
+        while (home := await self._on_disk(Home.take_left, self._root)) is not None:
             try:
-                for uid in home.names():
-                    left = Shipment(home.open(uid, self._room))
-                    try:
-                        await self._ship_all(uid, left)
-                    except BaseException:
-                        left.spool.close()
-                        raise
-                    left.spool.remove()
+                for uid in await self._on_disk(home.names):
+                    await self._ship_left(uid, await self._on_disk(home.open, uid, self._room))
             finally:
-                home.close()
+                self._disk.submit(home.close)
+
+    async def _ship_left(self, uid: str, spool: Spool) -> None:
+        try:
+            await self._ship_all(uid, Shipment(spool))
+            if spool.must_list and uid in self._shipments:
+                await self._on_disk(self._shipments[uid].spool.lose)
+            await self._on_disk(spool.remove)
+        finally:
+            self._disk.submit(spool.close)
 
     # --- reporting --------------------------------------------------------------------------------
 
     async def _report_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            told = [
-                (last, self._report(uid, held, last)) for uid, (held, last) in self._held.items()
-            ]
-            try:
-                await self._in_writer(streams.write, self.holder, [report for _, report in told])
-            except DatabaseError:
-                logger.exception("streams_not_reported")
-                continue
-            for last, report in told:
-                last.was(report)
+            with logged("streams_not_reported"):
+                await self._report_all()
 
-    def _report(self, uid: str, held: Held, last: Reported) -> Report:
-        shipment = self._shipments[uid]
-        flow, spool = shipment.flow, shipment.spool
+    async def _report_all(self) -> None:
+        told: dict[int, tuple[Reported, Report]] = {}
+        for uid, (held, last) in list(self._held.items()):
+            with logged("stream_not_reported", cluster=held.name):
+                shipment = self._shipments[uid]
+                standing = await self._on_disk(shipment.spool.standing)
+                told[held.cluster_id] = last, self._report(held, shipment.flow, standing, last)
+        reports = [report for _, report in told.values()]
+        for cluster_id in await self._in_writer(streams.write, self.holder, reports):
+            last, report = told[cluster_id]
+            last.was(report)
+
+    def _report(self, held: Held, flow: Flow, standing: Standing, last: Reported) -> Report:
         seconds = max(time.monotonic() - last.at, 0.1)
         heard = flow.heard - last.heard
         change = heard / seconds * 60 - last.per_minute
-        oldest = spool.oldest_at()
-        place = spool.acknowledged
-        trouble = flow.trouble
+        place, oldest = standing.acknowledged, standing.oldest_at
+        problem, since = flow.trouble.sentence, flow.trouble.since
+        if not problem and self._room.percent >= ALARM_PERCENT:
+            problem, since = _nearly_full(self._room.percent), None
         return Report(
             cluster_id=held.cluster_id,
             position=place.position if place.reached_at > last.position_at else "",
             position_at=max(place.reached_at, last.position_at),
             contact_at=flow.contact_at,
             last_event_at=flow.last_event_at,
-            problem=trouble.sentence,
-            problem_since=trouble.since,
+            problem=problem,
+            problem_since=since,
             heard=heard,
             stored=flow.stored - last.stored,
-            waiting=spool.events_waiting,
-            waiting_bytes=spool.bytes_waiting,
+            waiting=standing.events,
+            waiting_bytes=standing.bytes,
             lag_seconds=0.0 if oldest is None else max(0.0, time.time() - oldest),
             per_minute=round(last.per_minute + change * min(1.0, seconds / 60), 2),
         )
 
 
-def _why(error: BeidouError | DatabaseError) -> str:
+@contextmanager
+def logged(what: str, **values: str) -> Iterator[None]:
+    """A mistake in one thing is written down and costs no other."""
+    try:
+        yield
+    except Exception:
+        logger.exception(what, **values)
+
+
+def _nearly_full(percent: int) -> str:
+    return Sentence(
+        "The spool of events is %(percent)s %% full: the event store does not keep up.",
+        percent=percent,
+    )
+
+
+def _why(error: Exception) -> str:
     if isinstance(error, BeidouError):
         return error.message
+    if isinstance(error, OSError):
+        return Sentence(
+            "The collector's disk gives nothing (%(why)s).", why=error.strerror or str(error)
+        )
+    if isinstance(error, DatabaseError | InterfaceError):
+        return Sentence(
+            "The database does not take events (%(why)s).", why=str(error).partition("\n")[0]
+        )
+    logger.error("events_not_stored", exc_info=error)
     return Sentence(
-        "The database does not take events (%(why)s).", why=str(error).partition("\n")[0]
+        "Events cannot be stored because of an error of the portal; the log of its collector "
+        "describes it."
     )

@@ -9,30 +9,38 @@ Whoever listens appends to the last segment; whoever ships reads in order and ac
 segments that are wholly acknowledged are deleted.  The file ``acknowledged`` says how far that is,
 and keeps the position when no segment says it any more.  After kill -9 the last segment may end in
 half a frame: it is cut off, as its position is gone with it, and the cluster is asked again from
-the position before.  All methods may be called from any thread.
+the position before.  Where the disk has spoilt something in the middle, the positions behind it
+prove nothing: the file ``damaged`` says so until the cluster was listed anew.  All methods may be
+called from any thread, and all of them may wait for the disk.
 """
 
 import contextlib
+import io
 import os
 import re
 import struct
 import threading
 import time
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from beidou.base.errors import TemporaryError
 from beidou.base.sentences import Sentence
 from events.drivers.kube_events import KubeEvent
 
+logger = structlog.get_logger(__name__)
 MAGIC = b"\xbe\x1d"
 _HEADER = struct.Struct("<2sIIdI")
 SEGMENT_BYTES = 8 * 1024 * 1024
-SYNC_SECONDS = 1.0
+PORTION_BYTES = 8 * 1024 * 1024
+"""Of whole objects, read at a time."""
+SYNC_SECONDS = 5.0
 """A power failure may take what is younger; the cluster still has it then."""
 _SEGMENT = re.compile(r"\d{12}\.segment")
 
@@ -77,15 +85,28 @@ class Portion:
     cursor: Cursor
     frames: list[Frame] = field(default_factory=list)
     bytes: int = 0
+    """On disk, with what could not be read."""
+    raw_bytes: int = 0
+    is_damaged: bool = False
 
     @property
     def events(self) -> int:
         return sum(len(frame.events) for frame in self.frames)
 
     @property
-    def place(self) -> "Place | None":
+    def place(self) -> Place | None:
         """The last position of the frames."""
         return next((frame.place for frame in reversed(self.frames) if frame.position), None)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How much waits, since when, and up to where everything is stored."""
+
+    events: int
+    bytes: int
+    oldest_at: float | None
+    acknowledged: Place
 
 
 class _Header(NamedTuple):
@@ -103,17 +124,27 @@ class _Acknowledged(msgspec.Struct, frozen=True):
 
 
 class Room:
-    """How much all spools of a process may take together."""
+    """How much all spools of a process may take together.
+
+    When it is full, a spool may still grow to its even share: the storm of one cluster must not
+    silence the others.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.used_bytes = 0
+        self.spools = 0
         self._lock = threading.Lock()
 
-    def take(self, count: int, *, anyhow: bool = False) -> None:
-        """SpoolFull when there is not so much left, unless it is taken already."""
+    @property
+    def percent(self) -> int:
+        return self.used_bytes * 100 // self.most_bytes
+
+    def take(self, count: int, *, beside: int) -> None:
+        """For a spool that has ``beside`` bytes; SpoolFull when there is not so much left."""
         with self._lock:
-            if not anyhow and self.used_bytes + count > self.most_bytes:
+            share = self.most_bytes // max(1, self.spools)
+            if self.used_bytes + count > self.most_bytes and beside + count > share:
                 raise SpoolFull(
                     Sentence(
                         "The spool of events is full (%(most)s MiB), so that no more is read from "
@@ -123,6 +154,17 @@ class Room:
                     )
                 )
             self.used_bytes += count
+
+    def enter(self, count: int) -> None:
+        """A spool that has so much already."""
+        with self._lock:
+            self.spools += 1
+            self.used_bytes += count
+
+    def leave(self, count: int) -> None:
+        with self._lock:
+            self.spools -= 1
+            self.used_bytes -= count
 
     def give(self, count: int) -> None:
         with self._lock:
@@ -136,28 +178,31 @@ class Spool:
         self.folder = folder
         self.events_waiting = 0
         self.bytes_waiting = 0
-        self.damages = 0
-        """How often something could not be read: then the cluster must be listed anew."""
         self._room = room
         self._segment_bytes = segment_bytes
         self._lock = threading.RLock()
         self._synced_at = 0.0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._known_damages: set[Cursor] = set()
+        self.must_list = (folder / "damaged").exists()
+        """Something is lost here, and the positions that follow it prove nothing."""
         known = self._read_acknowledged()
         self._numbers = sorted(
             int(name[:12]) for name in os.listdir(folder) if _SEGMENT.fullmatch(name)
-        )
-        if not self._numbers:
-            self._numbers = [known.segment + 1]
-        if known.segment in self._numbers:
-            self._reader = Cursor(known.segment, known.offset)
-        else:  # deleted already, or not known: to ship once more changes nothing
-            self._reader = Cursor(self._numbers[0], 0)
+        ) or [known.segment + 1]
+        self._path(self._numbers[-1]).touch(mode=0o600)
+        heard = self._cut_off_what_is_half() or Place()
         self.acknowledged = known.place
         """Everything before it is stored."""
-        self.reached = self._cut_off_what_is_half() or known.place
+        self.reached = max(heard, known.place, key=lambda place: place.reached_at)
+        self._reader = Cursor(self._numbers[0], 0)  # to ship once more changes nothing
+        if known.segment in self._numbers:
+            # After a power failure the segment may be behind what is known of it.
+            size = self._path(known.segment).stat().st_size
+            self._reader = Cursor(known.segment, min(known.offset, size))
         self._writer = self._path(self._numbers[-1]).open("ab", buffering=0)
         self._measure()
+        self._room.enter(self.bytes_waiting)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -165,7 +210,7 @@ class Spool:
         """Keep a frame.  SpoolFull or OSError when that is not possible; then nothing of it is."""
         data = pack(frame)
         with self._lock:
-            self._room.take(len(data))
+            self._room.take(len(data), beside=self.bytes_waiting)
             try:
                 self._append(data)
             except OSError:
@@ -176,6 +221,8 @@ class Spool:
             self.reached = frame.place if frame.position else self.reached
 
     def _append(self, data: bytes) -> None:
+        if os.fstat(self._writer.fileno()).st_nlink == 0:
+            self._begin_again()
         if self._writer.tell() >= self._segment_bytes:
             self._begin_segment()
         path, before = Path(self._writer.name), self._writer.tell()
@@ -198,62 +245,107 @@ class Spool:
         self._writer = writer
         self._numbers.append(number)
 
+    def _begin_again(self) -> None:
+        """Somebody has deleted the files."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = self._numbers[-1] + 1
+        writer = self._path(number).open("ab", buffering=0)
+        self._writer.close()
+        self._writer, self._numbers, self._reader = writer, [number], Cursor(number, 0)
+        self._room.give(self.bytes_waiting)
+        self.events_waiting = self.bytes_waiting = 0
+        self._note_damage(self._reader)
+
+    def lose(self) -> None:
+        """Something of this cluster was lost elsewhere: list it anew."""
+        with self._lock:
+            self._note_damage(Cursor(0, len(self._known_damages)))
+
+    def listed(self) -> None:
+        """All that the cluster has is in here: what was lost is here again, if it still had it."""
+        with self._lock:
+            self.must_list = False
+            (self.folder / "damaged").unlink(missing_ok=True)
+
     # --- reading ----------------------------------------------------------------------------------
 
     def read(self, most_events: int) -> Portion:
         """The next frames, at least one if there is any; the same again until acknowledged."""
         with self._lock:
             portion = Portion(self._reader)
-            while portion.events < most_events and self._read_one(portion):
+            while (
+                portion.events < most_events
+                and portion.raw_bytes < PORTION_BYTES
+                and self._read_one(portion)
+            ):
                 pass
             return portion
 
     def _read_one(self, portion: Portion) -> bool:
-        """Add the frame behind the portion, or what is broken there without it."""
+        """Add the frame behind the portion; False at the end."""
         segment, offset = portion.cursor
-        size = self._path(segment).stat().st_size
-        if offset < size:
-            found = _read_frame(self._path(segment), offset)
-            if found is not None:
-                frame, end = found
-                portion.frames.append(frame)
-                portion.bytes += end - offset
-                portion.cursor = Cursor(segment, end)
-                return True
-            # Where the next frame begins cannot be known; the cluster is asked for all of it again.
-            self.damages += 1
-            portion.bytes += size - offset
+        path = self._path(segment)
+        size = path.stat().st_size if path.exists() else 0
+        if offset >= size:
+            if segment == self._numbers[-1]:
+                return False
+            portion.cursor = Cursor(self._numbers[self._numbers.index(segment) + 1], 0)
+            return True
+        begin = _next_frame(path, offset)
+        if begin != offset:
+            portion.is_damaged = True
+            self._note_damage(portion.cursor)
+        if begin is None:  # new frames must not be taken for a part of what is broken
             if segment == self._numbers[-1]:
                 self._begin_segment()
-        elif segment == self._numbers[-1]:
-            return False
-        portion.cursor = Cursor(self._numbers[self._numbers.index(segment) + 1], 0)
+            end = size
+        else:
+            frame, end = _decode_frame(path, begin)
+            portion.frames.append(frame)
+            portion.raw_bytes += sum(len(event.raw) for event in frame.events)
+        portion.bytes += end - offset
+        portion.cursor = Cursor(segment, end)
         return True
 
+    def _note_damage(self, place: Cursor) -> None:
+        if place not in self._known_damages:
+            self._known_damages.add(place)
+            logger.error("spool_damaged", folder=self.folder.name, segment=place.segment)
+            (self.folder / "damaged").touch(mode=0o600)
+            self.must_list = True
+
     def acknowledge(self, portion: Portion) -> None:
-        """The portion, the last one that was read, is stored."""
+        """The portion, the last one that was read, is stored.
+
+        A disk that does not take the note of it changes nothing: it is shipped once more then.
+        """
         with self._lock:
-            place = portion.place or self.acknowledged
-            self._write_acknowledged(_Acknowledged(*portion.cursor, place))
-            self.acknowledged = place
+            if not self.must_list and portion.place is not None:
+                self.acknowledged = portion.place
             self._reader = portion.cursor
             while self._numbers[0] < self._reader.segment:
-                self._path(self._numbers.pop(0)).unlink()
-            self.events_waiting -= portion.events
-            self.bytes_waiting -= portion.bytes
+                self._path(self._numbers.pop(0)).unlink(missing_ok=True)
             self._room.give(portion.bytes)
+            self.bytes_waiting -= portion.bytes
+            self.events_waiting -= portion.events
+            if portion.is_damaged:
+                self.events_waiting = sum(header.events for header in self._headers())
+            try:
+                self._write_acknowledged(_Acknowledged(*portion.cursor, self.acknowledged))
+            except OSError as error:
+                logger.warning("spool_not_noted", folder=self.folder.name, error=str(error))
 
-    def oldest_at(self) -> float | None:
-        """When the oldest of what waits was received; None when nothing waits."""
+    def standing(self) -> Standing:
         with self._lock:
-            if not self.events_waiting:
-                return None
-            for number in self._numbers[self._numbers.index(self._reader.segment) :]:
+            oldest = next((each.received_at for each in self._headers() if each.events), None)
+            return Standing(self.events_waiting, self.bytes_waiting, oldest, self.acknowledged)
+
+    def _headers(self) -> Iterator[_Header]:
+        """The heads of what waits."""
+        for number in self._numbers:
+            if number >= self._reader.segment:
                 begin = self._reader.offset if number == self._reader.segment else 0
-                for header in _headers(self._path(number), begin):
-                    if header.events:
-                        return header.received_at
-        return None
+                yield from _headers(self._path(number), begin)
 
     # --- ends -------------------------------------------------------------------------------------
 
@@ -261,7 +353,7 @@ class Spool:
         with self._lock:
             if not self._writer.closed:
                 self._writer.close()
-                self._room.give(self.bytes_waiting)
+                self._room.leave(self.bytes_waiting)
 
     def remove(self) -> None:
         """Delete it with whatever waits."""
@@ -277,29 +369,26 @@ class Spool:
 
     def _cut_off_what_is_half(self) -> Place | None:
         """Mend the end of the last segment and give the last place that the segments know."""
-        place = None
         for number in reversed(self._numbers):
             path = self._path(number)
-            if not path.exists():
-                path.touch(mode=0o600)
-            offset = 0
-            while (found := _read_frame(path, offset)) is not None:
-                frame, offset = found
-                place = frame.place if frame.position else place
-            if number == self._numbers[-1] and offset < path.stat().st_size:
-                os.truncate(path, offset)
-            if place is not None:
-                return place
+            begins, end = [], 0
+            while (begin := _next_frame(path, end)) is not None:
+                begins.append(begin)
+                end = begin + _HEADER.size + _header_at(path, begin).length
+            if number == self._numbers[-1] and end < path.stat().st_size:
+                os.truncate(path, end)
+            for begin in reversed(begins):
+                frame, _ = _decode_frame(path, begin)
+                if frame.position:
+                    return frame.place
         return None
 
     def _measure(self) -> None:
         for number in self._numbers:
             if number >= self._reader.segment:
                 begin = self._reader.offset if number == self._reader.segment else 0
-                path = self._path(number)
-                self.bytes_waiting += max(0, path.stat().st_size - begin)
-                self.events_waiting += sum(header.events for header in _headers(path, begin))
-        self._room.take(self.bytes_waiting, anyhow=True)
+                self.bytes_waiting += max(0, self._path(number).stat().st_size - begin)
+        self.events_waiting = sum(header.events for header in self._headers())
 
     def _read_acknowledged(self) -> _Acknowledged:
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -327,19 +416,47 @@ def _checksum_of(magic: bytes, length: int, events: int, received_at: float) -> 
 _FRAMES = msgspec.msgpack.Decoder(Frame)
 
 
-def _read_frame(path: Path, offset: int) -> tuple[Frame, int] | None:
-    """The frame at the offset and where it ends; None when there is no whole one."""
+def _next_frame(path: Path, offset: int) -> int | None:
+    """Where the first whole frame at or behind the offset begins; None when there is none."""
     with path.open("rb") as file:
         file.seek(offset)
-        header = _unpack(file.read(_HEADER.size))
-        if header is None or header.length > path.stat().st_size:
-            return None
-        body = file.read(header.length)
-    if len(body) < header.length:
-        return None
-    if zlib.crc32(body, _checksum_of(*header[:4])) != header.checksum:
-        return None
-    return _FRAMES.decode(zlib.decompress(body)), offset + _HEADER.size + header.length
+        if _is_whole(file.read(_HEADER.size), file.read):
+            return offset
+        file.seek(offset)
+        rest = file.read()
+    begin = 0
+    while (begin := rest.find(MAGIC, begin + 1)) >= 0:
+        if _is_whole(
+            rest[begin : begin + _HEADER.size], io.BytesIO(rest[begin + _HEADER.size :]).read
+        ):
+            return offset + begin
+    return None
+
+
+def _is_whole(head: bytes, read: Callable[[int], bytes]) -> bool:
+    header = _unpack(head)
+    if header is None:
+        return False
+    body = read(header.length)
+    return (
+        len(body) == header.length
+        and zlib.crc32(body, _checksum_of(*header[:4])) == header.checksum
+    )
+
+
+def _decode_frame(path: Path, begin: int) -> tuple[Frame, int]:
+    """A frame that is whole, and where it ends."""
+    with path.open("rb") as file:
+        file.seek(begin)
+        header = _Header(*_HEADER.unpack(file.read(_HEADER.size)))
+        frame = _FRAMES.decode(zlib.decompress(file.read(header.length)))
+        return frame, file.tell()
+
+
+def _header_at(path: Path, begin: int) -> _Header:
+    with path.open("rb") as file:
+        file.seek(begin)
+        return _Header(*_HEADER.unpack(file.read(_HEADER.size)))
 
 
 def _unpack(data: bytes) -> _Header | None:
@@ -349,12 +466,10 @@ def _unpack(data: bytes) -> _Header | None:
     return header if header.magic == MAGIC else None
 
 
-def _headers(path: Path, offset: int) -> list[_Header]:
+def _headers(path: Path, offset: int) -> Iterator[_Header]:
     """The heads of the frames from the offset on, up to what is broken."""
-    found = []
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(offset)
         while (header := _unpack(file.read(_HEADER.size))) is not None:
-            found.append(header)
+            yield header
             file.seek(header.length, os.SEEK_CUR)
-    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from events.collector.spool import Room, Spool
 
-_UID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Home:

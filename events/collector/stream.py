@@ -7,6 +7,7 @@ the cluster keeps its events for an hour, and the watch goes on where it was.
 """
 
 import asyncio
+import enum
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -46,9 +47,19 @@ logger = structlog.get_logger(__name__)
 GATHER_SECONDS = 0.2
 POSITION_SECONDS = 10.0
 """How often the position is kept of a cluster in which nothing happens."""
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 1024 * 1024
+PAGE = 200
+"""Objects of a list at a time: one may have a message of 100 KiB."""
 RETRY_SECONDS = 2.0
 REFUSED_SECONDS = 30.0
+
+
+class _End(enum.Enum):
+    """Why reading under one name has ended."""
+
+    REFUSED = enum.auto()
+    REFUSED_LATER = enum.auto()
+    DAMAGE = enum.auto()
 
 
 class Trouble:
@@ -105,7 +116,9 @@ class Stream:
         self._arrived = arrived
         self._pace = pace
         self._reached = position
-        self._damages = spool.damages
+        self._is_mending = False
+        """Whether the list that is being read brings back what the spool has lost."""
+        self._has_mended = False
         # What was gathered and is not in the spool yet.
         self._events: list[KubeEvent] = []
         self._bytes = 0
@@ -123,46 +136,53 @@ class Stream:
 
     async def _read(self) -> None:
         """The same events have two names, and a credential may be good for one of them only."""
-        refusals = 0
+        resource, in_vain = EVENTS, 0
         while True:
-            resource = (EVENTS, CORE_EVENTS)[refusals % 2]
-            heard = await self._read_as(resource)
-            refusals = (0 if heard else refusals) + 1
-            if refusals > 1:
+            if self.spool.must_list:
+                self._reached, self._is_mending = "", True
+            end = await self._read_as(resource)
+            if end is _End.DAMAGE:
+                continue
+            resource = CORE_EVENTS if resource is EVENTS else EVENTS
+            in_vain = in_vain + 1 if end is _End.REFUSED else 0
+            if in_vain > 1:
                 await asyncio.sleep(REFUSED_SECONDS)
 
-    async def _read_as(self, resource: Resource[KubeEvent]) -> bool:
-        """Read until the cluster refuses the events under this name; whether it ever gave any."""
-        heard = False
+    async def _read_as(self, resource: Resource[KubeEvent]) -> "_End":
+        """Read until the cluster refuses the events under this name, or must be listed anew."""
+        end = _End.REFUSED
         stream = list_and_watch(
             self.connection,
             resource,
             cluster_name=self.cluster_name,
             pace=self._pace,
             position=self._reached,
-            by_page=True,
+            by_page=PAGE,
         )
         async with aclosing(stream):
             async for change in stream:
                 if isinstance(change, Disconnected):
                     self.flow.reading.is_(change.error.message, change.since)
                     if isinstance(change.error, errors.Forbidden | errors.NotFound):
-                        return heard
+                        return end
                     continue
-                heard = True
+                end = _End.REFUSED_LATER
                 self.flow.reading.is_over()
                 self.flow.contact_at = datetime.now(UTC)
                 await self._gather(change)
-                if self.spool.damages != self._damages:
-                    self._damages, self._reached = self.spool.damages, ""
+                if self.spool.must_list and not self._is_mending:
                     break
-        return False
+        return _End.DAMAGE
 
     async def _gather(self, change: Change) -> None:
         match change:
             case Page(items):
                 self._add(items)
-            case Listed(_, position) | Progress(position):
+            case Listed(_, position):
+                self._reached = self._position = position
+                self._has_mended, self._is_mending = self._is_mending, False
+                self._something.set()
+            case Progress(position):
                 self._reached = self._position = position
             case Deleted(item):  # the cluster forgets it; nothing has happened
                 self._reached = self._position = item.resource_version
@@ -189,7 +209,8 @@ class Stream:
                     await self._something.wait()
                     await asyncio.sleep(GATHER_SECONDS)
             if self._events or self._position:
-                await self._keep(self._take())
+                mends, self._has_mended = self._has_mended, False
+                await self._keep(self._take(), mends=mends)
 
     def _take(self) -> Frame:
         frame = Frame(position=self._position, received_at=time.time(), events=self._events)
@@ -198,11 +219,14 @@ class Stream:
         self._room.set()
         return frame
 
-    async def _keep(self, frame: Frame) -> None:
+    async def _keep(self, frame: Frame, *, mends: bool) -> None:
+        """``mends``: with this frame all that the cluster has is in the spool again."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 await loop.run_in_executor(self._disk, self.spool.append, frame)
+                if mends:
+                    await loop.run_in_executor(self._disk, self.spool.listed)
             except SpoolFull as error:
                 self.flow.spooling.is_(error.message)
             except OSError as error:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import partial
 
+import structlog
 from django.db import connection, transaction
-from django.db.utils import IntegrityError
+from django.db.utils import IntegrityError, OperationalError
 from django.utils import timezone
 
+logger = structlog.get_logger(__name__)
 TABLE = "events_event"
 DELETED_AT_ONCE = 5000
 # What lies outside goes into a partition of its own: clocks of clusters may say any year.
@@ -33,13 +35,16 @@ def _make(day: date) -> None:
     end = day + timedelta(days=1)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '2s'")
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {partition(day)} PARTITION OF {TABLE}"
                 f" FOR VALUES FROM ('{day.isoformat()}') TO ('{end.isoformat()}')"
             )
-    except IntegrityError:
-        pass  # rows of this day came when it lay outside, and are in the partition for all else
+    except (IntegrityError, OperationalError) as error:
+        # Rows of this day came when it lay outside, or somebody reads for long: the partition for
+        # all else takes them, too, and they are found there as well.
+        logger.warning("day_without_partition", day=day.isoformat(), error=str(error))
 
 
 def partition(day: date) -> str:
@@ -59,16 +64,22 @@ def drop_before(day: date) -> int:
 
 def _drop_if_over(name: str, day: date) -> bool:
     """Nothing that began on this day goes on: the whole partition goes."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
-        cursor.execute(
-            f"SELECT EXISTS (SELECT 1 FROM {name} WHERE last_seen >= %s)",  # noqa: S608 - our name
-            [day.isoformat()],
-        )
-        if cursor.fetchone() == (True,):
-            return False
-        cursor.execute(f"DROP TABLE {name}")
-        return True
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            # Otherwise all writers would wait behind one reader.
+            cursor.execute("SET LOCAL lock_timeout = '2s'")
+            cursor.execute(f"LOCK TABLE {TABLE}, {name} IN ACCESS EXCLUSIVE MODE")
+            cursor.execute(
+                f"SELECT EXISTS (SELECT 1 FROM {name} WHERE last_seen >= %s)",  # noqa: S608 - ours
+                [day.isoformat()],
+            )
+            if cursor.fetchone() == (True,):
+                return False
+            cursor.execute(f"DROP TABLE {name}")
+            return True
+    except OperationalError as error:
+        logger.warning("day_not_dropped", partition=name, error=str(error))
+        return False  # its rows go one by one
 
 
 def delete_unseen_since(day: date, condition: str = "", values: Sequence[str] = ()) -> int:

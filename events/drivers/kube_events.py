@@ -130,9 +130,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def record(event: KubeEvent, received: datetime) -> Record:
     """What is stored of an event; of one that cannot be understood, at least the object itself."""
     try:
-        raw = _EVENTS.decode(event.raw)
-    except ValueError as error:
-        return _unreadable(event, received, str(error))
+        return _record(event, received)
+    except UNREADABLE:
+        pass
+    mended = KubeEvent(
+        event.uid, event.resource_version, event.raw.decode(errors="replace").encode()
+    )
+    try:
+        return _record(mended, received)
+    except UNREADABLE as error:
+        return _unreadable(mended, received, str(error))
+
+
+UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
+"""Programs write odd things through the API; no event may hold up those that follow."""
+
+
+def _record(event: KubeEvent, received: datetime) -> Record:
+    raw = _EVENTS.decode(event.raw)
     regarding = raw.regarding or raw.involved_object or _Reference()
     source = raw.deprecated_source or raw.source or _Source()
     times = [
@@ -145,7 +160,7 @@ def record(event: KubeEvent, received: datetime) -> Record:
         )
         if parsed is not None
     ]
-    created = raw.metadata.creation_timestamp or (times[0] if times else received)
+    created = _aware(raw.metadata.creation_timestamp) or (times[0] if times else received)
     latest = received + MOST_AHEAD
     first = min([*times, created, latest])
     last = min(max([*times, created]), latest)
@@ -153,7 +168,7 @@ def record(event: KubeEvent, received: datetime) -> Record:
     return Record(
         uid=_cut(event.uid, WORD_CHARACTERS),
         version=_version(event.resource_version),
-        day=created.astimezone(UTC).date(),
+        day=created.date(),
         first_seen=first,
         last_seen=last,
         count=min(max(raw.deprecated_count or raw.count or 0, series, 1), 2**31 - 1),
@@ -191,7 +206,8 @@ def _unreadable(event: KubeEvent, received: datetime, why: str) -> Record:
     return Record(
         uid=_cut(event.uid, WORD_CHARACTERS),
         version=_version(event.resource_version),
-        day=received.astimezone(UTC).date(),
+        # The same whenever it is read: it is a part of the identity.
+        day=_EPOCH.date(),
         first_seen=received,
         last_seen=received,
         count=1,
@@ -215,8 +231,18 @@ def _time(text: str | None) -> datetime | None:
         found = msgspec.convert(text, datetime)
     except ValueError:
         return None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return found.astimezone(UTC) if found.year > 1970 else None  # 0001 is Go's "no time"
+    return _aware(found)
+
+
+def _aware(found: datetime | None) -> datetime | None:
+    """In UTC; None for Go's "no time", which is the year 1."""
+    if found is None or found.year < EARLIEST_YEAR:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+EARLIEST_YEAR = 1971
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _version(text: str) -> int:

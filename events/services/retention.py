@@ -15,6 +15,7 @@ from events.models import EventStream
 def forget_old() -> int:
     """Delete what is past its time; gives how many rows, or whole days of them, went."""
     today = timezone.now().date()
+    days.prepare_days({today, today + timedelta(days=1)})
     normal = today - timedelta(days=settings.EVENT_DAYS)
     longest = today - timedelta(days=max(settings.EVENT_DAYS, settings.EVENT_WARNING_DAYS))
     warnings = today - timedelta(days=settings.EVENT_WARNING_DAYS)

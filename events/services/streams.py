@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from clusters.services import leases
 from events.models import EventStream
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +41,19 @@ def position_of(cluster_id: int) -> tuple[str, float]:
     return row.position, row.position_at.timestamp()
 
 
-def write(holder: str, reports: list[Report]) -> None:
-    """Only what ``holder`` may say: another collector's clusters are left out."""
+def write(holder: str, reports: list[Report]) -> list[int]:
+    """Only what ``holder`` may say: another collector's clusters are left out.  Gives the clusters
+    of which it was written; what the database refuses of one costs no other."""
+    written = []
     for report in reports:
-        with transaction.atomic():
-            if leases.holds(holder, report.cluster_id):
-                _write(holder, report)
+        try:
+            with transaction.atomic():
+                if leases.holds(holder, report.cluster_id):
+                    _write(holder, report)
+                    written.append(report.cluster_id)
+        except DatabaseError:
+            logger.exception("stream_not_written", cluster_id=report.cluster_id)
+    return written
 
 
 def _write(holder: str, report: Report) -> None:

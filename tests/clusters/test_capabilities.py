@@ -160,13 +160,17 @@ def test_an_upgrade_makes_no_test_pods_and_deletes_nothing(kube, client):
 def test_the_summary_counts_and_names(kube, client):
     kube.on("POST", ACCESS_REVIEWS, allow_all_but(("delete", "nodes")))
     text = capabilities.summary(capabilities.report(client, ADMIN))
-    assert text == "8 of 10 features will work; not: Take machines out (ScaleDown), Remove nodes."
+    assert text == "9 of 11 features will work; not: Take machines out (ScaleDown), Remove nodes."
 
 
 def test_what_this_version_does_not_have_is_told_apart_and_counts_for_nothing(kube, client):
-    kube.on("POST", ACCESS_REVIEWS, allow_all_but(("list", "events"), ("create", "namespaces")))
+    kube.on(
+        "POST",
+        ACCESS_REVIEWS,
+        allow_all_but(("list", "persistentvolumes"), ("create", "namespaces")),
+    )
     rows = capabilities.report(client, ADMIN)
-    assert capabilities.summary(rows) == "10 of 10 features will work."
+    assert capabilities.summary(rows) == "11 of 11 features will work."
     told = capabilities.shown(rows)
-    assert [row["key"] for row in told if row["planned"]] == ["events", "inspection", "deploy"]
-    assert [row["planned"] for row in told] == [False] * 10 + [True] * 3
+    assert [row["key"] for row in told if row["planned"]] == ["inspection", "deploy"]
+    assert [row["planned"] for row in told] == [False] * 11 + [True] * 2

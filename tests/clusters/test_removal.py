@@ -2,11 +2,14 @@
 
 import pytest
 from django.apps import apps
+from django_q.models import OrmQ
 
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry
 from clusters.models import Cluster, ClusterCredential, ClusterGroupObjectPermission, Node
 from clusters.services import removal
+from events import tasks as event_tasks
+from events.models import Event
 from machines.models import Machine
 from operations.models import Operation
 from tests import factories
@@ -28,8 +31,8 @@ def test_every_row_goes_and_the_audit_stays(adopted, kube):
     assert not kube.requests
 
 
-KEPT = {AuditEntry, Machine.history.model}
-"""The audit trail, and the past of machines, which stay."""
+KEPT = {AuditEntry, Machine.history.model, Event}
+"""The audit trail, and the past of machines, which stay; events go in portions right afterwards."""
 
 
 def references(model):
@@ -58,6 +61,16 @@ def test_no_model_keeps_a_row_about_the_cluster(adopted):
         if model._default_manager.filter(**{name: key}).exists()
     ]
     assert left == []
+
+
+def test_events_go_right_afterwards(adopted, django_capture_on_commit_callbacks):
+    make_row(Event, adopted)
+    with django_capture_on_commit_callbacks(execute=True):
+        removal.unadopt(cluster=adopted, confirmation="adopted")
+    (queued,) = [each for each in OrmQ.objects.all() if "forget_clusters" in each.func()]
+    assert queued.func() == "events.tasks.forget_clusters"
+    event_tasks.forget_clusters()
+    assert not Event.objects.exists()
 
 
 def test_no_history_ends_with_the_removal(adopted):

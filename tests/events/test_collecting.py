@@ -1,16 +1,17 @@
 """From an API server on a real socket through the spool into the store, by the collector."""
 
 import json
+import time
 from contextlib import contextmanager
 
 import pytest
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 
 from clusters.models import CollectorLease
 from events.collector import attached
 from events.collector.spool import Frame, Room, Spool
 from events.models import Event, EventStream
-from events.services import storing
+from events.services import storing, streams
 from tests.clusters.collecting import Running
 from tests.clusters.test_collector_process import FAST, serve
 from tests.events.made import core, modern
@@ -265,6 +266,52 @@ def test_what_another_collector_of_this_host_left_is_stored_and_removed(kube, wa
     with collecting() as collector:
         collector.until(lambda: "uid-left" in stored())
         collector.until(lambda: not left.folder.exists())
+
+
+def test_a_mistake_in_one_report_or_sweep_costs_nothing_else(kube, watched, monkeypatch):
+    faults = [ValueError("odd"), InterfaceError("closed"), OSError("disk")]
+    write, unknown_of = streams.write, storing.unknown_of
+
+    def failing(does):
+        def fail(*args):
+            if faults:
+                raise faults.pop()
+            return does(*args)
+
+        return fail
+
+    monkeypatch.setattr(streams, "write", failing(write))
+    monkeypatch.setattr(storing, "unknown_of", failing(unknown_of))
+    give(kube, listed(modern("a")))
+    with collecting() as collector:
+        collector.until(lambda: not faults and len(stored()) == 1)
+        collector.until(lambda: (row := stream_of(watched)) and row.stored == 1)
+
+
+def test_events_that_wait_in_a_spool_that_was_damaged_are_listed_anew(kube, watched, tmp_path):
+    spool = Spool(tmp_path / "spool" / "0" / watched.uid, Room(1 << 20))
+    spool.append(Frame(position="990", received_at=time.time(), events=[made_kube(modern("x"))]))
+    spool.append(Frame(position="1000", received_at=time.time(), events=[made_kube(modern("y"))]))
+    spool.close()
+    (segment,) = spool.folder.glob("*.segment")
+    data = bytearray(segment.read_bytes())
+    data[40] ^= 1
+    segment.write_bytes(data)
+    give(kube, listed(modern("x"), modern("y"), modern("z"), version="1100"))
+    with collecting() as collector:
+        collector.until(lambda: set(stored()) == {"uid-x", "uid-y", "uid-z"})
+        collector.until(lambda: not (spool.folder / "damaged").exists())
+        collector.until(lambda: stream_of(watched).position == "1100")
+
+
+def test_a_cluster_that_is_adopted_again_is_listed_and_not_gone_on_with(kube, watched, tmp_path):
+    give(kube, listed(modern("a")))
+    with collecting() as collector:
+        collector.until(lambda: (row := stream_of(watched)) and row.position == "1000")
+    EventStream.objects.all().delete()
+    Event.objects.all().delete()
+    with collecting() as collector:
+        collector.until(lambda: len(stored()) == 1)
 
 
 def test_a_stream_is_told_by_its_holder_alone(kube, watched):

@@ -63,6 +63,13 @@ def test_a_repeated_event_is_one_row_in_its_newest_state(cluster_a):
     assert (event.version, event.count) == (102, 3)
 
 
+def test_a_cluster_that_was_restored_and_counts_anew_is_believed_by_its_times(cluster_a):
+    database.write(cluster_a.pk, [made(version=5000, deprecatedCount=5)])
+    later = made(version=300, deprecatedCount=6, deprecatedLastTimestamp="2026-11-20T08:09:00Z")
+    database.write(cluster_a.pk, [later])
+    assert Event.objects.get().count == 6
+
+
 def test_in_one_batch_the_newest_wins_in_whatever_order(cluster_a):
     states = [made(version=version, deprecatedCount=version) for version in (7, 9, 8)]
     database.write(cluster_a.pk, states)

@@ -116,3 +116,27 @@ def test_a_version_that_does_not_count_is_nought(text, version):
 def test_counts_no_column_takes_are_cut():
     assert record(kube(modern(deprecatedCount=2**40)), NOW).count == 2**31 - 1
     assert record(kube(modern(deprecatedCount=-4)), NOW).count == 1
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-11-20T08:00:00", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"]
+)
+def test_no_time_that_an_api_server_may_give_stops_anything(time):
+    found = record(
+        kube(modern(metadata__creationTimestamp=time, deprecatedFirstTimestamp=time)), NOW
+    )
+    assert found.reason == "BackOff" or "unreadable" in found.message
+    assert found.last_seen <= NOW + timedelta(minutes=5)
+
+
+def test_bytes_that_are_no_utf_8_cost_their_letters_alone():
+    raw = kube(modern(note="NOTE")).raw.replace(b"NOTE", b"pulled \xff image")
+    found = record(KubeEvent("u", "7", raw), NOW)
+    assert found.message == "pulled \ufffd image"
+    assert found.name == "web-6f9c-x2"
+    assert found.raw.decode()
+
+
+def test_what_is_not_understood_is_the_same_event_on_another_day():
+    event = kube(modern(reason={"not": "a text"}))
+    assert record(event, NOW).day == record(event, NOW + timedelta(days=1)).day
