@@ -60,7 +60,7 @@ def test_exactly_the_events_that_were_made_are_stored_whatever_is_killed(portal,
 
     def stored() -> dict[str, int]:
         try:
-            rows = all_rows(portal.api, f"events/?component={run}&limit=500")
+            rows = all_rows(portal.api, f"events/?component={run}&page_size=500")
         except (OSError, PortalError):
             return {}  # it comes back with its database
         assert len({row["uid"] for row in rows}) == len(rows)
