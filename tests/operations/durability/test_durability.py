@@ -152,29 +152,16 @@ def test_every_kind_survives_the_death_of_its_worker(portal, undisturbed, point)
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_the_death_of_web_and_collector_is_not_even_noticed(portal, undisturbed, point):
-    stories = portal.wait_for_each(portal.begin_each(point, "readers"))
-    assert len(interrupted(portal, point, "readers")) == len(stories)
-    assert stories == undisturbed
-    assert_done_once(portal, point, "readers", stories)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_the_death_of_the_whole_portal_costs_nothing_but_time(portal, undisturbed, point):
-    """The worker's main process with it; the kinds take turns, each comes at least once."""
-    for kind in in_turn(undisturbed, point, 2):
-        stories = portal.wait_for_each(portal.begin_each(point, "portal", kind))
-        assert stories == {kind: undisturbed[kind]}
-        assert_done_once(portal, point, "portal", stories)
+def test_the_death_of_programs_costs_nothing_but_time(portal, undisturbed, point):
+    """Those that only look, and the whole portal with them; the kinds take turns."""
+    turn = POINTS.index(point) * 2
+    for number, victim in enumerate(("readers", "portal")):
+        kind = sorted(undisturbed)[(turn + number) % len(undisturbed)]
+        stories = portal.wait_for_each(portal.begin_each(point, victim, kind))
+        assert interrupted(portal, point, victim)
+        assert stories == {kind: undisturbed[kind]}, victim
+        assert_done_once(portal, point, victim, stories)
         wait_until(lambda: portal.strays() == [], "processes of the killed to be gone", 10)
-
-
-def in_turn(stories: Stories, point: str, count: int) -> list[str]:
-    """The kinds whose turn it is at this point."""
-    kinds = sorted(stories)
-    assert count * len(POINTS) >= len(kinds)
-    begin = POINTS.index(point) * count
-    return [kinds[(begin + number) % len(kinds)] for number in range(count)]
 
 
 def interrupted(portal: FragilePortal, point: str, victim: str) -> list[str]:
@@ -185,7 +172,7 @@ def interrupted(portal: FragilePortal, point: str, victim: str) -> list[str]:
 def assert_done_once(portal, point: str, victim: str, stories: Stories) -> None:
     """Each machine is settled once in each step, and what is done again is only what was open."""
     deeds = portal.deeds(point, victim)
-    names = [name for name in interrupted(portal, point, victim) if kind_of(name) in stories]
+    names = interrupted(portal, point, victim)
     assert names
     again = 0 if victim == "readers" else DONE_AGAIN.get(point, 0)
     for name in names:
@@ -209,16 +196,16 @@ def on_postgres(tmp_path_factory):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_database_that_is_started_again_in_the_middle_costs_nothing_but_time(
-    on_postgres, undisturbed, point
-):
-    """The kinds take turns."""
+def test_a_database_that_is_started_again_in_the_middle_costs_nothing_but_time(on_postgres, point):
     lab, portal = on_postgres
-    for kind in in_turn(undisturbed, point, 2):
-        name = f"{point}--database--{kind}"
-        keys = portal.begin_each(point, "database", kind)
-        wait_until((portal.folder / name).exists, "the operation at the point", SECONDS)
-        lab.restart_postgres()
-        (portal.folder / f"{name}.back").touch()
-        assert portal.wait_for_each(keys) == {kind: undisturbed[kind]}
-        assert portal.strays() == []
+    keys = portal.begin_each(point, "database", "ScaleUp")
+    wait_until(
+        lambda: interrupted(portal, point, "database"), "the operation at the point", SECONDS
+    )
+    lab.restart_postgres()
+    (name,) = interrupted(portal, point, "database")
+    (portal.folder / f"{name}.back").touch()
+    (story,) = portal.wait_for_each(keys).values()
+    assert (story["status"], story["ends"]) == ("succeeded", 1)
+    assert story["machines"] == ["succeeded", "succeeded"]
+    assert portal.strays() == []
