@@ -173,8 +173,7 @@ class EventCollector:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                if not await self._ship_some(uid, shipment):
-                    return
+                is_more = await self._ship_some(uid, shipment)
             except Exception as error:  # noqa: BLE001 - it is told, and tried until it can be done
                 shipment.flow.storing.is_(_why(error))
                 await asyncio.sleep(pause)
@@ -182,6 +181,8 @@ class EventCollector:
             else:
                 pause = FIRST_PAUSE_SECONDS
                 shipment.flow.storing.is_over()
+                if not is_more:
+                    return
 
     async def _ship_some(self, uid: str, shipment: Shipment) -> bool:
         """Store one portion; False when nothing waits."""

@@ -43,9 +43,10 @@ _UPSERT = (
     f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608 - only our names
     f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {_CHANGES}"
     f" WHERE excluded.version > {TABLE}.version"
-    # A cluster that was restored from a backup counts from lower numbers again.
-    f" OR excluded.last_seen > {TABLE}.last_seen"
-    f" OR (excluded.version = 0 AND excluded.last_seen = {TABLE}.last_seen)"
+    # A cluster that was restored from a backup counts from lower numbers again.  The same state
+    # changes nothing: times ahead of us are cut at when it was read, and a list reads it again.
+    f" OR (excluded.version <> {TABLE}.version AND excluded.last_seen > {TABLE}.last_seen)"
+    f" OR (excluded.version = 0 AND excluded.last_seen >= {TABLE}.last_seen)"
 )
 _REFUSALS = (DataError, IntegrityError)
 

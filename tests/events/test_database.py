@@ -70,6 +70,13 @@ def test_a_cluster_that_was_restored_and_counts_anew_is_believed_by_its_times(cl
     assert Event.objects.get().count == 6
 
 
+def test_a_state_that_is_listed_again_is_not_seen_later_for_a_clock_that_is_ahead(cluster_a):
+    ahead = kube(modern(deprecatedLastTimestamp="2999-01-01T00:00:00Z"))
+    for minutes in (0, 30):
+        database.write(cluster_a.pk, [record(ahead, NOW + timedelta(minutes=minutes))])
+    assert Event.objects.get().last_seen < NOW + timedelta(minutes=10)
+
+
 def test_in_one_batch_the_newest_wins_in_whatever_order(cluster_a):
     states = [made(version=version, deprecatedCount=version) for version in (7, 9, 8)]
     database.write(cluster_a.pk, states)
