@@ -12,6 +12,7 @@ from clusters.drivers.objects import NodeInfo
 from machines.models import Machine, MachineAddress
 from operations.kinds import lifecycle
 from operations.kinds.base import StepRun
+from operations.kinds.known_nodes import KnownNode
 from operations.models import MachineStep, OperationMachine
 
 
@@ -57,7 +58,7 @@ def own_addresses(run: StepRun) -> dict[int, set[str]]:
     return found
 
 
-def as_known(nodes: Iterable[NodeInfo]) -> str:
+def as_known(nodes: Iterable[KnownNode]) -> str:
     """The nodes of the cluster as the playbook pre_check wants them, which looks for their like.
 
     As text: of a list Ansible would look at every value, for every machine.

@@ -34,7 +34,15 @@ from clusters.services.connections import client_for
 from machines.models import Machine
 from machines.services import host_keys
 from operations.drivers import artifacts
-from operations.kinds import hosts, join_tokens, joining, lifecycle, playbook, versions
+from operations.kinds import (
+    hosts,
+    join_tokens,
+    joining,
+    known_nodes,
+    lifecycle,
+    playbook,
+    versions,
+)
 from operations.kinds.base import (
     Blocker,
     Kind,
@@ -220,7 +228,7 @@ def pre_check(run: StepRun) -> PlaybookResults:
     settings = hosts.require_settings(run.cluster)
     with client_for(run.cluster, timeout=15) as client:
         server = client.cluster_info().server
-        nodes = joining.as_known(client.list_nodes())
+        nodes = joining.as_known(known_nodes.of_cluster(run.cluster, client))
     variables = {**_common(run, settings, server), "cluster_nodes": nodes, **settings.overrides}
     return playbook.run_playbook(
         run, "pre_check", variables=variables, per_machine=_per_machine(run)
@@ -376,7 +384,7 @@ def confirm_post_check(run: StepRun, results: PlaybookResults) -> None:
         ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool,
     ):
         probe, addresses = _probe(run, client), joining.own_addresses(run)
-        peers = Peers(client)
+        peers = Peers(client, run.cluster)
         proofs = {
             pool.submit(_prove, run, client, target, probe, addresses[target.pk], peers): target
             for target in targets
