@@ -22,6 +22,7 @@ from lab.paths import locked
 from lab.process import run, start_server, stop_recorded
 from lab.services.elasticsearch import start_elasticsearch
 from lab.services.endpoint import Endpoint, accepts
+from lab.services.opensearch import start_opensearch
 from lab.services.postgres import restart_postgres, start_postgres
 from lab.services.prometheus import start_node_exporter, start_prometheus
 from lab.services.redis import start_redis
@@ -46,6 +47,7 @@ BACK_ENDS: dict[str, Callable[[state.LabRecord, str], Endpoint]] = {
     "postgres": start_postgres,
     "redis": start_redis,
     "elasticsearch": start_elasticsearch,
+    "opensearch": start_opensearch,
     "s3": start_s3,
     "registry": start_registry,
     "node-exporter": start_node_exporter,
@@ -322,6 +324,10 @@ class Lab:
     def elasticsearch(self) -> str:
         """The URL of an Elasticsearch node without security."""
         return self.endpoint("elasticsearch").url
+
+    def opensearch(self) -> str:
+        """The URL of an OpenSearch node without security."""
+        return self.endpoint("opensearch").url
 
     def registry(self) -> str:
         """The URL of an empty OCI registry."""

@@ -45,7 +45,9 @@ PACKAGES = (
     "fonts-noto-cjk",
 )
 
-EXTRA_PACKAGES = {"elasticsearch": {"mvn": "maven", "java": "openjdk-17-jre-headless"}}
+MAVEN_AND_JAVA = {"mvn": "maven", "java": "openjdk-17-jre-headless"}
+
+EXTRA_PACKAGES = {"elasticsearch": MAVEN_AND_JAVA, "opensearch": MAVEN_AND_JAVA}
 """Packages only some back ends need; big ones.  A program that is there already, by whatever way it
 came, needs no package."""
 
@@ -83,12 +85,10 @@ def missing_packages(*extras: str) -> list[str]:
         raise LabError("The lab runs on Debian; this machine has no dpkg.")
     listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n")
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-    lacking = [
-        package
-        for name in extras
-        for program, package in EXTRA_PACKAGES[name].items()
-        if not shutil.which(program)
-    ]
+    wanted = {
+        program: package for one in extras for program, package in EXTRA_PACKAGES[one].items()
+    }
+    lacking = [package for program, package in wanted.items() if not shutil.which(program)]
     return [package for package in (*PACKAGES, *lacking) if package not in installed]
 
 

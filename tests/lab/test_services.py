@@ -87,6 +87,41 @@ def test_elasticsearch_finds_what_it_was_given(real_lab: Lab):
     assert found["hits"]["total"]["value"] == 1
 
 
+def test_opensearch_finds_what_it_was_given(real_lab: Lab):
+    url = real_lab.opensearch()
+    httpx.post(f"{url}/events/_doc?refresh=true", json={"reason": "Evicted"}, timeout=30)
+    query = {"aggs": {"reasons": {"terms": {"field": "reason.keyword"}}}}
+    found = httpx.post(f"{url}/events/_search?q=reason:evicted", json=query, timeout=30).json()
+    assert found["hits"]["total"]["value"] == 1
+    assert [one["key"] for one in found["aggregations"]["reasons"]["buckets"]] == ["Evicted"]
+
+
+def test_opensearch_refuses_a_version_it_has_already(real_lab: Lab):
+    document = f"{real_lab.opensearch()}/versions/_doc/one?version=7&version_type=external"
+    assert httpx.put(document, json={}, timeout=30).status_code == 201
+    assert httpx.put(document, json={}, timeout=30).status_code == 409
+
+
+def test_opensearch_pages_by_nanoseconds_through_a_sorted_index(real_lab: Lab):
+    url = real_lab.opensearch()
+    template = {
+        "index_patterns": ["sorted-*"],
+        "template": {
+            "settings": {"index.sort.field": "at", "index.sort.order": "desc"},
+            "mappings": {"properties": {"at": {"type": "date_nanos"}}},
+        },
+    }
+    httpx.put(f"{url}/_index_template/sorted", json=template, timeout=30).raise_for_status()
+    for nanoseconds in (1, 2):
+        moment = {"at": f"2026-01-01T00:00:00.00000000{nanoseconds}Z"}
+        httpx.put(f"{url}/sorted-1/_doc/{nanoseconds}?refresh=true", json=moment, timeout=30)
+    page = {"size": 1, "sort": [{"at": "desc"}]}
+    first = httpx.post(f"{url}/sorted-*/_search", json=page, timeout=30).json()["hits"]["hits"]
+    page["search_after"] = first[-1]["sort"]
+    second = httpx.post(f"{url}/sorted-*/_search", json=page, timeout=30).json()["hits"]["hits"]
+    assert [one["_id"] for one in first + second] == ["2", "1"]
+
+
 def test_an_unknown_back_end_is_refused_with_the_known_ones(real_lab: Lab):
     with pytest.raises(LabError, match="no back end oracle; it has postgres, redis"):
         real_lab.endpoint("oracle")
