@@ -1,6 +1,7 @@
 """Django settings, all taken from the environment through ``beidou.base.config``."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from beidou.base import config, logs
@@ -38,6 +39,13 @@ WEBHOOK_ALLOW_HTTP: bool = CONFIG.webhook_allow_http
 WEBHOOK_ALLOW_LOCAL: bool = CONFIG.webhook_allow_local
 WEBHOOK_HOSTS: list[str] = CONFIG.webhook_hosts
 NOTICE_DAYS: int = CONFIG.notice_days
+EVENT_STORE_API_KEY: str = CONFIG.event_store_api_key or ""
+EVENT_STORE_CA = str(CONFIG.event_store_ca or "")
+EVENT_STORE: config.EventServer | None = CONFIG.event_store_url and replace(
+    CONFIG.event_store_url, api_key=EVENT_STORE_API_KEY, ca=EVENT_STORE_CA
+)
+EVENT_FILES: Path | None = CONFIG.event_files
+EVENT_FILES_BYTES: int = CONFIG.event_files_mib << 20
 EVENT_DAYS: int = CONFIG.event_days
 EVENT_WARNING_DAYS: int = CONFIG.event_warning_days
 EVENT_SPOOL_MIB: int = CONFIG.event_spool_mib

@@ -1,26 +1,33 @@
-"""Events of one cluster through one collector into the embedded store.
+"""Events of one cluster through one collector, into the embedded store and into Elasticsearch.
 
 A small server gives a recorded stream as fast as it is taken; in the same run a plain client reads
 the same stream and throws it away.  The collector's own start (imports) counts for neither.
 """
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import psutil
+from django.conf import settings
 
+from beidou.base.config import EventServer, parse_event_store_url
 from bench.report import Measure
 from clusters.drivers import kubeconfig, tls
 from clusters.drivers.connection import Connection
 from clusters.models import Cluster, ClusterCredential
+from events.drivers.elastic.server import Server
 from events.models import Event, EventStream
+from lab import Lab
 from tests.fakes.authority import Authority
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +36,7 @@ WATCH = "/apis/events.k8s.io/v1/events?watch=true&resourceVersion=1000"
 
 
 def run() -> Iterator[Measure]:
-    with _server() as connection:
+    with Lab.start("bench-events") as lab, _server() as connection:
         plain = asyncio.run(_read_and_throw_away(connection))
         cluster = Cluster.objects.create(
             name="stream", uid="bench-events", server=connection.server, version="v1.36.3"
@@ -37,16 +44,35 @@ def run() -> Iterator[Measure]:
         ClusterCredential.objects.create(
             cluster=cluster, kubeconfig=kubeconfig.to_kubeconfig(connection)
         )
-        seconds, memory = _collect()
-        stored = Event.objects.filter(cluster=cluster).count()
-    rate = EVENTS / seconds
-    yield Measure(
-        f"{EVENTS:,} events from a watch into the database ({EVENTS - stored} lost)",
+        yield _measure("the database", "database", plain, _in_database)
+        # The cluster is listed and watched anew, from another collector's empty spool.
+        EventStream.objects.all().delete()
+        shutil.rmtree(Path(settings.DATA_DIR) / "spool", ignore_errors=True)
+        address = f"elasticsearch+{lab.elasticsearch()}/bench"
+        server = Server(cast(EventServer, parse_event_store_url(address)), 30)
+        yield _measure("Elasticsearch", address, plain, lambda: _on_server(server))
+
+
+def _measure(place: str, address: str, plain: float, count: Callable[[], int]) -> Measure:
+    seconds, memory = _collect(address, count)
+    rate, stored = EVENTS / seconds, count()
+    return Measure(
+        f"{EVENTS:,} events from a watch into {place} ({EVENTS - stored} lost)",
         f"{rate:,.0f} events/s, collector {memory / 2**20:.0f} MiB at most",
         f"read and thrown away: {EVENTS / plain:,.0f} events/s",
         ">= 5,000 events/s, <= 200 MiB",
         rate >= 5000 and memory <= 200 * 2**20 and stored == EVENTS,
     )
+
+
+def _in_database() -> int:
+    return Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
+
+
+def _on_server(server: Server) -> int:
+    found = server.ask("GET", "/bench-events-1-*/_count", ignore_unavailable="true")
+    count: int = found["count"]
+    return count
 
 
 @contextmanager
@@ -89,11 +115,12 @@ async def _read_and_throw_away(connection: Connection) -> float:
         return time.perf_counter() - began
 
 
-def _collect() -> tuple[float, int]:
+def _collect(address: str, count: Callable[[], int]) -> tuple[float, int]:
     """Seconds from the first stored event to the last, and the greatest resident memory."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", "collect"],
         cwd=ROOT,
+        env={**os.environ, "BEIDOU_EVENT_STORE_URL": address},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -102,12 +129,12 @@ def _collect() -> tuple[float, int]:
     try:
         while True:
             memory = max(memory, watched.memory_info().rss)
-            last = Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
-            began = began or (time.perf_counter() if last else 0.0)
-            if last >= EVENTS:
+            stored = count()
+            began = began or (time.perf_counter() if stored else 0.0)
+            if stored >= EVENTS:
                 return time.perf_counter() - began, memory
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the collector has stored {last} events: {_row()}")
+                raise RuntimeError(f"the collector has stored {stored} events: {_row()}")
             time.sleep(0.05)
     finally:
         process.terminate()

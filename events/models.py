@@ -4,6 +4,8 @@ Nothing here is edited by people.  Events are written by the collector in bulk, 
 ``events.drivers.database``), and belong to their cluster; rights follow it.
 """
 
+import uuid
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -70,6 +72,40 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason} {self.kind} {self.name}".strip()
+
+
+class StoreOwner(models.Model):
+    """By what an event store that others may use, too, knows this portal; one row."""
+
+    access = Access()
+
+    key = models.UUIDField(default=uuid.uuid4, editable=False)
+
+    def __str__(self) -> str:
+        return str(self.key)
+
+
+class EventMove(models.Model):
+    """How far the events of a cluster were moved from one store into another."""
+
+    access = Access()
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
+    source = models.CharField(max_length=500)
+    target = models.CharField(max_length=500)
+    cursor = models.CharField(max_length=64, blank=True)
+    moved = models.PositiveBigIntegerField(default=0)
+    refused = models.PositiveBigIntegerField(default=0)
+    began_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "source", "target"], name="event_move_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cluster_id}: {self.source} → {self.target}"
 
 
 class EventStream(models.Model):

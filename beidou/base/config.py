@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -225,6 +225,71 @@ def _database_url(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class EventServer:
+    """An Elasticsearch or OpenSearch that keeps events."""
+
+    product: str
+    nodes: tuple[str, ...]
+    prefix: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    ca: str = ""
+
+
+_EVENT_STORE = re.compile(r"(elasticsearch|opensearch)\+(https?)")
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+
+
+def parse_event_store_url(value: str) -> EventServer | None:
+    """``elasticsearch+https://user:pw@host:9200,host:9200/prefix``, likewise ``opensearch+…``; None
+    for ``database``.
+
+    Sentences about a wrong one never quote it: it may hold a password.
+    """
+    if value == "database":
+        return None
+    scheme, _, rest = value.partition("://")
+    kind = _EVENT_STORE.fullmatch(scheme)
+    if kind is None:
+        raise ValueError(
+            "must be `database` or look like elasticsearch+https://user:password@host:9200/prefix "
+            "(opensearch, +http)"
+        )
+    place, _, prefix = rest.partition("/")
+    person, _, hosts = place.rpartition("@")
+    user, _, password = person.partition(":")
+    nodes = [_split(f"{kind[2]}://{host}") for host in _names(hosts)]
+    if not nodes or not all(node.hostname for node in nodes):
+        raise ValueError("names no host, or one that is none")
+    prefix = prefix or "beidou"
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(
+            "has a prefix of its indices that is none: small letters, digits, - and _, at most 41"
+        )
+    return EventServer(
+        product=kind[1],
+        nodes=tuple(
+            f"{node.scheme}://{_bracketed(node.hostname)}:{node.port or 9200}" for node in nodes
+        ),
+        prefix=prefix,
+        user=unquote(user),
+        password=unquote(password),
+    )
+
+
+def _bracketed(host: str | None) -> str:
+    return f"[{host}]" if host and ":" in host else str(host)
+
+
+def _file(value: str) -> Path:
+    path = Path(_text(value)).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"is {path}, which is no file")
+    return path
+
+
 def _broker_url(value: str) -> str:
     if value == "database" or _split(value).scheme in ("redis", "rediss", "unix"):
         return value
@@ -422,6 +487,39 @@ VARIABLES = (
         "90",
         "Days for which notices and the log of their messages are kept.",
     ),
+    Variable(
+        "EVENT_STORE_URL",
+        parse_event_store_url,
+        "database",
+        "Where Kubernetes events are kept: `database`, or "
+        "`elasticsearch+https://user:password@host:9200/prefix` (several hosts comma separated; "
+        "`opensearch+https`, `+http`). The prefix of the indices is `beidou` where none is given.",
+    ),
+    Variable(
+        "EVENT_STORE_API_KEY",
+        _text,
+        None,
+        "API key for the event store (id and key in base64), instead of user and password.",
+    ),
+    Variable(
+        "EVENT_STORE_CA",
+        _file,
+        None,
+        "File with the certificate authority of the event store. Default: those of the system.",
+    ),
+    Variable(
+        "EVENT_FILES",
+        _folder,
+        None,
+        "Folder into which collectors write events, for a log agent to ship them to the event "
+        "store; the portal then reads from BEIDOU_EVENT_STORE_URL and writes nothing to it.",
+    ),
+    Variable(
+        "EVENT_FILES_MIB",
+        _integer(128, 1024 * 1024),
+        "4096",
+        "MiB of the folder of event files; beyond them the oldest files go, shipped or not.",
+    ),
     Variable("EVENT_DAYS", _integer(1, 3650), "30", "Days for which Kubernetes events are kept."),
     Variable(
         "EVENT_WARNING_DAYS",
@@ -474,6 +572,10 @@ def load(environ: Mapping[str, str]) -> Config:
         for name in sorted(environ)
         if name.startswith("BEIDOU_") and name not in known and not name.startswith("BEIDOU_LAB")
     ]
+    if values.get("event_files") and values.get("event_store_url") is None:
+        mistakes.append(
+            "BEIDOU_EVENT_FILES needs a BEIDOU_EVENT_STORE_URL from which events are read."
+        )
     if mistakes:
         raise ImproperlyConfigured("\n".join(["The configuration has mistakes:", *mistakes]))
     data_dir: Path = values["data_dir"]

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -26,13 +25,16 @@ from unfold.decorators import display as column
 from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
+from beidou.base.permissions import may
 from events.admin import files, shown
 from events.admin.address import Address
 from events.models import Event
 from events.services import asked, search
+from events.services.search import FoundEvent, StoreAway
 from events.services.whole import pretty
 
 READING = ("GET", "HEAD")
+PLAIN = "text/plain; charset=utf-8"
 FIGURES = "figures"
 """In the address: the figures with the rows, for browsers without scripts."""
 
@@ -49,9 +51,6 @@ class EventAdmin(ReadOnlyAdmin):
     class Media:
         css = {"all": ["events/events.css"]}
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related("cluster")
-
     # --- the search -------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
@@ -60,7 +59,7 @@ class EventAdmin(ReadOnlyAdmin):
             path("export/<str:kind>/", view(self.export), name="events_event_export"),
             # Not through ``admin_view``: a redirect would put the sign-in form into the page.
             path("figures/", self.figures, name="events_event_figures"),
-            path("<int:pk>/whole/", self.whole_now, name="events_event_whole"),
+            path("<str:key>/whole/", self.whole_now, name="events_event_whole"),
             *super().get_urls(),
         ]
 
@@ -86,9 +85,10 @@ class EventAdmin(ReadOnlyAdmin):
             context["chosen"] = shown.chosen(request.user, query, given)
             if FIGURES in given:
                 context["figures"] = shown.figures(request.user, query, given)
-        except InvalidInput as error:
+        except (InvalidInput, StoreAway) as error:
             context |= shown.times(None, given) | {"refusal": error.message}
-            return TemplateResponse(request, "events/search.html", context, status=400)
+            status = 400 if isinstance(error, InvalidInput) else 503
+            return TemplateResponse(request, "events/search.html", context, status=status)
         return TemplateResponse(request, "events/search.html", context)
 
     def figures(self, request: HttpRequest) -> HttpResponse:
@@ -98,21 +98,27 @@ class EventAdmin(ReadOnlyAdmin):
         self._refuse_strangers(request)
         try:
             query = asked.query(request.user, request.GET)
+            context = {"figures": shown.figures(request.user, query, request.GET)}
         except InvalidInput as error:
-            return HttpResponseBadRequest(error.message, content_type="text/plain; charset=utf-8")
-        context = {"figures": shown.figures(request.user, query, request.GET)}
+            return HttpResponseBadRequest(error.message, content_type=PLAIN)
+        except StoreAway as error:
+            return HttpResponse(error.message, content_type=PLAIN, status=503)
         return self._part(request, "events/figures.html", context)
 
-    def whole_now(self, request: HttpRequest, pk: int) -> HttpResponse:
+    def whole_now(self, request: HttpRequest, key: str) -> HttpResponse:
         """The whole object of one event, when its row is opened."""
         if not self.admin_site.has_permission(request):
             return _sign_in_anew()
-        event = self.get_queryset(request).filter(pk=pk).first()
-        if event is None:
-            raise Http404
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
-        return self._part(request, "events/whole.html", {"event": event, **_whole(event)})
+        try:
+            event = search.one(request.user, key)
+            if event is None:
+                raise Http404
+            context = {"text": pretty(event), "trouble": ""}
+        except SAID as error:
+            context = {"text": "", "trouble": error.message}
+        return self._part(request, "events/whole.html", {"key": key, **context})
 
     def export(self, request: HttpRequest, kind: str) -> HttpResponseBase:
         """What the search finds, as a file."""
@@ -123,14 +129,13 @@ class EventAdmin(ReadOnlyAdmin):
         self._refuse_strangers(request)
         try:
             query = asked.query(request.user, request.GET)
-        except InvalidInput:  # the page says what is wrong
+            rows = search.begun(search.every(request.user, query, most=files.ROWS_MAX))
+        except (InvalidInput, StoreAway):  # the page says what is wrong
             page = reverse("admin:events_event_changelist")
             return HttpResponseRedirect(f"{page}?{request.GET.urlencode()}")
         filters = {name: request.GET.getlist(name) for name in asked.NAMES if name in request.GET}
         audit.record("export", name="events", after={"filters": filters})
-        lines: Iterator[str] = files.KINDS[kind].write(
-            search.every(request.user, query, most=files.ROWS_MAX)
-        )
+        lines: Iterator[str] = files.KINDS[kind].write(rows)
         return exports.answer(
             request,
             lines,
@@ -154,9 +159,34 @@ class EventAdmin(ReadOnlyAdmin):
 
     # --- one event --------------------------------------------------------------------------------
 
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        try:
+            return super().change_view(request, object_id, form_url, extra_context)
+        except StoreAway as error:
+            context = {**self.admin_site.each_context(request), "trouble": error.message}
+            return TemplateResponse(request, "events/away.html", context, status=503)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Event | None:
+        """A row as the store has it, which need not be the database."""
+        found = search.one(request.user, object_id)
+        return None if found is None else _as_row(found)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return (
+            super().has_view_permission(request) if obj is None else may(request.user, obj.cluster)
+        )
+
     @column(description=_("type"))
     def type_shown(self, event: Event) -> SafeString:
-        return shown.type_badge(event)
+        return shown.type_badge(event.type)
 
     @column(description=_("first seen"))
     def first(self, event: Event) -> SafeString:
@@ -168,17 +198,16 @@ class EventAdmin(ReadOnlyAdmin):
 
     @column(description=_("whole object"))
     def whole(self, event: Event) -> SafeString:
-        found = _whole(event)
-        if found["trouble"]:
-            return format_html("<p>{}</p>", found["trouble"])
-        return format_html('<pre class="ev-object">{}</pre>', found["text"])
+        return format_html('<pre class="ev-object">{}</pre>', bytes(event.raw).decode())
 
 
-def _whole(event: Event) -> dict[str, str]:
-    try:
-        return {"text": pretty(event), "trouble": ""}
-    except SAID as error:
-        return {"text": "", "trouble": error.message}
+def _as_row(found: FoundEvent) -> Event:
+    """For the page of one event; its whole object is text already, or says why there is none."""
+    names = {field.attname for field in Event._meta.concrete_fields} - {"id"}
+    row = Event(pk=found.key, **{name: getattr(found, name) for name in names})
+    row.cluster = found.cluster
+    row.raw = (found.trouble or pretty(found)).encode()
+    return row
 
 
 def _sign_in_anew() -> HttpResponse:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from beidou.base import exports
-from events.models import Event
+from events.services.search import FoundEvent
 
 ROWS_MAX = 1_000_000
 COLUMNS = (
@@ -16,17 +16,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Kind:
-    write: Callable[[Iterable[Event]], Iterator[str]]
+    write: Callable[[Iterable[FoundEvent]], Iterator[str]]
     content_type: str
 
 
-def _as_csv(events: Iterable[Event]) -> Iterator[str]:
+def _as_csv(events: Iterable[FoundEvent]) -> Iterator[str]:
     yield exports.csv_line(COLUMNS)
     for event in events:
         yield exports.csv_line(exports.csv_cell(getattr(event, name)) for name in COLUMNS)
 
 
-def _as_json(events: Iterable[Event]) -> Iterator[str]:
+def _as_json(events: Iterable[FoundEvent]) -> Iterator[str]:
     """One array; the closing bracket tells that nothing is missing."""
     before = "[\n"
     for event in events:
@@ -35,7 +35,7 @@ def _as_json(events: Iterable[Event]) -> Iterator[str]:
     yield "\n]\n" if before == ",\n" else "[]\n"
 
 
-def _values(event: Event) -> dict[str, object]:
+def _values(event: FoundEvent) -> dict[str, object]:
     return {
         **{name: getattr(event, name) for name in COLUMNS},
         "last_seen": event.last_seen.isoformat(),

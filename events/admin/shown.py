@@ -15,7 +15,6 @@ from beidou.base import display
 from beidou.base.permissions import visible_to
 from clusters.models import Cluster, Node
 from events.admin.address import Address
-from events.models import Event
 from events.services import asked, flow, search
 from events.services.search import Cursor, Query
 
@@ -106,7 +105,7 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     shown = [
         {
             "event": event,
-            "badge": type_badge(event),
+            "badge": type_badge(event.type),
             "node_page": pages.get((event.cluster_id, event.node), ""),
         }
         for event in found.rows
@@ -222,7 +221,7 @@ def export_name(kind: str) -> str:
     return f"events-{timezone.localtime():%Y%m%d-%H%M%S}.{kind}"
 
 
-def type_badge(event: Event) -> SafeString:
-    if event.type == search.WARNING:
-        return display.badge(event.type, display.WARNING)
-    return display.badge(event.type, display.NEUTRAL, icon="info")
+def type_badge(kind: str) -> SafeString:
+    if kind == search.WARNING:
+        return display.badge(kind, display.WARNING)
+    return display.badge(kind, display.NEUTRAL, icon="info")

@@ -8,9 +8,11 @@ from rest_framework import serializers
 
 from events.models import Event, EventStream
 from events.services import flow, whole
+from events.services.search import FoundEvent
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):
+    id = serializers.CharField(source="key", read_only=True)
     cluster_name = serializers.CharField(source="cluster.name", read_only=True)
     cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
 
@@ -32,7 +34,7 @@ class EventDetailSerializer(EventSerializer):
         read_only_fields = fields  # type: ignore[assignment]
 
     @extend_schema_field(OpenApiTypes.OBJECT)
-    def get_object(self, event: Event) -> Any:
+    def get_object(self, event: FoundEvent) -> Any:
         return whole.whole(event)
 
 

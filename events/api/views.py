@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.http import Http404
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -42,11 +43,12 @@ SEARCH = [
 class EventViewSet(ReadOnlyViewSet):
     """Kubernetes events of all clusters, newest first; a filter may be repeated."""
 
-    queryset = Event.objects.select_related("cluster")
+    queryset = Event.objects.none()
     serializer_class = serializers.EventSerializer
     filter_backends = [OneOrder]
     pagination_class = None  # type: ignore[assignment]
-    lookup_value_regex = r"\d+"
+    lookup_url_kwarg = "key"
+    lookup_value_regex = r"[0-9a-f]+"
     rights: ClassVar[dict[str, str]] = {}
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
@@ -80,7 +82,10 @@ class EventViewSet(ReadOnlyViewSet):
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """One event, with the whole object as the cluster gave it."""
-        return super().retrieve(request, *args, **kwargs)
+        found = search.one(request.user, kwargs["key"])
+        if found is None:
+            raise Http404
+        return Response(self.get_serializer(found).data)
 
     @extend_schema(
         parameters=[

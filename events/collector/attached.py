@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ from events.collector.spool import Room, Spool, Standing
 from events.collector.spools import Home
 from events.collector.stream import Flow, Stream
 from events.services import storing, streams
+from events.services.stores import chosen
+from events.services.stores.base import Keeper, Store
 from events.services.streams import Report
 
 T = TypeVar("T")
@@ -82,8 +85,10 @@ class EventCollector:
         self._home: Home
         self._open = asyncio.Event()
         self._opening = asyncio.Lock()
-        # The writer has other work, too: of all that is to be stored only one portion is with it.
-        self._storing = asyncio.Semaphore(1)
+        self._store: Store
+        # Of all that is to be stored, only a few portions are with the store at a time.
+        self._storing: asyncio.Semaphore
+        self._senders: ThreadPoolExecutor
         self._shipments: dict[str, Shipment] = {}
         self._held: dict[str, tuple[Held, Reported]] = {}
 
@@ -94,6 +99,11 @@ class EventCollector:
 
     async def run(self) -> None:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._store = await self._in_writer(chosen.store)
+        self._storing = asyncio.Semaphore(self._store.portions_at_once)
+        self._senders = ThreadPoolExecutor(
+            self._store.portions_at_once, thread_name_prefix="event-store"
+        )
         try:
             self._home = await self._on_disk(Home.take, self._root)
             try:
@@ -101,6 +111,7 @@ class EventCollector:
             finally:
                 await self._end()
         finally:
+            self._senders.shutdown(wait=False)
             self._disk.shutdown(wait=False)
 
     async def _serve(self) -> None:
@@ -192,11 +203,26 @@ class EventCollector:
             if not portion.bytes:
                 return False
             events = [(frame.received_at, frame.events) for frame in portion.frames]
-            last = await self._in_writer(storing.store, uid, events)
+            last = await self._keep(uid, events)
         flow.stored += portion.events
         flow.last_event_at = max(filter(None, (last, flow.last_event_at)), default=None)
         await self._on_disk(spool.acknowledge, portion)
         return True
+
+    async def _keep(self, uid: str, portions: storing.Portions) -> datetime | None:
+        """A store that hangs holds up its own threads, and not the one that has the database."""
+        if self._store.is_in_database:
+            last: datetime | None = await self._in_writer(
+                storing.keep_in_database, self._store, uid, portions
+            )
+            return last
+        keeper: Keeper | None = await self._in_writer(storing.keeper_of, uid)
+        if keeper is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._senders, storing.keep, self._store, keeper, portions
+        )
 
     # --- what others left -------------------------------------------------------------------------
 

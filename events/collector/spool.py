@@ -48,7 +48,7 @@ _SEGMENT = re.compile(r"\d{12}\.segment")
 class SpoolFull(TemporaryError):
     """There is no room for more; reading of the cluster stops until there is."""
 
-    default_code = "spool_full"
+    code = "spool_full"
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):

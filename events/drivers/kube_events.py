@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
+from beidou.base.storable import storable
 from clusters.drivers.objects import RawMetadata, Resource
 
 TEXT_BYTES = 16 * 1024
@@ -251,4 +252,5 @@ def _version(text: str) -> int:
 
 
 def _cut(text: str, most: int) -> str:
+    text = storable(text)
     return text if len(text) <= most else text[: most - 1] + "…"

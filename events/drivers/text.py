@@ -21,15 +21,19 @@ class Term:
     is_excluded: bool = False
 
 
+def tokens(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return _TOKEN.findall(text.lower())
+
+
 def parse(text: str) -> list[Term]:
     """The terms of a search; what has no letter or digit says nothing."""
     terms = []
     for found in _TERM.finditer(text):
         word = found["word"] or found["phrase"] or ""
-        tokens = tuple(_TOKEN.findall(word.lower()))
-        if tokens:
+        if words := tokens(word):
             is_prefix = bool(found["word"]) and word.endswith("*")
-            terms.append(Term(tokens, is_prefix, is_excluded=bool(found["no"])))
+            terms.append(Term(tuple(words), is_prefix, is_excluded=bool(found["no"])))
     return terms[:MOST_TERMS]
 
 

@@ -8,30 +8,23 @@ from django.utils.translation import ngettext
 
 from beidou.base import tasks
 from clusters.models import Cluster
-from events.drivers import days
 from events.models import EventStream
+from events.services.stores import chosen
 
 
 def forget_old() -> int:
     """Delete what is past its time; gives how many rows, or whole days of them, went."""
     today = timezone.now().date()
-    days.prepare_days({today, today + timedelta(days=1)})
-    normal = today - timedelta(days=settings.EVENT_DAYS)
-    longest = today - timedelta(days=max(settings.EVENT_DAYS, settings.EVENT_WARNING_DAYS))
-    warnings = today - timedelta(days=settings.EVENT_WARNING_DAYS)
-    gone = days.drop_before(longest)
-    gone += days.delete_unseen_since(normal, "type <> 'Warning'")
-    gone += days.delete_unseen_since(warnings, "type = 'Warning'")
+    gone = chosen.store().forget(
+        normal=today - timedelta(days=settings.EVENT_DAYS),
+        warnings=today - timedelta(days=settings.EVENT_WARNING_DAYS),
+    )
     return gone + forget_clusters()
 
 
 def forget_clusters() -> int:
     """Delete the events of clusters that were un-adopted."""
-    return days.delete_where(
-        f"NOT EXISTS (SELECT 1 FROM {Cluster._meta.db_table} c"  # noqa: S608 - only our names
-        f" WHERE c.id = {days.TABLE}.cluster_id)",
-        [],
-    )
+    return chosen.store().forget_clusters()
 
 
 def forget_soon(_key: int) -> None:

@@ -7,7 +7,10 @@
     const line = document.createElement("p");
     line.className = "bd-trouble";
     line.setAttribute("role", "status");
-    line.textContent = place.dataset.trouble;
+    const answer = event.detail.xhr;
+    // The portal says why in plain text when the event store is away.
+    const said = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
+    line.textContent = said && answer.responseText ? answer.responseText : place.dataset.trouble;
     place.replaceChildren(line);
   };
   document.addEventListener("htmx:sendError", trouble);

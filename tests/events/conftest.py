@@ -1,13 +1,47 @@
 """A fake API server and the cluster adopted from it, as the tests of clusters have them; whole
-objects of events as the store keeps them."""
+objects of events as the store keeps them; and every event store there is."""
 
+import os
+import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from events.services import whole
+from beidou.base import config
+from events.services.stores import chosen, embedded
+from lab import Lab
 from tests.clusters.conftest import adopted, kube  # noqa: F401  fixtures
+from tests.events.stores import OnServer, Stored
+
+STORES = [
+    "embedded",
+    pytest.param("elasticsearch", marks=pytest.mark.lab),
+    pytest.param("opensearch", marks=pytest.mark.lab),
+]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, str]]:
+    """Addresses of the lab's own servers by product."""
+    with Lab.start(f"events-{os.getpid()}") as lab:
+        yield {"elasticsearch": lab.elasticsearch(), "opensearch": lab.opensearch()}
+
+
+@pytest.fixture(params=STORES)
+def store(request, settings, db) -> Iterator[Stored]:
+    """The store that the settings name, with nothing in it."""
+    if request.param == "embedded":
+        settings.EVENT_STORE = None
+        yield Stored(chosen.store())
+        return
+    url = request.getfixturevalue("servers")[request.param]
+    prefix = f"t{uuid.uuid4().hex[:12]}"
+    settings.EVENT_STORE = config.parse_event_store_url(f"{request.param}+{url}/{prefix}")
+    on_server = OnServer(chosen.store())
+    yield on_server
+    on_server.remove()
+    chosen.of.cache_clear()
 
 
 @pytest.fixture
@@ -18,4 +52,4 @@ def packed() -> Callable[[bytes], bytes]:
 @pytest.fixture
 def huge(packed: Callable[[bytes], bytes]) -> bytes:
     """A few KiB that stand for more than is taken."""
-    return packed(b'"' + b"x" * whole.OBJECT_MAX_BYTES + b'"')
+    return packed(b'"' + b"x" * embedded.OBJECT_MAX_BYTES + b'"')

@@ -197,7 +197,7 @@ def test_a_credential_that_may_not_is_told_with_the_reason_and_delays_nothing_el
 
 def test_while_the_store_takes_nothing_events_wait_and_nothing_is_lost(kube, watched, monkeypatch):
     """The database is the store here and cannot be stopped for itself: the fault is put in."""
-    store = storing.store
+    store = storing.keep_in_database
     faults: list[str] = []
 
     def failing(*args):
@@ -205,7 +205,7 @@ def test_while_the_store_takes_nothing_events_wait_and_nothing_is_lost(kube, wat
             raise OperationalError("the store is away")
         return store(*args)
 
-    monkeypatch.setattr(storing, "store", failing)
+    monkeypatch.setattr(storing, "keep_in_database", failing)
     watch = Stream()
     give(kube, listed(modern("a")), watch)
     with collecting() as collector:
@@ -228,7 +228,7 @@ def test_what_waited_when_the_process_ended_is_stored_by_the_next(kube, watched,
 
     give(kube, listed(modern("a"), modern("b")))
     with monkeypatch.context() as patched, collecting() as collector:
-        patched.setattr(storing, "store", away)
+        patched.setattr(storing, "keep_in_database", away)
         collector.until(lambda: (row := stream_of(watched)) and row.waiting == 2)
     give(kube, status_reply(500, "away"))
     with collecting() as collector:

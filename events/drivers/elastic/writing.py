@@ -1,0 +1,158 @@
+"""Keeping events: in bulk, each by its identity, and only a newer state replaces an older one.
+
+The server compares the version itself (``external``).  What it calls a conflict is almost always
+the same state again; only of those the stored state is looked at, because a cluster that was
+restored from a backup counts from lower numbers again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from events.drivers.elastic import documents
+from events.drivers.elastic.indices import Indices
+from events.drivers.elastic.server import Server, refusal
+from events.drivers.kube_events import Record
+
+CONFLICT, NOT_FOUND, BAD = 409, 404, 400
+_OK = range(200, 300)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A record on its way."""
+
+    record: Record
+    index: str
+    key: str
+    document: bytes
+
+    @property
+    def action(self) -> bytes:
+        place = {"_index": self.index, "_id": self.key}
+        versions = {"version": self.record.version, "version_type": "external"}
+        return documents.encoded({"index": {**place, **versions}})
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The state that is there, and by what the server knows that it is still that one."""
+
+    version: int
+    last_seen: datetime
+    seq_no: int
+    primary_term: int
+
+
+class Writer:
+    def __init__(self, server: Server, indices: Indices) -> None:
+        self._server = server
+        self._indices = indices
+
+    def write(
+        self, cluster_uid: str, cluster_name: str, records: Sequence[Record]
+    ) -> list[tuple[Record, str]]:
+        """Gives those that are refused for good, and why; StoreAway where it cannot be now."""
+        if not records:
+            return []
+        lines = [self._line(cluster_uid, cluster_name, record) for record in records]
+        self._indices.prepare({line.index for line in lines})
+        answers = self._bulk([(line.action, line.document) for line in lines])
+        conflicts, refused = [], []
+        for line, answer in zip(lines, answers, strict=True):
+            status = answer["status"]
+            if status == CONFLICT:
+                conflicts.append(line)
+            elif status == BAD:
+                refused.append((line.record, str(answer["error"].get("reason", "refused"))))
+            elif status not in _OK:
+                self._give_up(answer)
+        self._settle(conflicts)
+        return refused
+
+    def delete(self, found: Sequence[tuple[str, str]]) -> None:
+        """``found`` are indices with keys."""
+        lines = [
+            documents.encoded({"delete": {"_index": index, "_id": key}}) for index, key in found
+        ]
+        for answer in self._bulk([(line,) for line in lines]):
+            if answer["status"] not in _OK and answer["status"] != NOT_FOUND:
+                self._give_up(answer)
+
+    def _line(self, cluster_uid: str, cluster_name: str, record: Record) -> _Line:
+        return _Line(
+            record,
+            self._indices.of(record.day),
+            documents.identity(cluster_uid, record.uid),
+            documents.encoded(documents.document(cluster_uid, cluster_name, record)),
+        )
+
+    def _bulk(self, lines: Sequence[tuple[bytes, ...]]) -> list[dict[str, Any]]:
+        content = b"\n".join(part for line in lines for part in line) + b"\n"
+        answer = self._server.ask("POST", "/_bulk", lines=content)
+        return [next(iter(item.values())) for item in answer["items"]]
+
+    def _give_up(self, answer: dict[str, Any]) -> None:
+        """Everything is tried again later: what is stored already changes nothing then."""
+        if answer["status"] == NOT_FOUND:
+            self._indices.forget()
+        error = answer.get("error", {})
+        raise refusal(answer["status"], str(error.get("type", "")), str(error.get("reason", "")))
+
+    # --- conflicts --------------------------------------------------------------------------------
+
+    def _settle(self, conflicts: Sequence[_Line]) -> None:
+        """Store those that are newer than what is there although their numbers are not higher."""
+        if not conflicts:
+            return
+        stored = self._stored({(line.index, line.key) for line in conflicts})
+        newest: dict[str, _Line] = {}
+        for line in conflicts:
+            there = stored.get(line.key)
+            rival = newest.get(line.key)
+            if there is None:  # deleted meanwhile, as too old
+                continue
+            version, last_seen = there.version, there.last_seen
+            if rival is not None:
+                version, last_seen = rival.record.version, rival.record.last_seen
+            if _is_newer(line.record, version, last_seen):
+                newest[line.key] = line
+        if not newest:
+            return
+        lines = [(_over(stored[key], line), line.document) for key, line in newest.items()]
+        for answer in self._bulk(lines):
+            if answer["status"] not in _OK:
+                self._give_up(answer)
+
+    def _stored(self, places: set[tuple[str, str]]) -> dict[str, _Stored]:
+        wanted = [
+            {"_index": index, "_id": key, "_source": [documents.TIME, documents.VERSION]}
+            for index, key in sorted(places)
+        ]
+        answer = self._server.ask("POST", "/_mget", body={"docs": wanted})
+        return {
+            each["_id"]: _Stored(
+                each["_source"]["event"]["sequence"],
+                documents.moment_of(each["_source"][documents.TIME]),
+                each["_seq_no"],
+                each["_primary_term"],
+            )
+            for each in answer["docs"]
+            if each.get("found")
+        }
+
+
+def _is_newer(record: Record, version: int, last_seen: datetime) -> bool:
+    """As the embedded store decides, see ``events.drivers.database``."""
+    if record.version > version:
+        return True
+    if record.version != version:
+        return record.last_seen > last_seen
+    return record.version == 0 and record.last_seen >= last_seen
+
+
+def _over(there: _Stored, line: _Line) -> bytes:
+    place = {"_index": line.index, "_id": line.key}
+    same = {"if_seq_no": there.seq_no, "if_primary_term": there.primary_term}
+    return documents.encoded({"index": {**place, **same}})

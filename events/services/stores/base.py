@@ -1,0 +1,200 @@
+"""What every event store can do: keep, find and forget.  Which one is used is a setting.
+
+A store knows clusters and times, and nothing of people: whoever asks has been given the clusters
+that may be looked at (``Scope``).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from beidou.base.errors import InvalidInput
+from clusters.models import Cluster
+from events.drivers.kube_events import MOST_AHEAD, Record
+
+FIELDS = ("namespace", "kind", "name", "reason", "type", "component", "node")
+DEFAULT_SPAN = timedelta(hours=24)
+BUCKETS = 60
+WARNING = "Warning"
+_CURSOR = re.compile(r"(\d{1,20})-(\d{1,20})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is searched; several values of one field mean any of them."""
+
+    since: datetime
+    until: datetime
+    text: str = ""
+    clusters: tuple[int, ...] = ()
+    namespace: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    reason: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    component: tuple[str, ...] = ()
+    node: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, *, since: datetime | None = None, until: datetime | None = None, **values: Any
+    ) -> "Query":
+        """With the last 24 hours where no times are given; InvalidInput when they cross."""
+        # A program whose clock is ahead of ours has written the newest.
+        until = until or timezone.now() + MOST_AHEAD
+        since = since or until - DEFAULT_SPAN
+        if since >= until:
+            raise InvalidInput(
+                _("The time range ends before it begins."),
+                fields={"since": _("This must be before the end.")},
+            )
+        return cls(since=since, until=until, **values)
+
+    def without(self, field: str) -> "Query":
+        """The query as if nothing were chosen in this field: for counts of what else there is."""
+        nothing: Any = ()
+        return replace(self, **{field: nothing})
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The clusters, by key, in which is searched.  ``is_all`` says that these are all there are, so
+    that a store need not compare."""
+
+    clusters: Mapping[int, Cluster]
+    is_all: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundEvent:
+    """An event as a store gives it back; ``raw`` only where it was asked for."""
+
+    key: str
+    """By which this store finds it again."""
+    tie: int
+    """Orders those that were last seen in the same moment."""
+    cluster: Cluster
+    uid: str
+    version: int
+    day: date
+    first_seen: datetime
+    last_seen: datetime
+    count: int
+    type: str
+    reason: str
+    namespace: str
+    kind: str
+    name: str
+    object_uid: str
+    node: str
+    component: str
+    message: str
+    raw: bytes = b""
+    trouble: str = ""
+    """Why the whole object cannot be had."""
+
+    @property
+    def pk(self) -> str:
+        return self.key
+
+    @property
+    def cluster_id(self) -> int:
+        return self.cluster.pk
+
+    def record(self) -> Record:
+        """As another store takes it."""
+        return Record(**{name: getattr(self, name) for name in Record.__struct_fields__})
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.kind} {self.name}".strip()
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place behind a row."""
+
+    last_seen: datetime
+    tie: int
+
+    def __str__(self) -> str:
+        return f"{(self.last_seen - _EPOCH) // _MICROSECOND}-{self.tie}"
+
+    @property
+    def nanoseconds(self) -> int:
+        """Since 1970."""
+        return (self.last_seen - _EPOCH) // _MICROSECOND * 1000
+
+    @classmethod
+    def parse(cls, value: str) -> "Cursor":
+        found = _CURSOR.fullmatch(value)
+        try:
+            if found is None:
+                raise ValueError
+            return cls(_EPOCH + int(found[1]) * _MICROSECOND, int(found[2]))
+        except (ValueError, OverflowError):
+            sentence = _("This is no place in a list of events.")
+            raise InvalidInput(sentence, fields={"cursor": sentence}) from None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows, and where the next ones begin; None behind the last."""
+
+    rows: Sequence[FoundEvent]
+    next: Cursor | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """How many events were last seen in one part of a time range."""
+
+    warnings: int
+    others: int
+
+
+class Keeper(NamedTuple):
+    """The cluster whose events are kept."""
+
+    pk: int
+    uid: str
+    name: str
+
+
+class Store(Protocol):
+    """``StoreAway`` where the store cannot now; then nothing need be kept of what was given."""
+
+    portions_at_once: int
+    """How many calls of ``write`` may be under way in one process."""
+    is_in_database: bool
+    """Where the portal's database is the store, one thread writes to it."""
+
+    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
+        """Keep the records of one cluster; again or in another order, it comes to the same.  Gives
+        those that are refused for good, and why."""
+
+    def page(
+        self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
+    ) -> Page:
+        """The newest, or those behind ``after``."""
+
+    def one(self, key: str, scope: Scope) -> FoundEvent | None:
+        """With its whole object."""
+
+    def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
+        """The commonest values of one of ``FIELDS``, or keys for ``cluster``; "" is no value."""
+
+    def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
+        """Counts by the number of the part, each ``seconds`` long, the first from ``begin``."""
+
+    def forget(self, normal: date, warnings: date) -> int:
+        """Delete what was not seen since these days; gives how many rows, or whole days, went."""
+
+    def forget_clusters(self) -> int:
+        """Delete the events of clusters that are not adopted any more."""

@@ -1,0 +1,194 @@
+"""Elasticsearch or OpenSearch as the event store."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from elasticsearch.dsl import A, Q, Search
+from elasticsearch.dsl.query import Query as Condition
+
+from beidou.base.config import EventServer
+from clusters.models import Cluster
+from events.drivers.elastic import documents
+from events.drivers.elastic.indices import Indices
+from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server
+from events.drivers.elastic.writing import Writer
+from events.drivers.kube_events import Record
+from events.services.stores.base import (
+    WARNING,
+    Cursor,
+    FoundEvent,
+    Keeper,
+    Page,
+    Part,
+    Query,
+    Scope,
+)
+from events.services.stores.elastic_queries import condition, of_clusters
+
+DELETED_AT_ONCE = 2000
+MOST_CLUSTERS = 10_000
+_NEWEST: tuple[Any, ...] = (
+    {documents.TIME: "desc"},
+    {documents.TIE: "desc"},
+)
+
+
+class ElasticStore:
+    """See ``Store``."""
+
+    portions_at_once = 2
+    is_in_database = False
+
+    def __init__(self, address: EventServer, owner: str) -> None:
+        self.address = address
+        self._reading = Server(address, READ_SECONDS)
+        writing = Server(address, WRITE_SECONDS)
+        self.indices = Indices(writing, owner)
+        self._writer = Writer(writing, self.indices)
+
+    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
+        return self._writer.write(keeper.uid, keeper.name, records)
+
+    # --- finding ----------------------------------------------------------------------------------
+
+    def page(
+        self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
+    ) -> Page:
+        search = Search().query(condition(query, scope)).sort(*_NEWEST)
+        search = search.extra(size=limit + 1, track_total_hits=False)
+        if not with_raw:
+            search = search.source(excludes=[documents.WHOLE])
+        if after is not None:
+            search = search.extra(search_after=[after.nanoseconds, after.tie])
+        hits = self._search(search)["hits"]["hits"]
+        behind = None
+        if len(hits) > limit:
+            hits = hits[:limit]
+            last = hits[-1]["_source"]
+            behind = Cursor(documents.moment_of(last[documents.TIME]), last["beidou"]["tie"])
+        known = _by_uid(scope)
+        found = [_found(hit, known) for hit in hits]
+        return Page([event for event in found if event is not None], behind)
+
+    def one(self, key: str, scope: Scope) -> FoundEvent | None:
+        search = Search().query(Q("ids", values=[key])).extra(size=1)
+        hits = self._search(search)["hits"]["hits"]
+        return _found(hits[0], _by_uid(scope)) if hits else None
+
+    def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
+        name = documents.CLUSTER if field == "cluster" else documents.FIELDS[field]
+        search = Search().query(condition(query, scope))
+        search.aggs.bucket("found", A("terms", field=name, size=most, order=_COMMONEST))
+        counted = [(bucket["key"], bucket["doc_count"]) for bucket in self._buckets(search)]
+        if field != "cluster":
+            return counted
+        known = _by_uid(scope)
+        return [(known[uid].pk, number) for uid, number in counted if uid in known]
+
+    def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
+        first = int(begin.timestamp())
+        search = Search().query(condition(query, scope))
+        search.aggs.bucket(
+            "found",
+            A(
+                "date_histogram",
+                field=documents.TIME,
+                fixed_interval=f"{seconds}s",
+                offset=f"+{first % seconds}s",
+                min_doc_count=1,
+            ),
+        ).bucket("warnings", A("filter", term={documents.FIELDS["type"]: WARNING}))
+        found = {}
+        for bucket in self._buckets(search):
+            number = (bucket["key"] // 1000 - first) // seconds
+            warnings = bucket["warnings"]["doc_count"]
+            found[number] = Part(warnings, bucket["doc_count"] - warnings)
+        return found
+
+    def _buckets(self, search: Search) -> list[dict[str, Any]]:
+        """Of the aggregation called ``found``; there is none where there is no index yet."""
+        found = self._search(search.extra(size=0, track_total_hits=False))
+        buckets: list[dict[str, Any]] = found.get("aggregations", _NO_BUCKETS)["found"]["buckets"]
+        return buckets
+
+    def _search(self, search: Search) -> dict[str, Any]:
+        """All of it or nothing: a part of the truth is none."""
+        return self._reading.ask(
+            "POST",
+            f"/{self.indices.all}/_search",
+            body=search.to_dict(),
+            allow_partial_search_results="false",
+            ignore_unavailable="true",
+        )
+
+    # --- forgetting -------------------------------------------------------------------------------
+
+    def forget(self, normal: date, warnings: date) -> int:
+        limit = min(normal, warnings)
+        gone = 0
+        for name in self.indices.names():
+            day = self.indices.day_of(name)
+            if day is not None and day < limit and not self._is_seen_since(name, limit):
+                self.indices.drop(name)
+                gone += 1
+        is_warning = Q("term", **{documents.FIELDS["type"]: WARNING})
+        gone += self._delete(Q("bool", filter=[_unseen_since(normal)], must_not=[is_warning]))
+        return gone + self._delete(Q("bool", filter=[_unseen_since(warnings), is_warning]))
+
+    def forget_clusters(self) -> int:
+        search = Search()
+        search.aggs.bucket("found", A("terms", field=documents.CLUSTER, size=MOST_CLUSTERS))
+        stored = {bucket["key"] for bucket in self._buckets(search)}
+        known = set(Cluster.objects.filter(uid__in=stored).values_list("uid", flat=True))
+        gone = sorted(stored - known)
+        return self._delete(of_clusters(gone)) if gone else 0
+
+    def _is_seen_since(self, name: str, day: date) -> bool:
+        search = Search().query(Q("range", **{documents.TIME: {"gte": day.isoformat()}}))
+        body = search.extra(size=0, terminate_after=1, track_total_hits=1).to_dict()
+        answer = self._reading.ask("POST", f"/{name}/_search", body=body)
+        return bool(answer["hits"]["total"]["value"])
+
+    def _delete(self, condition: Condition) -> int:
+        deleted = 0
+        for portion in self._each(condition):
+            self._writer.delete(portion)
+            deleted += len(portion)
+        return deleted
+
+    def _each(self, condition: Condition) -> Iterator[list[tuple[str, str]]]:
+        """Where those of a condition are, in portions."""
+        search = Search().query(condition).source(False).sort(*_NEWEST)
+        search = search.extra(size=DELETED_AT_ONCE, track_total_hits=False)
+        after: list[Any] | None = None
+        while True:
+            asked = search if after is None else search.extra(search_after=after)
+            hits = self._search(asked)["hits"]["hits"]
+            if not hits:
+                return
+            yield [(hit["_index"], hit["_id"]) for hit in hits]
+            after = hits[-1]["sort"]
+
+
+_NO_BUCKETS: dict[str, Any] = {"found": {"buckets": []}}
+_COMMONEST = [{"_count": "desc"}, {"_key": "asc"}]
+
+
+def _unseen_since(day: date) -> Condition:
+    limits = {documents.TIME: {"lt": day.isoformat()}}, {documents.DAY: {"lt": day.isoformat()}}
+    return Q("bool", filter=[Q("range", **limit) for limit in limits])
+
+
+def _by_uid(scope: Scope) -> dict[str, Cluster]:
+    return {cluster.uid: cluster for cluster in scope.clusters.values()}
+
+
+def _found(hit: dict[str, Any], clusters: dict[str, Cluster]) -> FoundEvent | None:
+    """None for an event of a cluster that may not be seen, or is none of the portal's any more."""
+    source = hit["_source"]
+    cluster = clusters.get(source["orchestrator"]["cluster"]["id"])
+    if cluster is None:
+        return None
+    tie = source["beidou"]["tie"]
+    return FoundEvent(key=hit["_id"], tie=tie, cluster=cluster, **documents.values(source))

@@ -1,0 +1,43 @@
+"""A search in the words of Elasticsearch, by its own DSL."""
+
+from elasticsearch.dsl import Q
+from elasticsearch.dsl.query import Query as Condition
+
+from events.drivers import text
+from events.drivers.elastic import documents
+from events.services.stores.base import FIELDS, Query, Scope
+
+MOST_EXPANSIONS = 10_000
+"""Of words that begin with what was typed."""
+
+
+def condition(query: Query, scope: Scope) -> Condition:
+    filters = [
+        Q("range", **{documents.TIME: {"gte": documents.moment(query.since),
+                                       "lt": documents.moment(query.until)}})
+    ]  # fmt: skip
+    if not scope.is_all:
+        filters.append(of_clusters([cluster.uid for cluster in scope.clusters.values()]))
+    for field in FIELDS:
+        if values := getattr(query, field):
+            filters.append(Q("terms", **{documents.FIELDS[field]: list(values)}))
+    unwanted: list[Condition] = []
+    for term in text.parse(query.text):
+        (unwanted if term.is_excluded else filters).append(_term(term))
+    return Q("bool", filter=filters, must_not=unwanted)
+
+
+def of_clusters(uids: list[str]) -> Condition:
+    return Q("terms", **{documents.CLUSTER: uids})
+
+
+def _term(term: text.Term) -> Condition:
+    words = " ".join(term.tokens)
+    if not term.is_prefix:
+        return Q("match_phrase", **{documents.TEXT: words})
+    if len(term.tokens) == 1:
+        return Q("prefix", **{documents.TEXT: words})
+    return Q(
+        "match_phrase_prefix",
+        **{documents.TEXT: {"query": words, "max_expansions": MOST_EXPANSIONS}},
+    )

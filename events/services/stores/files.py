@@ -1,0 +1,124 @@
+"""Files for a log agent to ship to Elasticsearch, from which the portal then reads.
+
+One document a line, with the index and the key under which it belongs (``beidou.index``,
+``beidou.id``): an agent that sends them so stores nothing twice, however often it sends.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from datetime import date, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from beidou.base.sentences import Sentence
+from events.drivers.elastic import documents
+from events.drivers.errors import StoreAway
+from events.drivers.kube_events import Record
+from events.services.stores.base import Cursor, FoundEvent, Keeper, Page, Part, Query, Scope
+from events.services.stores.elastic import ElasticStore
+
+logger = structlog.get_logger(__name__)
+FILE_BYTES = 64 * 1024 * 1024
+NAMES = "events-*.ndjson"
+
+
+class FilesStore:
+    """See ``Store``: writes to ``folder``, at most ``most_bytes`` in all, and reads elsewhere."""
+
+    portions_at_once = 1
+    is_in_database = False
+
+    def __init__(self, reader: ElasticStore, folder: Path, most_bytes: int) -> None:
+        self._reader = reader
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._path: Path | None = None
+
+    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
+        lines = b"".join(self._line(keeper, record) for record in records)
+        with self._lock:
+            try:
+                self._append(lines)
+            except OSError as error:
+                self._path = None  # the last one may end within a line; a new one begins with one
+                raise StoreAway(
+                    Sentence(
+                        "The folder of event files takes nothing (%(why)s).",
+                        why=error.strerror or str(error),
+                    )
+                ) from error
+        return []
+
+    def _line(self, keeper: Keeper, record: Record) -> bytes:
+        found = documents.document(keeper.uid, keeper.name, record)
+        found["beidou"]["index"] = self._reader.indices.of(record.day)
+        found["beidou"]["id"] = documents.identity(keeper.uid, record.uid)
+        return documents.encoded(found) + b"\n"
+
+    def _append(self, lines: bytes) -> None:
+        if self._path is None or self._path.stat().st_size >= FILE_BYTES:
+            self._path = self._begin()
+        with self._path.open("ab", buffering=0) as file:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+            os.fsync(file.fileno())
+
+    def _begin(self) -> Path:
+        """An empty file that no other process writes to."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_room()
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        name = f"events-{moment}-{socket.gethostname()[:60]}-{os.getpid()}"
+        for number in count():
+            path = self._folder / f"{name}-{number}.ndjson"
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+            except FileExistsError:
+                continue
+            return path
+        raise AssertionError("numbers do not end")
+
+    def _make_room(self) -> None:
+        """The oldest files go, shipped or not: the folder must not fill the disk."""
+        files = sorted(self._folder.glob(NAMES), key=lambda path: (path.stat().st_mtime, path.name))
+        total = sum(path.stat().st_size for path in files)
+        for path in files:
+            if total + FILE_BYTES <= self._most_bytes:
+                return
+            total -= path.stat().st_size
+            path.unlink()
+            logger.warning("event_file_removed", file=path.name, most_bytes=self._most_bytes)
+
+    def template(self) -> dict[str, Any]:
+        """What the server must know before an agent sends the first event."""
+        return self._reader.indices.template()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def page(
+        self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
+    ) -> Page:
+        return self._reader.page(query, scope, after=after, limit=limit, with_raw=with_raw)
+
+    def one(self, key: str, scope: Scope) -> FoundEvent | None:
+        return self._reader.one(key, scope)
+
+    def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
+        return self._reader.counts(query, scope, field, most)
+
+    def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
+        return self._reader.parts(query, scope, begin, seconds)
+
+    def forget(self, normal: date, warnings: date) -> int:
+        return self._reader.forget(normal, warnings)
+
+    def forget_clusters(self) -> int:
+        return self._reader.forget_clusters()

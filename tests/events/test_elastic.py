@@ -1,0 +1,279 @@
+"""What only Elasticsearch and OpenSearch do, and every way in which they may not answer."""
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from django.utils import timezone
+
+from beidou.base import config
+from events.drivers.elastic.server import Server
+from events.drivers.errors import StoreAway
+from events.services import search
+from events.services.stores.base import Keeper
+from events.services.stores.elastic import ElasticStore
+from tests.events.conftest import STORES
+from tests.events.test_stores import made, of_day
+
+pytestmark = pytest.mark.django_db
+KEEPER = Keeper(1, "uid-of-cluster", "prod")
+
+
+# --- a real server --------------------------------------------------------------------------------
+
+on_servers = pytest.mark.parametrize("store", STORES[1:], indirect=True)
+
+
+@on_servers
+def test_each_day_has_an_index_of_its_own(store, cluster_a):
+    store.keep(cluster_a, made())
+    (name,) = store.names()
+    assert name.endswith("-events-1-2026.11.20")
+
+
+@on_servers
+def test_no_event_makes_a_new_field(store, cluster_a):
+    store.keep(cluster_a, made())
+    (name,) = store.names()
+
+    def fields():
+        return store.server.ask("GET", f"/{name}/_mapping")[name]["mappings"]
+
+    before = fields()
+    store.keep(cluster_a, made("odd", metadata__annotations={f"k{n}": "v" for n in range(2000)}))
+    assert fields() == before
+
+
+@on_servers
+def test_a_day_that_is_over_goes_as_a_whole(store, cluster_a, settings):
+    settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 5
+    old = timezone.now().date() - timedelta(days=20)
+    store.keep(cluster_a, of_day(old), made("young", metadata__creationTimestamp=soon()))
+    assert store.store.forget(old + timedelta(days=15), old + timedelta(days=15)) == 1
+    assert len(store.names()) == 1
+
+
+def soon():
+    return timezone.now().isoformat().replace("+00:00", "Z")
+
+
+@on_servers
+def test_a_disk_that_is_full_holds_up_and_loses_nothing(store, cluster_a):
+    store.keep(cluster_a, made())
+    (name,) = store.names()
+    block = {"index.blocks.read_only_allow_delete": True}
+    store.server.ask("PUT", f"/{name}/_settings", body=block)
+    with pytest.raises(StoreAway, match="takes nothing .* when its disk is full"):
+        store.keep(cluster_a, made("b"))
+    store.server.ask("PUT", f"/{name}/_settings", body=dict.fromkeys(block))
+    store.keep(cluster_a, made("b"))
+    assert store.uids() == ["b", "web.1"]
+
+
+@on_servers
+def test_an_index_of_somebody_else_holds_up_and_is_named(store, cluster_a):
+    name = store.store.indices.of(made().day)
+    other = {"mappings": {"properties": {"@timestamp": {"type": "keyword"}}}}
+    store.server.ask("PUT", f"/{name}", body=other)
+    with pytest.raises(StoreAway, match=f"{name}” was not made by the portal"):
+        store.keep(cluster_a, made())
+    store.server.ask("DELETE", f"/{name}")
+    assert store.keep(cluster_a, made()) == []
+
+
+@on_servers
+def test_an_index_that_was_deleted_meanwhile_is_made_again(store, cluster_a):
+    store.keep(cluster_a, made())
+    (name,) = store.names()
+    store.server.ask("DELETE", f"/{name}")
+    store.keep(cluster_a, made())
+    assert store.uids() == ["web.1"]
+
+
+@on_servers
+def test_two_portals_cannot_share_the_same_indices(store, cluster_a):
+    store.keep(cluster_a, made())
+    other = ElasticStore(store.store.address, owner="another portal")
+    with pytest.raises(StoreAway, match="belong to another portal"):
+        other.write(KEEPER, [made("b")])
+    assert store.uids() == ["web.1"]
+
+
+@on_servers
+def test_two_portals_with_prefixes_of_their_own_do_not_see_each_other(store, cluster_a, admin):
+    mine = store.store.address
+    other = ElasticStore(replace(mine, prefix=f"{mine.prefix}-2"), owner="another portal")
+    store.keep(cluster_a, made())
+    other.write(Keeper(cluster_a.pk, cluster_a.uid, "theirs"), [made("b")])
+    assert store.uids() == ["web.1"]
+    for name in other.indices.names():
+        other.indices.drop(name)
+
+
+@on_servers
+def test_paging_goes_on_exactly_where_many_were_seen_in_the_same_moment(store, cluster_a, admin):
+    store.keep(cluster_a, *(made(f"e{number:03}") for number in range(250)))
+    asked = search.Query.of(since=made().last_seen - timedelta(days=1), until=timezone.now())
+    asked = replace(asked, until=max(asked.until, made().last_seen + timedelta(days=1)))
+    seen, after = [], None
+    while True:
+        page = search.page(admin, asked, after=after, limit=40)
+        seen += [event.uid for event in page.rows]
+        if page.next is None:
+            break
+        after = search.Cursor.parse(str(page.next))
+    assert len(seen) == len(set(seen)) == 250
+
+
+# --- one that does not answer as it should --------------------------------------------------------
+
+
+@contextmanager
+def answering(status, content, kind="application/json", headers=()):
+    """A server that says the same to whatever it is asked; gives its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            body = content.encode()
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            for name, value in headers:
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, *_args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def address_of(url, product="elasticsearch"):
+    return config.parse_event_store_url(f"{product}+{url}/test")
+
+
+def error(kind, reason):
+    return json.dumps({"error": {"type": kind, "reason": reason, "root_cause": []}, "status": 0})
+
+
+@pytest.mark.parametrize("product", ["elasticsearch", "opensearch"])
+@pytest.mark.parametrize(
+    ("status", "content", "sentence"),
+    [
+        (401, error("security_exception", "token expired"), "refuses .* credential .token expired"),
+        (403, error("security_exception", "not allowed"), "refuses the portal's credential"),
+        (429, error("es_rejected_execution_exception", "queue is full"), "too much to do"),
+        (429, error("cluster_block_exception", "flood stage"), "takes nothing .flood stage"),
+        (403, error("cluster_block_exception", "read-only"), "takes nothing .read-only"),
+        (503, error("", "no master"), "answered 503 .no master"),
+        (500, "[]", "answered 500"),
+        (404, error("index_not_found_exception", "no such index"), "answered 404"),
+    ],
+)
+def test_what_a_server_refuses_is_a_sentence(product, status, content, sentence):
+    with answering(status, content) as url, pytest.raises(StoreAway, match=sentence):
+        Server(address_of(url, product), 5).ask("POST", "/_bulk", lines=b"{}\n")
+
+
+def test_a_page_of_a_proxy_is_no_answer():
+    page = answering(502, "<h1>Bad Gateway</h1>", kind="text/html")
+    with page as url, pytest.raises(StoreAway, match="502"):
+        Server(address_of(url), 5).ask("GET", "/")
+
+
+def test_json_that_is_none_is_no_answer():
+    with answering(200, "{") as url, pytest.raises(StoreAway, match="does not answer"):
+        Server(address_of(url), 5).ask("GET", "/")
+
+
+def test_a_server_that_is_not_there_is_told_with_its_address():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(StoreAway, match=f"127.0.0.1:{port}.* does not answer"):
+            Server(address_of(f"http://127.0.0.1:{port}"), 5).ask("GET", "/")
+
+
+def test_a_server_that_says_nothing_is_waited_for_as_long_as_was_said():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(StoreAway, match="does not answer: .*timed out"):
+            Server(address_of(url), 0.2).ask("GET", "/")
+
+
+def test_another_node_is_asked_where_the_first_is_down():
+    with socket.socket() as down, answering(200, "{}") as url:
+        down.bind(("127.0.0.1", 0))
+        nodes = (f"http://127.0.0.1:{down.getsockname()[1]}", url)
+        server = Server(replace(address_of(url), nodes=nodes), 5)
+        assert [server.ask("GET", "/").status for _number in range(4)] == [200] * 4
+
+
+def test_no_secret_is_in_what_is_said_of_an_address():
+    address = config.parse_event_store_url("elasticsearch+https://me:secret@es.example.com/x")
+    assert "secret" not in repr(replace(address, api_key="secret"))
+
+
+# --- the portal beside it -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(settings):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings.EVENT_STORE = address_of(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        yield
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/events/event/",
+        "/events/event/figures/",
+        f"/events/event/{'ab' * 16}/change/",
+        "/api/v1/events/",
+        "/api/v1/events/counts/?field=reason",
+        "/api/v1/events/histogram/",
+        f"/api/v1/events/{'ab' * 16}/",
+    ],
+)
+def test_while_the_store_is_away_its_pages_say_so(address, away, browser, api, viewer, cluster_a):
+    client = api(viewer) if address.startswith("/api/") else browser(viewer)
+    answer = client.get(address)
+    assert answer.status_code == 503
+    assert "does not answer" in answer.content.decode()
+
+
+def test_a_search_can_be_tried_again_while_the_store_is_away(away, browser, viewer, cluster_a):
+    page = browser(viewer).get("/events/event/", {"q": "oom"}).content.decode()
+    assert 'value="oom"' in page
+    assert 'role="alert"' in page
+
+
+def test_a_whole_object_that_cannot_be_had_now_is_explained(away, browser, viewer, cluster_a):
+    answer = browser(viewer).get(f"/events/event/{'ab' * 16}/whole/")
+    assert "does not answer" in answer.content.decode()
+
+
+@pytest.mark.parametrize("address", ["/", "/clusters/cluster/", "/events/eventstream/", "/readyz"])
+def test_no_other_page_needs_the_store(address, away, browser, viewer, cluster_a):
+    assert browser(viewer).get(address).status_code == 200
