@@ -20,7 +20,7 @@ from lab.hostimage import ensure_host_image
 from lab.hosts import Host
 from lab.paths import locked
 from lab.process import run, start_server, stop_recorded
-from lab.services.elasticsearch import start_elasticsearch
+from lab.services.elasticsearch import restart_elasticsearch, start_elasticsearch
 from lab.services.endpoint import Endpoint, accepts
 from lab.services.opensearch import start_opensearch
 from lab.services.postgres import restart_postgres, start_postgres
@@ -309,13 +309,22 @@ class Lab:
 
     def restart_postgres(self) -> None:
         """End its sessions and start it again, with the data and the address it had."""
-        with self._lock, locked("endpoint-postgres", folder=self.folder):
-            written = self.folder / "endpoints" / "postgres.json"
+        self._restart("postgres", restart_postgres)
+
+    def restart_elasticsearch(self) -> None:
+        """Kill it and start it again, with the data and the address it had."""
+        self._restart("elasticsearch", restart_elasticsearch)
+
+    def _restart(
+        self, kind: str, restart: Callable[[state.LabRecord, str, Endpoint], Endpoint]
+    ) -> None:
+        with self._lock, locked(f"endpoint-{kind}", folder=self.folder):
+            written = self.folder / "endpoints" / f"{kind}.json"
             endpoint = Endpoint.read(written)
             if endpoint is None:
-                raise LabError("No PostgreSQL is running to be started again.")
-            name = max(path.name for path in self.folder.glob("postgres-[0-9]*"))
-            restart_postgres(self._record, name, endpoint).write(written)
+                raise LabError(f"No {kind} is running to be started again.")
+            name = max(path.name for path in self.folder.glob(f"{kind}-[0-9]*"))
+            restart(self._record, name, endpoint).write(written)
 
     def redis(self) -> str:
         """The URL of a Redis server."""

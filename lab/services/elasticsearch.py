@@ -9,14 +9,22 @@ from pathlib import Path
 
 from lab.paths import building, cache_root, locked
 from lab.services.endpoint import Endpoint
-from lab.services.searchnode import HEAP, java_home, maven, start_node
+from lab.services.searchnode import HEAP, java_home, kill_node, maven, start_node
 from lab.state import LabRecord
 
 VERSION = "8.19.0"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
 
 
-def start_elasticsearch(record: LabRecord, folder_name: str) -> Endpoint:
+def restart_elasticsearch(record: LabRecord, folder_name: str, endpoint: Endpoint) -> Endpoint:
+    """Kill the node, and start it again with the data and the address it had."""
+    kill_node(endpoint)
+    return start_elasticsearch(record, folder_name, again=endpoint)
+
+
+def start_elasticsearch(
+    record: LabRecord, folder_name: str, again: Endpoint | None = None
+) -> Endpoint:
     """Start one node with 512 MiB of heap; returns when its state is at least yellow."""
     folder = record.folder / folder_name
     return start_node(
@@ -31,6 +39,7 @@ def start_elasticsearch(record: LabRecord, folder_name: str) -> Endpoint:
             "ES_JAVA_OPTS": " ".join(HEAP),
             "ES_TMPDIR": str(folder / "data"),
         },
+        again=again,
     )
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lab.errors import LabError
-from lab.process import run, start_server
+from lab.process import run, start_server, wait_for
 from lab.services.endpoint import Endpoint, answers
 from lab.state import LabRecord, claim_port
 
@@ -28,37 +30,22 @@ def start_node(
     settings_file: str,
     settings: Mapping[str, object] | None = None,
     env: Mapping[str, str] | None = None,
+    again: Endpoint | None = None,
 ) -> Endpoint:
     """Start one node in a folder of the lab named after it; returns when its state is yellow.
 
-    The command is run in that folder, which has the content of the distribution by then.
+    The command is run in that folder, which has the content of the distribution by then.  With
+    ``again`` the node is started once more, on the data and the address that it had.
     """
-    http_port, transport_port = claim_port(record), claim_port(record)
     folder = record.folder / name
-    # The user of the server cannot enter the cache; hard links cost neither time nor space.
-    _link_tree(distribution, folder)
-    every = {
-        "cluster.name": record.name,
-        "node.name": name,
-        "discovery.type": "single-node",
-        "network.host": "127.0.0.1",
-        "http.port": http_port,
-        "transport.port": transport_port,
-        "node.store.allow_mmap": False,
-        "path.data": str(folder / "data"),
-        "path.logs": str(folder / "logs"),
-        "cluster.routing.allocation.disk.threshold_enabled": False,
-        **(settings or {}),
-    }
-    config = folder / "config" / settings_file
-    config.unlink(missing_ok=True)  # a hard link to the cache until now
-    lines = [f"{key}: {json.dumps(value)}" for key, value in every.items()]
-    config.write_text("\n".join(lines) + "\n")
     user = USER if os.getuid() == 0 else None
-    for path in (folder, folder / "config", folder / "data", folder / "logs"):
-        path.mkdir(exist_ok=True)
-        if user:
-            shutil.chown(path, user)
+    url = again.url if again else f"http://127.0.0.1:{claim_port(record)}"
+    if not again:
+        _prepare(record, folder, distribution, settings_file, {**_port(url), **(settings or {})})
+        for path in (folder, folder / "config", folder / "data", folder / "logs"):
+            path.mkdir(exist_ok=True)
+            if user:
+                shutil.chown(path, user)
     server = start_server(
         name,
         *command,
@@ -67,10 +54,47 @@ def start_node(
         cwd=folder,
         env={"HOME": str(folder / "data"), **(env or {})},
     )
-    url = f"http://127.0.0.1:{http_port}"
     health = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
     server.wait_until(lambda: answers(health), timeout=180)
     return Endpoint.of(server, url)
+
+
+def kill_node(endpoint: Endpoint) -> None:
+    """With SIGKILL, and whatever it started; returns when it is gone."""
+    os.killpg(endpoint.process.pid, signal.SIGKILL)
+    running = endpoint.process.is_running
+    wait_for("The end of the node", lambda: not running(), timeout=60)
+
+
+def _port(url: str) -> dict[str, object]:
+    return {"http.port": urlsplit(url).port}
+
+
+def _prepare(
+    record: LabRecord,
+    folder: Path,
+    distribution: Path,
+    settings_file: str,
+    settings: Mapping[str, object],
+) -> None:
+    # The user of the server cannot enter the cache; hard links cost neither time nor space.
+    _link_tree(distribution, folder)
+    every = {
+        "cluster.name": record.name,
+        "node.name": folder.name,
+        "discovery.type": "single-node",
+        "network.host": "127.0.0.1",
+        "transport.port": claim_port(record),
+        "node.store.allow_mmap": False,
+        "path.data": str(folder / "data"),
+        "path.logs": str(folder / "logs"),
+        "cluster.routing.allocation.disk.threshold_enabled": False,
+        **settings,
+    }
+    config = folder / "config" / settings_file
+    config.unlink(missing_ok=True)  # a hard link to the cache until now
+    lines = [f"{key}: {json.dumps(value)}" for key, value in every.items()]
+    config.write_text("\n".join(lines) + "\n")
 
 
 def maven(*words: str | Path, cwd: Path) -> None:
