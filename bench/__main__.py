@@ -1,7 +1,8 @@
 """Run all measures, or those named.
 
 ``python -m bench [output latency queue lists inventory scale_up drain health
-one_click growth live_page events]``
+one_click growth live_page events
+event_search]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
 one run.
@@ -18,6 +19,7 @@ from bench.report import Measure
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
     from bench import (  # noqa: PLC0415  need Django set up
         drain,
+        event_search,
         events,
         growth,
         health,
@@ -44,6 +46,7 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "growth": growth.run,
         "live_page": live_page.run,
         "events": events.run,
+        "event_search": event_search.run,
     }
 
 
