@@ -6,7 +6,7 @@ alone may call ``run.succeed``; exit code 0 is not success.  Whatever ``confirm`
 has failed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -211,7 +211,8 @@ class Kind:
 
     ``compares``: its checks say what has changed since the last time, and are shown in a table.
 
-    ``looks`` are steps that only look: an operation of such alone leaves machines what they are.
+    ``looks`` are steps that only look: an operation of such alone leaves machines what they are,
+    and is no change for windows, freezes and limits.
 
     ``found``: a sentence on all its checks, said at its end beside which machines failed.
 
@@ -282,6 +283,10 @@ class Kind:
 
     def is_mutating(self, params: Params) -> bool:
         return self.mutating and self.changes(params)
+
+    def changes_in(self, steps: Collection[str], params: Params) -> bool:
+        """Whether these of its steps change anything."""
+        return self.is_mutating(params) and not set(steps) <= self.looks
 
     def holds_machines(self, params: Params) -> bool:
         return self.holds and self.is_mutating(params)

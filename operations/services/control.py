@@ -402,7 +402,7 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
             OperationMachine.objects.filter(pk__in=chosen).update(
                 state=OperationMachine.State.WAITING,
                 message="",
-                holds_machine=operation.mutating and kind.holds,
+                holds_machine=kind.holds_machines(operation.params),
                 left_out=False,
             )
             operation.machines.exclude(pk__in=chosen).exclude(

@@ -277,7 +277,7 @@ def start_operation(
                 kind=kind,
                 cluster=cluster,
                 params=settled,
-                mutating=plan.kind.is_mutating(settled),
+                mutating=plan.kind.changes_in(chosen, settled),
                 reason=reason[:500],
                 requested_by=acting_user,
                 requested_by_name=acting_user.get_username(),

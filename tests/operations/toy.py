@@ -59,6 +59,7 @@ def toy_kind(
     approvals: frozenset[str] = frozenset(),
     wave: Callable[..., Any] | None = None,
     stops_at_first: bool = False,
+    looks: frozenset[str] = frozenset(),
 ) -> Iterator[Script]:
     script = Script()
     step: dict[str, Any] = {"act": script.act, "confirm": script.confirm, "timeout_seconds": 60}
@@ -82,6 +83,7 @@ def toy_kind(
         answers=answers,
         approvals=approvals,
         stops_at_first=stops_at_first,
+        looks=looks,
         reserve=lambda operation, machine: script.reserved.append(machine.address),
         release=lambda member, reached: script.released.append((member.address, reached)),
     )

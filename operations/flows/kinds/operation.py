@@ -138,7 +138,9 @@ def _holds(part: TaskPart, params: OperationParams) -> bool:
     kind = KINDS.get(params.kind)
     if kind is None:
         return False
-    return kind.holds and (part.operation.mutating if part.operation else kind.mutating)
+    if part.operation is not None:
+        return kind.holds_machines(part.operation.params)
+    return kind.holds and kind.mutating
 
 
 def _neighbour(part: TaskPart) -> Operation | None:

@@ -181,8 +181,8 @@ def _changes(specs: list[graph.Spec]) -> bool:
         if base.get(spec.kind).name != "operation":
             continue
         kind = operation_kinds.get(str(spec.params.get("kind", "")))
-        steps = set(spec.params.get("steps") or kind.step_names)
-        if kind.mutating and kind.changes(spec.params.get("params", {})) and steps - kind.looks:
+        steps = spec.params.get("steps") or kind.step_names
+        if kind.changes_in(steps, spec.params.get("params", {})):
             return True
     return False
 

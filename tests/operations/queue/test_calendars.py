@@ -106,6 +106,34 @@ def test_what_changes_nothing_begins_at_any_time(queued, frozen, control):
         assert dispatched(control) == ["look"]
 
 
+def test_steps_that_only_look_begin_at_any_time(begin, frozen, work):
+    with toy_kind(looks=frozenset({"first"})):
+        looking = begin(steps=["first"])
+        work()
+        changing = begin()
+        work()
+        assert (fresh(looking).status, fresh(changing).is_held) == ("succeeded", True)
+
+
+def test_steps_that_only_look_take_no_slot_for_changes(begin, control):
+    with toy_kind(looks=frozenset({"first"})):
+        looking = begin(steps=["first"])
+        control(dispatch.dispatch)
+        assert (fresh(looking).slot, fresh(looking).place) == (None, 0)
+
+
+def test_steps_that_only_look_hold_their_machines_and_a_retry_holds_them_again(
+    begin, frozen, operator, control, work
+):
+    with toy_kind(looks=frozenset({"first"})) as toy:
+        looking = begin(steps=["first"])
+        assert looking.machines.filter(holds_machine=True).count() == 3
+        toy.failing = {("first", looking.machines.first().address)}
+        work()
+        control(controls.retry, fresh(looking), acting_user=operator)
+        assert looking.machines.filter(holds_machine=True).count() == 1
+
+
 def test_an_ended_freeze_holds_nothing(toy, queued, frozen, control):
     now = timezone.now()
     Freeze.objects.update(begins_at=now - timedelta(days=2), ends_at=now - timedelta(seconds=1))
