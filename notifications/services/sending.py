@@ -187,16 +187,22 @@ def sweep(now: datetime | None = None) -> int:
 # --- what people ask for --------------------------------------------------------------------------
 
 
+def _soonest(delivery: Delivery) -> datetime:
+    """Each try of a message stands in ``tried_at`` until the next: if that came within the minute,
+    the earlier one would not be counted any more."""
+    now = timezone.now()
+    return now if delivery.tried_at is None else max(now, delivery.tried_at + routing.WINDOW)
+
+
 def send_again(*, delivery: Delivery, acting_user: Any) -> None:
     """Try an ended message anew, with the same key."""
     permissions.require(acting_user, delivery, permissions.CHANGE)
     ended = [Delivery.Status.SENT, Delivery.Status.GIVEN_UP]
-    now = timezone.now()
     with transaction.atomic():
         changed = Delivery.objects.filter(pk=delivery.pk, status__in=ended).update(
             status=Delivery.Status.WAITING,
             tries=1,  # no first try: nothing new may join what was perhaps received
-            next_try_at=now,
+            next_try_at=_soonest(delivery),
             sent_at=None,
             last_error="",
         )

@@ -301,3 +301,12 @@ def test_a_message_that_is_on_its_way_is_not_sent_again(admin, mail_server):
     claim()
     with pytest.raises(Conflict, match="has not ended"):
         sending.send_again(delivery=delivery, acting_user=admin)
+
+
+def test_what_was_sent_is_sent_again_a_minute_later_at_the_earliest(admin, mail_server):
+    """Sooner its first try would be counted no more, and the five of a minute have no end."""
+    now = timezone.now()
+    sent = factories.make_delivery(status="sent", tries=1, tried_at=now, sent_at=now)
+    sending.send_again(delivery=sent, acting_user=admin)
+    assert sending.claim_due(most=10, now=now + timedelta(seconds=59)) == []
+    assert claim(now=now + timedelta(seconds=61)).delivery_id == sent.pk
