@@ -84,6 +84,10 @@ class ReceiverAdmin(OfTeams):
         shown = ("name", "team", "channel", "language", "enabled", "addresses", "webhook_url")
         return [(None, {"fields": (*shown, *self.readonly_fields)})]
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        sending.hurry(obj)
+
     @column(description=gettext_lazy("team"), ordering="team__name")
     def team_shown(self, receiver: Receiver) -> str:
         return str(receiver.team or _("the fleet"))

@@ -13,7 +13,7 @@ from beidou.base.api.choices import ChosenField
 from beidou.base.models import Notice
 from clusters.models import Cluster
 from notifications.models import Delivery, NotificationRule, Receiver
-from notifications.services import belonging, content, receivers, rules
+from notifications.services import belonging, content, receivers, rules, sending
 
 
 class SeveralField(serializers.PrimaryKeyRelatedField[Any]):
@@ -171,6 +171,7 @@ class ReceiverSerializer(serializers.ModelSerializer[Receiver]):
         receivers.apply_secrets(receiver, given)
         receivers.validate(receiver, self.context["request"].user, stored=stored)
         receiver.save()
+        sending.hurry(receiver)
         return receiver
 
 

@@ -187,6 +187,19 @@ def sweep(now: datetime | None = None) -> int:
 # --- what people ask for --------------------------------------------------------------------------
 
 
+def hurry(receiver: Receiver) -> None:
+    """What failed is tried with the receiver as it is now, and not after its long pause."""
+    failed = Delivery.objects.filter(receiver=receiver, status=Delivery.Status.FAILED)
+    for delivery in failed.defer("content"):
+        _hurry(delivery)
+
+
+def _hurry(delivery: Delivery) -> bool:
+    """False when it does not wait for its next try any more."""
+    failed = Delivery.objects.filter(pk=delivery.pk, status=Delivery.Status.FAILED)
+    return bool(failed.update(next_try_at=_soonest(delivery)))
+
+
 def _soonest(delivery: Delivery) -> datetime:
     """Each try of a message stands in ``tried_at`` until the next: if that came within the minute,
     the earlier one would not be counted any more."""
@@ -195,11 +208,13 @@ def _soonest(delivery: Delivery) -> datetime:
 
 
 def send_again(*, delivery: Delivery, acting_user: Any) -> None:
-    """Try an ended message anew, with the same key."""
+    """Try an ended message anew, with the same key, or a failed one without its long pause."""
     permissions.require(acting_user, delivery, permissions.CHANGE)
     ended = [Delivery.Status.SENT, Delivery.Status.GIVEN_UP]
     with transaction.atomic():
-        changed = Delivery.objects.filter(pk=delivery.pk, status__in=ended).update(
+        changed = _hurry(delivery) or Delivery.objects.filter(
+            pk=delivery.pk, status__in=ended
+        ).update(
             status=Delivery.Status.WAITING,
             tries=1,  # no first try: nothing new may join what was perhaps received
             next_try_at=_soonest(delivery),
@@ -256,6 +271,8 @@ def send_test(*, receiver: Receiver, acting_user: Any) -> Delivery:
             after={"result": receiver.test_result},
             outcome="failed" if error else "done",
         )
+    if error is None:
+        hurry(receiver)
     return delivery
 
 

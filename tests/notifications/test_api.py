@@ -1,6 +1,9 @@
 """Rules, receivers, messages and notices over the API."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from beidou.base.models import AuditEntry
 from notifications.models import Delivery, NotificationRule, Receiver
@@ -40,6 +43,16 @@ def test_a_receiver_is_written_and_its_secret_never_read(api, admin):
     assert changed.status_code == 200
     assert Receiver.objects.get().secret == SECRET
     assert set(AuditEntry.objects.values_list("verb", flat=True)) == {"add", "change"}
+
+
+def test_a_receiver_that_is_saved_has_what_failed_tried_at_once(api, admin):
+    receiver = factories.make_receiver()
+    failed = factories.make_delivery(
+        receiver, status="failed", next_try_at=timezone.now() + timedelta(hours=1)
+    )
+    assert api(admin).patch(f"{RECEIVERS}{receiver.pk}/", {"language": "en"}).status_code == 200
+    failed.refresh_from_db()
+    assert failed.next_try_at <= timezone.now()
 
 
 def test_a_wrong_receiver_says_which_field(api, admin):

@@ -1,7 +1,10 @@
 """The pages of rules, receivers and messages, for the four people and an owner."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from beidou.base.models import AuditEntry
 from notifications.models import Delivery, NotificationRule, Receiver
@@ -112,6 +115,16 @@ def test_a_stored_secret_is_never_shown_and_an_empty_field_keeps_it(admin, brows
     assert (receiver.name, receiver.secret) == ("renamed", SECRET)
     entry = AuditEntry.objects.get(verb="change")
     assert SECRET not in str(entry.before) + str(entry.after)
+
+
+def test_a_receiver_that_is_saved_has_what_failed_tried_at_once(admin, browser):
+    receiver = factories.make_receiver()
+    failed = factories.make_delivery(
+        receiver, status="failed", next_try_at=timezone.now() + timedelta(hours=1)
+    )
+    post(browser(admin), place("receiver", "change", receiver.pk), **receiver_values())
+    failed.refresh_from_db()
+    assert failed.next_try_at <= timezone.now()
 
 
 def test_the_form_says_at_the_field_what_is_wrong(admin, browser):

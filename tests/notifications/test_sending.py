@@ -303,6 +303,51 @@ def test_a_message_that_is_on_its_way_is_not_sent_again(admin, mail_server):
         sending.send_again(delivery=delivery, acting_user=admin)
 
 
+def failed_long_ago(receiver, **values):
+    """It is tried again in an hour."""
+    now = timezone.now()
+    return factories.make_delivery(
+        receiver,
+        **{
+            "status": "failed",
+            "tries": 6,
+            "tried_at": now - timedelta(minutes=5),
+            "next_try_at": now + timedelta(hours=1),
+            **values,
+        },
+    )
+
+
+def test_a_failed_message_can_be_sent_again_without_its_pause_and_stays_what_it_is(
+    admin, mail_server
+):
+    failed = failed_long_ago(factories.make_receiver())
+    sending.send_again(delivery=failed, acting_user=admin)
+    assert (failed.status, failed.tries) == ("failed", 6)
+    assert claim().delivery_id == failed.pk
+
+
+def test_a_test_that_succeeds_has_what_failed_tried_at_once(admin, web_receiver):
+    failed = failed_long_ago(webhook(web_receiver))
+    sending.send_test(receiver=failed.receiver, acting_user=admin)
+    assert claim().delivery_id == failed.pk
+
+
+def test_a_test_that_fails_leaves_what_failed_to_its_pause(admin, web_receiver):
+    failed = failed_long_ago(webhook(web_receiver))
+    web_receiver.status = 503
+    sending.send_test(receiver=failed.receiver, acting_user=admin)
+    assert sending.claim_due(most=10) == []
+
+
+def test_what_is_hurried_is_tried_a_minute_after_its_last_try_at_the_earliest(mail_server):
+    receiver, now = factories.make_receiver(), timezone.now()
+    failed_long_ago(receiver, tried_at=now - timedelta(seconds=20))
+    sending.hurry(receiver)
+    assert sending.claim_due(most=10, now=now + timedelta(seconds=39)) == []
+    assert claim(now=now + timedelta(seconds=41))
+
+
 def test_what_was_sent_is_sent_again_a_minute_later_at_the_earliest(admin, mail_server):
     """Sooner its first try would be counted no more, and the five of a minute have no end."""
     now = timezone.now()
