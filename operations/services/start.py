@@ -18,6 +18,7 @@ from beidou.base.sentences import Sentence
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
+from operations.flows.models import TaskMachine
 from operations.kinds import base as kinds
 from operations.kinds.base import Blocker, Kind, Remark, StepKind
 from operations.models import MachineStep, Operation, OperationMachine, Step
@@ -124,6 +125,7 @@ def plan_operation(
             remark
             for remark in (
                 *(calendars.remarks(cluster, seconds) if mutating else ()),
+                *(_in_tasks(machines) if holds else ()),
                 *chosen.remarks(cluster, machines, acting_user),
             )
             if remark.machine is None or remark.machine.pk not in blocked
@@ -225,6 +227,20 @@ def _role_of(kind: Kind, machine: Machine, roles: Mapping[int, str] | None) -> s
 def _held(machines: Sequence[Machine]) -> dict[int, str]:
     rows = OperationMachine.objects.filter(machine__in=machines, holds_machine=True)
     return dict(rows.values_list("machine_id", "operation__name"))
+
+
+def _in_tasks(machines: Sequence[Machine]) -> list[Remark]:
+    """A task that waits, for an approval say, holds no machine against operations of their own:
+    whoever mends one in between has to be able to.  But they are told."""
+    rows = TaskMachine.objects.filter(machine__in=machines, holds_machine=True)
+    names = dict(rows.values_list("machine_id", "task__name"))
+    return [
+        Remark(
+            machine, _("task %(name)s works with it, and is not over") % {"name": names[machine.pk]}
+        )
+        for machine in machines
+        if machine.pk in names
+    ]
 
 
 def start_operation(
