@@ -1,11 +1,11 @@
 """The manifest ``AutoOperationTask``, as the platform's custom resource has it, and back.
 
-Beside the article's fields ``templateVersion``, ``params``, ``reason``, ``user`` and ``batch`` may
-be given.
+Beside the article's fields ``templateVersion``, ``params``, ``reason``, ``user``, ``batch`` and
+``priority`` may be given.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from django.utils.translation import gettext as _
@@ -20,6 +20,7 @@ from machines.services import selection
 from operations.flows import catalog, graph, start
 from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine
+from operations.models import Operation
 from operations.services import manifests
 from operations.services.manifests import STRICT, Applied, Document, Metadata
 
@@ -64,6 +65,7 @@ class _Spec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     reason: str = Field(default="", max_length=500)
     batch: _Batch = Field(default_factory=_Batch)
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class _Manifest(BaseModel):
@@ -201,6 +203,7 @@ class TaskDocument(Document):
                 sent_by=self.caller,
                 name=self.manifest.metadata.name,
                 reason=spec.reason,
+                priority=spec.priority,
                 replaced=self.replaced,
             )
         except InvalidInput as error:
@@ -295,6 +298,8 @@ def as_manifest(task: AutoOperationTask) -> str:
         spec["params"] = task.params
     if task.reason:
         spec["reason"] = task.reason
+    if task.priority != Operation.Priority.NORMAL:
+        spec["priority"] = task.priority
     if task.batch_size or task.batch_pause or task.max_failed_percent != 100:
         spec["batch"] = {
             "size": task.batch_size,

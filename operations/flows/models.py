@@ -19,6 +19,7 @@ from beidou.base.sentence_fields import SentenceField, SentencesField
 from beidou.base.state import Stateful, StatusChange
 from clusters.models import Cluster
 from machines.models import Machine
+from operations.models import Operation
 
 
 class AutoOperationTask(Stateful):
@@ -103,6 +104,13 @@ class AutoOperationTask(Stateful):
         _("stop when more than this share of the machines failed, %"),
         default=100,
         validators=[MaxValueValidator(100)],
+    )
+    priority = models.CharField(
+        _("priority"),
+        max_length=6,
+        choices=Operation.Priority.choices,
+        default=Operation.Priority.NORMAL,
+        help_text=_("Of its operations."),
     )
     status = models.CharField(
         _("status"), max_length=10, choices=Status.choices, default=Status.WAITING, db_index=True

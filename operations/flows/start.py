@@ -17,6 +17,7 @@ from operations.flows.kinds.operation import OperationParams
 from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.kinds import base as operation_kinds
+from operations.models import Operation
 from operations.services import start
 from operations.services.start import Plan
 
@@ -295,6 +296,7 @@ def start_task(
     reason: str = "",
     leave_out_blocked: bool = False,
     replaced: Sequence[Machine] = (),
+    priority: str = Operation.Priority.NORMAL,
     sent_by: User | None = None,
     versions: Mapping[str, int] | None = None,
 ) -> AutoOperationTask:
@@ -304,6 +306,7 @@ def start_task(
 
     Machines that the first operation could not take refuse the whole, unless ``leave_out_blocked``;
     in a replacement always: nobody knows which old one would stay for a new one that is left out.
+    ``priority``: of all its operations; high needs the right to approve.
     ``sent_by``: who asks in the name of ``acting_user``, if that is somebody else.
     """
     plan = plan_task(
@@ -317,6 +320,7 @@ def start_task(
     )
     batches = batches or Batches()
     _check_batches(batches)
+    start.require_priority(cluster, priority, acting_user)
     chosen = _chosen(plan, machines, cluster, leave_out_blocked=leave_out_blocked and not replaced)
     chosen += replaced
     old = {machine.pk for machine in replaced}
@@ -338,6 +342,7 @@ def start_task(
                 batch_size=batches.size,
                 batch_pause=batches.pause,
                 max_failed_percent=batches.max_failed_percent,
+                priority=priority,
                 actor=acting_user.get_username(),
                 specs=plan.specs,
                 machines=[
@@ -360,6 +365,7 @@ def start_task(
                     **({"replaced": [str(each.address) for each in replaced]} if replaced else {}),
                     "steps": [spec.key for spec in plan.specs],
                     "params": task.params,
+                    **({"priority": priority} if priority != Operation.Priority.NORMAL else {}),
                 },
                 reason=reason,
             )

@@ -127,6 +127,7 @@ class StartTaskView(LoginRequiredMixin, View):
                 chosen["batch_size"], chosen["batch_pause"], chosen["max_failed_percent"]
             ),
             reason=chosen["reason"],
+            priority=chosen["priority"],
             leave_out_blocked=step == "start_ready",
             versions=page.versions_below,
         )

@@ -15,6 +15,7 @@ from operations.api.serializers import (
 )
 from operations.flows import catalog, graph, live, start
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.models import Operation
 
 
 class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
@@ -59,6 +60,7 @@ class TaskSerializer(serializers.ModelSerializer[AutoOperationTask]):
             "batch_size",
             "batch_pause",
             "max_failed_percent",
+            "priority",
             "machines_total",
             "machines_failed",
             "actions",
@@ -223,6 +225,11 @@ class StartTaskSerializer(StrictSerializer):
     graph = GraphStepSerializer(many=True, required=False)
     params = serializers.DictField(default=dict)
     batches = BatchSerializer(required=False)
+    priority = serializers.ChoiceField(
+        choices=Operation.Priority.choices,
+        default=Operation.Priority.NORMAL,
+        help_text="Of all its operations; `high` needs the right `approve` on the cluster.",
+    )
     name = serializers.RegexField(
         r"^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$", default="", allow_blank=True
     )

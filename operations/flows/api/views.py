@@ -140,6 +140,7 @@ class TaskViewSet(ReadOnlyViewSet):
             batches=start.Batches(**asked["batches"]) if "batches" in asked else None,
             name=asked["name"],
             reason=asked["reason"],
+            priority=asked["priority"],
             leave_out_blocked=asked["leave_out_blocked"],
         )
         return self._accepted(task)

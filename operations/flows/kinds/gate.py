@@ -187,6 +187,7 @@ def _begin_check(flow: Flow, step: TaskStep, params: GateParams) -> None:
             machines=machines,
             params=params.params,
             acting_user=user,
+            priority=acting.priority(task, user),
             sent_by=task.sent_by,
             reason=task.reason,
         )

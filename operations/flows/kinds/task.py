@@ -96,6 +96,7 @@ def _make(
         batch_size=task.batch_size,
         batch_pause=task.batch_pause,
         max_failed_percent=task.max_failed_percent,
+        priority=task.priority,
         parent=step,
         actor=user.get_username(),
         specs=specs,

@@ -47,7 +47,8 @@ class ScheduleForm(_Form):
         model = TaskSchedule
         fields = (
             "name", "cluster", "template", "machines", "params", "cron", "every_minutes",
-            "time_zone", "batch_size", "batch_pause", "max_failed_percent", "reason", "enabled",
+            "time_zone", "batch_size", "batch_pause", "max_failed_percent", "priority", "reason",
+            "enabled",
         )  # fmt: skip
         widgets: ClassVar[dict[str, Any]] = {
             "machines": UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
@@ -120,6 +121,7 @@ class TaskScheduleAdmin(ObjectPermissionAdmin):
                     "machines",
                     "params",
                     ("batch_size", "batch_pause", "max_failed_percent"),
+                    "priority",
                 )
             },
         ),

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from beidou.base.permissions import Access
 from beidou.base.sentence_fields import SentenceField
 from clusters.models import Cluster
+from operations.models import Operation
 
 EVERY_LEAST = 5  # minutes
 EVERY_MOST = 366 * 1440
@@ -86,6 +87,13 @@ class TaskSchedule(models.Model):
         _("stop when more than this share of the machines failed, %"),
         default=100,
         validators=[MaxValueValidator(100)],
+    )
+    priority = models.CharField(
+        _("priority"),
+        max_length=6,
+        choices=Operation.Priority.choices,
+        default=Operation.Priority.NORMAL,
+        help_text=_("Which begins first where not all can; high is for who may approve."),
     )
     reason = models.CharField(_("reason"), max_length=400, blank=True)
     enabled = models.BooleanField(_("enabled"), default=True)

@@ -158,6 +158,7 @@ def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOp
                 batches=start.Batches(row.batch_size, row.batch_pause, row.max_failed_percent),
                 name=_name(row, now),
                 reason=row.reason,
+                priority=row.priority,
                 acting_user=owner,
                 leave_out_blocked=True,
                 versions=row.versions_below,

@@ -18,6 +18,7 @@ from operations.flows.schedules import times
 from operations.flows.schedules.models import EVERY_LEAST, TaskSchedule
 from operations.kinds import base as operation_kinds
 from operations.kinds.base import Kind
+from operations.models import Operation
 from operations.services import calendars
 
 
@@ -63,9 +64,18 @@ def find_problems(row: TaskSchedule, user: User, *, newest: bool = True) -> dict
     if row.name and TaskSchedule.objects.filter(name=row.name).exclude(pk=row.pk or 0).exists():
         found.setdefault("name", _taken(row))
     found |= {name: said for name, said in problems_of_times(row).items() if name not in found}
-    if "template" not in found and not _is_only_off(row):
-        found |= _of_template(row, user, newest=newest)
+    if not _is_only_off(row):
+        found |= {name: said for name, said in _of_priority(row, user).items() if name not in found}
+        if "template" not in found:
+            found |= _of_template(row, user, newest=newest)
     return found
+
+
+def _of_priority(row: TaskSchedule, user: User) -> dict[str, str]:
+    is_high = row.priority == Operation.Priority.HIGH
+    if not is_high or permissions.may(user, row.cluster, permissions.APPROVE):
+        return {}
+    return {"priority": _("High is for those who may approve on the cluster.")}
 
 
 def _is_only_off(row: TaskSchedule) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from django.core.management import call_command
 
+from operations.flows import manifest
 from operations.flows.library import content as contents
 from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask
@@ -71,6 +72,15 @@ def test_the_articles_manifest_starts_the_task_as_it_stands(api, admin, machines
     assert list(task.steps.order_by("position").values_list("key", flat=True)) == STEPS
     assert [row.address for row in task.machines.order_by("pk")] == ["10.99.0.21", "10.99.0.22"]
     assert answer["Location"].endswith(f"/auto-operation-tasks/{task.pk}/")
+
+
+def test_a_priority_may_be_given_and_is_no_content(api, admin, machines, text):
+    low = changed(text, ["spec", "priority"], "low")
+    assert post(api(admin), low).status_code == 202
+    task = AutoOperationTask.objects.get()
+    assert task.priority == "low"
+    assert yaml.safe_load(manifest.as_manifest(task))["spec"]["priority"] == "low"
+    assert post(api(admin), text).status_code == 200
 
 
 def test_who_asks_in_the_name_of_somebody_else_is_kept(api, admin, machines, text):
@@ -176,6 +186,7 @@ def test_the_same_name_with_other_content_is_409(path, value, api, admin, machin
         (["spec", "operationTaskStep"], [], "spec.operationTaskStep"),
         (["spec", "odd"], 1, "spec.odd"),
         (["spec", "batch"], {"size": -1}, "spec.batch.size"),
+        (["spec", "priority"], "urgent", "spec.priority"),
         (["metadata", "name"], "Not A Name", "metadata.name"),
     ],
 )

@@ -336,6 +336,14 @@ def test_a_word_that_was_lost_is_found_by_the_sweeper(save, begin_task, work):
     assert status(task) == "succeeded"
 
 
+def test_a_task_below_has_the_priority_of_the_one_above(save, begin_task, work):
+    save("inner", "Toy")
+    task = begin_task(inner("inner"), priority="low")
+    work()
+    assert child_of(task).priority == "low"
+    assert Operation.objects.get().priority == "low"
+
+
 # --- approvals --------------------------------------------------------------------------------
 
 

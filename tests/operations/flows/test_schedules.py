@@ -122,6 +122,8 @@ WRONG = [
     ({"time_zone": "Nowhere"}, "time_zone"),
     ({"batch_pause": 10**6}, "batch_pause"),
     ({"max_failed_percent": 101}, "max_failed_percent"),
+    ({"priority": "urgent"}, "priority"),
+    ({"priority": "high"}, "priority"),  # the operator may not approve
 ]
 
 
@@ -262,7 +264,7 @@ def run(control):
 
 
 def test_a_task_is_begun_in_the_name_of_the_owner(due, control, work, template):
-    row = due(params={"go": {"size": 4}}, batch_size=2, reason="patches")
+    row = due(params={"go": {"size": 4}}, batch_size=2, reason="patches", priority="low")
     assert run(control) == 1
     task = AutoOperationTask.objects.get()
     row.refresh_from_db()
@@ -270,6 +272,7 @@ def test_a_task_is_begun_in_the_name_of_the_owner(due, control, work, template):
         "operator", "nightly", 1,
     )  # fmt: skip
     assert (task.batch_size, task.reason, task.machines.count()) == (2, "patches", 3)
+    assert task.priority == "low"
     assert task.steps.get(key="go").params["params"] == {"size": 4}
     assert task.name.startswith("every-night-")
     assert (row.last_task, row.message) == (task, "")
@@ -527,8 +530,8 @@ def form(cluster, **values):
     return {
         "name": "weekly", "cluster": cluster.pk, "template": "nightly", "machines": "10.0.0.0/8",
         "params": "", "cron": "0 22 * * sat", "every_minutes": "", "time_zone": "Europe/Berlin",
-        "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, "reason": "",
-        "enabled": "on", **values,
+        "batch_size": 0, "batch_pause": 0, "max_failed_percent": 100, "priority": "normal",
+        "reason": "", "enabled": "on", **values,
     }  # fmt: skip
 
 

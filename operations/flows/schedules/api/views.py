@@ -57,6 +57,7 @@ class ScheduleSerializer(serializers.ModelSerializer[TaskSchedule]):
             "batch_size",
             "batch_pause",
             "max_failed_percent",
+            "priority",
             "reason",
             "enabled",
             "owner_name",
