@@ -24,7 +24,7 @@ from prometheus_client.registry import REGISTRY, Collector
 from beidou.base.middleware import client_address
 from beidou.base.models import Notice
 from beidou.base.preparation import unapplied_migrations
-from beidou.base.tasks import CLOCK, WORK
+from beidou.base.tasks import CLOCK, OUTSIDE, QUEUES, WORK
 
 QUEUE_AGE_MAX = 300.0  # seconds a due task may wait before the workers are taken for dead
 _MIGRATIONS_CHECKED = "beidou-migrations-applied"
@@ -61,6 +61,9 @@ def _problems() -> Iterator[str]:
         yield f"A task of the clock has been waiting for {ages[CLOCK]:.0f} s: no worker runs."
     elif ages[WORK] > QUEUE_AGE_MAX and not _a_step_runs():
         yield f"A task has been waiting for {ages[WORK]:.0f} s: no worker takes from the queue."
+    if ages[OUTSIDE] > QUEUE_AGE_MAX:
+        waits = f"{ages[OUTSIDE]:.0f} s"
+        yield f"A question to a system outside has been waiting for {waits}: no callers run."
     age = notice_age()
     if age > QUEUE_AGE_MAX:
         yield f"A notice has been waiting for {age:.0f} s: no messenger runs."
@@ -84,7 +87,7 @@ def queue_ages() -> dict[str, float]:
 
     A task that a worker holds is not due: its lock lies in the future.
     """
-    ages = {WORK: 0.0, CLOCK: 0.0}
+    ages = dict.fromkeys(QUEUES, 0.0)
     if settings.Q_CLUSTER.get("orm") is None:
         return ages
     now = timezone.now()
@@ -140,7 +143,7 @@ def _queue_lengths() -> Metric:
     family = GaugeMetricFamily(
         "beidou_queue_length", "Tasks in the queues of the database.", labels=["queue"]
     )
-    for name in (WORK, CLOCK):
+    for name in QUEUES:
         family.add_metric([name], counts.get(name, 0))
     return family
 

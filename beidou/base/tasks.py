@@ -3,8 +3,9 @@
 The queue is a hint, never the truth (design: a broker may lose or repeat a task): what is enqueued
 is a dotted name and ids, and the function called claims its row by compare-and-set.
 
-There are two queues.  WORK is for what takes its time: steps and visits; each worker does one at a
-time, perhaps for hours.  CLOCK is for what must not wait for them: the schedules, and dispatch.
+There are three queues.  WORK is for what takes its time: steps and visits; each worker does one at
+a time, perhaps for hours.  CLOCK is for what must not wait for them: the schedules, and dispatch.
+OUTSIDE is for short questions to systems outside, which wait for neither, and keep neither waiting.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
+from django_q.brokers import get_broker
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
 WORK: Final[str] = settings.Q_CLUSTER["name"]
 CLOCK: Final[str] = f"{WORK}-clock"
+OUTSIDE: Final[str] = f"{WORK}-outside"
+QUEUES: Final = (WORK, CLOCK, OUTSIDE)
 
 
 def enqueue(function: str, *args: int | str, group: str = "", queue: str = WORK) -> None:
@@ -27,6 +31,11 @@ def enqueue(function: str, *args: int | str, group: str = "", queue: str = WORK)
 def enqueue_on_commit(function: str, *args: int | str, group: str = "", queue: str = WORK) -> None:
     """Queue ``function(*args)`` when the surrounding transaction commits."""
     transaction.on_commit(lambda: enqueue(function, *args, group=group, queue=queue))
+
+
+def is_empty(queue: str) -> bool:
+    """Nothing waits in it: what was queued has begun, or was lost."""
+    return not get_broker(queue).queue_size()
 
 
 @dataclass(frozen=True)

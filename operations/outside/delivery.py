@@ -10,7 +10,7 @@ from typing import Final
 from django.utils import timezone
 
 from beidou.base.errors import BeidouError, TemporaryError
-from beidou.base.tasks import enqueue, enqueue_on_commit
+from beidou.base.tasks import OUTSIDE, enqueue, enqueue_on_commit, is_empty
 from operations.outside import requests
 from operations.outside.models import SiteRequest
 
@@ -22,7 +22,7 @@ AT_ONCE: Final = 200
 def hand_over(request: SiteRequest) -> None:
     """Have it sent as soon as the surrounding transaction commits."""
     SiteRequest.objects.filter(pk=request.pk).update(next_try_at=timezone.now())
-    enqueue_on_commit("operations.tasks.deliver", request.pk)
+    enqueue_on_commit("operations.tasks.deliver", request.pk, queue=OUTSIDE)
 
 
 def deliver(request_id: int) -> None:
@@ -51,9 +51,12 @@ def deliver(request_id: int) -> None:
 
 
 def sweep() -> int:
-    """Have sent what is due, and what the queue forgot."""
+    """Have sent what is due, and what the queue forgot; later, while something waits there: it may
+    be just that."""
+    if not is_empty(OUTSIDE):
+        return 0
     due = SiteRequest.objects.filter(next_try_at__lte=timezone.now(), ended_at=None)
     keys = list(due.order_by("next_try_at").values_list("pk", flat=True)[:AT_ONCE])
     for key in keys:
-        enqueue("operations.tasks.deliver", key)
+        enqueue("operations.tasks.deliver", key, queue=OUTSIDE)
     return len(keys)

@@ -1,4 +1,5 @@
-"""Run in a portal's shell: keep its workers busy, lose a step, and wait until it is taken over."""
+"""Run in a portal's shell: keep its workers busy, lose a step, and wait until it is taken over; a
+question to a system outside is not kept waiting either."""
 
 import time
 from datetime import timedelta
@@ -48,6 +49,8 @@ wait_for(
     lambda: not Step.objects.filter(pk=step.pk, status=Step.Status.RUNNING).exists(),
     "taking over the lost step",
 )
+tasks.enqueue("operations.tasks.deliver", 0, queue=tasks.OUTSIDE)
+wait_for(lambda: tasks.is_empty(tasks.OUTSIDE), "asking a system outside")
 assert held() >= busy, "the workers were not busy"
 OrmQ.objects.filter(key=tasks.WORK).delete()
 operation.delete()

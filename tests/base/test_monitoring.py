@@ -9,7 +9,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from beidou.base import preparation
-from beidou.base.tasks import CLOCK, WORK
+from beidou.base.tasks import CLOCK, OUTSIDE, WORK
 from operations.models import Operation, Step
 from tests import factories
 
@@ -74,6 +74,13 @@ def test_a_clock_that_stands_still_is_not_ready_however_busy_the_workers(client,
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "of the clock" in answer.json()["problems"][0]
+
+
+def test_a_question_that_nobody_asks_outside_is_told(client):
+    queue_task(timedelta(minutes=10), OUTSIDE)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "no callers run" in answer.json()["problems"][0]
 
 
 def test_metrics_tell_the_queues_apart(client):

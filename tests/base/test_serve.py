@@ -153,16 +153,17 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(portal):
 
 
 def companions_of(worker: psutil.Process) -> set[int]:
-    """The clock and the messenger: they fork nothing, while django-q2 has workers under its own."""
+    """The clock, the callers, the messenger: they fork nothing; django-q2 has workers under its
+    own."""
     alone = {one.pid for one in worker.children() if not one.children()}
-    if len(alone) != 2:
+    if len(alone) != 3:
         raise LookupError("companions")
     return alone
 
 
 def test_killed_companions_are_replaced_and_the_workers_go_on(portal):
     worker = wait_for(lambda: portal.child("work"), "the worker")
-    killed = wait_for(lambda: companions_of(worker), "the clock and the messenger")
+    killed = wait_for(lambda: companions_of(worker), "the clock, the callers and the messenger")
     others = {one.pid for one in worker.children(recursive=True)} - killed
     for pid in killed:
         psutil.Process(pid).kill()

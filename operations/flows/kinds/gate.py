@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from beidou.base import tasks
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.sentences import Sentence, joined
-from beidou.base.tasks import enqueue_on_commit
 from clusters.models import Cluster
 from machines.models import Machine
 from operations.flows import acting
@@ -121,9 +121,11 @@ def cancel(flow: Flow, step: TaskStep, params: GateParams) -> None:
 
 def _ask(flow: Flow, step: TaskStep) -> None:
     """``asked`` marks the question, so that one answer to it counts."""
-    step.progress = {**step.progress, "asked": flow.now.isoformat()}
     step.due_at = min(_until(step), flow.now + timedelta(seconds=LOST_SECONDS))
-    enqueue_on_commit("operations.tasks.look_outside", step.pk)
+    if step.progress.get("asked") and not tasks.is_empty(tasks.OUTSIDE):
+        return  # perhaps it waits there still
+    step.progress = {**step.progress, "asked": flow.now.isoformat()}
+    tasks.enqueue_on_commit("operations.tasks.look_outside", step.pk, queue=tasks.OUTSIDE)
 
 
 # --- nodes ------------------------------------------------------------------------------------

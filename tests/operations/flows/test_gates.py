@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from beidou.base import tasks
 from beidou.base.errors import InvalidInput
 from clusters.models import Cluster, Node
 from machines.models import Machine
@@ -230,6 +231,22 @@ def test_a_look_that_was_lost_with_its_worker_is_taken_again(
     OrmQ.objects.all().delete()
     later(work)
     assert steps_of(task)["gate"] == "succeeded"
+
+
+def test_a_look_waits_for_no_worker(prometheus, begin_task, work):
+    begin_task(step("PrometheusGate", **UP))
+    work(limit=1)
+    assert OrmQ.objects.get().key == tasks.OUTSIDE
+
+
+def test_a_look_that_still_waits_in_the_queue_is_not_queued_again(
+    prometheus, begin_task, work, later
+):
+    begin_task(step("PrometheusGate", **UP))
+    work(limit=1)
+    later()
+    later()
+    assert OrmQ.objects.filter(key=tasks.OUTSIDE).count() == 1
 
 
 def test_a_look_of_an_earlier_run_of_the_step_changes_nothing(

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from beidou.base import tasks
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import AuditEntry, Notice
 from machines.models import Machine
@@ -266,6 +267,14 @@ def test_what_the_queue_forgot_is_handed_over_by_the_sweeper(
     assert delivery.sweep() == 1
     work()
     assert len(site.requests) == 1
+
+
+def test_a_ticket_waits_for_no_worker_and_is_queued_once(tickets, begin_task, work):
+    begin_task("ExternalTicket")
+    work(limit=1)
+    assert OrmQ.objects.get().key == tasks.OUTSIDE
+    assert delivery.sweep() == 0
+    assert OrmQ.objects.count() == 1
 
 
 def test_it_is_handed_over_once_however_often_the_queue_says_so(asked, site):

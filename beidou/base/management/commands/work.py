@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django_q.cluster import Cluster
 
-from beidou.base import clock, companions
+from beidou.base import callers, clock, companions
 from beidou.base.supervisor import die_with_parent
 
 logger = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         cluster.start()
-        mains = {"clock": clock.main, **companions.COMPANIONS}
+        mains = {"clock": clock.main, "callers": callers.main, **companions.COMPANIONS}
         beside = {name: _start(name, main) for name, main in mains.items()}
         while not self._is_asked_to_stop and cluster.sentinel.is_alive():
             ends = [process.sentinel for process in beside.values()]
