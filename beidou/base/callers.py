@@ -1,9 +1,10 @@
 """The callers: one process beside the workers that does the tasks of the queue OUTSIDE, several at
 once.
 
-They ask systems outside something short, which may hang for its time limit all the same. Workers
-may all be in steps that take hours, and the clock does one thing after the other: neither may keep
-a question waiting, nor wait for its answer.
+They ask systems outside something short, which may hang for its time limit all the same, and wait
+for what such a system does, in a step that does nothing else.  Workers may all be in steps that
+take hours, and the clock does one thing after the other: neither may keep a question waiting, nor
+wait for its answer.
 
 ``manage.py work`` forks it, starts it again when it dies, and ends it.
 """
@@ -13,6 +14,7 @@ import time
 from typing import Any, Final
 
 import structlog
+from django.conf import settings
 from django.db import close_old_connections, connections
 from django_q.brokers import get_broker
 
@@ -21,10 +23,15 @@ from beidou.base.tasks import OUTSIDE
 
 logger = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 16
+QUESTIONS: Final = 16
 PAUSE_SECONDS = 5.0  # after an error of the broker
 LOOK_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 8.0
+
+
+def at_once() -> int:
+    """Every operation that may run could wait here: short questions have room beside them."""
+    return QUESTIONS + int(settings.OPERATIONS_AT_ONCE)
 
 
 def main() -> None:
@@ -33,7 +40,8 @@ def main() -> None:
 
 def run(stop: threading.Event) -> None:
     """A process boundary: neither a task nor a broker that is away may end it."""
-    broker, free = get_broker(OUTSIDE), threading.Semaphore(AT_ONCE)
+    broker, room = get_broker(OUTSIDE), at_once()
+    free = threading.Semaphore(room)
     while not stop.is_set():
         try:
             close_old_connections()
@@ -41,9 +49,9 @@ def run(stop: threading.Event) -> None:
         except Exception:
             logger.exception("callers_broker_failed")
             stop.wait(PAUSE_SECONDS)
-    # What hangs is not waited for: whoever asked asks again.
+    # What hangs is not waited for: whoever asked asks again, and a step that is cut off goes on.
     end = time.monotonic() + LAST_SECONDS
-    for _thread in range(AT_ONCE):
+    for _thread in range(room):
         free.acquire(timeout=max(0.0, end - time.monotonic()))
 
 

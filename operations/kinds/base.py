@@ -133,6 +133,9 @@ class StepKind:
 
     ``wave`` picks those of the waiting machines that go next; each wave is an attempt of its own,
     with its own time limit, and between two of them an operation is paused, canceled or stopped.
+
+    ``outside``: with these parameters it does nothing but ask a system outside and wait for what
+    that says, for an hour perhaps.  It is done beside the workers and keeps none of them.
     """
 
     name: str
@@ -147,6 +150,7 @@ class StepKind:
     repeats: Callable[[Operation], bool] = lambda _: True
     part: Callable[[Any, Sequence[Machine]], Sequence[Machine]] = lambda _params, machines: machines
     wave: Callable[[Any, Sequence[OperationMachine]], Sequence[OperationMachine]] | None = None
+    outside: Callable[[Params], bool] = lambda _: False
 
     def may_be_repeated(self, operation: Operation) -> bool:
         return self.idempotent and self.repeats(operation)

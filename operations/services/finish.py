@@ -14,7 +14,7 @@ from django.utils import timezone
 from beidou.base import audit
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
-from beidou.base.tasks import CLOCK, enqueue_on_commit
+from beidou.base.tasks import CLOCK, OUTSIDE, WORK, enqueue_on_commit
 from operations.flows.models import TaskPart
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
@@ -160,9 +160,18 @@ def go_on(operation: Operation) -> None:
         if why:
             end(operation, Operation.Status.FAILED, why)
         elif following is not None:
-            enqueue_on_commit("operations.tasks.run_step", following.pk, group="operations")
+            enqueue_step(following)
         else:
             _end_by_result(operation, *_failed(operation.machines.all()))
+
+
+def enqueue_step(step: Step) -> None:
+    """Have it run, by a worker or beside them, when the surrounding transaction commits."""
+    kind = kinds.KINDS.get(step.operation.kind)
+    found = kind.find_step(step.name) if kind is not None else None
+    is_outside = found is not None and found.outside(step.operation.params)
+    queue = OUTSIDE if is_outside else WORK
+    enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations", queue=queue)
 
 
 def _why_stopped(operation: Operation) -> str:

@@ -16,7 +16,7 @@ from django_q.brokers import get_broker
 from beidou.base import audit
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
-from beidou.base.tasks import WORK, enqueue_on_commit
+from beidou.base.tasks import OUTSIDE, WORK
 from operations.drivers import ansible, git, processes
 from operations.kinds import base as kinds
 from operations.kinds import names
@@ -163,7 +163,7 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
             fields={"lease_until": None, "holder": "", "losses": step.losses + 1},
         )
         news.tell_lost_worker(step)
-        enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations")
+        finish.enqueue_step(step)
     return True
 
 
@@ -174,7 +174,7 @@ def wake() -> int:
     certain.  What else is queued says nothing, so an operation in which nothing happened for a
     while is queued again as well: a step that is delivered twice is run once.
     """
-    queued = get_broker(WORK).queue_size()
+    queued = sum(get_broker(name).queue_size() for name in (WORK, OUTSIDE))
     if queued >= LONG_QUEUE:
         return 0
     idle = Operation.objects.filter(

@@ -82,6 +82,7 @@ NETWORK = register(
                 timeout_seconds=MINUTES_MAX * 60 + 300,
                 seconds_per_round=60,
                 cleanup=webhook.give_up,
+                outside=lambda params: params.get("driver") == "webhook",
             ),
         ),
     )

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from django_q.models import OrmQ
 
+from beidou.base import tasks
 from clusters.drivers.objects import NodeInfo
 from clusters.models import Node
 from machines.models import Machine
@@ -11,7 +13,7 @@ from operations.kinds import playbook
 from operations.kinds.network import routes
 from operations.kinds.playbook import PlaybookResults
 from operations.models import Freeze, MachineStep, Operation
-from operations.services import start
+from operations.services import dispatch, start
 from tests.fakes.kube_api import Reply, list_reply, node, status_reply
 from tests.operations.network.conftest import RBAC, node_with_range
 
@@ -66,6 +68,12 @@ def network(begin, cluster, members):
 def results(operation):
     rows = MachineStep.objects.filter(step__operation=operation).select_related("machine")
     return {row.machine.address: (row.status, str(row.message)) for row in rows}
+
+
+def test_routes_are_work_for_workers(begin, cluster, members, control):
+    begin(kind="Network", cluster=cluster, machines=members, params={"driver": "routes"})
+    control(dispatch.dispatch)
+    assert OrmQ.objects.filter(key=tasks.WORK).count() == 1
 
 
 def test_every_node_is_told_the_way_to_the_pods_of_all_others(network, work, played):

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from django_q.models import OrmQ
 
+from beidou.base import tasks
 from machines.models import Machine
 from operations.kinds.network import webhook
 from operations.models import MachineStep, Operation
 from operations.outside.models import SiteRequest
 from operations.services import control as operation_control
-from operations.services import start
+from operations.services import dispatch, recovery, start
 
 pytestmark = pytest.mark.django_db
 YES = {"ok": True, "message": "vlan 7"}
@@ -112,6 +114,32 @@ def test_an_answer_may_come_later_by_the_callback(
     operation.refresh_from_db()
     assert operation.status == Operation.Status.SUCCEEDED
     assert len(site.requests) == 1
+
+
+def test_no_worker_is_kept_while_it_is_waited_for(network, network_system, control):
+    network()
+    control(dispatch.dispatch)
+    (queued,) = OrmQ.objects.filter(key__in=[tasks.WORK, tasks.OUTSIDE])
+    assert (queued.key, queued.task["func"]) == (tasks.OUTSIDE, "operations.tasks.run_step")
+
+
+def test_a_lost_worker_is_replaced_beside_the_workers_too(
+    network, work, network_system, control, pauses
+):
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    operation = network()
+    pauses.append(die)
+    with pytest.raises(Killed):
+        work()
+    OrmQ.objects.all().delete()
+    operation.steps.update(lease_until=timezone.now() - timezone.timedelta(seconds=1))
+    control(recovery.reap)
+    assert OrmQ.objects.get().key == tasks.OUTSIDE
 
 
 def test_what_is_not_answered_in_time_has_failed_and_a_late_answer_is_refused(
