@@ -18,7 +18,10 @@ class OperationsConfig(AppConfig):
         from machines.services import lifecycle, signing
         from machines.services import removal as machine_removal
         from operations import signals
-        from operations.flows import manifest  # noqa: F401  registers its document
+        from operations.flows import (
+            due,
+            manifest,  # noqa: F401  registers its document
+        )
         from operations.flows import neighbours as flow_neighbours
         from operations.flows import news as flow_news
         from operations.flows.kinds import (  # noqa: F401  likewise
@@ -45,6 +48,7 @@ class OperationsConfig(AppConfig):
         from operations.kinds.remove_control_plane import kind as remove_control_plane  # noqa: F401
         from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
         from operations.kinds.upgrade_cluster import kind as upgrade_cluster  # noqa: F401
+        from operations.outside import delivery
         from operations.services import cluster_settings, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
@@ -93,4 +97,6 @@ class OperationsConfig(AppConfig):
                 why="Begins the tasks whose time has come.",
             ),
         )
+        tasks.LOOKS["operations: steps of tasks"] = due.DueSteps().look
+        tasks.LOOKS["operations: questions to sites"] = delivery.sweep
         post_spawn.connect(signals.worker_spawned, dispatch_uid="operations-worker-spawned")

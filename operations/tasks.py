@@ -19,7 +19,6 @@ def dispatch() -> None:
 def maintain() -> None:
     recovery.maintain()
     flows.sweep()
-    delivery.sweep()
 
 
 def deliver(request_id: int) -> None:

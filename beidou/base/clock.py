@@ -8,20 +8,22 @@ four more processes; its broker and its packages alone need one.
 """
 
 import threading
+import time
 from typing import Any
 
 import structlog
 from django.db import close_old_connections
 from django_q.brokers import get_broker
-from django_q.timeout import TimeoutHandler
+from django_q.timeout import TimeoutException, TimeoutHandler
 
 from beidou.base import companions, taken
-from beidou.base.tasks import CLOCK
+from beidou.base.tasks import CLOCK, LOOKS
 
 logger = structlog.get_logger(__name__)
 
 TASK_SECONDS = 600  # what takes longer hangs, and would keep everything else waiting
 PAUSE_SECONDS = 5.0  # after an error of the broker
+LOOK_SECONDS = 1.0
 
 
 def main() -> None:
@@ -30,11 +32,14 @@ def main() -> None:
 
 def run(stop: threading.Event) -> None:
     """A process boundary: neither a task nor a broker that is away may end it."""
-    broker = get_broker(CLOCK)
+    broker, looked_at = get_broker(CLOCK), 0.0
     while not stop.is_set():
         try:
             close_old_connections()
             tick(broker)
+            if time.monotonic() - looked_at >= LOOK_SECONDS:
+                look()
+                looked_at = time.monotonic()
         except Exception:
             logger.exception("clock_broker_failed")
             stop.wait(PAUSE_SECONDS)
@@ -50,3 +55,13 @@ def tick(broker: Any) -> int:
             # What failed is not done again: the schedule brings it back soon enough.
             broker.acknowledge(receipt)
     return len(packages)
+
+
+def look() -> None:
+    """At what is due to the second; one look that fails keeps no other from being taken."""
+    for name, each in LOOKS.items():
+        try:
+            with TimeoutHandler(TASK_SECONDS):
+                each()
+        except (Exception, TimeoutException):
+            logger.exception("clock_look_failed", look=name)

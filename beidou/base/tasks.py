@@ -8,6 +8,7 @@ a time, perhaps for hours.  CLOCK is for what must not wait for them: the schedu
 OUTSIDE is for short questions to systems outside, which wait for neither, and keep neither waiting.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,6 +56,10 @@ def register(*entries: Periodic) -> None:
     """Apps add their schedules from ``AppConfig.ready``."""
     known = {entry.name for entry in SCHEDULES}
     SCHEDULES.extend(entry for entry in entries if entry.name not in known)
+
+
+# What the clock looks at each second: for what is due by then, in a query that costs nothing.
+LOOKS: dict[str, Callable[[], object]] = {}
 
 
 # The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2.

@@ -83,6 +83,22 @@ def test_a_task_that_hangs_is_ended(monkeypatch, caplog):
     assert "exceeded maximum timeout" in caplog.text
 
 
+def test_what_is_due_to_the_second_is_looked_at_between_tasks(monkeypatch):
+    stop = threading.Event()
+    monkeypatch.setattr(clock, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(clock, "close_old_connections", lambda: None)
+    monkeypatch.setattr(clock, "LOOKS", {"fails": fail, "ends": stop.set})
+    tasks.enqueue("tests.base.test_clock.note", 4, queue=tasks.CLOCK)
+    clock.run(stop)
+    assert done == [4]
+
+
+def test_a_look_that_fails_is_logged(monkeypatch, caplog):
+    monkeypatch.setattr(clock, "LOOKS", {"fails": fail})
+    clock.look()
+    assert "clock_look_failed" in caplog.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_broker_that_is_away_does_not_end_the_clock(monkeypatch, caplog):
     stop = threading.Event()
@@ -98,6 +114,7 @@ def test_a_broker_that_is_away_does_not_end_the_clock(monkeypatch, caplog):
 
     away = Away()
     monkeypatch.setattr(clock, "get_broker", lambda name: away)
+    monkeypatch.setattr(clock, "LOOKS", {})
     monkeypatch.setattr(clock, "PAUSE_SECONDS", 0)
     clock.run(stop)
     assert away.calls == 2
