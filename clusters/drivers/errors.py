@@ -138,7 +138,9 @@ def from_http_status(
     if explanation.message:
         said = shorten(redact(explanation.message, secrets).rstrip("."))
         why = joined([why, said], ": ")
-    message = could_not(action, cluster_name, why)
+    message: str = could_not(action, cluster_name, why)
+    if status == 401:
+        message = joined([message, Sentence("Replace the credential.")], " ")
     if status == 410 or (status == 504 and "Too large resource version" in explanation.message):
         return Gone(message)
     if status == 429 or status >= 500:

@@ -35,7 +35,7 @@ def impatient(api: FakeKubeApi) -> KubernetesClient:
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
     [
-        (401, errors.Unauthorized, "the credential was not accepted (HTTP 401): Unauthorized."),
+        (401, errors.Unauthorized, "(HTTP 401): Unauthorized. Replace the credential."),
         (403, errors.Forbidden, "the credential may not do this (HTTP 403)"),
         (404, errors.NotFound, "it does not exist (HTTP 404)"),
         (409, errors.Conflict409, "it exists already or has changed meanwhile (HTTP 409)"),
