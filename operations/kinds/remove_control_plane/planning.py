@@ -18,7 +18,9 @@ from operations.kinds.scale_down import planning as scale_down
 def blockers(
     cluster: Cluster, machines: Sequence[Machine], params: RemoveControlPlaneParams
 ) -> list[Blocker]:
-    found = _whole(cluster, machines)
+    found = _of_the_cluster(cluster)
+    if not any(machine.node and _is_last(machine.node) for machine in machines):
+        found += _of_keepers(cluster, machines)  # of the last one that is no news
     if len(machines) > 1:
         reason = gettext("control planes are taken out one at a time, each by an operation")
         found.insert(0, Blocker(None, reason))
@@ -37,7 +39,8 @@ def retry_blockers(
     """The node may be gone by now."""
     settings = hosts.settings_of(cluster.pk)
     return [
-        *_whole(cluster, machines),
+        *_of_the_cluster(cluster),
+        *_of_keepers(cluster, machines),
         *(
             blocker
             for machine in machines
@@ -46,13 +49,12 @@ def retry_blockers(
     ]
 
 
-def _whole(cluster: Cluster, machines: Sequence[Machine]) -> list[Blocker]:
-    leaving = {machine.pk for machine in machines}
-    return [
-        *alone.blockers(cluster),
-        *scale_down.whole_blockers(cluster),
-        *keeper.blockers(cluster, but=leaving),
-    ]
+def _of_the_cluster(cluster: Cluster) -> list[Blocker]:
+    return [*alone.blockers(cluster), *scale_down.whole_blockers(cluster)]
+
+
+def _of_keepers(cluster: Cluster, machines: Sequence[Machine]) -> list[Blocker]:
+    return keeper.blockers(cluster, but={machine.pk for machine in machines})
 
 
 def _why_not(machine: Machine, cluster: Cluster) -> str:
@@ -65,7 +67,12 @@ def _why_not(machine: Machine, cluster: Cluster) -> str:
         return "" if is_half else gettext("no node of the cluster is linked to it")
     if not any(role in CONTROL_PLANE for role in node.roles):
         return gettext("it is a worker; ScaleDown takes such out")
-    others = Node.objects.filter(cluster=cluster).exclude(pk=node.pk)
-    if not any(listing.with_role(others, role).exists() for role in CONTROL_PLANE):
+    if _is_last(node):
         return gettext("it is the last control plane; DeleteCluster takes a whole cluster down")
     return ""
+
+
+def _is_last(node: Node) -> bool:
+    others = Node.objects.filter(cluster=node.cluster_id).exclude(pk=node.pk)
+    is_one = any(role in CONTROL_PLANE for role in node.roles)
+    return is_one and not any(listing.with_role(others, role).exists() for role in CONTROL_PLANE)
