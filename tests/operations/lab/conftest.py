@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from lab import Lab, site
 from lab.client import PortalClient
@@ -15,7 +16,7 @@ from lab.cluster import LabCluster
 from lab.hosts import Host
 from lab.workloads import web_deployment
 from tests.operations.lab.leaving import names_of
-from tests.operations.lab.portal import Portal
+from tests.operations.lab.portal import Portal, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -105,6 +106,40 @@ def node(join):
     """One of them."""
     (host,), (machine,) = join(1)
     return host, machine
+
+
+@pytest.fixture
+def borrowed(portal, lab_cluster):
+    """The portal works with a service account of its own until ``end()``; then with what it had."""
+    name = "beidou-bad-days"
+    lab_cluster.kubectl(["create", "serviceaccount", "-n", "kube-system", name])
+    lab_cluster.kubectl(
+        ["create", "clusterrolebinding", name, "--clusterrole=cluster-admin",
+         f"--serviceaccount=kube-system:{name}"]
+    )  # fmt: skip
+    token = lab_cluster.kubectl(["create", "token", "-n", "kube-system", name]).strip()
+    place = f"clusters/{portal.cluster['id']}/credential/"
+
+    class Credential:
+        def end(self):
+            lab_cluster.kubectl(["delete", "serviceaccount", "-n", "kube-system", name])
+
+        def put_back(self):
+            portal.api.post(place, {"kubeconfig": lab_cluster.kubeconfig})
+            wait_until(lambda: health() != "unreachable", "the collector to reach the cluster")
+
+    def health():
+        return portal.api.get(f"clusters/{portal.cluster['id']}/")["health"]
+
+    config = yaml.safe_load(lab_cluster.kubeconfig)
+    config["users"][0]["user"] = {"token": token}
+    portal.api.post(place, {"kubeconfig": yaml.safe_dump(config)})
+    yield Credential()
+    Credential().put_back()
+    lab_cluster.kubectl(["delete", "clusterrolebinding", name])
+    lab_cluster.kubectl(
+        ["delete", "serviceaccount", "--ignore-not-found", "-n", "kube-system", name]
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lab.fileserver import FileServer
 from tests.operations.lab.leaving import cell
@@ -194,40 +193,6 @@ def test_a_host_that_loses_its_power_in_the_middle_of_the_join_joins_all_the_sam
         assert row["status"] == "succeeded", row
     assert is_schedulable(lab_cluster, host)
     assert state(portal, key) == "in_service"
-
-
-@pytest.fixture
-def borrowed(portal, lab_cluster):
-    """The portal works with a service account of its own until ``end()``; then with what it had."""
-    name = "beidou-bad-days"
-    lab_cluster.kubectl(["create", "serviceaccount", "-n", "kube-system", name])
-    lab_cluster.kubectl(
-        ["create", "clusterrolebinding", name, "--clusterrole=cluster-admin",
-         f"--serviceaccount=kube-system:{name}"]
-    )  # fmt: skip
-    token = lab_cluster.kubectl(["create", "token", "-n", "kube-system", name]).strip()
-    place = f"clusters/{portal.cluster['id']}/credential/"
-
-    class Credential:
-        def end(self):
-            lab_cluster.kubectl(["delete", "serviceaccount", "-n", "kube-system", name])
-
-        def put_back(self):
-            portal.api.post(place, {"kubeconfig": lab_cluster.kubeconfig})
-            wait_until(lambda: health() != "unreachable", "the collector to reach the cluster")
-
-    def health():
-        return portal.api.get(f"clusters/{portal.cluster['id']}/")["health"]
-
-    config = yaml.safe_load(lab_cluster.kubeconfig)
-    config["users"][0]["user"] = {"token": token}
-    portal.api.post(place, {"kubeconfig": yaml.safe_dump(config)})
-    yield Credential()
-    Credential().put_back()
-    lab_cluster.kubectl(["delete", "clusterrolebinding", name])
-    lab_cluster.kubectl(
-        ["delete", "serviceaccount", "--ignore-not-found", "-n", "kube-system", name]
-    )
 
 
 def join_tokens(lab_cluster):
