@@ -28,6 +28,8 @@ from events.services.stores.elastic_queries import condition, of_clusters
 
 DELETED_AT_ONCE = 2000
 MOST_CLUSTERS = 10_000
+COUNTED_BY_DAY = 5_000
+"""Values of which each day's index tells; with more than so many, a sum may be too low."""
 _NEWEST: tuple[Any, ...] = (
     {documents.TIME: "desc"},
     {documents.TIE: "desc"},
@@ -79,7 +81,9 @@ class ElasticStore:
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
         name = documents.CLUSTER if field == "cluster" else documents.FIELDS[field]
         search = Search().query(condition(query, scope))
-        search.aggs.bucket("found", A("terms", field=name, size=most, order=_COMMONEST))
+        search.aggs.bucket(
+            "found", A("terms", field=name, size=most, shard_size=COUNTED_BY_DAY, order=_COMMONEST)
+        )
         counted = [(bucket["key"], bucket["doc_count"]) for bucket in self._buckets(search)]
         if field != "cluster":
             return counted
