@@ -58,7 +58,20 @@ class Event(models.Model):
         ]
         indexes = [
             models.Index(fields=["last_seen", "id"], name="event_newest"),
-            models.Index(fields=["cluster", "last_seen", "id"], name="event_newest_of_cluster"),
+            # Figures are counted from it alone, without the rows.
+            models.Index(
+                fields=[
+                    "cluster",
+                    "last_seen",
+                    "type",
+                    "reason",
+                    "namespace",
+                    "kind",
+                    "node",
+                    "component",
+                ],
+                name="event_figures",
+            ),
             models.Index(
                 fields=["cluster", "name", "last_seen"],
                 name="event_of_object",

@@ -167,20 +167,20 @@ def _record(event: KubeEvent, received: datetime) -> Record:
     last = min(max([*times, created]), latest)
     series = raw.series.count if raw.series and raw.series.count else 0
     return Record(
-        uid=_cut(event.uid, WORD_CHARACTERS),
+        uid=_name(event.uid, WORD_CHARACTERS),
         version=_version(event.resource_version),
         day=created.date(),
         first_seen=first,
         last_seen=last,
         count=min(max(raw.deprecated_count or raw.count or 0, series, 1), 2**31 - 1),
-        type=_cut(raw.type or NORMAL, 32),
-        reason=_cut(raw.reason or "", WORD_CHARACTERS),
-        namespace=_cut(regarding.namespace or "", NAME_CHARACTERS),
-        kind=_cut(regarding.kind or "", WORD_CHARACTERS),
-        name=_cut(regarding.name or "", NAME_CHARACTERS),
-        object_uid=_cut(regarding.uid or "", WORD_CHARACTERS),
-        node=_cut(_node(regarding, source, raw), NAME_CHARACTERS),
-        component=_cut(
+        type=_name(raw.type or NORMAL, 32),
+        reason=_name(raw.reason or "", WORD_CHARACTERS),
+        namespace=_name(regarding.namespace or "", NAME_CHARACTERS),
+        kind=_name(regarding.kind or "", WORD_CHARACTERS),
+        name=_name(regarding.name or "", NAME_CHARACTERS),
+        object_uid=_name(regarding.uid or "", WORD_CHARACTERS),
+        node=_name(_node(regarding, source, raw), NAME_CHARACTERS),
+        component=_name(
             raw.reporting_controller or raw.reporting_component or source.component or "",
             NAME_CHARACTERS,
         ),
@@ -205,7 +205,7 @@ def _node(regarding: _Reference, source: _Source, raw: _Event) -> str:
 
 def _unreadable(event: KubeEvent, received: datetime, why: str) -> Record:
     return Record(
-        uid=_cut(event.uid, WORD_CHARACTERS),
+        uid=_name(event.uid, WORD_CHARACTERS),
         version=_version(event.resource_version),
         # The same whenever it is read: it is a part of the identity.
         day=_EPOCH.date(),
@@ -254,3 +254,11 @@ def _version(text: str) -> int:
 def _cut(text: str, most: int) -> str:
     text = storable(text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _name(text: str, most: int) -> str:
+    """At most so many bytes: names are indexed, and an index has no room for thousands of them."""
+    text = _cut(text, most)
+    if text.isascii():
+        return text
+    return text.encode()[:most].decode(errors="ignore")
