@@ -357,7 +357,8 @@ def withdraw(order: WorkOrder, *, acting_user: User, reason: str) -> WorkOrder:
             reason=reason,
         )
         step = found.step
-        if step.status == StepStatus.SUCCEEDED:
+        # Running: nobody has looked at the task since it was approved.
+        if step.status in (StepStatus.SUCCEEDED, StepStatus.RUNNING):
             change_status(step, to=StepStatus.WAITING, reason=said, fields={"message": said})
         steps = list(task.steps.order_by("position"))
         behind = graph.after({step.key}, steps)

@@ -268,6 +268,26 @@ def test_a_withdrawn_approval_holds_back_what_has_not_begun(
     assert Operation.objects.count() == 3
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_that_is_withdrawn_before_the_task_was_looked_at_asks_again(
+    paused, asked, work, control, approver, operator, steps_of
+):
+    if paused:
+        control(controls.pause, asked, acting_user=operator)
+    controls.approve(newest(asked), acting_user=approver)  # nothing looks at the task
+    controls.withdraw(newest(asked), acting_user=approver, reason="alarm in the rack")
+    if paused:
+        controls.resume(asked, acting_user=operator)
+    control(advance.advance, asked.pk)
+    assert (newest(asked).number, newest(asked).status) == (2, "open")
+    assert steps_of(asked) == {"WorkOrder": "running", "Toy": "waiting"}
+    TaskStep.objects.filter(key="WorkOrder").update(due_at=timezone.now() - timedelta(seconds=1))
+    assert control(advance.sweep) == 1
+    control(controls.approve, newest(asked), acting_user=approver)
+    work()
+    assert fresh(asked).status == Status.SUCCEEDED
+
+
 def test_of_a_task_that_has_ended_nothing_is_withdrawn(asked, work, control, approver):
     control(controls.approve, newest(asked), acting_user=approver)
     work()
