@@ -278,8 +278,14 @@ class SkipStepSerializer(StrictSerializer):
 
 class DecisionSerializer(StrictSerializer):
     """``order``: key of the work order; may be left out when a single one is open.  ``digest``:
-    what was seen; an approval of something else is refused."""
+    what was seen; only an approval needs it."""
 
     order = serializers.IntegerField(required=False)
     reason = serializers.CharField(max_length=500, default="", allow_blank=True)
     digest = serializers.CharField(max_length=64, default="", allow_blank=True)
+
+
+class ApprovalSerializer(DecisionSerializer):
+    digest = serializers.CharField(
+        max_length=64, help_text="Of what was seen; an approval of something else is refused."
+    )

@@ -227,12 +227,14 @@ class TaskViewSet(ReadOnlyViewSet):
         return self._accepted(control.skip(task, acting_user=_user(request), **wish.validated_data))
 
     @extend_schema(
-        request=serializers.DecisionSerializer, responses={202: serializers.TaskSerializer}
+        request=serializers.ApprovalSerializer, responses={202: serializers.TaskSerializer}
     )
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: str = "") -> Response:
-        """Let exactly what is asked be done."""
-        task, order, wish = self._decision(request, WorkOrder.Status.OPEN)
+        """Let exactly what was seen be done."""
+        task, order, wish = self._decision(
+            request, WorkOrder.Status.OPEN, serializers.ApprovalSerializer
+        )
         control.approve(
             order, acting_user=_user(request), reason=wish["reason"], digest=wish["digest"]
         )
@@ -259,12 +261,15 @@ class TaskViewSet(ReadOnlyViewSet):
         return self._accepted(task)
 
     def _decision(
-        self, request: Request, wanted: WorkOrder.Status
+        self,
+        request: Request,
+        wanted: WorkOrder.Status,
+        body: type[serializers.DecisionSerializer] = serializers.DecisionSerializer,
     ) -> tuple[AutoOperationTask, WorkOrder, dict[str, Any]]:
         """The work order that is meant: the named one, or the only one in this state."""
         task: AutoOperationTask = self.get_object()
         permissions.require(request.user, task, permissions.APPROVE)
-        wish = serializers.DecisionSerializer(data=request.data)
+        wish = body(data=request.data)
         wish.is_valid(raise_exception=True)
         rows = WorkOrder.objects.filter(step__task=task).select_related("step")
         if (key := wish.validated_data.get("order")) is not None:

@@ -68,6 +68,20 @@ def test_an_approval_of_something_else_is_409(started, api, approver):
     assert answer.status_code == 409
 
 
+@pytest.mark.parametrize("body", [{}, {"digest": ""}, {"reason": "looks fine"}])
+def test_an_approval_of_what_nobody_says_to_have_seen_names_the_field(body, started, api, approver):
+    answer = api(approver).post(f"{started['url']}approve/", body, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == ["digest"]
+    assert WorkOrder.objects.get().status == "open"
+
+
+def test_a_rejection_needs_no_digest(started, api, approver):
+    answer = api(approver).post(f"{started['url']}reject/", {"reason": "no"}, format="json")
+    assert answer.status_code == 202
+    assert WorkOrder.objects.get().status == "rejected"
+
+
 def test_a_rejection_without_a_reason_names_the_field(started, api, approver):
     answer = api(approver).post(f"{started['url']}reject/", {}, format="json")
     assert answer.status_code == 400
@@ -75,7 +89,9 @@ def test_a_rejection_without_a_reason_names_the_field(started, api, approver):
 
 
 def test_a_work_order_of_another_task_is_none(started, api, approver):
-    answer = api(approver).post(f"{started['url']}approve/", {"order": 4711}, format="json")
+    answer = api(approver).post(
+        f"{started['url']}approve/", {"order": 4711, "digest": "x"}, format="json"
+    )
     assert answer.status_code == 400
     assert list(answer.json()["fields"]) == ["order"]
 
