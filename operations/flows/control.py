@@ -46,7 +46,8 @@ def _held(key: int) -> AutoOperationTask:
 
 
 def cancel(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> AutoOperationTask:
-    """End it as soon as possible, and the operations and tasks that it has begun."""
+    """End it as soon as possible, and the operations and tasks that it has begun, whatever right
+    their kinds need by themselves: an end in parts would be none."""
     with audit.entries_last():
         task = _locked(task, acting_user)
         _cancel(task, acting_user, reason)
@@ -72,7 +73,7 @@ def _cancel(task: AutoOperationTask, user: User, reason: str) -> None:
         ],
     )
     for operation in running.select_related("cluster").order_by("pk"):
-        operation_control.cancel(operation, acting_user=user, reason=reason)
+        operation_control.cancel_with_task(operation, acting_user=user, reason=reason)
     advance.wake(task.pk)
 
 

@@ -32,26 +32,40 @@ def require_right(operation: Operation, user: User) -> None:
 
 def _locked(operation: Operation, user: User) -> Operation:
     require_right(operation, user)
-    return (
-        Operation.objects.select_for_update(of=("self",))
-        .select_related("cluster")
-        .get(pk=operation.pk)
-    )
+    return _held(operation)
+
+
+def _held(operation: Operation) -> Operation:
+    rows = Operation.objects.select_for_update(of=("self",)).select_related("cluster")
+    return rows.get(pk=operation.pk)
 
 
 def cancel(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
     """End it as soon as possible: at once when nothing runs, else within seconds by its worker."""
     with audit.entries_last():
         operation = _locked(operation, acting_user)
-        if operation.status == Operation.Status.WAITING:
-            said = finish.canceled_by(acting_user.get_username(), reason)
-            finish.end(operation, Operation.Status.CANCELED, said)
-        else:
-            change_status(operation, to=Operation.Status.CANCELING, reason=reason)
-            if not operation.steps.filter(status=Step.Status.RUNNING).exists():
-                finish.go_on(operation)
-        audit.record("cancel", operation, reason=reason)
+        _cancel(operation, acting_user, reason)
     return operation
+
+
+def _cancel(operation: Operation, user: User, reason: str) -> None:
+    if operation.status == Operation.Status.WAITING:
+        said = finish.canceled_by(user.get_username(), reason)
+        finish.end(operation, Operation.Status.CANCELED, said)
+    else:
+        change_status(operation, to=Operation.Status.CANCELING, reason=reason)
+        if not operation.steps.filter(status=Step.Status.RUNNING).exists():
+            finish.go_on(operation)
+    audit.record("cancel", operation, reason=reason)
+
+
+def cancel_with_task(operation: Operation, *, acting_user: User, reason: str) -> None:
+    """The same for the task that had it begun: who may cancel that was asked there, for all that
+    belongs to it.  One that has ended meanwhile, or is ending, is left as it is."""
+    with audit.entries_last():
+        operation = _held(operation)
+        if operation.is_active and operation.status != Operation.Status.CANCELING:
+            _cancel(operation, acting_user, reason)
 
 
 def take_back(operation: Operation, *, reason: str) -> bool:
@@ -59,8 +73,7 @@ def take_back(operation: Operation, *, reason: str) -> bool:
 
     For the task that had it begun, which has asked for the rights."""
     with audit.entries_last():
-        row = Operation.objects.select_for_update(of=("self",)).select_related("cluster")
-        operation = row.get(pk=operation.pk)
+        operation = _held(operation)
         if operation.status != Operation.Status.WAITING:
             return False
         finish.end(operation, Operation.Status.CANCELED, reason)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.base.models import AuditEntry
 from operations.flows import acting, catalog
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.flows.start import Batches
+from operations.kinds import base as kinds
 from operations.models import Operation
 from operations.services import control as operation_control
 from tests import factories
@@ -64,6 +66,23 @@ def test_cancel_ends_the_running_operation_and_all_that_would_follow(
     task = fresh(task)
     assert (task.status, task.message) == ("canceled", "Canceled by system: wrong rack")
     assert not task.machines.filter(holds_machine=True).exists()
+
+
+def test_whoever_may_cancel_the_task_ends_operations_of_kinds_that_need_more(
+    begin_task, work, control, operator, admin, monkeypatch, steps_of
+):
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), permission="approve"))
+    task = begin_task("Toy", "Toy", acting_user=admin)
+    work(limit=1)
+    operation = Operation.objects.get()
+    with pytest.raises(Forbidden):
+        operation_control.cancel(operation, acting_user=operator)
+    control(controls.cancel, task, acting_user=operator, reason="wrong rack")
+    work()
+    assert steps_of(task) == {"Toy": "canceled", "Toy-2": "canceled"}
+    assert fresh(task).status == Status.CANCELED
+    entry = AuditEntry.objects.get(verb="cancel", object_type="operations.operation")
+    assert (entry.object_id, entry.reason) == (str(operation.pk), "wrong rack")
 
 
 def test_cancel_closes_the_open_question(begin_task, work, control, operator):
