@@ -182,15 +182,16 @@ def _mark_for_retry(step: TaskStep) -> None:
 
 
 def _open_behind(steps: list[TaskStep], keys: set[str], reason: str) -> None:
-    """Steps behind these are done for the machines that come to them now, too; what had to be
-    undone may have to be again."""
+    """All behind these is done for the machines that come to it now, too: what works on them, and
+    what lets them on or accepts them.  An approval that still covers all is kept
+    (``kinds.work_order``).  What had to be undone may have to be again."""
     behind = graph.after(keys, steps)
     for step in steps:
         if step.key not in behind or step.status == StepStatus.WAITING:
             continue
         is_done = step.status in (StepStatus.SUCCEEDED, StepStatus.PARTIAL)
         is_unneeded = step.status == StepStatus.SKIPPED and bool(step.compensates)
-        if is_unneeded or (is_done and base.get(step.kind).works_on_machines):
+        if is_done or is_unneeded:
             _wait_again(step, reason)
 
 

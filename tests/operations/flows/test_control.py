@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
-from operations.flows import acting, catalog
+from clusters.models import Node
+from operations.flows import acting, advance, catalog
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.flows.start import Batches
@@ -169,6 +171,56 @@ def test_a_machine_that_was_retried_goes_through_the_later_steps_too(
     assert {address for _step, addresses in toy.calls for address in addresses} == {
         machines[0].address
     }
+
+
+def test_what_lets_on_or_accepts_behind_a_retried_step_is_asked_for_its_machines_too(
+    begin_task, work, control, operator, approver, toy, machines, steps_of, cluster_a
+):
+    for machine in machines:
+        machine.node = factories.make_node(cluster_a)
+        machine.save()
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", "NodesReady", "Toy", "ScaleUpSubWorkprocess")
+    work()
+    control(controls.approve, WorkOrder.objects.get(), acting_user=approver)
+    work()
+    assert fresh(task).status == Status.PARTIAL
+    toy.failing.clear()
+    toy.calls.clear()
+    Node.objects.filter(pk=machines[0].node_id).update(is_ready=False)
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert steps_of(task) == {
+        "Toy": "succeeded",
+        "NodesReady": "running",
+        "Toy-2": "waiting",
+        "ScaleUpSubWorkprocess": "waiting",
+    }
+    Node.objects.update(is_ready=True)
+    TaskStep.objects.filter(key="NodesReady").update(due_at=timezone.now())
+    control(advance.sweep)
+    work()
+    assert toy.calls[-1] == ("second", [machines[0].address])
+    order = WorkOrder.objects.order_by("number").last()
+    assert (order.number, order.status) == (2, "open")
+    assert machines[0].address in order.changes[0]
+    control(controls.approve, order, acting_user=approver)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_an_approval_behind_a_retried_step_that_still_covers_all_is_not_asked_again(
+    begin_task, work, control, operator, approver, toy, machines
+):
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", "ScaleUpSubWorkprocess")
+    work()
+    control(controls.approve, WorkOrder.objects.get(), acting_user=approver)
+    work()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.PARTIAL
+    assert WorkOrder.objects.get().status == "approved"
 
 
 def test_an_operation_that_was_mended_on_its_own_page_counts(
