@@ -60,9 +60,20 @@ def mistakes(specs: Sequence[Spec]) -> Iterator[tuple[int, str, str]]:
             yield index, name, sentence
         seen.add(spec.key)
     compensated = {key for spec in specs for key in spec.compensates}
+    undoing = {spec.key for spec in specs if spec.compensates}
     for index, spec in enumerate(specs):
         if spec.on_failure == OnFailure.COMPENSATE and spec.key not in compensated:
             yield index, "on_failure", _("No step compensates “%(key)s”.") % {"key": spec.key}
+        if spec.compensates and spec.needs:
+            yield (
+                index,
+                "needs",
+                _("It is done only after a failure, and comes after nothing else."),
+            )
+        for key in spec.needs:
+            if key in undoing:
+                sentence = _("“%(key)s” is done only after a failure: nothing can come after it.")
+                yield index, "needs", sentence % {"key": key}
 
 
 def _mistakes_of(spec: Spec, keys: set[str], seen: set[str]) -> Iterator[tuple[str, str]]:
@@ -160,7 +171,11 @@ def _lets_on(step: TaskStep) -> bool:
 
 
 def _is_called_for(step: TaskStep, by_key: Mapping[str, TaskStep]) -> bool:
-    return any(
-        by_key[key].status == Status.FAILED and by_key[key].on_failure == OnFailure.COMPENSATE
-        for key in step.compensates
-    )
+    return any(calls(by_key[key]) for key in step.compensates)
+
+
+def calls(step: TaskStep) -> bool:
+    """Whether something of it has failed that is to be undone; the machines that came through may
+    be going on meanwhile."""
+    failed = step.status in (Status.FAILED, Status.PARTIAL)
+    return failed and step.on_failure == OnFailure.COMPENSATE

@@ -23,7 +23,7 @@ from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, news
+from operations.flows import acting, graph, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -70,11 +70,7 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     if step.compensates:
         # What was undone once may have to be undone again, after a retry.
         known = {key for part in parts if not _is_over(part) for key in part.machines}
-        chosen = [
-            member
-            for member in _all(flow.task)
-            if member.failed_in in step.compensates and member.machine_id is not None
-        ]
+        chosen = [each for each in _to_undo(flow, step) if each.machine_id is not None]
     else:
         chosen = flow.machines(params.group)
     new = [member.pk for member in chosen if member.pk not in known]
@@ -86,6 +82,18 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     if not new and not parts:
         # A compensation without failed machines has nothing to undo.
         flow.finish(step, Status.SUCCEEDED if step.compensates else Status.FAILED, NONE_LEFT)
+
+
+def _to_undo(flow: Flow, step: TaskStep) -> list[TaskMachine]:
+    """The machines that failed in what it compensates.  What fails no machine, as a gate, an
+    approval, or a task that ended at one, has failed with all that had come to it."""
+    members = {each.pk: each for each in _all(flow.task) if each.failed_in in step.compensates}
+    failed_in = {each.failed_in for each in members.values()}
+    for failed in flow.task.steps.filter(key__in=step.compensates).exclude(kind="operation"):
+        if graph.calls(failed) and failed.key not in failed_in:
+            group = failed.params.get("group", "")
+            members |= {each.pk: each for each in flow.machines(group)}
+    return list(members.values())
 
 
 def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -129,7 +137,7 @@ def _waits_for_a_neighbour(
         _set_held(step, None)
         change_status(step, to=Status.WAITING, fields={"started_at": None})
         return True
-    holder = _neighbour(part) if _holds(part, params) else None
+    holder = _neighbour(step, part) if _holds(part, params) else None
     _set_held(step, holder)
     return holder is not None
 
@@ -143,10 +151,12 @@ def _holds(part: TaskPart, params: OperationParams) -> bool:
     return kind.holds and kind.mutating
 
 
-def _neighbour(part: TaskPart) -> Operation | None:
+def _neighbour(step: TaskStep, part: TaskPart) -> Operation | None:
     """A machine is in one task at a time, with those below it: whoever else works on it for a task
     that goes on does so for this one."""
-    machines = TaskMachine.objects.filter(pk__in=part.machines, state=TaskMachine.State.WAITING)
+    machines = TaskMachine.objects.filter(pk__in=part.machines)
+    if not step.compensates:
+        machines = machines.filter(state=TaskMachine.State.WAITING)
     held = OperationMachine.objects.filter(
         machine__in=machines.values("machine"),
         holds_machine=True,

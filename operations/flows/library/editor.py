@@ -96,7 +96,10 @@ class StepForm(forms.Form):
         label=gettext_lazy("Done only after a failure of"),
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget(),
-        help_text=gettext_lazy("With the machines that failed there; then the task ends."),
+        help_text=gettext_lazy(
+            "With the machines that failed there; after a gate, say, which fails none, with all of "
+            "them. It comes after nothing else."
+        ),
     )
     settable = forms.MultipleChoiceField(
         label=gettext_lazy("May be chosen when a task begins"),
