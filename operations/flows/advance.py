@@ -126,15 +126,29 @@ class Advance:
                 },
             )
         self._look()
+        if self.has_stopped and self.task.status != TaskStatus.CANCELING:
+            self._stop()
         # Each round begins a step; more rounds than that would go round in a circle.
         for _round in range(3 * len(self.steps)):
-            following = graph.ready(self.steps) if self.may_begin else []
+            following = self._ready() if self.may_begin else []
             if not following:
                 break
             for step in following:
                 self._begin(step)
             self._look()
         self._settle()
+        if children.is_stopped_above(self.task):
+            self._wake_above()
+
+    def _ready(self) -> list[TaskStep]:
+        return graph.ready(self.steps, self.task.failed_in)
+
+    def _stop(self) -> None:
+        """Nothing further begins, in those either that were looked at before this was known; what
+        waits in the queue is taken out, for a retry."""
+        running = [step for step in self.steps if step.status == Status.RUNNING]
+        children.take_back(running, children.STOPPED)
+        self._look()
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -228,7 +242,7 @@ class Advance:
                     self.finish(step, Status.CANCELED, Sentence("Canceled."))
             self._end(TaskStatus.CANCELED, _who_canceled(self.task))
             return
-        if graph.ready(self.steps) and not self.may_begin:
+        if self._ready() and not self.may_begin:
             return  # paused, here or above
         if self.task.status == TaskStatus.PAUSED:
             change_status(

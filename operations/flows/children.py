@@ -16,6 +16,7 @@ from operations.models import Operation
 from operations.services import control as operation_control
 
 Status = AutoOperationTask.Status
+STOPPED = Sentence("A step beside it has stopped the task.")
 
 # How one is retried is known above (``flows.control``), which knows this module.
 _retry: list[Callable[..., Any]] = []
@@ -72,7 +73,12 @@ def asked_by(user: User, task: str) -> Q:
 
 def is_held(task: AutoOperationTask) -> bool:
     """Whether one above lets nothing begin."""
-    return any(each.status != Status.RUNNING for each in above(task))
+    return any(each.status != Status.RUNNING for each in above(task)) or is_stopped_above(task)
+
+
+def is_stopped_above(task: AutoOperationTask) -> bool:
+    """Whether a step beside the one that it is has failed, there or further above."""
+    return any(graph.has_stopped(each.steps.all()) for each in above(task))
 
 
 def is_approved_above(task: AutoOperationTask) -> bool:
@@ -161,6 +167,24 @@ def take_back(steps: Iterable[TaskStep], why: str) -> None:
         for child in step.children.filter(status__in=AutoOperationTask.ACTIVE).order_by("pk"):
             held = AutoOperationTask.objects.select_for_update(of=("self",)).get(pk=child.pk)
             take_back(held.steps.order_by("position"), why)
+
+
+def leave(step: TaskStep) -> None:
+    """A step beside it has stopped the task: nothing further of it begins, and a retry goes on from
+    here."""
+    change_status(
+        step,
+        to=TaskStep.Status.WAITING,
+        reason=STOPPED,
+        fields={"started_at": None, "due_at": None},
+    )
+
+
+def is_at_work(task: AutoOperationTask) -> bool:
+    """Whether anything that it, or one below it, has begun is still going on."""
+    tasks = [task, *of(task)]
+    parts = Operation.objects.filter(task_part__step__task__in=tasks)
+    return parts.filter(status__in=Operation.ACTIVE).exists()
 
 
 def end_what_is_left(task: AutoOperationTask) -> None:

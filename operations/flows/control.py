@@ -152,11 +152,15 @@ def _retry(
         task = _locked(task, acting_user)
         _refuse_unless_ended_badly(task)
         steps = list(task.steps.order_by("position"))
-        undone = {each.key for each in steps if each.status in TaskStep.UNDONE}
+        failed_in = task.failed_in
+        undone = set()
         for each in steps:
-            if each.key in undone:
+            if each.status in TaskStep.UNDONE:
                 _wait_again(each, reason)
-                _mark_for_retry(each)
+            elif not graph.is_half_done(each, failed_in):
+                continue
+            undone.add(each.key)
+            _mark_for_retry(each)
         after: dict[str, Any] = {"steps": sorted(undone)}
         if answers:
             answering.keep(

@@ -1,7 +1,7 @@
 """What follows what: the graph of a task before it has rows, and the one question asked of rows."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,8 +145,8 @@ def has_stopped(steps: Iterable[TaskStep]) -> bool:
     )
 
 
-def ready(steps: Sequence[TaskStep]) -> list[TaskStep]:
-    """The waiting steps whose turn it is."""
+def ready(steps: Sequence[TaskStep], failed_in: Collection[str]) -> list[TaskStep]:
+    """The waiting steps whose turn it is; machines have failed in the steps ``failed_in``."""
     by_key = {step.key: step for step in steps}
     stopped = has_stopped(steps)
     return [
@@ -154,7 +154,10 @@ def ready(steps: Sequence[TaskStep]) -> list[TaskStep]:
         for step in steps
         if step.status == Status.WAITING
         and (
-            _is_called_for(step, by_key)
+            any(
+                calls(by_key[key]) or (stopped and is_half_done(by_key[key], failed_in))
+                for key in step.compensates
+            )
             if step.compensates
             # Of all before it: an approval that asks again may be far away.
             else not stopped and all(_lets_on(each) for each in before(step, by_key))
@@ -170,12 +173,13 @@ def _lets_on(step: TaskStep) -> bool:
     )
 
 
-def _is_called_for(step: TaskStep, by_key: Mapping[str, TaskStep]) -> bool:
-    return any(calls(by_key[key]) for key in step.compensates)
-
-
 def calls(step: TaskStep) -> bool:
     """Whether something of it has failed that is to be undone; the machines that came through may
     be going on meanwhile."""
     failed = step.status in (Status.FAILED, Status.PARTIAL)
     return failed and step.on_failure == OnFailure.COMPENSATE
+
+
+def is_half_done(step: TaskStep, failed_in: Collection[str]) -> bool:
+    """Whether it waits to go on, with machines that have failed in it before."""
+    return step.status == Status.WAITING and step.key in failed_in

@@ -142,6 +142,12 @@ class AutoOperationTask(Stateful):
         return self.status in self.ACTIVE
 
     @property
+    def failed_in(self) -> set[str]:
+        """Keys of the steps in which machines have failed."""
+        rows = self.machines.filter(state=TaskMachine.State.FAILED)
+        return set(rows.values_list("failed_in", flat=True))
+
+    @property
     def askers(self) -> set[int]:
         """Keys of all who want it done, whom nobody lets approve it: who asked, who sent it in
         their name, who has it carried on; and all who want the task that it is a step of."""

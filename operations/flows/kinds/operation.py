@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
-from beidou.base.state import change_status
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, graph, news
+from operations.flows import acting, children, graph, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -112,9 +111,15 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
             continue
         if not flow.may_begin:
             return
-        if _has_failed_too_much(flow, step) or not _pause_is_over(flow, step, previous):
+        if _has_failed_too_much(flow, step):
             return
-        if _waits_for_a_neighbour(flow, step, part, params):
+        if flow.has_stopped and not step.compensates:
+            _set_held(step, None)
+            children.leave(step)
+            return
+        if not _pause_is_over(flow, step, previous):
+            return
+        if _waits_for_a_neighbour(step, part, params):
             return
         if not step.compensates and not flow.is_approved(step):
             return
@@ -128,15 +133,9 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     _end(flow, step)
 
 
-def _waits_for_a_neighbour(
-    flow: Flow, step: TaskStep, part: TaskPart, params: OperationParams
-) -> bool:
-    """Whether an operation of a step beside it, here, above or below, holds a machine of the batch.
-    When the task stops meanwhile nothing further begins: the step is left for a retry."""
-    if flow.has_stopped and "held" in step.progress and not step.compensates:
-        _set_held(step, None)
-        change_status(step, to=Status.WAITING, fields={"started_at": None})
-        return True
+def _waits_for_a_neighbour(step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
+    """Whether an operation of a step beside it, here, above or below, holds a machine of the
+    batch."""
     holder = _neighbour(step, part) if _holds(part, params) else None
     _set_held(step, holder)
     return holder is not None

@@ -48,21 +48,37 @@ def look(flow: Flow, step: TaskStep, params: TaskParams) -> None:
     for child in made:
         known |= set(child.machines.values_list("address", flat=True))
         if child.is_active:
+            if flow.has_stopped:
+                _leave(flow, step, child)
             # What was approved above is what it is about, too; it waits while that asks again.
-            if flow.may_begin and flow.is_approved(step):
+            elif flow.may_begin and flow.is_approved(step):
                 advance.wake(child.pk)
             return
         if child.pk in step.progress.get("again", []):
-            if flow.may_begin and flow.is_approved(step):
+            if _may_go_on(flow, step):
                 _retry(flow, step, child)
             return
         _take_results(flow, step, child)
     new = [member for member in flow.machines() if member.address not in known]
     if new or not made:
-        if flow.may_begin and flow.is_approved(step):
+        if _may_go_on(flow, step):
             _make(flow, step, params, new, len(made) + 1)
         return
     _end(flow, step, made)
+
+
+def _may_go_on(flow: Flow, step: TaskStep) -> bool:
+    if flow.has_stopped:
+        children.leave(step)
+        return False
+    return flow.may_begin and flow.is_approved(step)
+
+
+def _leave(flow: Flow, step: TaskStep, child: AutoOperationTask) -> None:
+    """What runs below is finished; then the end of this task ends the one below, until a retry."""
+    if not children.is_at_work(child):
+        _take_results(flow, step, child)
+        children.leave(step)
 
 
 def _user(flow: Flow, step: TaskStep) -> User | None:

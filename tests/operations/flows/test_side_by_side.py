@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from django.utils import timezone
 
-from operations.flows import catalog, graph
+from operations.flows import advance, catalog, graph
 from operations.flows import control as controls
 from operations.flows.library import content as contents
 from operations.flows.library import saving
 from operations.flows.models import AutoOperationTask, TaskStep
 from operations.flows.start import Batches
 from operations.kinds import base as kinds
-from operations.models import Operation
+from operations.models import ClusterSettings, Freeze, Operation
+from operations.services import dispatch
 
 pytestmark = pytest.mark.django_db
 Status = AutoOperationTask.Status
@@ -137,6 +139,137 @@ def test_a_retry_that_is_stopped_by_one_step_does_not_retry_the_other(
     work()
     assert steps_of(task) == {"one": "failed", "two": "waiting"}
     assert len(toy.calls) == 1
+
+
+# --- stop: nothing further begins ---------------------------------------------------------------
+
+
+@pytest.fixture
+def together(toy, monkeypatch):
+    """Operations of both steps run at the same time on the same machines."""
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), holds=False))
+
+
+def operations_of(key):
+    return Operation.objects.filter(task_part__step__key=key)
+
+
+def strict(key):
+    """One machine that fails fails the step."""
+    made = step(key)
+    return replace(made, params={**made.params, "all_or_nothing": True})
+
+
+def fail_by_step(toy, places):
+    """Step -> address of the machine that fails in it."""
+
+    def during(run):
+        here = [key for key in places if run.operation.name.endswith(f"-{key}")]
+        toy.failing = {("first", places[key]) for key in here}
+
+    toy.during = during
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+def test_no_further_batch_begins_once_a_step_beside_it_has_stopped_the_task(
+    order, together, begin_task, work, steps_of, toy, machines, control, operator
+):
+    fail_by_step(toy, {"one": machines[0].address})
+    task = begin_task(
+        *(strict(key) if key == "one" else step(key) for key in order), batches=Batches(size=1)
+    )
+    work()
+    assert steps_of(task) == {"one": "failed", "two": "waiting"}
+    assert fresh(task).status == Status.FAILED
+    assert operations_of("two").count() == {"one": 1, "two": 2}[order[0]]
+    fail_by_step(toy, {})
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert steps_of(task) == {"one": "succeeded", "two": "succeeded"}
+    assert operations_of("two").count() == 3
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_what_waits_in_the_queue_then_is_taken_out_until_a_retry(
+    together, begin_task, work, steps_of, toy, machines, control, operator, cluster_a
+):
+    ClusterSettings.objects.create(cluster=cluster_a, limit=1)
+    fail_by_step(toy, {"one": machines[0].address})
+    task = begin_task(strict("one"), step("two"))
+    work(limit=2)
+    assert operations_of("one").get().status == "running"
+    frozen = Freeze.objects.create(cluster=cluster_a, reason="year's end")
+    work()
+    assert operations_of("two").get().status == "canceled"
+    assert steps_of(task) == {"one": "failed", "two": "waiting"}
+    frozen.delete()
+    fail_by_step(toy, {})
+    control(dispatch.dispatch)
+    work()
+    assert operations_of("two").get().status == "canceled"
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_what_failed_in_a_step_that_was_stopped_half_way_is_undone_and_retried(
+    together, begin_task, work, steps_of, toy, machines, control, operator
+):
+    fail_by_step(toy, {"one": machines[0].address, "two": machines[1].address})
+    task = begin_task(
+        strict("one"),
+        step("two", on_failure="compensate"),
+        step("undo", compensates=("two",)),
+        batches=Batches(size=2),
+    )
+    work()
+    assert steps_of(task) == {"one": "failed", "two": "waiting", "undo": "succeeded"}
+    assert operations_of("undo").get().machines.get().address == machines[1].address
+    fail_by_step(toy, {})
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert steps_of(task) == {"one": "succeeded", "two": "succeeded", "undo": "skipped"}
+    assert failed_in(task) == {}
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+@pytest.fixture
+def inner(toy, admin):
+    """``inner("Toy", "Wait")``: a step that is a task of these steps."""
+
+    def make(*names):
+        specs = graph.in_order(catalog.spec(name) for name in names)
+        steps = [{"key": each.key, "step": each.name, "needs": list(each.needs)} for each in specs]
+        content = contents.read({"title": "inner", "steps": steps})
+        saving.create(name="inner", content=content, acting_user=admin)
+        return graph.Spec("below", "Task", "task", {"template": "inner"})
+
+    return make
+
+
+@pytest.mark.parametrize("behind", ["Toy", "Wait"])
+def test_a_task_below_does_not_go_on_either_and_is_ended_until_a_retry(
+    behind, together, inner, begin_task, work, steps_of, toy, machines, control, operator
+):
+    toy.during = lambda run: toy.failing.update(
+        {("first", each.address) for each in machines}
+        if run.operation.name.endswith("-one")
+        else ()
+    )
+    task = begin_task(inner("Toy", behind), step("one"))
+    work()
+    child = AutoOperationTask.objects.get(parent__task=task)
+    assert steps_of(task) == {"below": "waiting", "one": "failed"}
+    assert (fresh(task).status, fresh(child).status) == (Status.FAILED, Status.CANCELED)
+    assert operations_of("Toy-2").count() == 0
+    toy.during = lambda run: toy.failing.clear()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    TaskStep.objects.filter(kind="wait").update(due_at=timezone.now())
+    control(advance.sweep)
+    work()
+    assert steps_of(task) == {"below": "succeeded", "one": "succeeded"}
+    assert fresh(task).status == Status.SUCCEEDED
 
 
 def test_a_step_that_waits_can_be_canceled(begin_task, work, steps_of, control, operator):
