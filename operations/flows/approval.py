@@ -1,24 +1,28 @@
 """Executed exactly as approved: what an approval is about, and whether it is still that.
 
 The plan has the cluster, the machines, the steps with their parameters, the playbooks (a hash of
-all that ansible runs), and what the cluster's settings make of them.  Machines that drop out are no
-change: fewer machines than approved are touched, never others.
+all that ansible runs), what the cluster's settings make of them, and the cluster's version where a
+step takes that.  Machines that drop out are no change: fewer machines than approved are touched,
+never others.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
-from operations.flows.models import AutoOperationTask, TaskMachine, WorkOrder
+from operations.flows import nesting
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.kinds.base import KINDS
 from operations.models import ClusterSettings
 from operations.outside import requests
 from operations.outside.models import SiteRequest
 
+Status = TaskStep.Status
 Plan = dict[str, Any]
 ANSIBLE = Path(__file__).resolve().parent.parent / "ansible"
 
@@ -37,6 +41,7 @@ def playbook_revision() -> str:
 def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
     """What would be done from here on, as plain values."""
     settings = ClusterSettings.objects.filter(cluster=task.cluster_id).first()
+    steps = list(task.steps.order_by("position"))
     return {
         "cluster": task.cluster.name,
         "machines": {
@@ -51,17 +56,36 @@ def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
         },
         "params": task.params,
         "steps": [
-            {"key": key, "name": name, "kind": kind, "params": params}
-            for key, name, kind, params in task.steps.order_by("position").values_list(
-                "key", "name", "kind", "params"
-            )
+            {"key": each.key, "name": each.name, "kind": each.kind, "params": each.params}
+            for each in steps
         ],
+        **({"version": task.cluster.version} if _is_of_its_version(steps) else {}),
         "playbooks": playbook_revision(),
         "overrides": settings.overrides if settings else {},
         "policy": settings.policy if settings else {},
         "artifact_source": settings.artifact_source if settings else "",
         "by": task.acting_name,
     }
+
+
+def _is_of_its_version(steps: Sequence[TaskStep]) -> bool:
+    """Whether something that is still to be done joins machines in the version that the cluster has
+    then, because nobody chose one."""
+    left = [each for each in steps if each.status not in (Status.SUCCEEDED, Status.SKIPPED)]
+    trees = [nesting.below(each.params) for each in left if each.kind == nesting.KIND]
+    below = [spec for tree in trees for _place, spec in nesting.walk(tree)]
+    every = [each.params for each in left] + [each.params for each in below]
+    return any(map(_takes_version, every))
+
+
+def _takes_version(params: Mapping[str, Any]) -> bool:
+    """Of a step; only operations have a kind."""
+    kind = KINDS.get(params.get("kind", ""))
+    if kind is None or params.get("params", {}).get("kubernetes_version"):
+        return False
+    # A field, or for kinds that let nobody choose one, a property.
+    fields = kind.params.model_fields
+    return "kubernetes_version" in fields or hasattr(kind.params, "kubernetes_version")
 
 
 def digest_of(plan: Plan) -> str:
@@ -81,6 +105,14 @@ def changes(order: WorkOrder, plan: Plan, task: AutoOperationTask) -> list[Sente
     if other := sorted(name for name in set(now) & set(before) if now[name] != before[name]):
         found.append(
             Sentence("These machines are not what they were: %(names)s.", names=", ".join(other))
+        )
+    if "version" in plan and plan["version"] != asked.get("version"):
+        found.append(
+            Sentence(
+                "The cluster has another version: %(now)s, no longer %(before)s.",
+                now=plan["version"],
+                before=str(asked.get("version", "")),
+            )
         )
     sentences = {
         "cluster": Sentence("The cluster has another name."),

@@ -32,6 +32,8 @@ def in_words(plan: Plan, task: AutoOperationTask) -> list[Line]:
                 "version": step.params.get("version", ""),
             }
             lines.append((title, f"{name}: {inner}"))
+    if "version" in plan:
+        lines.append((_("Version of the cluster"), plan["version"]))
     lines += [
         (_("Batches"), _batches(task)),
         (_("Artifact source"), plan.get("artifact_source") or _("none")),

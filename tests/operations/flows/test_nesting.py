@@ -1,16 +1,22 @@
 """Steps that are tasks of their own."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import pytest
 from django.urls import reverse
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from clusters.models import Cluster
 from machines.models import Machine
 from operations.flows import advance, catalog, graph, live, nesting, start
 from operations.flows import control as controls
 from operations.flows.library import content as contents
 from operations.flows.library import finding, saving
 from operations.flows.models import AutoOperationTask, TaskMachine, WorkOrder
+from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
+from tests.operations.toy import ToyParams
 
 pytestmark = pytest.mark.django_db
 
@@ -366,6 +372,26 @@ def test_an_approval_is_about_what_is_below_too(asked):
     row = next(each for each in live.snapshot(asked.pk).steps.values() if each["orders"])
     words = {each["label"]: each["text"] for each in row["orders"][0]["words"]}
     assert "inner" in words["Task inner"]
+
+
+class Joining(ToyParams):
+    """As of a control plane that joins: nobody chooses its version."""
+
+    kubernetes_version: ClassVar[str] = ""
+
+
+def test_it_is_about_the_version_that_something_below_takes_too(
+    save, begin_task, work, monkeypatch
+):
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), params=Joining))
+    save("inner", "Toy")
+    begin_task(
+        catalog.spec("WorkOrder"),
+        graph.Spec("below", "Task", "task", {"template": "inner"}, ("WorkOrder",)),
+    )
+    Cluster.objects.update(version="v1.36.0")
+    work()
+    assert WorkOrder.objects.get().plan["version"] == "v1.36.0"
 
 
 def test_what_has_changed_above_is_asked_again_before_anything_goes_on_below(

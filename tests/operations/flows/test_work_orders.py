@@ -1,5 +1,6 @@
 """Approvals: who decides, when, and that exactly what was approved is done."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,13 +8,16 @@ from django.utils import timezone
 
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
+from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import advance, approval
+from operations.flows import advance, approval, catalog, saying
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.flows.start import Batches
+from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
 from tests import factories
+from tests.operations.toy import ToyParams
 
 pytestmark = pytest.mark.django_db
 Status = AutoOperationTask.Status
@@ -186,6 +190,75 @@ def test_settings_that_changed_after_the_approval_ask_again(
     control(controls.approve, order, acting_user=approver)
     work()
     assert fresh(task).status == Status.SUCCEEDED
+
+
+class Versioned(ToyParams):
+    kubernetes_version: str = ""
+
+
+@pytest.fixture
+def versioned(toy, monkeypatch, cluster_a):
+    """The toy joins machines in the cluster's version, unless another is given."""
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), params=Versioned))
+    Cluster.objects.filter(pk=cluster_a.pk).update(version="v1.36.0")
+
+
+def upgraded(control, task):
+    Cluster.objects.update(version="v1.36.1")
+    control(advance.advance, task.pk)
+
+
+def test_a_version_that_nobody_chose_is_that_of_the_cluster_when_it_was_approved(
+    versioned, asked, work, control, approver
+):
+    order = newest(asked)
+    assert order.plan["version"] == "v1.36.0"
+    assert {"label": "Version of the cluster", "text": "v1.36.0"} in saying.in_words(
+        order.plan, asked
+    )
+    controls.approve(order, acting_user=approver)
+    upgraded(control, asked)
+    order = newest(asked)
+    assert (order.number, order.status) == (2, "open")
+    assert order.changes == ["The cluster has another version: v1.36.1, no longer v1.36.0."]
+    assert not Operation.objects.exists()
+    control(controls.approve, order, acting_user=approver)
+    work()
+    assert fresh(asked).status == Status.SUCCEEDED
+
+
+def test_it_is_looked_for_where_an_operation_is_narrowed_to_some_steps_too(
+    versioned, begin_task, work
+):
+    narrowed = catalog.spec("Toy")
+    narrowed = replace(narrowed, params={**narrowed.params, "steps": ["first"]})
+    task = begin_task(catalog.spec("WorkOrder"), replace(narrowed, needs=("WorkOrder",)))
+    work()
+    assert newest(task).plan["version"] == "v1.36.0"
+
+
+def test_one_that_somebody_chose_does_not_ask_again(versioned, begin_task, work, control, approver):
+    spec = catalog.spec("Toy", {"kubernetes_version": "v1.36.0"})
+    task = begin_task(catalog.spec("WorkOrder"), replace(spec, needs=("WorkOrder",)))
+    work()
+    assert "version" not in newest(task).plan
+    controls.approve(newest(task), acting_user=approver)
+    upgraded(control, task)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_what_has_been_done_in_the_old_version_asks_nothing_more(
+    versioned, begin_task, work, control, approver, operator
+):
+    task = begin_task("WorkOrder", "Toy", "Wait", "UncordonNodes")
+    work()
+    control(controls.approve, newest(task), acting_user=approver)
+    work()
+    Cluster.objects.update(version="v1.36.1")
+    controls.skip(task, acting_user=operator, step="Wait", reason="x")
+    control(advance.advance, task.pk)
+    assert newest(task).number == 1
 
 
 def test_other_playbooks_than_those_approved_ask_again(
