@@ -21,6 +21,7 @@ class OperationsConfig(AppConfig):
         from operations.flows import (
             due,
             manifest,  # noqa: F401  registers its document
+            parts,  # noqa: F401  registers itself
         )
         from operations.flows import neighbours as flow_neighbours
         from operations.flows import news as flow_news

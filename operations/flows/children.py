@@ -1,6 +1,6 @@
 """Tasks that are steps of others: what is handed down to them, and what they ask above."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from django.db.models import Q
@@ -87,24 +87,44 @@ def is_approved_above(task: AutoOperationTask) -> bool:
     Rows above are read and not held: whoever moves one holds it before those below.  The task above
     looks for itself, asks again, and wakes this one.
     """
-    step = task.parent
-    if step is None:
-        return True
-    if step.status != TaskStep.Status.RUNNING:
+    if any(each.status != TaskStep.Status.RUNNING for each in steps_above(task)):
         return False
-    whole = step.task
-    steps = {each.key: each for each in whole.steps.order_by("position")}
-    asked = [each for each in graph.before(step, steps) if each.kind == "workOrder"]
-    if asked:
-        rows = whole.machines.filter(state=TaskMachine.State.WAITING).select_related("machine")
-        plan = approval.plan_of(whole, list(rows.order_by("pk")))
+    return task.parent is None or is_covered(task.parent)
+
+
+def is_covered(step: TaskStep, addresses: Collection[str] | None = None) -> bool:
+    """Whether all approvals on the way to the step, here and above, are given and hold for what
+    would be done with these machines, or else with all that have failed nowhere."""
+    if is_asking(step):
+        return False
+    for each in (step, *steps_above(step.task)):
+        asked = _approvals_before(each)
+        if not asked:
+            continue
+        rows = each.task.machines.select_related("machine").order_by("pk")
+        if addresses is None:
+            rows = rows.filter(state=TaskMachine.State.WAITING)
+        else:
+            rows = rows.filter(address__in=addresses)
+        plan = approval.plan_of(each.task, list(rows))
         orders = WorkOrder.objects.filter(step__in=asked, status=WorkOrder.Status.APPROVED)
-        passed = [each for each in asked if each.status in TaskStep.PASSED]
-        if len(passed) < len(asked):
+        if any(approval.changes(order, plan, each.task) for order in orders):
             return False
-        if any(approval.changes(order, plan, whole) for order in orders):
-            return False
-    return is_approved_above(whole)
+    return True
+
+
+def is_asking(step: TaskStep) -> bool:
+    """Whether an approval on the way to it, here or above, is not given (any more)."""
+    return any(
+        asked.status not in TaskStep.PASSED
+        for each in (step, *steps_above(step.task))
+        for asked in _approvals_before(each)
+    )
+
+
+def _approvals_before(step: TaskStep) -> list[TaskStep]:
+    steps = {each.key: each for each in step.task.steps.order_by("position")}
+    return [each for each in graph.before(step, steps) if each.kind == "workOrder"]
 
 
 def lacks_approval(step: TaskStep) -> bool:

@@ -4,7 +4,8 @@ Each is refused with a sentence when the state does not allow it, and leaves sta
 audit entry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -23,6 +24,25 @@ from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import borrowing, calendars, finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
+
+
+@dataclass(frozen=True)
+class Above:
+    """What the task that an operation is a part of says of it: ``hold`` is called before anything
+    is held; ``takes_over`` tells whether the task does a retry itself, later."""
+
+    hold: Callable[[Operation], None]
+    takes_over: Callable[[Operation, Mapping[str, Any], User], bool]
+    refuse_skip: Callable[[Operation], None]
+    refuse_resume: Callable[[Operation], None]
+
+
+# Tasks know this module, and it not them.
+_above: list[Above] = []
+
+
+def register_above(above: Above) -> None:
+    _above[:] = [above]
 
 
 def require_right(operation: Operation, user: User) -> None:
@@ -92,6 +112,7 @@ def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Opera
 
 def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
     with audit.entries_last():
+        _above[0].hold(operation)
         operation = _locked(operation, acting_user)
         if operation.status != Operation.Status.PAUSED:
             raise Conflict(
@@ -100,6 +121,7 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
                 code="wrong_state",
             )
         kinds.get(operation.kind).require(operation, acting_user)
+        _above[0].refuse_resume(operation)
         change_status(operation, to=Operation.Status.RUNNING, reason=reason)
         if not operation.steps.filter(status=Step.Status.RUNNING).exists():
             finish.go_on(operation)
@@ -178,21 +200,32 @@ def retry(
     machines: list[int] | None = None,
     reason: str = "",
     answers: Mapping[str, Any] | None = None,
+    is_approved: bool = False,
 ) -> Operation:
     """Do again what failed or was canceled, each machine from the step at which it stands; from the
     first when it was brought back to the beginning meanwhile.
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
     is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes
-    those parameters that the kind lets a retry change.
+    those parameters that the kind lets a retry change.  Of a part of a task whose approvals do not
+    cover it the task does so, once they do; it has asked already where ``is_approved``.
     """
     with audit.entries_last():
+        if not is_approved:
+            _above[0].hold(operation)
         operation = _locked(operation, acting_user)
         kinds.get(operation.kind).require(operation, acting_user)
         _refuse_unless_ended_badly(operation)
         members, gone = _without_gone(_unfinished(operation, machines))
         if not members:
             raise _gone_error(gone)
+        if not is_approved and _above[0].takes_over(operation, answers or {}, acting_user):
+            after: dict[str, Any] = {
+                "answers": dict(answers or {}),
+                "waits for": "an approval in its task",
+            }
+            audit.record("retry", operation, reason=reason, after=after)
+            return operation
         OperationMachine.objects.filter(pk__in=[member.pk for member in gone]).update(
             message=Sentence("Left out of the retry: this machine was deleted meanwhile.")
         )
@@ -205,7 +238,7 @@ def retry(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
         _reopen(operation, members, reason)
-        after: dict[str, Any] = {"machines": _addresses(members)}
+        after = {"machines": _addresses(members)}
         if gone:
             after["left_out"] = _addresses(gone)
         if anew:
@@ -264,9 +297,11 @@ def skip(
             fields={"reason": _("Say why this may be skipped.")},
         )  # fmt: skip
     with audit.entries_last():
+        _above[0].hold(operation)
         operation = _locked(operation, acting_user)
         kinds.get(operation.kind).require(operation, acting_user)
         _refuse_unless_ended_badly(operation)
+        _above[0].refuse_skip(operation)
         members, gone = _without_gone(_unfinished(operation, machines))
         if gone:
             raise _gone_error(gone)

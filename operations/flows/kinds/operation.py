@@ -359,6 +359,7 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
                 machines=(list(asking.unanswered(operation)) or None) if answers else None,
                 reason=flow.task.reason,
                 answers=answers,
+                is_approved=True,
             )
         except BeidouError as error:
             why = error.message

@@ -1,0 +1,125 @@
+"""Operations that are parts of tasks, steered on their own pages: no way round an approval.
+
+What was approved on the way to the step (``flows.approval``) has to cover what would be done.  An
+answer is part of that: where it changes what was approved, the task asks again and does the retry
+itself, once it may.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from beidou.base.errors import Conflict, InvalidInput
+from beidou.base.models import User
+from beidou.base.sentences import Sentence
+from operations.flows import advance, children
+from operations.flows.models import AutoOperationTask, TaskPart, TaskStep
+from operations.kinds import base as operation_kinds
+from operations.models import Operation
+from operations.services import control as operation_control
+
+GOES_ON = frozenset({AutoOperationTask.Status.RUNNING, AutoOperationTask.Status.PAUSED})
+
+
+def hold(operation: Operation) -> None:
+    """The task first, as everybody does who moves it."""
+    part = _part(operation)
+    if part is not None:
+        AutoOperationTask.objects.select_for_update(of=("self",)).get(pk=part.step.task_id)
+
+
+def _part(operation: Operation) -> TaskPart | None:
+    """None also of what undoes something: that asks for no approval."""
+    rows = TaskPart.objects.filter(operation=operation).select_related("step__task__parent__task")
+    part = rows.first()
+    return None if part is None or part.step.compensates else part
+
+
+def refuse_resume(operation: Operation) -> None:
+    """Where an approval was withdrawn.  Once begun, it is finished whatever else has changed."""
+    part = _part(operation)
+    if part is not None and children.is_asking(part.step):
+        raise _conflict(part)
+
+
+def refuse_skip(operation: Operation) -> None:
+    part = _part(operation)
+    if part is not None and not _is_covered(part):
+        raise _conflict(part)
+
+
+def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> bool:
+    """Whether its task does the retry, as soon as what it would do with ``answers`` is approved;
+    ``Conflict`` where the task does nothing more by itself."""
+    part = _part(operation)
+    if part is None:
+        return False
+    operation_control.check_answers(operation, answers, user)
+    step = part.step
+    before = step.progress
+    _keep(step, operation, answers)
+    if _is_covered(part):
+        _save(step, before)
+        return False
+    if step.task.status not in GOES_ON or step.status != TaskStep.Status.RUNNING:
+        raise _conflict(part)
+    _refuse_approvals(operation, answers)
+    part.is_to_be_retried = True
+    part.save(update_fields=["is_to_be_retried"])
+    operation.message = Sentence(
+        "The task %(name)s does it again, once that is approved there.", name=step.task.name
+    )
+    operation.save(update_fields=["message"])
+    advance.wake(step.task_id)
+    return True
+
+
+def _is_covered(part: TaskPart) -> bool:
+    rows = part.step.task.machines.filter(pk__in=part.machines)
+    return children.is_covered(part.step, set(rows.values_list("address", flat=True)))
+
+
+def _keep(step: TaskStep, operation: Operation, answers: Mapping[str, Any]) -> None:
+    """For the retry by the task (``kinds.operation``); what it asked is answered."""
+    progress = {name: value for name, value in step.progress.items() if name != "asks"}
+    if answers:
+        kept = progress.get("answers", {})
+        progress["answers"] = {**kept, str(operation.pk): dict(answers)}
+    _save(step, progress)
+
+
+def _save(step: TaskStep, progress: dict[str, Any]) -> None:
+    step.progress = progress
+    step.save(update_fields=["progress"])
+
+
+def _refuse_approvals(operation: Operation, answers: Mapping[str, Any]) -> None:
+    """They hold for a retry at once, by whoever says so."""
+    approvals = operation_kinds.get(operation.kind).approvals
+    if names := sorted(name for name in approvals if answers.get(name)):
+        sentence = _("Leave it out now, and say it once the rest is approved.")
+        raise InvalidInput(
+            _("The task has to ask for an approval first; until then %(names)s cannot be said.")
+            % {"names": ", ".join(names)},
+            code="approval",
+            fields={f"answers.{name}": sentence for name in names},
+        )
+
+
+def _conflict(part: TaskPart) -> Conflict:
+    return Conflict(
+        _(
+            "It is part of the task %(name)s, which lacks an approval of this: it goes on there "
+            "once that is given. If the task has ended, retry the task."
+        )
+        % {"name": part.step.task},
+        code="approval",
+    )
+
+
+operation_control.register_above(
+    operation_control.Above(
+        hold=hold, takes_over=takes_over, refuse_skip=refuse_skip, refuse_resume=refuse_resume
+    )
+)
