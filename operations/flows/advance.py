@@ -279,6 +279,7 @@ class Advance:
                 state=TaskMachine.State.SUCCEEDED
             )
         self.task.machines.update(holds_machine=False)
+        self._forget_answers()
         change_status(
             self.task,
             to=status,
@@ -299,6 +300,14 @@ class Advance:
             return
         done = status in (TaskStatus.SUCCEEDED, TaskStatus.CANCELED)
         audit.record(f"task {status}", self.task, outcome="done" if done else "failed", **about)
+
+    def _forget_answers(self) -> None:
+        """Those of a retry that has not come to them; what is answered from now on is for the next
+        one."""
+        for step in self.steps:
+            if step.progress.get("answers"):
+                step.progress = {key: row for key, row in step.progress.items() if key != "answers"}
+                step.save(update_fields=["progress"])
 
     def _rejection(self, status: TaskStatus) -> WorkOrder | None:
         """The order that ended the task, if somebody rejected one."""

@@ -1,9 +1,9 @@
 """Executed exactly as approved: what an approval is about, and whether it is still that.
 
 The plan has the cluster, the machines, the steps with their parameters, the playbooks (a hash of
-all that ansible runs), what the cluster's settings make of them, and the cluster's version where a
-step takes that.  Machines that drop out are no change: fewer machines than approved are touched,
-never others.
+all that ansible runs), what operations were answered, what the cluster's settings make of all that,
+and the cluster's version where a step takes that.  Machines that drop out are no change: fewer
+machines than approved are touched, never others.
 """
 
 import functools
@@ -13,12 +13,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from django.db.models import Q
+
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from operations.flows import nesting
-from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
+from operations.flows.models import (
+    AutoOperationTask,
+    TaskMachine,
+    TaskPart,
+    TaskStep,
+    WorkOrder,
+)
 from operations.kinds.base import KINDS
-from operations.models import ClusterSettings
+from operations.models import ClusterSettings, Operation
 from operations.outside import requests
 from operations.outside.models import SiteRequest
 
@@ -42,6 +50,7 @@ def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
     """What would be done from here on, as plain values."""
     settings = ClusterSettings.objects.filter(cluster=task.cluster_id).first()
     steps = list(task.steps.order_by("position"))
+    answers = _answers(task)
     return {
         "cluster": task.cluster.name,
         "machines": {
@@ -59,12 +68,40 @@ def plan_of(task: AutoOperationTask, machines: Sequence[TaskMachine]) -> Plan:
             {"key": each.key, "name": each.name, "kind": each.kind, "params": each.params}
             for each in steps
         ],
+        **({"answers": answers} if answers else {}),
         **({"version": task.cluster.version} if _is_of_its_version(steps) else {}),
         "playbooks": playbook_revision(),
         "overrides": settings.overrides if settings else {},
         "policy": settings.policy if settings else {},
         "artifact_source": settings.artifact_source if settings else "",
         "by": task.acting_name,
+    }
+
+
+def _answers(task: AutoOperationTask) -> dict[str, dict[str, Any]]:
+    """What its operations, and those below it, were told with a retry otherwise than the steps say,
+    or will be.  What somebody else approves with the retry itself is no part of it."""
+    found = {}
+    level = [task.pk]
+    while level:
+        parts = TaskPart.objects.filter(step__task__in=level, operation__isnull=False).filter(
+            ~Q(operation__answers={}) | Q(step__progress__has_key="answers")
+        )
+        for part in parts.select_related("step", "operation").order_by("step", "number"):
+            if part.operation is not None and (changed := _changed(part.step, part.operation)):
+                found[part.operation.name] = changed
+        rows = AutoOperationTask.objects.filter(parent__task__in=level)
+        level = list(rows.values_list("pk", flat=True))
+    return found
+
+
+def _changed(step: TaskStep, operation: Operation) -> dict[str, Any]:
+    kind = KINDS.get(operation.kind)
+    kept = step.progress.get("answers", {}).get(str(operation.pk), {})
+    return {
+        name: value
+        for name, value in sorted({**operation.answers, **kept}.items())
+        if value != operation.params.get(name) and (kind is None or name not in kind.approvals)
     }
 
 
@@ -106,6 +143,12 @@ def changes(order: WorkOrder, plan: Plan, task: AutoOperationTask) -> list[Sente
         found.append(
             Sentence("These machines are not what they were: %(names)s.", names=", ".join(other))
         )
+    known, given = asked.get("answers", {}), plan.get("answers", {})
+    if new := [name for name in given if given[name] != known.get(name)]:
+        texts = [f"{name} ({_listed(given[name])})" for name in new]
+        found.append(
+            Sentence("Answers were given to operations: %(answers)s.", answers=", ".join(texts))
+        )
     if "version" in plan and plan["version"] != asked.get("version"):
         found.append(
             Sentence(
@@ -130,6 +173,10 @@ def changes(order: WorkOrder, plan: Plan, task: AutoOperationTask) -> list[Sente
     }
     found += [text for name, text in sentences.items() if asked.get(name) != plan[name]]
     return found
+
+
+def _listed(answers: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {json.dumps(value)}" for name, value in answers.items())
 
 
 def end_order(order: WorkOrder, why: Sequence[str]) -> None:

@@ -163,9 +163,8 @@ def _retry(
             _mark_for_retry(each)
         after: dict[str, Any] = {"steps": sorted(undone)}
         if answers:
-            answering.keep(
-                [each for each in steps if each.key in undone], step, answers, acting_user
-            )
+            waiting = [each for each in steps if each.status == StepStatus.WAITING]
+            answering.keep(waiting, step, answers, acting_user)
             after["answers"] = dict(answers)
         _open_behind(steps, undone, reason)
         _begin_again(task, acting_user, reason, undone)
@@ -180,9 +179,6 @@ children.register_retry(_retry)
 def _mark_for_retry(step: TaskStep) -> None:
     bad = step.parts.filter(operation__status__in=Operation.ENDED_BADLY)
     bad.update(is_to_be_retried=True)
-    if "answers" in step.progress:  # of a retry that did not come to them
-        step.progress = {name: row for name, row in step.progress.items() if name != "answers"}
-        step.save(update_fields=["progress"])
 
 
 def _open_behind(steps: list[TaskStep], keys: set[str], reason: str) -> None:

@@ -51,7 +51,7 @@ def refuse_skip(operation: Operation) -> None:
 
 def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> bool:
     """Whether its task does the retry, as soon as what it would do with ``answers`` is approved;
-    ``Conflict`` where the task does nothing more by itself."""
+    ``Conflict`` where the task will not come to it by itself."""
     part = _part(operation)
     if part is None:
         return False
@@ -62,17 +62,32 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
     if _is_covered(part):
         _save(step, before)
         return False
-    if step.task.status not in GOES_ON or step.status != TaskStep.Status.RUNNING:
+    if step.task.status in GOES_ON and step.status == TaskStep.Status.RUNNING:
+        part.is_to_be_retried = True
+        part.save(update_fields=["is_to_be_retried"])
+        said = Sentence(
+            "The task %(name)s does it again, once that is approved there.", **_of(part)
+        )
+        advance.wake(step.task_id)
+    elif answers and step.task.status in AutoOperationTask.ENDED_BADLY and _is_left(step):
+        said = Sentence(
+            "Kept for a retry of the task %(name)s, which asks for approval.", **_of(part)
+        )
+    else:
         raise _conflict(part)
     _refuse_approvals(operation, answers)
-    part.is_to_be_retried = True
-    part.save(update_fields=["is_to_be_retried"])
-    operation.message = Sentence(
-        "The task %(name)s does it again, once that is approved there.", name=step.task.name
-    )
+    operation.message = said
     operation.save(update_fields=["message"])
-    advance.wake(step.task_id)
     return True
+
+
+def _of(part: TaskPart) -> dict[str, str]:
+    return {"name": part.step.task.name}
+
+
+def _is_left(step: TaskStep) -> bool:
+    """Whether a retry of the task comes to it."""
+    return step.status in (*TaskStep.UNDONE, TaskStep.Status.WAITING)
 
 
 def _is_covered(part: TaskPart) -> bool:
@@ -113,7 +128,7 @@ def _conflict(part: TaskPart) -> Conflict:
             "It is part of the task %(name)s, which lacks an approval of this: it goes on there "
             "once that is given. If the task has ended, retry the task."
         )
-        % {"name": part.step.task},
+        % _of(part),
         code="approval",
     )
 

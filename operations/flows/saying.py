@@ -32,6 +32,10 @@ def in_words(plan: Plan, task: AutoOperationTask) -> list[Line]:
                 "version": step.params.get("version", ""),
             }
             lines.append((title, f"{name}: {inner}"))
+    lines += [
+        (_("Answers to %(name)s") % {"name": name}, _listed(given))
+        for name, given in plan.get("answers", {}).items()
+    ]
     if "version" in plan:
         lines.append((_("Version of the cluster"), plan["version"]))
     lines += [

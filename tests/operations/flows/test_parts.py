@@ -1,15 +1,20 @@
 # ruff: noqa: F811
 """Operations of tasks on their own pages: no way round an approval."""
 
+from dataclasses import replace
+
 import pytest
 
-from beidou.base.errors import Conflict
+from beidou.base.errors import Conflict, InvalidInput
+from operations.flows import catalog, graph, saying
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
+from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
 from operations.services import control as operation_control
 from tests.operations.flows.test_nesting import save  # noqa: F401
 from tests.operations.flows.test_nesting_halts import queued, thaw, waiting  # noqa: F401
+from tests.operations.toy import ToyParams, toy_kind
 
 pytestmark = pytest.mark.django_db
 Status = AutoOperationTask.Status
@@ -150,3 +155,234 @@ def test_what_is_not_as_it_was_approved_is_for_the_task_to_retry(
     control(controls.approve, newest(), acting_user=approver)
     work()
     assert fresh(task).status == Status.SUCCEEDED
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(begin_task, work, control, approver, machines):
+    """``asking(script)``: an approved task whose operation asks for a size, with all machines."""
+
+    def begin_it(script, *steps, **values):
+        script.asking = {("first", machine.address) for machine in machines}
+        task = begin_task(*(steps or ("WorkOrder", "Toy")), **values)
+        work()
+        control(controls.approve, newest(), acting_user=approver)
+        work()
+        assert status_of_operation() == "failed"
+        return task
+
+    return begin_it
+
+
+@pytest.fixture
+def answerable():
+    with toy_kind(answers=frozenset({"size"})) as script:
+        yield script
+
+
+@pytest.fixture
+def toy(request):
+    """Of the tests below it takes answers."""
+    if "answerable" in request.fixturenames:
+        yield request.getfixturevalue("answerable")
+        return
+    with toy_kind() as script:
+        yield script
+
+
+def on_its_page(control, user, **answers):
+    retry(control, user, answers=answers)
+
+
+def on_the_task(control, user, **answers):
+    task = AutoOperationTask.objects.get(parent=None)
+    control(controls.retry, task, acting_user=user, answers=answers)
+
+
+@pytest.mark.parametrize("way", [on_its_page, on_the_task])
+def test_an_answer_that_changes_what_was_approved_asks_again_before_anything_is_done(
+    way, answerable, asking, work, control, operator, approver, steps_of
+):
+    task = asking(answerable)
+    answerable.calls.clear()
+    way(control, operator, size=2)
+    work()
+    assert (answerable.calls, status_of_operation()) == ([], "failed")
+    assert steps_of(task) == {"WorkOrder": "running", "Toy": "waiting"}
+    order, name = newest(), Operation.objects.get().name
+    assert (order.number, order.status) == (2, "open")
+    assert order.changes == [f"Answers were given to operations: {name} (size = 2)."]
+    assert order.plan["answers"] == {name: {"size": 2}}
+    assert {"label": f"Answers to {name}", "text": "size: 2"} in saying.in_words(order.plan, task)
+    assert "once that is approved there" in Operation.objects.get().message
+    control(controls.approve, order, acting_user=approver)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert Operation.objects.get().answers == {"size": 2}
+    assert newest().number == 2
+
+
+def test_an_answer_that_was_rejected_is_forgotten_by_the_next_retry(
+    answerable, asking, work, control, operator, approver
+):
+    task = asking(answerable)
+    on_its_page(control, operator, size=2)
+    work()
+    control(controls.reject, newest(), acting_user=approver, reason="never with 2")
+    work()
+    assert (fresh(task).status, Operation.objects.get().answers) == (Status.FAILED, {})
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert "answers" not in newest().plan
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    assert fresh(task).waiting_for == "an answer: Toy"
+
+
+def then_the_task(control, user, **answers):
+    """As the page of the task says."""
+    on_its_page(control, user, **answers)
+    assert "Kept for a retry of the task" in Operation.objects.get().message
+    on_the_task(control, user)
+
+
+@pytest.mark.parametrize("way", [then_the_task, on_the_task])
+def test_after_a_rejection_another_answer_may_come_with_the_retry(
+    way, answerable, asking, work, control, operator, approver
+):
+    task = asking(answerable)
+    on_its_page(control, operator, size=2)
+    work()
+    control(controls.reject, newest(), acting_user=approver, reason="never with 2")
+    work()
+    way(control, operator, size=3)
+    work()
+    (given,) = newest().plan["answers"].values()
+    assert given == {"size": 3}
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("way", [then_the_task, on_the_task])
+def test_an_answer_with_the_retry_of_a_task_that_has_ended_asks_again_too(
+    way, answerable, asking, work, control, operator, approver
+):
+    task = asking(answerable)
+    control(controls.cancel, task, acting_user=operator)
+    work()
+    answerable.calls.clear()
+    way(control, operator, size=2)
+    work()
+    assert answerable.calls == []
+    assert (newest().number, newest().status) == (2, "open")
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert Operation.objects.get().answers == {"size": 2}
+
+
+def test_what_was_answered_before_is_part_of_every_later_question(
+    answerable, asking, work, control, operator, approver, cluster_a, machines
+):
+    answerable.failing = {("second", machine.address) for machine in machines}
+    task = asking(answerable)
+    on_its_page(control, operator, size=2)
+    work()
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    assert (fresh(task).status, newest().number) == (Status.FAILED, 2)
+    answerable.failing.clear()
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    control(controls.retry, task, acting_user=operator)
+    work()
+    (given,) = newest().plan["answers"].values()
+    assert (newest().number, given) == (3, {"size": 2})
+
+
+@pytest.mark.parametrize("answers", [{}, {"size": 1}])
+def test_a_retry_that_chooses_nothing_else_asks_nobody(
+    answers, answerable, asking, work, control, operator
+):
+    task = asking(answerable)
+    answerable.asking.clear()
+    on_its_page(control, operator, **answers)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert newest().number == 1
+
+
+def test_where_nothing_was_approved_an_answer_asks_nobody(
+    answerable, begin_task, work, control, operator, machines
+):
+    answerable.asking = {("first", machine.address) for machine in machines}
+    task = begin_task("Toy")
+    work()
+    on_its_page(control, operator, size=2)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_an_answer_below_asks_again_above(
+    answerable, save, asking, work, control, operator, approver
+):
+    save("inner", "Toy")
+    below = graph.Spec("below", "Task", "task", {"template": "inner"}, ("WorkOrder",))
+    task = asking(answerable, catalog.spec("WorkOrder"), below)
+    answerable.calls.clear()
+    on_its_page(control, operator, size=2)
+    work()
+    assert (answerable.calls, newest().step.task, newest().status) == ([], task, "open")
+    (given,) = newest().plan["answers"].values()
+    assert given == {"size": 2}
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+# --- what somebody else approves with the retry itself --------------------------------------------
+
+
+@pytest.fixture
+def approvable(answerable, monkeypatch):
+    """Its size is for somebody else to approve, its weight is not."""
+
+    class Params(ToyParams):
+        weight: int = 1
+
+    kind = replace(
+        kinds.get("Toy"),
+        params=Params,
+        answers=frozenset({"size", "weight"}),
+        approvals=frozenset({"size"}),
+    )
+    monkeypatch.setitem(kinds.KINDS, "Toy", kind)
+    return answerable
+
+
+@pytest.fixture
+def owner(approver, operators):
+    """May operate, too."""
+    approver.groups.add(operators)
+    return approver
+
+
+def test_it_asks_nobody_once_more(approvable, asking, work, control, owner):
+    task = asking(approvable)
+    on_its_page(control, owner, size=2)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+    assert newest().number == 1
+
+
+def test_beside_an_answer_that_has_to_be_approved_first_it_is_refused(
+    approvable, asking, work, control, owner
+):
+    task = asking(approvable)
+    with pytest.raises(InvalidInput, match="until then size cannot be said") as caught:
+        on_its_page(control, owner, size=2, weight=3)
+    assert list(caught.value.fields) == ["answers.size"]
+    work()
+    assert (newest().number, fresh(task).waiting_for) == (1, "an approval: Toy")
