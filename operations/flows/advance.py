@@ -5,6 +5,7 @@ looks at what is there, and does what follows from it in one transaction.  It is
 an operation, a decision, a person's word, and by the sweeper for what is due or was forgotten.
 """
 
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -108,7 +109,11 @@ class Advance:
 
     @property
     def may_begin(self) -> bool:
-        return self.task.status == TaskStatus.RUNNING and not children.is_held(self.task)
+        return self.task.status == TaskStatus.RUNNING and not self._is_held
+
+    @cached_property
+    def _is_held(self) -> bool:
+        return children.is_held(self.task)
 
     @property
     def has_stopped(self) -> bool:
@@ -141,7 +146,7 @@ class Advance:
             self._wake_above()
 
     def _ready(self) -> list[TaskStep]:
-        return graph.ready(self.steps, self.task.failed_in)
+        return graph.ready(self.steps, self.task.failed_in if self.has_stopped else ())
 
     def _stop(self) -> None:
         """Nothing further begins, in those either that were looked at before this was known; what

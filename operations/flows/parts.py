@@ -30,9 +30,10 @@ def hold(operation: Operation) -> None:
 
 
 def _part(operation: Operation) -> TaskPart | None:
-    """None also of what undoes something: that asks for no approval."""
-    rows = TaskPart.objects.filter(operation=operation).select_related("step__task__parent__task")
-    part = rows.first()
+    """None also of what undoes something, and of the HealthCheck of a gate: they ask for no
+    approval."""
+    rows = TaskPart.objects.filter(operation=operation, step__kind="operation")
+    part = rows.select_related("step__task__parent__task").first()
     return None if part is None or part.step.compensates else part
 
 
