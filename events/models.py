@@ -1,11 +1,13 @@
-"""Kubernetes events in the database, the embedded store, and how each cluster's stream goes.
+"""Kubernetes events in the database, the embedded store, and how each cluster's stream goes; what
+people save to look for in them.
 
-Nothing here is edited by people.  Events are written by the collector in bulk, by SQL (see
-``events.drivers.database``), and belong to their cluster; rights follow it.
+Events and streams are not edited by people.  Events are written by the collector in bulk, by SQL
+(see ``events.drivers.database``), and belong to their cluster; rights follow it.
 """
 
 import uuid
 
+from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -166,3 +168,45 @@ class EventStream(models.Model):
 
     def __str__(self) -> str:
         return self.cluster.name
+
+
+SEARCH_MAX = 4000
+"""Characters of a search as an address says it: fifty long names are about as many."""
+
+
+class SavedSearch(models.Model):
+    """A search under a name.  Whoever opens it sees what he may see; the search holds no event."""
+
+    access = Access(owner="owner", owner_needs="view", shared="shared")
+
+    name = models.CharField(_("name"), max_length=100)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="+",
+        editable=False,
+        verbose_name=_("owner"),
+    )
+    search = models.TextField(
+        _("search"),
+        max_length=SEARCH_MAX,
+        blank=True,
+        help_text=_("As the address of the event centre says it, behind the question mark."),
+    )
+    shared = models.BooleanField(
+        _("shared"),
+        default=False,
+        help_text=_("Whoever may see the event centre finds it there, too; you alone change it."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("saved search")
+        verbose_name_plural = _("saved searches")
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="saved_search_of_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -64,7 +64,10 @@ class Access:
 
     ``cluster``: lookup from the row to its cluster, ``""`` when the row is the cluster itself.
     ``team``: lookup to the owner team, which counts while the row has no cluster.
-    ``owner``: lookup to the user whose private row this is.
+    ``owner``: lookup to the user whose private row this is; of rows with a cluster, those whose
+    cluster is empty.
+    ``owner_needs``: the right on any cluster without which being its owner does not count.
+    ``shared``: lookup to whether whoever has that right may see the row, too.
     ``everyone``: whoever is signed in may see it.
     ``view_permission``: model permission with which every row may be seen (the audit trail).
     ``view_needs``: the right on the cluster that seeing needs, where plain ``view`` is too little.
@@ -73,6 +76,8 @@ class Access:
     cluster: str | None = None
     team: str | None = None
     owner: str | None = None
+    owner_needs: str = ""
+    shared: str | None = None
     everyone: bool = False
     view_permission: str | None = None
     view_needs: str = "view"
@@ -102,7 +107,7 @@ def allowed(user: Any, access: Access, action: str) -> Q | None:
     """
     if isinstance(user, AnonymousUser) or not user.is_active:
         return None
-    if user.is_superuser or (action == VIEW and is_auditor(user)):
+    if _sees_all(user, action):
         return Q()
     if action == VIEW and access.everyone:
         return Q()
@@ -125,13 +130,28 @@ def allowed(user: Any, access: Access, action: str) -> Q | None:
             own &= Q(**{f"{access.cluster}__isnull": True})
         conditions.append(own)
     if access.owner is not None:
-        conditions.append(Q(**{access.owner: user.pk}))
+        conditions.append(_owned(user, access, access.owner, action))
     if not conditions:
         return None
     combined = conditions[0]
     for condition in conditions[1:]:
         combined |= condition
     return combined
+
+
+def _owned(user: Any, access: Access, owner: str, action: str) -> Q:
+    own = Q(**{owner: user.pk})
+    if access.shared and action == VIEW:
+        own |= Q(**{access.shared: True})
+    if access.cluster:
+        own &= Q(**{f"{access.cluster}__isnull": True})
+    if access.owner_needs and not _sees_all(user, access.owner_needs):
+        own &= Q(Exists(_grants(user, access.owner_needs)))
+    return own
+
+
+def _sees_all(user: Any, action: str) -> bool:
+    return bool(user.is_superuser) or (action == VIEW and is_auditor(user))
 
 
 def visible_to(
@@ -170,13 +190,15 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
     condition = allowed(user, access, action)
     if condition is None:
         return False
-    if not condition or access.owner is not None:
+    if not condition or (access.owner is not None and not access.owner_needs):
+        return True
+    if access.owner_needs and _sees_all(user, access.owner_needs):
         return True
     if action == VIEW and access.team is not None:
         # Only teams are granted anything: whoever has a grant is in one, which need not be asked.
         is_granted = any(user.__dict__.get("_may_anywhere", {}).values())
         return is_granted or _remembered(user, "team", lambda: {"team": user.groups.exists()})
-    needed = access.view_needs if action == VIEW else action
+    needed = access.owner_needs or (access.view_needs if action == VIEW else action)
     return _remembered(user, needed, lambda: _granted_anywhere(user))
 
 

@@ -86,6 +86,7 @@ SECTIONS = (
         (
             Entry(gettext_lazy("Event centre"), "manage_search", "events.Event"),
             Entry(gettext_lazy("Event streams"), "stream", "events.EventStream"),
+            Entry(gettext_lazy("Saved searches"), "bookmark", "events.SavedSearch"),
         ),
     ),
     Section(
@@ -133,6 +134,7 @@ class Sight:
             cluster=None if access.cluster is None else "cluster",
             team=None if access.team is None else "team",
             owner=None if access.owner is None else "owner",
+            owner_needs=access.owner_needs,
             everyone=access.everyone,
             view_permission=access.view_permission,
             view_needs=access.view_needs,

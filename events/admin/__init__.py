@@ -1,6 +1,12 @@
-"""The pages of events: the event centre, one event, and how each cluster's events flow."""
+"""The pages of events: the event centre, one event, and how each cluster's events flow; saved
+searches."""
 
 from events.admin.event import EventAdmin
+from events.admin.saved import SavedSearchAdmin
 from events.admin.stream import EventStreamAdmin
 
-__all__ = ["EventAdmin", "EventStreamAdmin"]
+__all__ = [
+    "EventAdmin",
+    "EventStreamAdmin",
+    "SavedSearchAdmin",
+]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import (
     Http404,
@@ -26,15 +26,17 @@ from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
 from beidou.base.permissions import may
-from events.admin import files, shown
+from events.admin import files, saved, shown
 from events.admin.address import Address
 from events.models import Event
-from events.services import asked, search
+from events.services import asked, search, searches
 from events.services.search import FoundEvent, StoreAway
 from events.services.whole import pretty
 
 READING = ("GET", "HEAD")
 PLAIN = "text/plain; charset=utf-8"
+SAVE = "save_search"
+"""The button of the form that saves a search."""
 FIGURES = "figures"
 """In the address: the figures with the rows, for browsers without scripts."""
 
@@ -67,6 +69,8 @@ class EventAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Not Django's list: time is bounded, pages go on by cursor, and nothing is counted."""
+        if request.method == "POST" and SAVE in request.POST:
+            return self._save_search(request)
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
         self._refuse_strangers(request)
@@ -78,6 +82,7 @@ class EventAdmin(ReadOnlyAdmin):
             "address": Address(given),
             "text": given.get("q", ""),
             "may_adopt": request.user.has_perm("clusters.add_cluster"),
+            "saved": saved.menu(request.user),
         }
         try:
             query = asked.query(request.user, given)
@@ -90,6 +95,24 @@ class EventAdmin(ReadOnlyAdmin):
             status = 400 if isinstance(error, InvalidInput) else 503
             return TemplateResponse(request, "events/search.html", context, status=status)
         return TemplateResponse(request, "events/search.html", context)
+
+    def _save_search(self, request: HttpRequest) -> HttpResponse:
+        """The search that was looked at, under a name; leads back to it."""
+        given = request.POST
+        search = given.get("search", "").removeprefix("?")
+        try:
+            row = searches.save(
+                name=given.get("name", ""),
+                search=search,
+                shared="shared" in given,
+                acting_user=request.user,
+            )
+        except InvalidInput as error:
+            messages.error(request, error.message)
+        else:
+            search = row.search
+            messages.success(request, _("The search “%(name)s” is saved.") % {"name": row})
+        return HttpResponseRedirect(f"{request.path}?{search}")
 
     def figures(self, request: HttpRequest) -> HttpResponse:
         """Histogram and filters: counted over all that matches, so that the rows need not wait."""

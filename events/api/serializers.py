@@ -6,8 +6,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from events.models import Event, EventStream
-from events.services import flow, whole
+from events.models import Event, EventStream, SavedSearch
+from events.services import flow, searches, whole
 from events.services.search import FoundEvent
 
 
@@ -92,3 +92,26 @@ class EventStreamSerializer(serializers.ModelSerializer[EventStream]):
     @extend_schema_field(serializers.ChoiceField(choices=flow.State.choices))
     def get_state(self, stream: EventStream) -> str:
         return flow.state_of(stream).value
+
+
+class SavedSearchSerializer(serializers.ModelSerializer[SavedSearch]):
+    """``search`` is what stands behind the question mark of ``/events/``."""
+
+    owner = serializers.IntegerField(source="owner_id", read_only=True)
+    owner_name = serializers.CharField(source="owner", read_only=True)
+
+    class Meta:
+        model = SavedSearch
+        fields = (
+            "id", "url", "name", "search", "shared", "owner", "owner_name", "created_at",
+        )  # fmt: skip
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        user = self.context["request"].user
+        names = ("name", "search", "shared")
+        stored = self.instance
+        wanted = SavedSearch(pk=getattr(stored, "pk", None), owner=getattr(stored, "owner", user))
+        for name in names:
+            setattr(wanted, name, attrs.get(name, getattr(stored, name, getattr(wanted, name))))
+        searches.validate(wanted, user)
+        return {**attrs, "search": wanted.search, "owner": wanted.owner}

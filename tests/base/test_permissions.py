@@ -7,6 +7,7 @@ from beidou.base.models import User
 from beidou.base.permissions import (
     ACTION_LABELS,
     ACTIONS,
+    CHANGE,
     ROLES,
     is_auditor,
     may,
@@ -14,6 +15,7 @@ from beidou.base.permissions import (
     visible_to,
 )
 from clusters.models import Cluster
+from events.models import SavedSearch
 from machines.models import Machine
 from tests import factories
 
@@ -94,3 +96,39 @@ def test_what_is_granted_anywhere_is_asked_once_for_all_rights(
 def test_whoever_was_removed_meanwhile_may_nothing(operator, cluster_a):
     User.objects.filter(pk=operator.pk).delete()
     assert not may_anywhere(operator, Cluster, "view")
+
+
+# --- what people keep for themselves, or share ----------------------------------------------------
+
+
+def saved(owner, **values):
+    return SavedSearch.objects.create(owner=owner, name="x", **values)
+
+
+def test_a_private_row_is_seen_and_changed_by_its_owner_alone(viewer, operator):
+    row = saved(viewer)
+    assert may(viewer, row)
+    assert may(viewer, row, CHANGE)
+    assert not may(operator, row)
+
+
+def test_a_shared_row_is_seen_by_others_and_changed_by_its_owner_alone(viewer, operator):
+    row = saved(viewer, shared=True)
+    assert may(operator, row)
+    assert not may(operator, row, CHANGE)
+
+
+def test_whoever_has_no_right_on_any_cluster_owns_and_sees_nothing(viewer, stranger):
+    saved(viewer, shared=True)
+    own = saved(stranger)
+    assert not visible_to(stranger, SavedSearch.objects.all()).exists()
+    assert not may(stranger, own, CHANGE)
+    assert not may_anywhere(stranger, SavedSearch)
+
+
+def test_an_auditor_sees_all_and_changes_what_is_his_own(auditor, viewer):
+    own, foreign = saved(auditor), saved(viewer)
+    assert may(auditor, foreign)
+    assert may(auditor, own, CHANGE)
+    assert not may(auditor, foreign, CHANGE)
+    assert may_anywhere(auditor, SavedSearch, CHANGE)

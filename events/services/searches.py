@@ -1,0 +1,86 @@
+"""Searches that are kept: as the address says them, checked when they are stored."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from beidou.base import audit, permissions
+from beidou.base.errors import Forbidden, InvalidInput, shorten
+from events.models import SEARCH_MAX, Event, SavedSearch
+from events.services import asked
+
+OWN_MAX: Final = 200
+TIMES: Final = ("range", "since", "until")
+
+
+def checked(
+    user: Any, text: str, *, names: Iterable[str] = asked.NAMES, field: str = "search"
+) -> str:
+    """The search in one way of writing it; ``InvalidInput`` for ``field`` where it is none."""
+    if len(text) > SEARCH_MAX:
+        raise _refusal(
+            field, _("The search is longer than %(count)d characters.") % {"count": SEARCH_MAX}
+        )
+    given = QueryDict(text.strip().removeprefix("?"))
+    known = tuple(names)
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise _refusal(
+            field,
+            _("“%(name)s” is no part of a search here; there are %(known)s.")
+            % {"name": shorten(unknown, 60), "known": ", ".join(known)},
+        )
+    try:
+        asked.query(user, given)
+    except InvalidInput as error:
+        raise _refusal(field, error.message) from error
+    kept = QueryDict(mutable=True)
+    for name in known:
+        if found := asked.values(given, name):
+            kept.setlist(name, list(found))
+    return kept.urlencode()
+
+
+def require_may_save(user: Any) -> None:
+    if not permissions.may_anywhere(user, Event):
+        raise Forbidden(_("Your teams have no role on any cluster."))
+
+
+def validate(wanted: SavedSearch, user: Any) -> None:
+    """Raise ``InvalidInput`` naming what cannot be right; puts the search in order."""
+    wanted.search = checked(user, wanted.search)
+    own = SavedSearch.objects.filter(owner=wanted.owner_id)
+    if own.filter(name=wanted.name).exclude(pk=wanted.pk).exists():
+        raise _refusal(
+            "name", _("There is a saved search of this name already; choose another name.")
+        )
+    if wanted.pk is None and own.count() >= OWN_MAX:
+        raise _refusal(
+            "name",
+            ngettext(
+                "One person can save %(count)d search; delete one first.",
+                "One person can save %(count)d searches; delete some first.",
+                OWN_MAX,
+            )
+            % {"count": OWN_MAX},
+        )
+
+
+def save(*, name: str, search: str, shared: bool, acting_user: Any) -> SavedSearch:
+    require_may_save(acting_user)
+    name = name.strip()
+    if not name or len(name) > 100:
+        raise _refusal("name", _("Give the search a name of at most 100 characters."))
+    wanted = SavedSearch(name=name, owner=acting_user, search=search, shared=shared)
+    validate(wanted, acting_user)
+    with audit.entries_last():
+        wanted.save()
+        audit.record("add", wanted, after=audit.snapshot(wanted))
+    return wanted
+
+
+def _refusal(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={field: sentence})
