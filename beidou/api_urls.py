@@ -8,6 +8,7 @@ from beidou.base.api import people, schema  # noqa: F401  schema registers itsel
 from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
+from events.api.alerts import AlertRuleViewSet, EventAlertViewSet
 from events.api.saved import SavedSearchViewSet
 from events.api.views import EventStreamViewSet, EventViewSet
 from machines.api.views import CredentialViewSet, DriftViewSet, MachineViewSet
@@ -49,6 +50,8 @@ router.register("credentials", CredentialViewSet, basename="sshcredential")
 router.register("events", EventViewSet, basename="event")
 router.register("event-streams", EventStreamViewSet, basename="eventstream")
 router.register("saved-event-searches", SavedSearchViewSet, basename="savedsearch")
+router.register("event-alert-rules", AlertRuleViewSet, basename="alertrule")
+router.register("event-alerts", EventAlertViewSet, basename="eventalert")
 router.register("operations", OperationViewSet, basename="operation")
 router.register("operation-kinds", KindViewSet, basename="operation-kind")
 router.register("operation-settings", ClusterSettingsViewSet, basename="operation-settings")

@@ -7,14 +7,14 @@ class EventsConfig(AppConfig):
     verbose_name = _("Events")
 
     def ready(self) -> None:
-        from beidou.base import tasks
+        from beidou.base import notices, tasks
         from beidou.base.page_head import lines
         from clusters.collector import further
         from clusters.models import Cluster, Node
         from clusters.services import removal
         from events import neighbours
         from events.collector.attached import EventCollector
-        from events.services import retention
+        from events.services import alerting, retention
         from machines.models import Machine
 
         further.register(EventCollector)
@@ -23,11 +23,18 @@ class EventsConfig(AppConfig):
         lines.register(Cluster, "events", neighbours.of_cluster)
         lines.register(Node, "events", neighbours.of_node)
         lines.register(Machine, "events", neighbours.of_machine)
+        notices.register(notices.Kind(alerting.KIND, _("Alert on events")))
         tasks.register(
+            tasks.Periodic(
+                "events: look for alerts",
+                "events.tasks.look_for_alerts",
+                1,
+                "counts what each alert rule searches, and tells what began",
+            ),
             tasks.Periodic(
                 "events: forget old ones",
                 "events.tasks.forget_old",
                 60,
                 "deletes events older than BEIDOU_EVENT_DAYS and those of un-adopted clusters",
-            )
+            ),
         )

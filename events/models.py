@@ -1,16 +1,19 @@
 """Kubernetes events in the database, the embedded store, and how each cluster's stream goes; what
-people save to look for in them.
+people save to look for in them, and be told of.
 
 Events and streams are not edited by people.  Events are written by the collector in bulk, by SQL
 (see ``events.drivers.database``), and belong to their cluster; rights follow it.
 """
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from beidou.base.models import Notice
 from beidou.base.permissions import Access
 from beidou.base.sentence_fields import SentenceField
 from clusters.models import Cluster
@@ -210,3 +213,177 @@ class SavedSearch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+THRESHOLD_MAX = 1_000_000
+WINDOW_MAX = 24 * 60
+"""Minutes: a day."""
+
+
+class AlertRule(models.Model):
+    """So many events within so many minutes are an alert.
+
+    It sees what its owner may see, and nothing more; without an owner it stands still.
+    """
+
+    access = Access(owner="owner", owner_needs="view")
+
+    class GroupBy(models.TextChoices):
+        NOTHING = "", _("all of them together")
+        CLUSTER = "cluster", _("cluster")
+        NAMESPACE = "namespace", _("namespace of a cluster")
+        NAME = "name", _("object of a cluster")
+        REASON = "reason", _("reason on a cluster")
+        NODE = "node", _("node of a cluster")
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("owner"),
+    )
+    owner_name = models.CharField(_("owner"), max_length=150, blank=True, editable=False)
+    search = models.TextField(
+        _("search"),
+        max_length=SEARCH_MAX,
+        blank=True,
+        help_text=_(
+            "As the address of the event centre says it, behind the question mark, without times; "
+            "empty: every event."
+        ),
+    )
+    threshold = models.PositiveIntegerField(
+        _("at least … events"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(THRESHOLD_MAX)],
+        help_text=_("One that repeats is one event, however often it repeats."),
+    )
+    window_minutes = models.PositiveIntegerField(
+        _("within … minutes"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(WINDOW_MAX)],
+        help_text=_("By when they were last seen; 1440 is a day."),
+    )
+    group_by = models.CharField(
+        _("counted for each"),
+        max_length=10,
+        choices=GroupBy.choices,
+        default=GroupBy.CLUSTER,
+        blank=True,
+        help_text=_("Each of them is an alert of its own."),
+    )
+    quiet_from = models.TimeField(
+        _("quiet from"),
+        null=True,
+        blank=True,
+        help_text=_("Then nobody is told; what still fires when the hours end is told then."),
+    )
+    quiet_to = models.TimeField(
+        _("quiet to"),
+        null=True,
+        blank=True,
+        help_text=_("In the portal's time zone; it may be after midnight."),
+    )
+    severity = models.CharField(
+        _("severity"),
+        max_length=8,
+        choices=Notice.Severity.choices,
+        default=Notice.Severity.WARNING,
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    looked_at = models.DateTimeField(_("last looked"), null=True, editable=False)
+    problem = SentenceField(_("problem"), limit=500, blank=True, editable=False)
+    problem_since = models.DateTimeField(_("problem since"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("alert rule")
+        verbose_name_plural = _("alert rules")
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(
+                    threshold__range=(1, THRESHOLD_MAX), window_minutes__range=(1, WINDOW_MAX)
+                ),
+                name="alert_rule_in_bounds",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(quiet_from=None, quiet_to=None)
+                | models.Q(quiet_from__isnull=False, quiet_to__isnull=False),
+                name="alert_rule_quiet_from_and_to",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def window(self) -> timedelta:
+        return timedelta(minutes=self.window_minutes)
+
+
+class EventAlert(models.Model):
+    """What an alert rule found, from when it began until it was over.
+
+    FIRING -> OVER while fewer are found; OVER -> FIRING when that is within a window.  Past that it
+    is another alert.  It is seen by whoever may see its cluster; one of several clusters together
+    by the rule's owner.
+    """
+
+    access = Access(cluster="cluster", owner="rule__owner", owner_needs="view")
+
+    rule = models.ForeignKey(
+        AlertRule, on_delete=models.CASCADE, related_name="alerts", verbose_name=_("rule")
+    )
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="+",
+        verbose_name=_("cluster"),
+    )
+    group_by = models.CharField(
+        _("counted for each"), max_length=10, choices=AlertRule.GroupBy.choices, blank=True
+    )
+    value = models.CharField(_("value"), max_length=253, blank=True)
+    search = models.TextField(_("search"), blank=True)
+    since = models.DateTimeField(_("window since"))
+    began_at = models.DateTimeField(_("began"))
+    last_at = models.DateTimeField(_("last found"))
+    ended_at = models.DateTimeField(_("over"), null=True)
+    count = models.PositiveIntegerField(_("count"))
+    peak = models.PositiveIntegerField(_("peak"))
+    told = models.PositiveSmallIntegerField(
+        _("notifications"), default=0, help_text=_("None in quiet hours: it is stored only.")
+    )
+
+    class Meta:
+        verbose_name = _("event alert")
+        verbose_name_plural = _("event alerts")
+        ordering = ["-began_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rule", "group_by", "cluster", "value"],
+                condition=models.Q(ended_at=None),
+                name="event_alert_fires_once",
+            ),
+            models.UniqueConstraint(
+                fields=["rule", "group_by", "value"],
+                condition=models.Q(ended_at=None, cluster=None),
+                name="event_alert_of_all_fires_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["rule", "ended_at"], name="event_alert_of_rule"),
+            models.Index(fields=["-began_at", "-id"], name="event_alert_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.value}".strip()
+
+    @property
+    def is_firing(self) -> bool:
+        return self.ended_at is None

@@ -1,10 +1,14 @@
 """Entry points of the clock."""
 
-from events.services import retention
+from events.services import alerting, retention
 
 
 def forget_old() -> int:
-    return retention.forget_old()
+    return retention.forget_old() + alerting.forget_old()
+
+
+def look_for_alerts() -> int:
+    return alerting.look_at_all()
 
 
 def forget_clusters() -> int:

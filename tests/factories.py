@@ -13,7 +13,7 @@ from guardian.shortcuts import assign_perm
 from beidou.base.models import Notice, User
 from beidou.base.permissions import ROLES
 from clusters.models import Cluster, ClusterGrant, Node
-from events.models import Event, EventStream
+from events.models import AlertRule, Event, EventStream
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, NotificationRule, Receiver
 from notifications.services import content
@@ -209,3 +209,17 @@ def make_site_playbook() -> SitePlaybook:
 
 def make_event_stream(cluster: Cluster, **values: Any) -> EventStream:
     return EventStream.objects.create(cluster=cluster, **values)
+
+
+def make_alert_rule(owner: User, **values: Any) -> AlertRule:
+    """Three events within ten minutes, for each cluster."""
+    return AlertRule.objects.create(
+        **{
+            "name": f"alert-rule-{next(_numbers)}",
+            "owner": owner,
+            "owner_name": owner.get_username(),
+            "threshold": 3,
+            "window_minutes": 10,
+            **values,
+        }
+    )

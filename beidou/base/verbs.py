@@ -66,6 +66,7 @@ VERBS = frozenset(
         gettext_noop("stop schedule"),
         gettext_noop("switch second factor off"),
         gettext_noop("switch second factor on"),
+        gettext_noop("take over"),
         gettext_noop("task rejected"),
         gettext_noop("test credential"),
         gettext_noop("unadopt"),

@@ -87,6 +87,8 @@ SECTIONS = (
             Entry(gettext_lazy("Event centre"), "manage_search", "events.Event"),
             Entry(gettext_lazy("Event streams"), "stream", "events.EventStream"),
             Entry(gettext_lazy("Saved searches"), "bookmark", "events.SavedSearch"),
+            Entry(gettext_lazy("Alert rules"), "notification_add", "events.AlertRule"),
+            Entry(gettext_lazy("Event alerts"), "notifications_active", "events.EventAlert"),
         ),
     ),
     Section(

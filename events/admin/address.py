@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from urllib.parse import urlencode
 
 from django.http import QueryDict
 
@@ -52,6 +53,10 @@ class Address:
         for name in _TIMES:
             changed.setlist(name, self._given.getlist(name))
         return _written(changed)
+
+    def as_rule(self) -> str:
+        """For the form of an alert rule, which has no times."""
+        return urlencode({"search": self._without_times().urlencode()})
 
     def after(self, cursor: object) -> str:
         changed = self._given.copy()

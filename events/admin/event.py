@@ -29,7 +29,7 @@ from beidou.base.permissions import may
 from events.admin import files, saved, shown
 from events.admin.address import Address
 from events.models import Event
-from events.services import asked, search, searches
+from events.services import alert_rules, asked, search, searches
 from events.services.search import FoundEvent, StoreAway
 from events.services.whole import pretty
 
@@ -83,6 +83,7 @@ class EventAdmin(ReadOnlyAdmin):
             "text": given.get("q", ""),
             "may_adopt": request.user.has_perm("clusters.add_cluster"),
             "saved": saved.menu(request.user),
+            "may_add_rule": alert_rules.may_add(request.user),
         }
         try:
             query = asked.query(request.user, given)

@@ -1,6 +1,7 @@
 """Searches that are kept: as the address says them, checked when they are stored."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.http import QueryDict
@@ -42,6 +43,25 @@ def checked(
         if found := asked.values(given, name):
             kept.setlist(name, list(found))
     return kept.urlencode()
+
+
+def timed(search: str, *, since: datetime, until: datetime | None) -> str:
+    """``search``, which has no times, within these."""
+    given = QueryDict(search, mutable=True)
+    given["since"] = _written(since)
+    if until is not None:
+        given["until"] = _written(until)
+    return given.urlencode()
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plain(search: str) -> str:
+    """What is searched, for people: ``type=Warning, reason=BackOff``."""
+    given = QueryDict(search)
+    return ", ".join(f"{name}={value}" for name, values in given.lists() for value in values)
 
 
 def require_may_save(user: Any) -> None:

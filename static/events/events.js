@@ -1,9 +1,9 @@
-// The figures come after the rows; when they do not, the page says so instead of counting for ever.
+// What is counted comes later; when it does not, the page says so instead of counting for ever.
 "use strict";
 (() => {
   const trouble = (event) => {
-    const place = event.detail.elt;
-    if (place.id !== "ev-figures") return;
+    const place = event.detail.target;
+    if (!place?.dataset.trouble) return;
     const line = document.createElement("p");
     line.className = "bd-trouble";
     line.setAttribute("role", "status");

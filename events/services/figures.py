@@ -1,0 +1,162 @@
+"""Two figures that alert rules need, on top of the functions of ``search`` alone.
+
+Both are bounded in time: ``seconds`` is looked at between questions to the store, each of which has
+the store's own time limit.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from beidou.base.errors import TemporaryError
+from beidou.base.sentences import Sentence
+from events.services import search
+from events.services.search import Query
+
+CLUSTERS_MAX: Final = 2000
+ASKED_MAX: Final = 50
+"""So many clusters (those with the most events), or chosen values, are asked for their groups."""
+
+
+class Clock:
+    """How long the questions together may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        if self.is_over:
+            raise TemporaryError(
+                Sentence("The event store answers too slowly: counting took too long.")
+            )
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._end
+
+
+@dataclass(frozen=True)
+class Group:
+    """So many events of one cluster (of all together without), with one value in common."""
+
+    cluster: int | None
+    value: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """``steps``: number -> count; ``is_late``: the time was over before all were counted."""
+
+    steps: dict[int, int]
+    is_late: bool = False
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``is_part``: there are more, or others may be larger."""
+
+    found: tuple[Group, ...]
+    is_part: bool = False
+
+
+def groups(user: Any, query: Query, by: str, *, least: int, most: int, seconds: float) -> Groups:
+    """The largest groups of at least ``least`` events, the largest first.
+
+    ``by``: empty for all together, ``cluster``, or one of ``search.FIELDS`` within a cluster.
+    """
+    clock = Clock(seconds)
+    clusters = _of_clusters(user, query)
+    if not by:
+        total = sum(count for _cluster, count in clusters)
+        only = query.clusters[0] if len(query.clusters) == 1 else None
+        return Groups((Group(only, "", total),) if total >= least else ())
+    if by == "cluster":
+        found = [Group(cluster, "", count) for cluster, count in clusters]
+        return _largest(found, least, most)
+    if getattr(query, by):
+        found = list(_of_chosen(user, query, by, clock))
+        return _largest(found, least, most)
+    large = [cluster for cluster, count in clusters if count >= least]
+    found, is_part = [], len(large) > ASKED_MAX
+    for cluster in large[:ASKED_MAX]:
+        clock.check()
+        counted = search.counts(user, replace(query, clusters=(cluster,)), by, most=most + 1)
+        found += [Group(cluster, value, count) for value, count in counted]
+    return _largest(found, least, most, is_part=is_part)
+
+
+def narrowed(query: Query, field: str, value: str) -> Query:
+    """With this value chosen alone."""
+    chosen: Any = (value,)
+    return replace(query, **{field: chosen})
+
+
+def _largest(found: list[Group], least: int, most: int, *, is_part: bool = False) -> Groups:
+    large = [each for each in found if each.count >= least]
+    large.sort(key=lambda each: (-each.count, each.cluster or 0, each.value))
+    return Groups(tuple(large[:most]), is_part or len(large) > most)
+
+
+def _of_clusters(user: Any, query: Query) -> list[tuple[int, int]]:
+    """``counts`` gives the clusters that were not chosen, too."""
+    counted = search.counts(user, query, "cluster", most=CLUSTERS_MAX)
+    return [pair for pair in counted if not query.clusters or pair[0] in query.clusters]
+
+
+def _of_chosen(user: Any, query: Query, field: str, clock: Clock) -> Iterator[Group]:
+    """Each chosen value is asked for by itself: ``counts`` would give the others, too."""
+    for value in getattr(query, field)[:ASKED_MAX]:
+        clock.check()
+        for cluster, count in _of_clusters(user, narrowed(query, field, value)):
+            yield Group(cluster, value, count)
+
+
+def steps(
+    user: Any, query: Query, width: timedelta, *, least: int, window: int, clock: Clock
+) -> Steps:
+    """How many events were last seen in which step of ``width`` since ``query.since``.
+
+    Told are the steps around which ``window`` steps together may hold ``least`` events, and no
+    empty ones: what is sparse costs one question.
+    """
+    found: dict[int, int] = {}
+    begin = 0
+    for since, until in _busy(search.histogram(user, query), width * window, least):
+        begin = max(begin, (since - query.since) // width)
+        while query.since + begin * width < until:
+            if clock.is_over:
+                return Steps(found, is_late=True)
+            part = replace(
+                query,
+                since=query.since + begin * width,
+                until=query.since + (begin + search.BUCKETS) * width,
+            )
+            for number, bucket in enumerate(search.histogram(user, part)):
+                if total := bucket.warnings + bucket.others:
+                    found[begin + number] = total
+            begin += search.BUCKETS
+    return Steps(found)
+
+
+def _busy(
+    buckets: list[search.Bucket], window: timedelta, least: int
+) -> Iterator[tuple[datetime, datetime]]:
+    """The stretches in which a window can hold ``least`` events."""
+    stretch: tuple[datetime, datetime] | None = None
+    for number, bucket in enumerate(buckets):
+        # A window that ends in this bucket reaches back as far.
+        reached = [each for each in buckets[: number + 1] if each.until > bucket.since - window]
+        if sum(each.warnings + each.others for each in reached) < least:
+            continue
+        since = bucket.since - window
+        if stretch is not None and since <= stretch[1]:
+            stretch = (stretch[0], bucket.until)
+            continue
+        if stretch is not None:
+            yield stretch
+        stretch = (since, bucket.until)
+    if stretch is not None:
+        yield stretch
