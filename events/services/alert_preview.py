@@ -1,7 +1,7 @@
 """What an alert rule would have told in the last seven days, whether it is stored or not.
 
-Counted are the steps of a quarter of the window, where enough events are at all.  What is cut short
-(too many groups, too little time) says so.
+Counted are steps of a quarter of the window: by reading the events, where they are few, else by
+histograms of the largest groups.  What is cut short (too many groups, too little time) says so.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ from events.services.figures import Clock, Group
 from events.services.search import Query
 
 SPAN: Final = timedelta(days=7)
+READ_MAX: Final = 20_000
+"""Events: so many are read rather than asked about, of every group."""
 GROUPS_MAX: Final = 20
 SHOWN_MAX: Final = 200
 SECONDS: Final = 10.0
@@ -62,44 +64,79 @@ def preview(rule: AlertRule, user: Any, now: datetime | None = None) -> Preview:
     """As ``user`` may see it."""
     until = (now or timezone.now()).replace(microsecond=0)
     query = alert_rules.query_of(user, rule, since=until - SPAN, until=until)
-    clock = Clock(SECONDS)
-    groups = figures.groups(
-        user, query, rule.group_by, least=rule.threshold, most=GROUPS_MAX, seconds=SECONDS
-    )
-    found: list[Firing] = []
-    is_late = False
-    for group in groups.found:
-        if clock.is_over:
-            is_late = True
-            break
-        firings, is_late = _firings(rule, user, query, group, clock)
-        found += firings
+    counted = _read(rule, user, query)
+    if counted is None:
+        counted = _asked(rule, user, query)
+    found = [
+        firing
+        for (cluster, value), steps in counted.steps.items()
+        for firing in _firings(rule, query, cluster, value, steps)
+    ]
     found.sort(key=lambda each: each.began, reverse=True)
     return Preview(
         since=query.since,
         until=until,
         firings=tuple(found[:SHOWN_MAX]),
         found=len(found),
-        groups_left_out=groups.is_part,
-        is_late=is_late,
+        groups_left_out=counted.groups_left_out,
+        is_late=counted.is_late,
     )
 
 
-def _firings(
-    rule: AlertRule, user: Any, query: Query, group: Group, clock: Clock
-) -> tuple[list[Firing], bool]:
+@dataclass
+class _Counted:
+    steps: dict[tuple[int | None, str], dict[int, int]]
+    groups_left_out: bool = False
+    is_late: bool = False
+
+
+def _read(rule: AlertRule, user: Any, query: Query) -> _Counted | None:
+    """By the events themselves; None where there are too many to be read."""
+    if figures.total(user, query) > READ_MAX:
+        return None
     width = rule.window / PARTS
-    narrow = _narrowed(query, rule.group_by, group)
-    counted = figures.steps(user, narrow, width, least=rule.threshold, window=PARTS, clock=clock)
-    search = alert_rules.search_of(rule, cluster=group.cluster, value=group.value)
-    found = []
-    for first, last, peak in _runs(counted.steps, rule.threshold):
+    return _Counted(figures.steps_of_groups(user, query, rule.group_by, width, most=READ_MAX))
+
+
+def _asked(rule: AlertRule, user: Any, query: Query) -> _Counted:
+    """By histograms of the largest groups."""
+    clock = Clock(SECONDS)
+    groups = figures.groups(
+        user,
+        query,
+        rule.group_by,
+        least=rule.threshold,
+        most=GROUPS_MAX,
+        clock=Clock(SECONDS / 2),
+    )
+    counted = _Counted({}, groups.is_part, groups.is_late)
+    for group in groups.found:
+        found = figures.steps(
+            user,
+            _narrowed(query, rule.group_by, group),
+            rule.window / PARTS,
+            least=rule.threshold,
+            window=PARTS,
+            clock=clock,
+        )
+        counted.steps[group.cluster, group.value] = found.steps
+        if found.is_late:
+            counted.is_late = True
+            break
+    return counted
+
+
+def _firings(
+    rule: AlertRule, query: Query, cluster: int | None, value: str, steps: dict[int, int]
+) -> Iterator[Firing]:
+    width = rule.window / PARTS
+    search = alert_rules.search_of(rule, cluster=cluster, value=value)
+    for first, last, peak in _runs(steps, rule.threshold):
         began = query.since + (first + 1) * width
         ended = query.since + (last + 2) * width
         over = ended if ended <= query.until else None
         told = alert_rules.told_at(rule, began, over)
-        found.append(Firing(group.cluster, group.value, search, began, over, peak, told))
-    return found, counted.is_late
+        yield Firing(cluster, value, search, began, over, peak, told)
 
 
 def _narrowed(query: Query, by: str, group: Group) -> Query:

@@ -17,13 +17,14 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from beidou.base import notices, permissions
-from beidou.base.errors import BeidouError
+from beidou.base.errors import BeidouError, TemporaryError
 from beidou.base.notices import News
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
+from events.drivers.kube_events import MOST_AHEAD
 from events.models import AlertRule, Event, EventAlert
 from events.services import alert_rules, figures, searches
-from events.services.figures import Group, Groups
+from events.services.figures import Clock, Group, Groups
 
 logger = structlog.get_logger(__name__)
 
@@ -80,16 +81,21 @@ def _look_at(rule: AlertRule, now: datetime) -> None:
         _settle(rule, Groups(()), now)
         _say(rule, why, now)
         return
-    # Up to what is ahead of us: a cluster's clock may be.
-    query = alert_rules.query_of(rule.owner, rule, since=now - rule.window, until=None)
+    # A cluster's clock may be ahead of ours.
+    since, until = now - rule.window, now + MOST_AHEAD
+    query = alert_rules.query_of(rule.owner, rule, since=since, until=until)
     found = figures.groups(
         rule.owner,
         query,
         rule.group_by,
         least=rule.threshold,
         most=GROUPS_MAX,
-        seconds=RULE_SECONDS,
+        clock=Clock(RULE_SECONDS),
     )
+    if found.is_late:  # what was not counted must not be taken for over
+        raise TemporaryError(
+            Sentence("The event store answers too slowly: counting took too long.")
+        )
     _settle(rule, found, now)
     more = Sentence(
         "There are more groups with so many events than are looked at: the %(count)s largest are "

@@ -173,6 +173,7 @@ def test_a_preview_of_what_is_no_rule_says_what_is_wrong(operator, browser, clus
 
 
 def test_a_preview_tells_what_it_left_out(operator, browser, cluster_a, monkeypatch):
+    monkeypatch.setattr(alert_preview, "READ_MAX", 0)
     monkeypatch.setattr(alert_preview, "GROUPS_MAX", 1)
     monkeypatch.setattr(alert_preview, "SHOWN_MAX", 1)
     old = timezone.now() - timedelta(hours=30)

@@ -26,6 +26,18 @@ def burst(cluster, at, number=3, **values):
         factories.make_event(cluster, last_seen=at + timedelta(seconds=second), **values)
 
 
+@pytest.fixture(params=["read", "asked"])
+def way(request, monkeypatch):
+    """Few events are read, of many the store is asked."""
+    monkeypatch.setattr(alert_preview, "READ_MAX", 0 if request.param == "asked" else 20_000)
+    return request.param
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    monkeypatch.setattr(alert_preview, "READ_MAX", 0)
+
+
 def wish(**values) -> AlertRule:
     return AlertRule(**{"threshold": 3, "window_minutes": 10, "group_by": "cluster", **values})
 
@@ -34,7 +46,7 @@ def firings(user, now, **values):
     return alert_preview.preview(wish(**values), user, now).firings
 
 
-def test_a_burst_would_have_fired_when_it_came(operator, cluster_a, now):
+def test_a_burst_would_have_fired_when_it_came(operator, way, cluster_a, now):
     burst(cluster_a, now - 30 * HOUR, 5)
     (firing,) = firings(operator, now)
     assert (firing.cluster, firing.value, firing.peak) == (cluster_a.pk, "", 5)
@@ -44,19 +56,19 @@ def test_a_burst_would_have_fired_when_it_came(operator, cluster_a, now):
 
 
 @pytest.mark.parametrize("values", [{"threshold": 6}, {"search": "reason=Other"}])
-def test_too_few_or_others_would_not(values, operator, cluster_a, now):
+def test_too_few_or_others_would_not(values, operator, way, cluster_a, now):
     burst(cluster_a, now - 30 * HOUR, 5)
     assert firings(operator, now, **values) == ()
 
 
-def test_too_few_within_any_window_would_not(operator, cluster_a, now):
+def test_too_few_within_any_window_would_not(operator, way, cluster_a, now):
     for number in range(20):
         burst(cluster_a, now - (100 - number) * HOUR, 2)
     assert firings(operator, now) == ()
 
 
 @pytest.mark.parametrize("minutes", [1, 7, 10, 60, 720])
-def test_each_window_finds_a_burst_however_it_lies(minutes, operator, cluster_a, now):
+def test_each_window_finds_a_burst_however_it_lies(minutes, operator, way, cluster_a, now):
     for number in range(4):
         # Across the borders of every step.
         burst(cluster_a, now - (150 - number * 31) * HOUR - timedelta(seconds=7 * number + 1))
@@ -64,7 +76,7 @@ def test_each_window_finds_a_burst_however_it_lies(minutes, operator, cluster_a,
     assert len(found) == 4
 
 
-def test_what_lasts_is_one_alert_and_what_comes_anew_is_another(operator, cluster_a, now):
+def test_what_lasts_is_one_alert_and_what_comes_anew_is_another(operator, way, cluster_a, now):
     for minutes in range(0, 60, 3):
         burst(cluster_a, now - 50 * HOUR + minutes * MINUTE, 1)
     burst(cluster_a, now - 20 * HOUR)
@@ -73,7 +85,7 @@ def test_what_lasts_is_one_alert_and_what_comes_anew_is_another(operator, cluste
     assert late.began > early.ended
 
 
-def test_what_fires_now_has_no_end(operator, cluster_a, now):
+def test_what_fires_now_has_no_end(operator, way, cluster_a, now):
     burst(cluster_a, now - 2 * MINUTE)
     (firing,) = firings(operator, now)
     assert firing.ended is None
@@ -83,14 +95,14 @@ def test_what_fires_now_has_no_end(operator, cluster_a, now):
     ("by", "threshold", "expected"),
     [("", 6, {""}), ("node", 3, {"n1", "n2"}), ("reason", 6, {"Scheduled"}), ("cluster", 7, set())],
 )
-def test_groups_are_counted_by_themselves(by, threshold, expected, operator, cluster_a, now):
+def test_groups_are_counted_by_themselves(by, threshold, expected, operator, way, cluster_a, now):
     for node in ("n1", "n2"):
         burst(cluster_a, now - 10 * HOUR, node=node)
     found = firings(operator, now, group_by=by, threshold=threshold)
     assert {each.value for each in found} == expected
 
 
-def test_it_is_seen_with_the_rights_of_who_looks(operator, admin, cluster_a, cluster_b, now):
+def test_it_is_seen_with_the_rights_of_who_looks(way, operator, admin, cluster_a, cluster_b, now):
     burst(cluster_b, now - 10 * HOUR)
     assert firings(operator, now) == ()
     assert [each.cluster for each in firings(admin, now)] == [cluster_b.pk]
@@ -125,15 +137,22 @@ def counted(user, now, **values) -> int:
     return len(captured)
 
 
-def test_bursts_cost_few_queries_and_none_the_least(operator, cluster_a, now):
-    assert counted(operator, now) <= 3
+def test_few_events_are_read_once_whatever_the_number_of_groups(operator, cluster_a, now):
+    for number in range(30):
+        burst(cluster_a, now - 30 * HOUR, name=f"web-{number}")
+    assert counted(operator, now, group_by="name") <= 4
+    assert len(firings(operator, now, group_by="name")) == 30
+
+
+def test_many_events_cost_few_queries_where_they_are_bursts(asked, operator, cluster_a, now):
+    assert counted(operator, now) <= 4
     burst(cluster_a, now - 30 * HOUR, 50)
     assert counted(operator, now) <= 8
     assert counted(operator, now, window_minutes=1) <= 30
 
 
-def test_the_largest_groups_alone_are_looked_at_and_it_says_so(
-    operator, cluster_a, now, monkeypatch
+def test_the_largest_groups_alone_are_asked_about_and_it_says_so(
+    asked, operator, cluster_a, now, monkeypatch
 ):
     monkeypatch.setattr(alert_preview, "GROUPS_MAX", 1)
     burst(cluster_a, now - HOUR, 3, name="small")
@@ -152,7 +171,7 @@ def test_the_newest_alone_are_listed_and_all_are_counted(operator, cluster_a, no
     assert found.firings[0].began > now - 11 * HOUR
 
 
-def test_what_takes_too_long_is_cut_short_and_says_so(operator, cluster_a, now, monkeypatch):
+def test_what_takes_too_long_is_cut_short_and_says_so(asked, operator, cluster_a, now, monkeypatch):
     burst(cluster_a, now - HOUR)
     monkeypatch.setattr(alert_preview, "SECONDS", -1.0)
     found = alert_preview.preview(wish(), operator, now)
