@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from django.core.exceptions import TooManyFieldsSent
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from beidou.base import audit, permissions
+from beidou.base import audit, bodies, permissions
 from beidou.base.errors import Forbidden, InvalidInput, shorten
+from beidou.base.storable import is_storable
 from events.models import SEARCH_MAX, Event, SavedSearch
 from events.services import asked
 
@@ -25,7 +27,12 @@ def checked(
         raise _refusal(
             field, _("The search is longer than %(count)d characters.") % {"count": SEARCH_MAX}
         )
-    given = QueryDict(text.strip().removeprefix("?"))
+    try:
+        given = QueryDict(text.strip().removeprefix("?"))
+    except TooManyFieldsSent as error:
+        raise _refusal(field, _("The search has too many parts.")) from error
+    if not all(is_storable(value) for _name, values in given.lists() for value in values):
+        raise _refusal(field, str(bodies.SENTENCE))
     known = tuple(names)
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
@@ -58,10 +65,12 @@ def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def plain(search: str) -> str:
+def plain(search: str, *, but: tuple[str, ...] = ()) -> str:
     """What is searched, for people: ``type=Warning, reason=BackOff``."""
-    given = QueryDict(search)
-    return ", ".join(f"{name}={value}" for name, values in given.lists() for value in values)
+    lists = QueryDict(search).lists()
+    return ", ".join(
+        f"{name}={value}" for name, values in lists if name not in but for value in values
+    )
 
 
 def require_may_save(user: Any) -> None:

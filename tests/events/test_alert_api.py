@@ -34,6 +34,8 @@ def test_a_rule_is_made_changed_and_deleted(operator, api, cluster_a):
     [
         ({"search": "since=2026-11-20"}, "search"),
         ({"search": "q=" + "x" * 501}, "search"),
+        ({"search": "reason=%00"}, "search"),
+        ({"search": "q&" * 1500}, "search"),
         ({"threshold": 0}, "threshold"),
         ({"threshold": 1_000_001}, "threshold"),
         ({"window_minutes": 1441}, "window_minutes"),

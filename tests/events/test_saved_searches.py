@@ -87,6 +87,8 @@ def test_a_shared_search_shows_its_opener_only_what_he_may_see(
         ({"search": "since=soon"}, "“soon” is no moment"),
         ({"search": "colour=red"}, "“colour” is no part of a search here"),
         ({"search": "q=" + "x" * 4000}, "longer than 4000 characters"),
+        ({"search": "q&" * 1500}, "too many parts"),
+        ({"search": "reason=%00"}, "This cannot be stored"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_in_a_sentence(given, sentence, viewer, browser, cluster_a):
