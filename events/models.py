@@ -354,7 +354,7 @@ class EventAlert(models.Model):
     began_at = models.DateTimeField(_("began"))
     last_at = models.DateTimeField(_("last found"))
     ended_at = models.DateTimeField(_("over"), null=True)
-    count = models.PositiveIntegerField(_("count"))
+    count = models.PositiveIntegerField(_("events now"))
     peak = models.PositiveIntegerField(_("peak"))
     told = models.PositiveSmallIntegerField(
         _("notifications"), default=0, help_text=_("None in quiet hours: it is stored only.")
@@ -387,3 +387,8 @@ class EventAlert(models.Model):
     @property
     def is_firing(self) -> bool:
         return self.ended_at is None
+
+    @property
+    def told_apart(self) -> tuple[str, ...]:
+        """What of the search is told by fields of the alert."""
+        return () if self.cluster_id is None else ("cluster",)

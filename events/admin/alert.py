@@ -91,7 +91,8 @@ class EventAlertAdmin(ReadOnlyAdmin):
     @column(description=gettext_lazy("for"), ordering="value")
     def what(self, alert: EventAlert) -> SafeString | str:
         if not alert.value:
-            return alert.get_group_by_display()
+            is_cluster = alert.group_by == AlertRule.GroupBy.CLUSTER
+            return display.NOTHING if is_cluster else alert.get_group_by_display()
         return format_html(
             '<span class="bd-subtle">{}</span> {}', _FIELDS[alert.group_by], alert.value
         )
@@ -102,7 +103,7 @@ class EventAlertAdmin(ReadOnlyAdmin):
 
     @column(description=gettext_lazy("searched"))
     def searched(self, alert: EventAlert) -> str:
-        return searches.plain(alert.search) or _("every event")
+        return searches.plain(alert.search, but=alert.told_apart) or _("every event")
 
     @column(description=gettext_lazy("began"))
     def began(self, alert: EventAlert) -> SafeString:

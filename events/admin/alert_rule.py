@@ -128,7 +128,7 @@ class AlertRuleAdmin(ObjectPermissionAdmin):
             found = [*found, (_("The last 7 days"), {"fields": ("week",)})]
         if obj is None:
             return found
-        state = {"fields": (("state", "firing"), ("searched", "owner_name", "looked_at"))}
+        state = {"fields": (("state", "firing"), ("owner_name", "looked_at"), "searched")}
         return [(_("State"), state), *found]
 
     def get_form(
@@ -175,7 +175,7 @@ class AlertRuleAdmin(ObjectPermissionAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @column(description=gettext_lazy("would have been told"))
+    @column(description=gettext_lazy("would have fired"))
     def week(self, rule: AlertRule) -> SafeString:
         return render_to_string("events/alert_week.html", {"rule": rule})
 

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import display as column
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from beidou.base import display, permissions
 from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ago_column
@@ -48,6 +49,9 @@ class SavedSearchForm(_Form):
     class Meta:
         model = SavedSearch
         fields = ("name", "search", "shared")
+        widgets: ClassVar[dict[str, Any]] = {
+            "search": UnfoldAdminTextareaWidget(attrs={"rows": 2, "spellcheck": "false"}),
+        }
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]

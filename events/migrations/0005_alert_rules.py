@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('began_at', models.DateTimeField(verbose_name='began')),
                 ('last_at', models.DateTimeField(verbose_name='last found')),
                 ('ended_at', models.DateTimeField(null=True, verbose_name='over')),
-                ('count', models.PositiveIntegerField(verbose_name='count')),
+                ('count', models.PositiveIntegerField(verbose_name='events now')),
                 ('peak', models.PositiveIntegerField(verbose_name='peak')),
                 ('told', models.PositiveSmallIntegerField(default=0, help_text='None in quiet hours: it is stored only.', verbose_name='notifications')),
                 ('cluster', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='clusters.cluster', verbose_name='cluster')),

@@ -219,7 +219,7 @@ def _news(rule: AlertRule, row: EventAlert) -> News:
         kind=KIND,
         severity=rule.severity,
         title=title,
-        details=searches.plain(row.search),
+        details=searches.plain(row.search, but=row.told_apart),
         cluster_id=row.cluster_id,
         about=row,
     )

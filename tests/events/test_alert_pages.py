@@ -257,6 +257,6 @@ def test_a_message_about_an_alert_leads_to_its_page(operator, cluster_a, setting
     burst(cluster_a)
     alert = fire(factories.make_alert_rule(operator, name="Crashes", search="namespace=shop"))
     notice = Notice.objects.get()
-    assert notice.details == f"namespace=shop, cluster={cluster_a.pk}"
+    assert notice.details == "namespace=shop"
     link = content.link(notice.object_type, notice.object_id)
     assert link == f"https://portal.example{ALERTS}{alert.pk}/change/"
