@@ -2,8 +2,10 @@
 
 import pytest
 
+from beidou.base.errors import TemporaryError
+from beidou.base.sentences import Sentence
 from events.models import AlertRule, EventAlert
-from events.services import alerting
+from events.services import alerting, search
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +89,16 @@ def test_a_rule_is_previewed_before_and_after_it_is_saved(operator, api, cluster
     rule = client.post(RULES, BODY).json()
     after = client.get(f"{RULES}{rule['id']}/preview/").json()
     assert after["found"] == 1
+
+
+def test_a_preview_while_the_store_is_away_is_a_503(operator, api, cluster_a, monkeypatch):
+    def away(*_args, **_values):
+        raise TemporaryError(Sentence("The event store is away."))
+
+    rule = factories.make_alert_rule(operator)
+    monkeypatch.setattr(search, "counts", away)
+    answer = api(operator).get(f"{RULES}{rule.pk}/preview/")
+    assert (answer.status_code, answer.json()["message"]) == (503, "The event store is away.")
 
 
 def test_an_administrator_takes_over_a_rule(operator, admin, auditor, api, cluster_a):

@@ -7,10 +7,11 @@ from html import unescape
 import pytest
 from django.utils import timezone
 
+from beidou.base.errors import TemporaryError
 from beidou.base.models import AuditEntry, Notice
 from beidou.base.sentences import Sentence
 from events.models import AlertRule, EventAlert
-from events.services import alert_preview, alert_rules, alerting
+from events.services import alert_preview, alert_rules, alerting, search
 from notifications.services import content
 from tests import factories
 
@@ -183,6 +184,15 @@ def test_a_preview_tells_what_it_left_out(operator, browser, cluster_a, monkeypa
     page = text_of(browser(operator).post(PREVIEW, {**FORM, "group_by": "name"}))
     assert "There are more groups than are looked at here" in page
     assert "Only the newest are listed." in page
+
+
+def test_a_preview_while_the_store_is_away_says_so(operator, browser, cluster_a, monkeypatch):
+    def away(*_args, **_values):
+        raise TemporaryError(Sentence("The event store is away."))
+
+    monkeypatch.setattr(search, "counts", away)
+    page = text_of(browser(operator).post(PREVIEW, FORM))
+    assert "The event store is away." in page
 
 
 @pytest.mark.parametrize(("who", "status"), [("viewer", 403), ("stranger", 403)])

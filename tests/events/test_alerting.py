@@ -1,9 +1,11 @@
 """Alert rules by the clock: what begins, goes on, is over, is told, and what stands still."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import time, timedelta
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from guardian.shortcuts import remove_perm
@@ -250,6 +252,36 @@ def test_called_twice_the_clock_looks_once(operator, cluster_a, noon):
     factories.make_alert_rule(operator)
     assert alerting.look_at_all(noon) == 1
     assert alerting.look_at_all(noon + timedelta(seconds=1)) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_workers_at_once_one_looks(operator, cluster_a, noon):
+    rule = factories.make_alert_rule(operator)
+    together = threading.Barrier(2)
+
+    def claim(_number) -> bool:
+        row = AlertRule.objects.get(pk=rule.pk)
+        together.wait(10)
+        try:
+            return alerting._claim(row, noon)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(claim, range(2))) == [False, True]
+
+
+@pytest.mark.parametrize("of_a_cluster", [True, False])
+def test_the_same_never_fires_twice_at_once(of_a_cluster, operator, cluster_a, noon):
+    values = {
+        "rule": factories.make_alert_rule(operator), "group_by": "", "value": "",
+        "cluster": cluster_a if of_a_cluster else None, "since": noon, "began_at": noon,
+        "last_at": noon, "count": 3, "peak": 3,
+    }  # fmt: skip
+    EventAlert.objects.create(**values, ended_at=noon)
+    EventAlert.objects.create(**values)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        EventAlert.objects.create(**values)
 
 
 def test_whoever_is_slower_looks_not_at_all(operator, cluster_a, noon):
