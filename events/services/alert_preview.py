@@ -115,8 +115,6 @@ def _asked(rule: AlertRule, user: Any, query: Query) -> _Counted:
             user,
             _narrowed(query, rule.group_by, group),
             rule.window / PARTS,
-            least=rule.threshold,
-            window=PARTS,
             clock=clock,
         )
         counted.steps[group.cluster, group.value] = found.steps

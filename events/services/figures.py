@@ -5,9 +5,8 @@ the store's own time limit.  What is missing then is told.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from events.services import search
@@ -136,49 +135,10 @@ def steps_of_groups(
     return found
 
 
-def steps(
-    user: Any, query: Query, width: timedelta, *, least: int, window: int, clock: Clock
-) -> Steps:
-    """How many events were last seen in which step of ``width`` since ``query.since``.
-
-    Told are the steps around which ``window`` steps together may hold ``least`` events, and no
-    empty ones: what is sparse costs one question.
-    """
-    found: dict[int, int] = {}
-    begin = 0
-    for since, until in _busy(search.histogram(user, query), width * window, least):
-        begin = max(begin, (since - query.since) // width)
-        while query.since + begin * width < until:
-            if clock.is_over:
-                return Steps(found, is_late=True)
-            part = replace(
-                query,
-                since=query.since + begin * width,
-                until=query.since + (begin + search.BUCKETS) * width,
-            )
-            for number, bucket in enumerate(search.histogram(user, part)):
-                if total := bucket.warnings + bucket.others:
-                    found[begin + number] = total
-            begin += search.BUCKETS
-    return Steps(found)
-
-
-def _busy(
-    buckets: list[search.Bucket], window: timedelta, least: int
-) -> Iterator[tuple[datetime, datetime]]:
-    """The stretches in which a window can hold ``least`` events."""
-    stretch: tuple[datetime, datetime] | None = None
-    for number, bucket in enumerate(buckets):
-        # A window that ends in this bucket reaches back as far.
-        reached = [each for each in buckets[: number + 1] if each.until > bucket.since - window]
-        if sum(each.warnings + each.others for each in reached) < least:
-            continue
-        since = bucket.since - window
-        if stretch is not None and since <= stretch[1]:
-            stretch = (stretch[0], bucket.until)
-            continue
-        if stretch is not None:
-            yield stretch
-        stretch = (since, bucket.until)
-    if stretch is not None:
-        yield stretch
+def steps(user: Any, query: Query, width: timedelta, *, clock: Clock) -> Steps:
+    """How many events were last seen in which step of ``width`` since ``query.since``; empty ones
+    are left out."""
+    if clock.is_over:
+        return Steps({}, is_late=True)
+    found = search.parts(user, query, width // timedelta(seconds=1))
+    return Steps({number: part.warnings + part.others for number, part in found.items()})

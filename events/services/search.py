@@ -7,7 +7,7 @@ rows), and who asks sees the clusters that he may see.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
@@ -48,9 +48,16 @@ __all__ = [
     "histogram",
     "one",
     "page",
+    "parts",
 ]
 MOST_AT_ONCE = 2000
-MINUTE = 60
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+WIDTHS = (
+    1, 2, 5, 10, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE,
+    30 * _MINUTE, _HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY,
+    30 * _DAY,
+)  # fmt: skip
+"""Seconds that a bucket of a histogram may have; longer ones only where years are asked for."""
 _NOTHING = Part(0, 0)
 
 
@@ -111,14 +118,13 @@ def counts(user: Any, query: Query, field: str, *, most: int = 10) -> list[tuple
 
 
 def histogram(user: Any, query: Query) -> list[Bucket]:
-    """How many events were last seen in each of at most ``BUCKETS`` equal parts of the range."""
-    begin = query.since.replace(microsecond=0)
-    seconds = math.ceil((query.until - begin).total_seconds() / BUCKETS)
-    if seconds >= MINUTE:  # parts of whole minutes are quicker to count, and better to read
-        begin = begin.replace(second=0)
-        seconds = MINUTE * math.ceil(seconds / MINUTE)
-    scope = scope_of(user, query.clusters)
-    found = chosen.store().parts(query, scope, begin, seconds) if scope.clusters else {}
+    """How many events were last seen in each of about ``BUCKETS`` equal parts of the range, or
+    fewer; the first and the last may be cut by it."""
+    wanted = math.ceil((query.until - query.since).total_seconds() / BUCKETS)
+    seconds = next((width for width in WIDTHS if width >= wanted), wanted)
+    # From a round moment: good to read, and quick to count.
+    begin = datetime.fromtimestamp(int(query.since.timestamp()) // seconds * seconds, UTC)
+    found = _parts(user, query, begin, seconds)
     buckets = []
     number = 0
     while begin < query.until:
@@ -128,6 +134,17 @@ def histogram(user: Any, query: Query) -> list[Bucket]:
         buckets.append(Bucket(since, end, part.warnings, part.others))
         begin, number = end, number + 1
     return buckets
+
+
+def parts(user: Any, query: Query, seconds: int) -> dict[int, Part]:
+    """How many events were last seen in each part of so many seconds since ``query.since``, by its
+    number; empty ones are left out."""
+    return _parts(user, query, query.since.replace(microsecond=0), seconds)
+
+
+def _parts(user: Any, query: Query, begin: datetime, seconds: int) -> dict[int, Part]:
+    scope = scope_of(user, query.clusters)
+    return chosen.store().parts(query, scope, begin, seconds) if scope.clusters else {}
 
 
 def scope_of(user: Any, keys: tuple[int, ...] = ()) -> Scope:

@@ -1,5 +1,6 @@
 """Finding events, in every store."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -148,10 +149,24 @@ def test_counts_give_the_commonest_and_what_else_could_be_chosen(admin, cluster_
 def test_the_histogram_counts_every_event_once(admin, cluster_a, keep):
     keep(cluster_a, at(0), at(1), at(700, type="Normal"), at(1439))
     buckets = search.histogram(admin, query())
-    assert len(buckets) == 60
+    assert len(buckets) == 48  # of half an hour each
     assert sum(bucket.warnings for bucket in buckets) == 3
     assert sum(bucket.others for bucket in buckets) == 1
-    assert (buckets[0].warnings, buckets[29].others, buckets[59].warnings) == (2, 1, 1)
+    assert (buckets[0].warnings, buckets[23].others, buckets[47].warnings) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("seconds", [1, 7, 60, 90, 3600, 7200])
+@pytest.mark.parametrize("offset", [0, 1, 60, 3600])
+def test_parts_are_counted_from_whatever_moment_they_begin(admin, cluster_a, keep, seconds, offset):
+    minutes = (0, 1, 59, 60, 61, 125, 300)
+    keep(cluster_a, *(at(number) for number in minutes))
+    begin = BEGIN + timedelta(seconds=offset)
+    asked = Query.of(since=begin, until=BEGIN + DAY)
+    wanted = Counter(
+        (minute * 60 - offset) // seconds for minute in minutes if minute * 60 >= offset
+    )
+    found = search.parts(admin, asked, seconds)
+    assert {number: part.warnings for number, part in found.items()} == wanted
 
 
 def test_whole_objects_are_not_read_for_a_list(admin, cluster_a, keep):

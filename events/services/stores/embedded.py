@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -80,7 +80,7 @@ class EmbeddedStore:
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         counted = (
             _counted(query, scope)
-            .annotate(moment=_Moment(F("last_seen"), whole_minutes=seconds % 60 == 0))
+            .annotate(moment=_Moment(F("last_seen"), cut=_cut_of(int(begin.timestamp()), seconds)))
             .values_list("moment")
             .annotate(all=Count("*"), warnings=Count("type", filter=Q(type=WARNING)))
         )
@@ -173,8 +173,30 @@ def _matched(expression: str) -> RawSQL:
     )
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Of a moment as text, so many characters, and what is missing then; by its name in SQL."""
+
+    seconds: int
+    characters: int
+    missing: str
+    unit: str
+
+
+_CUTS = (
+    _Cut(3600, 13, ":00:00", "hour"),
+    _Cut(60, 16, ":00", "minute"),
+    _Cut(1, 19, "", "second"),
+)
+
+
+def _cut_of(begin: int, seconds: int) -> _Cut:
+    """The coarsest whose pieces lie within one part each."""
+    return next(cut for cut in _CUTS if begin % cut.seconds == 0 and seconds % cut.seconds == 0)
+
+
 class _Moment(Func):
-    """Seconds since 1970 to which a moment is cut: whole minutes where that is all one asks for.
+    """Seconds since 1970 to which a moment is cut.
 
     SQLite is quick at cutting text, and slow at reading a date from it: it reads one for each group
     here, and not for each row.
@@ -182,20 +204,23 @@ class _Moment(Func):
 
     output_field = BigIntegerField()
 
-    def __init__(self, *expressions: Any, whole_minutes: bool) -> None:
+    def __init__(self, *expressions: Any, cut: _Cut) -> None:
         super().__init__(*expressions)
-        self._minutes = whole_minutes
+        self._cut = cut
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        template = f"substr(%(expressions)s, 1, {16 if self._minutes else 19})"
+        template = f"substr(%(expressions)s, 1, {self._cut.characters})"
         return self.as_sql(compiler, connection, template=template, **extra)
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        part = "minute" if self._minutes else "second"
-        template = f"CAST(extract(epoch FROM date_trunc('{part}', %(expressions)s)) AS bigint)"
+        template = (
+            f"CAST(extract(epoch FROM date_trunc('{self._cut.unit}', %(expressions)s, 'UTC'))"
+            " AS bigint)"
+        )
         return self.as_sql(compiler, connection, template=template, **extra)
 
     def convert_value(self, value: Any, expression: Any, connection: Any) -> int:
         if isinstance(value, str):
-            return int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp())
+            moment = datetime.fromisoformat(value + self._cut.missing)
+            return int(moment.replace(tzinfo=UTC).timestamp())
         return int(value)
