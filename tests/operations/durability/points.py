@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,20 +136,31 @@ def reach(point: str, operation: Operation) -> None:
         _wait_for(folder() / f"{operation.name}.back")
         return
     for process in victims(victim):
-        process.send_signal(signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):  # another operation was faster
+            process.send_signal(signal.SIGKILL)
     if victim != "readers":
         time.sleep(AWAY_SECONDS)
         raise AssertionError("this process should have been killed")
 
 
 def victims(name: str) -> list[psutil.Process]:
-    """The process that came here, those that only look (web and collector), or the whole portal."""
+    """The process that came here, the workers' main process (with which all of them die), those
+    that only look (web and collector), or the whole portal."""
     if name == "child":
         return [psutil.Process()]
     (portal,) = [each for each in psutil.Process().parents() if each.cmdline()[-1:] == ["serve"]]
     if name == "portal":
         return [portal]
-    return [each for each in portal.children() if each.cmdline()[-1] in ("web", "collect")]
+    programs = {"main": ("work",), "readers": ("web", "collect")}[name]
+    return [each for each in portal.children() if _program(each) in programs]
+
+
+def _program(process: psutil.Process) -> str:
+    """The last word of its command; nothing of one that was killed a moment ago."""
+    try:
+        return "".join(process.cmdline()[-1:])
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _wait_for(file: Path) -> None:
