@@ -8,6 +8,7 @@ class Durability(AppConfig):
     label = "durability"
 
     def ready(self) -> None:
-        from tests.operations.durability import points  # noqa: PLC0415  needs the models
+        from tests.operations.durability import looks, points  # noqa: PLC0415  need the models
 
         points.install()
+        looks.install()

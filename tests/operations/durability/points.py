@@ -3,6 +3,8 @@
 An operation's name says where it is to be interrupted and by what, ``POINT--VICTIM--KIND``; the
 first time it comes there, the victim is killed with SIGKILL by the very process that came there.
 What was done is written to a file line by line, because the database is what is doubted.
+
+The same of one-click tasks is in ``looks``.
 """
 
 import os
@@ -17,6 +19,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel
 
+from operations.flows.models import AutoOperationTask
 from operations.kinds import base as kinds
 from operations.kinds.base import StepRun
 from operations.models import Operation, Step
@@ -123,17 +126,17 @@ def _watched_go_on(go_on: Callable[[Operation], None]) -> Callable[[Operation], 
     return watched
 
 
-def reach(point: str, operation: Operation) -> None:
-    """Kill what the operation's name asks for when this is its point, once."""
-    wanted, victim, _kind = operation.name.split("--")
+def reach(point: str, subject: Operation | AutoOperationTask) -> None:
+    """Kill what the subject's name asks for when this is its point, once."""
+    wanted, victim, _kind = subject.name.split("--")
     if point != wanted or victim == "nobody":
         return
     try:
-        os.close(os.open(folder() / operation.name, os.O_CREAT | os.O_EXCL))
+        os.close(os.open(folder() / subject.name, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
     if victim == "database":
-        _wait_for(folder() / f"{operation.name}.back")
+        _wait_for(folder() / f"{subject.name}.back")
         return
     for process in victims(victim):
         with suppress(psutil.NoSuchProcess):  # another operation was faster
