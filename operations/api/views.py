@@ -17,8 +17,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from beidou.base import permissions
+from beidou.base import permissions, streaming
 from beidou.base.api.pages import NewestFirst
+from beidou.base.api.streams import EventStreamRenderer, PlainTextRenderer
 from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.models import User
@@ -26,7 +27,6 @@ from beidou.base.numbers import as_number
 from clusters.services import creation
 from operations.api import serializers
 from operations.api.filters import OperationFilter
-from operations.api.streams import EventStreamRenderer, PlainTextRenderer
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine
 from operations.services import (
@@ -329,7 +329,7 @@ class OperationViewSet(ReadOnlyViewSet):
         text = download.text_of(operation, wanted=self._wanted(request, operation))
         is_async = isinstance(request._request, ASGIRequest)
         response = StreamingHttpResponse(
-            broadcast.in_pieces(text) if is_async else text,
+            streaming.in_pieces(text) if is_async else text,
             content_type="text/plain; charset=utf-8",
         )
         response["Content-Disposition"] = f'attachment; filename="{operation.name}.txt"'
@@ -365,7 +365,8 @@ class OperationViewSet(ReadOnlyViewSet):
         if after is None:
             after = _number(request, "after")
         tail = _number(request, "tail")
-        response = StreamingHttpResponse(
+        return streaming.answer(
+            request._request,
             broadcast.stream(
                 operation.pk,
                 after=after,
@@ -378,15 +379,7 @@ class OperationViewSet(ReadOnlyViewSet):
                 ),
                 language=get_language() or settings.LANGUAGE_CODE,
             ),
-            content_type="text/event-stream; charset=utf-8",
         )
-        response["Cache-Control"] = "no-cache"
-        response["X-Accel-Buffering"] = "no"
-        # A stream is open for hours: what the request holds is given back now.  When a watcher
-        # goes away in the middle, Django closes the request's body no more.
-        broadcast.release_connections()
-        request._request.close()
-        return response
 
     @extend_schema(responses=OpenApiTypes.OBJECT, filters=False)
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.utils import translation
 
+from beidou.base import streaming
 from operations.flows import live
 from operations.services import broadcast
 from operations.services.output import Line
@@ -28,16 +29,16 @@ async def stream(
     task_id: int, *, may_still_see: Callable[[], bool], language: str
 ) -> AsyncIterator[str]:
     """The event stream of one watcher: a snapshot, what changes, and the end."""
-    centre = broadcast.hub(TaskChannel)
+    centre = streaming.hub(TaskChannel)
     channel, watcher = await centre.join(task_id, language)
     try:
         if channel.snapshot is None:
             return
         is_over = channel.is_over
-        yield "retry: 2000\n\n"
-        yield broadcast.message("snapshot", channel.snapshot.as_dict())
+        yield streaming.RETRY
+        yield streaming.message("snapshot", channel.snapshot.as_dict())
         if is_over:
-            yield broadcast.message("end", {"status": channel.snapshot.status})
+            yield streaming.message("end", {"status": channel.snapshot.status})
             return
         async for text in broadcast.watch(watcher, may_still_see=may_still_see):
             yield text

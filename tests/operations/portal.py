@@ -11,7 +11,7 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 from django.test import Client
 
-from operations.services import broadcast
+from beidou.base import streaming
 
 END_SECONDS = 60
 
@@ -65,10 +65,10 @@ class Portal:
 
 def _let_readers_end() -> None:
     """A stream that was broken off leaves its look at the database to a thread of the pool."""
-    pool = broadcast._POOL
-    meeting = threading.Barrier(pool._max_workers, timeout=END_SECONDS)
-    for each in [pool.submit(meeting.wait) for _ in range(pool._max_workers)]:
-        each.result()
+    for pool in streaming.POOLS:
+        meeting = threading.Barrier(pool._max_workers, timeout=END_SECONDS)
+        for each in [pool.submit(meeting.wait) for _ in range(pool._max_workers)]:
+            each.result()
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:

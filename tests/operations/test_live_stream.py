@@ -7,6 +7,7 @@ import threading
 import httpx
 import pytest
 
+from beidou.base import streaming
 from beidou.base.models import ApiToken
 from operations.services import broadcast, output
 from tests.operations.portal import Portal, session_of, until
@@ -26,8 +27,8 @@ def portal():
 def quick(monkeypatch):
     for name in ("LOOK_SECONDS", "LOOK_SECONDS_LARGE"):
         monkeypatch.setattr(broadcast, name, 0.05)
-    monkeypatch.setattr(broadcast, "RECHECK_SECONDS", 0.1)
-    monkeypatch.setattr(broadcast, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(streaming, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(streaming, "HEARTBEAT_SECONDS", 0.2)
 
 
 class Reader:
@@ -204,8 +205,8 @@ def test_the_file_is_streamed_by_the_real_server_too(portal, toy, begin, work, v
 
 def test_a_watcher_that_does_not_keep_up_is_sent_away():
     async def overflow():
-        watcher = broadcast.Watcher()
-        for _ in range(broadcast.QUEUE_MESSAGES + 1):
+        watcher = streaming.Watcher()
+        for _ in range(streaming.QUEUE_MESSAGES + 1):
             watcher.put("x")
         return watcher.is_gone, await watcher.queue.get()
 
@@ -216,7 +217,7 @@ def test_one_reader_serves_all_watchers_and_ends_with_the_last(toy, begin, quick
     operation = begin()
 
     async def watch():
-        centre = broadcast.hub()
+        centre = streaming.hub(broadcast.Channel)
         channel, first = await centre.join(operation.pk, "en")
         other, second = await centre.join(operation.pk, "en")
         is_shared = channel is other

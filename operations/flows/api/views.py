@@ -5,7 +5,7 @@ from typing import Any, ClassVar, cast
 import django_filters
 from django.conf import settings
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
@@ -16,8 +16,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from beidou.base import permissions
+from beidou.base import permissions, streaming
 from beidou.base.api.pages import NewestFirst
+from beidou.base.api.streams import EventStreamRenderer
 from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
@@ -25,12 +26,11 @@ from beidou.base.numbers import as_key
 from clusters.services import creation
 from machines.models import Machine
 from operations.api.serializers import PlanSerializer, ReasonSerializer
-from operations.api.streams import EventStreamRenderer
 from operations.flows import catalog, control, creating, graph, listing, live, start, stream
 from operations.flows.api import serializers
 from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
-from operations.services import broadcast, create_cluster, plans, references, watching
+from operations.services import create_cluster, plans, references, watching
 
 
 class TaskFilter(django_filters.FilterSet):
@@ -300,7 +300,8 @@ class TaskViewSet(ReadOnlyViewSet):
     def events(self, request: Request, pk: str = "") -> HttpResponseBase:
         """The state as it changes (server-sent events); ends with the task."""
         task = self.get_object()
-        response = StreamingHttpResponse(
+        return streaming.answer(
+            request._request,
             stream.stream(
                 task.pk,
                 may_still_see=watching.checker(
@@ -312,14 +313,7 @@ class TaskViewSet(ReadOnlyViewSet):
                 ),
                 language=get_language() or settings.LANGUAGE_CODE,
             ),
-            content_type="text/event-stream; charset=utf-8",
         )
-        response["Cache-Control"] = "no-cache"
-        response["X-Accel-Buffering"] = "no"
-        # A stream is open for hours: what the request holds is given back now.
-        broadcast.release_connections()
-        request._request.close()
-        return response
 
     @extend_schema(responses=OpenApiTypes.OBJECT, filters=False)
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
