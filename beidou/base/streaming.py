@@ -19,6 +19,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 HEARTBEAT_SECONDS = 10.0
 RECHECK_SECONDS = 15.0
 QUEUE_MESSAGES = 200
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
 RETRY = "retry: 2000\n\n"
 """How soon a browser connects again, in milliseconds; every stream begins with it."""
 
@@ -65,7 +66,7 @@ def release_connections() -> None:
 
 def answer(request: HttpRequest, parts: AsyncIterator[str]) -> StreamingHttpResponse:
     """A stream of events; nothing between us and the reader may hold it back."""
-    response = StreamingHttpResponse(parts, content_type="text/event-stream; charset=utf-8")
+    response = StreamingHttpResponse(parts, content_type=CONTENT_TYPE)
     response["Cache-Control"] = "no-cache"
     response["X-Accel-Buffering"] = "no"
     # A stream is open for hours: what the request holds is given back now.  When a watcher goes

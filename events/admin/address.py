@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from events.services import asked
-
-_TIMES = ("range", "since", "until")
+from events.services.asked import TIMES, moment_as_text
 
 
 class Address:
@@ -44,13 +43,17 @@ class Address:
 
     def zoomed(self, since: datetime, until: datetime) -> str:
         changed = self._without_times()
-        changed["since"], changed["until"] = _moment(since), _moment(until)
+        changed["since"], changed["until"] = moment_as_text(since), moment_as_text(until)
         return _written(changed)
+
+    def timeless(self) -> str:
+        """The same search, without times."""
+        return _written(self._without_times())
 
     def without_filters(self) -> str:
         """The same time, whatever was searched in it."""
         changed = QueryDict(mutable=True)
-        for name in _TIMES:
+        for name in TIMES:
             changed.setlist(name, self._given.getlist(name))
         return _written(changed)
 
@@ -65,14 +68,10 @@ class Address:
 
     def _without_times(self) -> QueryDict:
         changed = self._given.copy()
-        for name in _TIMES:
+        for name in TIMES:
             changed.pop(name, None)
         return changed
 
 
 def _written(given: QueryDict) -> str:
     return f"?{given.urlencode()}"
-
-
-def _moment(value: datetime) -> str:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if value.microsecond else "%Y-%m-%dT%H:%M:%SZ")

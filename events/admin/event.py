@@ -26,10 +26,10 @@ from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
 from beidou.base.permissions import may
-from events.admin import files, saved, shown
+from events.admin import files, live, saved, shown
 from events.admin.address import Address
 from events.models import Event
-from events.services import alert_rules, asked, search, searches
+from events.services import alert_rules, asked, search, searches, tail
 from events.services.search import FoundEvent, StoreAway
 from events.services.whole import pretty
 
@@ -61,6 +61,7 @@ class EventAdmin(ReadOnlyAdmin):
             path("export/<str:kind>/", view(self.export), name="events_event_export"),
             # Not through ``admin_view``: a redirect would put the sign-in form into the page.
             path("figures/", self.figures, name="events_event_figures"),
+            path("tail/", self.tail, name="events_event_tail"),
             path("<str:key>/whole/", self.whole_now, name="events_event_whole"),
             *super().get_urls(),
         ]
@@ -88,6 +89,7 @@ class EventAdmin(ReadOnlyAdmin):
         try:
             query = asked.query(request.user, given)
             context |= shown.times(query, given) | shown.rows(request.user, query, given)
+            context["live"] = live.switch(given)
             context["chosen"] = shown.chosen(request.user, query, given)
             if FIGURES in given:
                 context["figures"] = shown.figures(request.user, query, given)
@@ -128,6 +130,18 @@ class EventAdmin(ReadOnlyAdmin):
         except StoreAway as error:
             return HttpResponse(error.message, content_type=PLAIN, status=503)
         return self._part(request, "events/figures.html", context)
+
+    def tail(self, request: HttpRequest) -> HttpResponseBase:
+        """New rows as they are stored (server-sent events)."""
+        if (refused := self._refuse_as_part(request)) is not None:
+            return refused
+        self._refuse_strangers(request)
+        try:
+            return tail.answer(
+                request, user=request.user, auth=None, given=request.GET, shape=live.ROWS
+            )
+        except InvalidInput as error:
+            return HttpResponseBadRequest(error.message, content_type=PLAIN)
 
     def whole_now(self, request: HttpRequest, key: str) -> HttpResponse:
         """The whole object of one event, when its row is opened."""

@@ -1,9 +1,11 @@
 """What the event centre shows: the rows at once, the figures about them as they are counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils import timezone
@@ -16,7 +18,7 @@ from beidou.base.permissions import visible_to
 from clusters.models import Cluster, Node
 from events.admin.address import Address
 from events.services import asked, flow, search
-from events.services.search import Cursor, Query
+from events.services.search import Cursor, FoundEvent, Query
 
 ROWS = 100
 VALUES = 10
@@ -101,18 +103,9 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     cursor = given.get("cursor", "")
     after = Cursor.parse(cursor) if cursor else None
     found = search.page(user, query, after=after, limit=ROWS)
-    pages = _pages_of_nodes(user, found.rows)
-    shown = [
-        {
-            "event": event,
-            "badge": type_badge(event.type),
-            "node_page": pages.get((event.cluster_id, event.node), ""),
-        }
-        for event in found.rows
-    ]
     address = Address(given)
     return {
-        "rows": shown,
+        "rows": each_row(found.rows, visible_to(user, Node.objects.all())),
         "newest": str(address) if after else "",
         "older": address.after(found.next) if found.next else "",
         "without_filters": address.without_filters() if _is_narrowed(given) else "",
@@ -122,6 +115,19 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
         "flow": flow.look(user, query.clusters),
         "named_at_most": flow.NAMED_AT_MOST,
     }
+
+
+def each_row(events: Sequence[FoundEvent], nodes: QuerySet[Node]) -> list[dict[str, Any]]:
+    """What ``row.html`` shows of each; nodes that are not among ``nodes`` are not linked."""
+    pages = _pages_of_nodes(nodes, events)
+    return [
+        {
+            "event": event,
+            "badge": type_badge(event.type),
+            "node_page": pages.get((event.cluster_id, event.node), ""),
+        }
+        for event in events
+    ]
 
 
 def chosen(user: Any, query: Query, given: QueryDict) -> list[tuple[str | Promise, Choice]]:
@@ -140,14 +146,13 @@ def _is_narrowed(given: QueryDict) -> bool:
     return any(given.get(name) for name in ("q", *FILTERS))
 
 
-def _pages_of_nodes(user: Any, events: Any) -> dict[tuple[int, str], str]:
+def _pages_of_nodes(
+    nodes: QuerySet[Node], events: Sequence[FoundEvent]
+) -> dict[tuple[int, str], str]:
     named = {(event.cluster_id, event.node) for event in events if event.node}
-    nodes = visible_to(
-        user,
-        Node.objects.filter(
-            cluster__in={cluster for cluster, _name in named},
-            name__in={name for _cluster, name in named},
-        ),
+    nodes = nodes.filter(
+        cluster__in={cluster for cluster, _name in named},
+        name__in={name for _cluster, name in named},
     )
     return {
         (cluster, name): reverse("admin:clusters_node_change", args=[pk])

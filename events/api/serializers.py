@@ -19,7 +19,7 @@ class EventSerializer(serializers.ModelSerializer[Event]):
     class Meta:
         model = Event
         fields = (
-            "id", "cluster", "cluster_name", "cluster_insecure_tls", "uid",
+            "id", "cluster", "cluster_name", "cluster_insecure_tls", "uid", "version",
             "first_seen", "last_seen", "count", "type",
             "reason", "namespace", "kind", "name", "object_uid", "node", "component", "message",
         )  # fmt: skip

@@ -1,18 +1,22 @@
 """The event centre over HTTP: search, count, look at one; and how the events flow."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from django.http import Http404
+from django.http import Http404, HttpResponseBase
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.utils.urls import replace_query_param
 
 from beidou.base.api.filters import Backend, OneOrder
+from beidou.base.api.streams import EventStreamRenderer
 from beidou.base.api.viewsets import ReadOnlyViewSet
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_number
@@ -20,14 +24,19 @@ from beidou.base.permissions import visible_to
 from clusters.models import Cluster
 from events.api import serializers
 from events.models import Event, EventStream
-from events.services import asked, search
-from events.services.search import FIELDS, Cursor
+from events.services import asked, search, tail
+from events.services.search import FIELDS, Cursor, FoundEvent, Scope
 
 PAGE, PAGE_MAX = 100, 500
 VALUES, VALUES_MAX = 10, 100
 COUNTED = ("cluster", *FIELDS)
+TEXT = OpenApiParameter("q", description="Full text: words, “exact phrases”, begin*, -not.")
+FILTERS = [
+    OpenApiParameter("cluster", many=True, description="Key or name of a cluster."),
+    *(OpenApiParameter(field, many=True, description="Any of them.") for field in FIELDS),
+]
 SEARCH = [
-    OpenApiParameter("q", description="Full text: words, “exact phrases”, begin*, -not."),
+    TEXT,
     OpenApiParameter(
         "since", OpenApiTypes.DATETIME, description="Last seen then or later; default: 24 h ago."
     ),
@@ -35,8 +44,7 @@ SEARCH = [
     OpenApiParameter(
         "range", enum=list(asked.RANGES), description="Instead of since: how long before until."
     ),
-    OpenApiParameter("cluster", many=True, description="Key or name of a cluster."),
-    *(OpenApiParameter(field, many=True, description="Any of them.") for field in FIELDS),
+    *FILTERS,
 ]
 
 
@@ -131,6 +139,47 @@ class EventViewSet(ReadOnlyViewSet):
         }
         return Response(serializers.HistogramSerializer(found).data)
 
+    @extend_schema(
+        parameters=[
+            TEXT,
+            *FILTERS,
+            OpenApiParameter("after", description="The id of the last event that you have."),
+            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER),
+            OpenApiParameter("format", exclude=True),
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR,
+                description="Events `rows` (an array of events as in the list, oldest first), "
+                "`left_out` (how many were too many to tell: `count`, `more` if there are others "
+                "still, and the `url` that finds them), `live` (from here on as it is stored), "
+                "`at` (a new id, nothing else), `away` (`message` says why the event store cannot "
+                "be asked; it is tried again), `back`, `changed` (what you may see is another: "
+                "connect again), `forbidden` (the last). Connect again with Last-Event-ID to "
+                "continue.",
+            )
+        },
+        filters=False,
+    )
+    @action(
+        detail=False,
+        renderer_classes=[JSONRenderer, EventStreamRenderer],  # refusals are JSON
+        pagination_class=None,
+        filter_backends=[],
+    )
+    def tail(self, request: Request) -> HttpResponseBase:
+        """Events as they are stored (server-sent events), for as long as you listen.
+
+        A repeated event comes again with its new count; `id` tells which it is.
+        """
+        return tail.answer(
+            request._request,
+            user=request.user,
+            auth=request.auth,
+            given=request.query_params,
+            shape=TAIL,
+        )
+
 
 class EventStreamViewSet(ReadOnlyViewSet):
     """How the events of each cluster flow; the key in the address is the cluster's."""
@@ -141,6 +190,14 @@ class EventStreamViewSet(ReadOnlyViewSet):
     filterset_fields = {"cluster": ["exact"]}
     lookup_value_regex = r"\d+"
     rights: ClassVar[dict[str, str]] = {}
+
+
+def _tail_rows(_scope: Scope, events: Sequence[FoundEvent]) -> Any:
+    rows: Any = events
+    return serializers.EventSerializer(rows, many=True).data
+
+
+TAIL = tail.Shape(_tail_rows, lambda: reverse("event-list"))
 
 
 def _size(request: Request, name: str, usual: int, most: int) -> int:

@@ -28,7 +28,8 @@ RANGES = {
     "30d": timedelta(days=30),
 }
 DEFAULT_RANGE = "24h"
-NAMES = ("q", "range", "since", "until", "cluster", *FIELDS)
+TIMES = ("range", "since", "until")
+NAMES = ("q", *TIMES, "cluster", *FIELDS)
 TEXT_MAX = 500
 VALUES_MAX = 50
 _YEARS = range(2000, 2101)
@@ -45,6 +46,35 @@ def query(user: Any, given: QueryDict) -> Query:
         clusters=_clusters(user, values(given, "cluster")),
         **{field: values(given, field) for field in FIELDS},
     )
+
+
+def timeless(user: Any, given: QueryDict) -> Query:
+    """A search that goes on for ever: an address with times is refused."""
+    for name in TIMES:
+        if given.get(name):
+            raise _refusal(
+                name,
+                _("A live tail begins now and does not end: it takes no %(name)s.")
+                % {"name": name},
+            )
+    return query(user, given)
+
+
+def written(query: Query) -> str:
+    """A query as an address says it."""
+    given = QueryDict(mutable=True)
+    if query.text:
+        given["q"] = query.text
+    given.setlist("cluster", list(map(str, query.clusters)))
+    for field in FIELDS:
+        given.setlist(field, list(getattr(query, field)))
+    given["since"], given["until"] = moment_as_text(query.since), moment_as_text(query.until)
+    return given.urlencode()
+
+
+def moment_as_text(value: datetime) -> str:
+    value = value.astimezone(UTC)
+    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if value.microsecond else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def chosen_range(given: QueryDict) -> str:

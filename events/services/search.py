@@ -41,6 +41,7 @@ __all__ = [
     "FoundEvent",
     "Page",
     "Query",
+    "Scope",
     "StoreAway",
     "begun",
     "counts",
@@ -48,6 +49,7 @@ __all__ = [
     "histogram",
     "one",
     "page",
+    "page_in",
     "parts",
 ]
 MOST_AT_ONCE = 2000
@@ -73,7 +75,7 @@ class Bucket:
 
 def page(user: Any, query: Query, *, after: Cursor | None = None, limit: int = 100) -> Page:
     """The newest events, or those behind ``after``; at most ``MOST_AT_ONCE``."""
-    return _page(scope_of(user, query.clusters), query, after, limit)
+    return page_in(scope_of(user, query.clusters), query, after=after, limit=limit)
 
 
 def every(user: Any, query: Query, *, most: int) -> Iterator[FoundEvent]:
@@ -81,7 +83,7 @@ def every(user: Any, query: Query, *, most: int) -> Iterator[FoundEvent]:
     scope = scope_of(user, query.clusters)
     after: Cursor | None = None
     while most > 0:
-        found = _page(scope, query, after, min(most, MOST_AT_ONCE))
+        found = page_in(scope, query, after=after, limit=min(most, MOST_AT_ONCE))
         yield from found.rows
         if found.next is None:
             return
@@ -94,7 +96,8 @@ def begun(rows: Iterator[FoundEvent]) -> Iterator[FoundEvent]:
     return chain(list(islice(rows, 1)), rows)
 
 
-def _page(scope: Scope, query: Query, after: Cursor | None, limit: int) -> Page:
+def page_in(scope: Scope, query: Query, *, after: Cursor | None = None, limit: int) -> Page:
+    """As ``page``, for whoever sees the clusters of ``scope``."""
     if not scope.clusters:
         return Page([], None)
     limit = min(max(limit, 1), MOST_AT_ONCE)

@@ -1,10 +1,12 @@
 """The portal as a real server in this process: uvicorn on its own port, the test's database."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable
 
+import httpx
 import uvicorn
 from asgiref.sync import SyncToAsync
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
@@ -84,3 +86,46 @@ def session_of(user) -> str:
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     return client.cookies["beidou_session"].value
+
+
+class Reader:
+    """Reads a stream of events in a thread; ``events`` are (name, data, id)."""
+
+    def __init__(self, portal, user, path, *, headers=None):
+        self.events, self.comments, self.error = [], 0, None
+        self.is_over = False
+        self.url = f"{portal.url}{path}"
+        self.cookies = {"beidou_session": session_of(user)}
+        self.headers = {"Accept": "text/event-stream", **(headers or {})}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        try:
+            with (
+                httpx.Client(cookies=self.cookies, timeout=20) as client,
+                client.stream("GET", self.url, headers=self.headers) as answer,
+            ):
+                self.answer = answer
+                name, number = "", None
+                for line in answer.iter_lines():
+                    if self.stopped.is_set():
+                        return
+                    kind, _, rest = line.partition(": ")
+                    if kind == "event":
+                        name = rest
+                    elif kind == "id":
+                        number = rest
+                    elif kind == "data":
+                        self.events.append((name, json.loads(rest), number))
+                        name, number = "", None
+                    elif line.startswith(":"):
+                        self.comments += 1
+        except httpx.TransportError as error:  # the server has gone: for the test to judge
+            self.error = error
+        finally:
+            self.is_over = True
+
+    def named(self, name):
+        return [data for event, data, _ in list(self.events) if event == name]

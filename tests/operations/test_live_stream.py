@@ -1,8 +1,6 @@
 """The event stream: whole at first, then what changes, nothing twice, and it ends."""
 
 import asyncio
-import json
-import threading
 
 import httpx
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from beidou.base import streaming
 from beidou.base.models import ApiToken
 from operations.services import broadcast, output
+from tests.operations import portal as portal_of
 from tests.operations.portal import Portal, session_of, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,47 +30,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(streaming, "HEARTBEAT_SECONDS", 0.2)
 
 
-class Reader:
-    """Reads a stream in a thread; ``events`` are (name, data, id)."""
-
+class Reader(portal_of.Reader):
     def __init__(self, portal, user, operation, query="", headers=None):
-        self.events, self.comments, self.error = [], 0, None
-        self.is_over = False
-        self.url = f"{portal.url}/api/v1/operations/{operation.pk}/events/{query}"
-        self.cookies = {"beidou_session": session_of(user)}
-        self.headers = {"Accept": "text/event-stream", **(headers or {})}
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        try:
-            with (
-                httpx.Client(cookies=self.cookies, timeout=20) as client,
-                client.stream("GET", self.url, headers=self.headers) as answer,
-            ):
-                self.answer = answer
-                name, number = "", None
-                for line in answer.iter_lines():
-                    if self.stopped.is_set():
-                        return
-                    kind, _, rest = line.partition(": ")
-                    if kind == "event":
-                        name = rest
-                    elif kind == "id":
-                        number = int(rest)
-                    elif kind == "data":
-                        self.events.append((name, json.loads(rest), number))
-                        name, number = "", None
-                    elif line.startswith(":"):
-                        self.comments += 1
-        except httpx.TransportError as error:  # the server has gone: for the test to judge
-            self.error = error
-        finally:
-            self.is_over = True
-
-    def named(self, name):
-        return [data for event, data, _ in list(self.events) if event == name]
+        super().__init__(
+            portal, user, f"/api/v1/operations/{operation.pk}/events/{query}", headers=headers
+        )
 
     @property
     def numbers(self):
