@@ -3,6 +3,7 @@
 import re
 import socket
 from datetime import timedelta
+from functools import partial
 
 import httpx
 import pytest
@@ -415,7 +416,7 @@ def test_whoever_joins_meanwhile_is_told_so_in_their_language(portal, viewer, cl
     now(cluster_a, "meanwhile")
     lose(False)
     for each in (reader, second):
-        until(lambda each=each: each.named("live"), "the stream is live")
+        until(partial(each.named, "live"), "the stream is live")
         told(each, "meanwhile")
         each.stopped.set()
 

@@ -57,7 +57,9 @@ def test_exactly_the_events_that_were_made_are_stored_whatever_is_killed(portal,
         **portal.killings,
     }
     with ThreadPoolExecutor(len(killings)) as pool:
-        done = [pool.submit(again_and_again, *each, over) for each in killings.values()]
+        done = [
+            pool.submit(again_and_again, pauses, kill, over) for pauses, kill in killings.values()
+        ]
         try:
             Maker(lab_cluster, run).make_all()
         finally:

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -184,7 +185,7 @@ def test_one_that_could_not_undo_everything_fails_the_task(
 
 
 CHANGE = {"key": "change", "on_failure": "compensate"}
-MISTAKES = {
+MISTAKES: dict[str, tuple[dict[str, Any], ...]] = {
     "it needs a step": (
         {"key": "wait", "name": "Wait"},
         CHANGE,

@@ -137,7 +137,7 @@ def registered(portal, cluster, name):
     wait_until(lambda: portal.api.get(rows)["results"], f"the collector to see {name}")
     wish = {"cluster": cluster, "nodes": [name], "credential": portal.credential["id"]}
     found = portal.api.post("machines/register/", wish)
-    (key,) = [*found["created"], *found["linked"]]
+    key = (found["created"] + found["linked"])[0]
     portal.api.post("machines/gather-facts/", {"machines": [key]})
     wait_until(lambda: portal.api.get(f"machines/{key}/")["host_key"], "its host key to be pinned")
     return key
