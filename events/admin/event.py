@@ -89,7 +89,7 @@ class EventAdmin(ReadOnlyAdmin):
         try:
             query = asked.query(request.user, given)
             context |= shown.times(query, given) | shown.rows(request.user, query, given)
-            context["live"] = live.switch(given)
+            context["live"] = live.switch(given, context["found"])
             context["chosen"] = shown.chosen(request.user, query, given)
             if FIGURES in given:
                 context["figures"] = shown.figures(request.user, query, given)

@@ -6,22 +6,23 @@ from typing import Any
 from django.http import QueryDict
 from django.template.loader import get_template
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from clusters.models import Node
 from events.admin import shown
 from events.admin.address import Address
 from events.services import tail
-from events.services.search import FoundEvent, Scope
+from events.services.search import FoundEvent, Page, Scope
 
 ROWS_MAX = 200
 """That stay on the page."""
 
 
-def switch(given: QueryDict) -> dict[str, Any]:
-    """What the page needs to go live.  New rows belong on top of the newest ones, so that other
-    places of the list lead there first."""
+def switch(given: QueryDict, found: Page) -> dict[str, Any]:
+    """What the page that shows ``found`` needs to go live.
+
+    New rows belong on top of the newest ones: other places of the list lead there first.
+    """
     search = Address(given).timeless()
     page = f"{reverse('admin:events_event_changelist')}{search}"
     return {
@@ -31,18 +32,19 @@ def switch(given: QueryDict) -> dict[str, Any]:
             "url": f"{reverse('admin:events_event_tail')}{search}",
             "page": page,
             "login": reverse("admin:login"),
-            "after": str(tail.Position.at(timezone.now())),
+            "after": str(tail.Position.behind(found)),
             "most": ROWS_MAX,
             "texts": {
                 "connecting": _("Connecting …"),
                 "live": _("New events come on top as they are stored."),
                 "paused": _("Paused while this tab is hidden."),
                 "lost": _("The portal does not answer; it is tried again by itself."),
-                "signed_out": _("You are signed out."),
+                "signed_out": _("You have been signed out."),
                 "sign_in": _("Sign in"),
                 "forbidden": _("You may not see these events any more."),
                 "refused": _("The portal refuses this search."),
-                "left_out": _("Too many came at once; those that are not here:"),
+                "left_out": _("Too many events came at once to show them all."),
+                "find": _("Find the others (%(count)s)"),
                 "trimmed": _("Only the newest %(count)d rows stay here.") % {"count": ROWS_MAX},
                 "all": _("Search for the others"),
             },

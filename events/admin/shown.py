@@ -105,6 +105,7 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     found = search.page(user, query, after=after, limit=ROWS)
     address = Address(given)
     return {
+        "found": found,
         "rows": each_row(found.rows, visible_to(user, Node.objects.all())),
         "newest": str(address) if after else "",
         "older": address.after(found.next) if found.next else "",

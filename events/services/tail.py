@@ -33,7 +33,7 @@ from beidou.base.sentences import Sentence
 from beidou.base.streaming import message
 from events.drivers.kube_events import MOST_AHEAD
 from events.services import asked, search
-from events.services.search import DEFAULT_SPAN, FoundEvent, Query, Scope, StoreAway
+from events.services.search import DEFAULT_SPAN, FoundEvent, Page, Query, Scope, StoreAway
 
 logger = structlog.get_logger(__name__)
 
@@ -74,8 +74,12 @@ class Position:
         return f"{self.run}-{self.number}-{(self.moment - _EPOCH) // _MICROSECOND}"
 
     @classmethod
-    def at(cls, moment: datetime) -> "Position":
-        """Of somebody who has seen what a search found then."""
+    def behind(cls, page: Page) -> "Position":
+        """Of somebody who has just seen the newest ``page``: what is older than its rows is no
+        news."""
+        moment = timezone.now()
+        if page.next is not None:
+            moment = max(moment, page.next.last_seen + LATE + _MICROSECOND)
         return cls("0" * 8, 0, moment)
 
     @classmethod
@@ -214,7 +218,7 @@ class TailChannel(streaming.Channel):
         now = timezone.now()
         since = self._since()
         missed = {each: self._missed_since(each, now) for each in viewers if not each.has_begun}
-        earliest = min([since, *(moment for moment in missed.values() if moment)])
+        earliest = min([since, *(moment - LATE for moment in missed.values() if moment)])
         page = search.page_in(
             self.followed.scope,
             replace(self.followed.query, since=earliest, until=now + MOST_AHEAD),
@@ -229,7 +233,7 @@ class TailChannel(streaming.Channel):
         for viewer in viewers:
             parts[viewer] = [batch] if batch else []
             if (moment := missed.get(viewer)) is not None:
-                rows = [row for row in found if row.last_seen >= moment]
+                rows = [row for row in found if row.last_seen >= moment - LATE]
                 whole = self._batch(rows, now, moment, edge)
                 parts[viewer] = [whole] if whole else []
             elif not viewer.has_begun and viewer.after is not None:
@@ -245,7 +249,7 @@ class TailChannel(streaming.Channel):
             return None
         if after.run == self.run and self._forgotten <= after.number <= self.number:
             return None
-        return max(min(after.moment, now) - LATE, now - DEFAULT_SPAN)
+        return max(after.moment, now - DEFAULT_SPAN)
 
     def _is_new(self, row: FoundEvent) -> bool:
         """What was there before anybody watched is not new; while the store is away from the
@@ -257,9 +261,11 @@ class TailChannel(streaming.Channel):
     def _batch(
         self, rows: Sequence[FoundEvent], now: datetime, since: datetime, edge: FoundEvent | None
     ) -> Batch | None:
+        """Those left out are counted from ``since`` on: who comes back was told the others."""
         if not rows:
             return None
-        left, told = rows[:-TOLD_MAX], rows[-TOLD_MAX:]
+        told = rows[-TOLD_MAX:]
+        left = [row for row in rows[:-TOLD_MAX] if row.last_seen >= since]
         left_out = None
         if left:
             is_more = left[0] is edge

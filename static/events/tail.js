@@ -69,7 +69,7 @@
     on("live", live);
     on("back", live);
     on("away", (found) => said("away", found.message));
-    on("left_out", (found) => told(data.texts.left_out, found.more ? `> ${found.count}` : found.count, found.url));
+    on("left_out", (found) => told(data.texts.left_out, data.texts.find.replace("%(count)s", found.more ? `> ${found.count}` : found.count), found.url));
     on("forbidden", whyNot);
     source.addEventListener("error", () => {
       if (place.dataset.state !== "away") said("lost");

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from beidou.base import config, streaming
 from beidou.base.models import ApiToken
+from events.admin import shown
 from events.models import Event
 from events.services import tail
 from tests import factories
@@ -462,6 +463,14 @@ def test_whether_one_may_follow_can_be_asked_without_following(address, viewer, 
 PAGE_PATH = "/events/event/tail/"
 
 
+def place_of(page):
+    return re.search(r'"after": "([^"]+)"', page.content.decode())[1]
+
+
+def key_of(row):
+    return re.search(r'data-key="(\d+)"', row)[1]
+
+
 def test_rows_of_the_page_are_those_of_its_list(portal, viewer, browser, cluster_a):
     node = factories.make_node(cluster_a, "n1")
     reader = Reader(portal, viewer, PAGE_PATH)
@@ -478,15 +487,28 @@ def test_rows_of_the_page_are_those_of_its_list(portal, viewer, browser, cluster
 
 def test_the_page_goes_on_behind_what_it_shows(portal, viewer, browser, cluster_a):
     before = now(cluster_a, "before")
-    page = browser(viewer).get("/events/event/").content.decode()
-    (place,) = re.findall(r'"after": "([^"]+)"', page)
+    place = place_of(browser(viewer).get("/events/event/"))
     now(cluster_a, "between")
     reader = Reader(portal, viewer, f"{PAGE_PATH}?&after={place}")
     until(lambda: reader.named("rows"), "the rows")
     reader.stopped.set()
-    keys = [re.search(r'data-key="(\d+)"', row)[1] for row in reader.named("rows")[0]]
+    keys = [key_of(row) for row in reader.named("rows")[0]]
     assert keys[0] == str(before.pk)  # the page knows that it has it already
     assert len(keys) == 2
+
+
+def test_what_is_older_than_the_rows_of_the_page_is_no_news(
+    portal, viewer, browser, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(shown, "ROWS", 2)
+    events = [now(cluster_a, f"event-{n}") for n in range(4)]
+    place = place_of(browser(viewer).get("/events/event/"))
+    reader = Reader(portal, viewer, f"{PAGE_PATH}?&after={place}")
+    until(lambda: reader.named("live"), "the stream is live")
+    reader.stopped.set()
+    keys = [key_of(row) for told in reader.named("rows") for row in told]
+    assert set(keys) <= {str(event.pk) for event in events[-2:]}
+    assert reader.named("left_out") == []
 
 
 def test_a_stranger_cannot_follow_on_the_page(browser, stranger, cluster_a):

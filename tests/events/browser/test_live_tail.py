@@ -102,4 +102,4 @@ def test_it_pauses_and_goes_on_without_gaps(open_page, viewer, cluster_a, portal
     shows(page, "three", "two", "one")
     expect(said(page)).to_have_text("New events come on top as they are stored.")
     Session.objects.all().delete()
-    expect(said(page)).to_have_text("You are signed out. Sign in")
+    expect(said(page)).to_have_text("You have been signed out. Sign in")
