@@ -119,5 +119,8 @@
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => { if (event.persisted && isOn) connect(); });
   place.hidden = false;
-  if (location.hash === "#live") turn(true);
+  if (location.hash === "#live") {
+    turn(true);
+    $("ev-list").scrollIntoView(); // the figures stand before it
+  }
 })();

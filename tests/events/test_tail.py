@@ -115,12 +115,12 @@ def test_what_is_stored_late_is_told(follow, viewer, cluster_a):
     told(reader, "late")
 
 
-def test_in_a_quiet_search_what_is_later_still_is_told(follow, viewer, cluster_a):
-    channel_began = timezone.now()
-    reader = follow(viewer)
-    seen = channel_began - timedelta(seconds=55)
-    factories.make_event(cluster_a, name="late", last_seen=seen)
-    told(reader, "late")
+@pytest.mark.parametrize(("quiet_for", "window"), [(0, 60), (300, 360), (3600, 600)])
+def test_the_quieter_a_search_the_later_its_events_may_be(quiet_for, window):
+    channel = tail.TailChannel.__new__(tail.TailChannel)
+    channel.looked = timezone.now()
+    channel.newest = channel.looked - timedelta(seconds=quiet_for)
+    assert channel.looked - channel._since() == timedelta(seconds=window)
 
 
 def test_a_clock_that_is_ahead_hides_nothing(follow, viewer, cluster_a):
