@@ -8,13 +8,14 @@ from functools import partial
 import httpx
 import pytest
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.utils import timezone
 
 from beidou.base import config, streaming
 from beidou.base.models import ApiToken
 from events.admin import shown
 from events.models import Event
-from events.services import tail
+from events.services import search, tail
 from tests import factories
 from tests.operations.portal import Portal, Reader, until
 
@@ -420,6 +421,19 @@ def test_whoever_joins_meanwhile_is_told_so_in_their_language(portal, viewer, cl
         until(partial(each.named, "live"), "the stream is live")
         told(each, "meanwhile")
         each.stopped.set()
+
+
+def test_a_database_that_does_not_answer_costs_no_viewer(follow, viewer, cluster_a, monkeypatch):
+    def refuse(*args, **values):
+        raise OperationalError("it has gone")
+
+    reader = follow(viewer)
+    with monkeypatch.context() as broken:
+        broken.setattr(search, "page_in", refuse)
+        until(lambda: reader.named("away"), "that the database is away")
+    now(cluster_a, "meanwhile")
+    told(reader, "meanwhile")
+    assert reader.named("away") == [{"message": "The portal's database does not answer now."}]
 
 
 def test_each_failure_makes_the_pause_longer_up_to_a_limit(monkeypatch):
