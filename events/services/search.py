@@ -5,7 +5,7 @@ rows), and who asks sees the clusters that he may see.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -28,6 +28,7 @@ from events.services.stores.base import (
     Part,
     Query,
     Scope,
+    Span,
 )
 
 __all__ = [
@@ -42,15 +43,18 @@ __all__ = [
     "Page",
     "Query",
     "Scope",
+    "Span",
     "StoreAway",
     "begun",
     "counts",
     "every",
+    "firsts",
     "histogram",
     "one",
     "page",
     "page_in",
     "parts",
+    "tallies",
 ]
 MOST_AT_ONCE = 2000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -148,6 +152,23 @@ def parts(user: Any, query: Query, seconds: int) -> dict[int, Part]:
 def _parts(user: Any, query: Query, begin: datetime, seconds: int) -> dict[int, Part]:
     scope = scope_of(user, query.clusters)
     return chosen.store().parts(query, scope, begin, seconds) if scope.clusters else {}
+
+
+def tallies(
+    user: Any, queries: Mapping[str, Query], clusters: tuple[int, ...], spans: Sequence[Span]
+) -> dict[str, list[int]]:
+    """How many of the events of each query went on in each span: for what is counted before now,
+    an event that was repeated since then counts, too."""
+    scope = scope_of(user, clusters)
+    if not scope.clusters:
+        return {name: [0] * len(spans) for name in queries}
+    return chosen.store().tallies(queries, scope, spans)
+
+
+def firsts(user: Any, clusters: tuple[int, ...], spans: Sequence[Span]) -> list[datetime | None]:
+    """From when on there are events in each span; None in one without."""
+    scope = scope_of(user, clusters)
+    return chosen.store().firsts(scope, spans) if scope.clusters else [None] * len(spans)
 
 
 def scope_of(user: Any, keys: tuple[int, ...] = ()) -> Scope:

@@ -11,6 +11,7 @@ from clusters.models import Cluster
 from events import tasks
 from events.drivers.kube_events import record
 from events.services import search
+from events.services.stores.base import Scope
 from events.services.whole import whole
 from tests.events.made import kube, modern
 
@@ -182,3 +183,94 @@ def test_an_empty_store_answers_every_question(store, admin, cluster_a):
     assert search.counts(admin, asked, "reason") == []
     assert search.counts(admin, asked, "cluster") == []
     assert sum(bucket.others for bucket in search.histogram(admin, asked)) == 0
+
+
+# --- figures about times before now ---------------------------------------------------------------
+
+
+def hour(number):
+    return datetime(2026, 11, 20, number, tzinfo=UTC)
+
+
+def lasting(name, first, last, **changes):
+    seen = {"first_seen": hour(first), "last_seen": hour(last), "day": date(2026, 11, 20)}
+    return msgspec.structs.replace(made(name, **changes), **seen)
+
+
+def whole_day(**values):
+    return search.Query.of(since=hour(0), until=hour(0) + timedelta(days=1), **values)
+
+
+def test_an_event_counts_in_every_span_in_which_it_went_on(store, admin, cluster_a):
+    store.keep(cluster_a, lasting("long", 1, 9), lasting("short", 5, 5), lasting("late", 9, 9))
+    spans = [search.Span(hour(begin), hour(begin + 2)) for begin in (0, 4, 8, 10)]
+    found = search.tallies(admin, {"all": whole_day()}, (), spans)
+    assert found == {"all": [1, 2, 2, 0]}
+
+
+def test_a_span_begins_with_its_first_moment_and_ends_before_its_last(store, admin, cluster_a):
+    store.keep(cluster_a, lasting("a", 2, 4))
+    spans = [search.Span(hour(0), hour(2)), search.Span(hour(4), hour(6))]
+    assert search.tallies(admin, {"all": whole_day()}, (), spans) == {"all": [0, 1]}
+
+
+def test_many_queries_are_counted_side_by_side(store, admin, cluster_a):
+    store.keep(
+        cluster_a,
+        lasting("a", 1, 1, note="0/3 nodes are available: 3 Insufficient cpu."),
+        lasting("b", 1, 1, reason="Failed", note="Failed to pull image"),
+        lasting("c", 1, 1, note="Back-off pulling image"),
+    )
+    queries = {
+        "reason": whole_day(reason=("Failed",)),
+        "text": whole_day(text='"insufficient cpu"'),
+        "not": whole_day(reason=("BackOff",), text='-"pulling image"'),
+        "nothing": whole_day(reason=("None",)),
+    }
+    found = search.tallies(admin, queries, (), [search.Span(hour(0), hour(2))])
+    assert found == {"reason": [1], "text": [1], "not": [1], "nothing": [0]}
+
+
+def test_of_foreign_clusters_nothing_is_counted(store, viewer, stranger, cluster_a, cluster_b):
+    store.keep(cluster_b, lasting("b", 1, 1))
+    spans = [search.Span(hour(0), hour(2))]
+    for user, chosen in ((viewer, ()), (viewer, (cluster_b.pk,)), (stranger, ())):
+        assert search.tallies(user, {"all": whole_day()}, chosen, spans) == {"all": [0]}
+        assert search.firsts(user, chosen, spans) == [None]
+
+
+def test_each_span_says_since_when_there_are_events(store, admin, cluster_a, cluster_b):
+    store.keep(cluster_a, lasting("a", 1, 5), lasting("b", 2, 4))
+    store.keep(cluster_b, lasting("c", 3, 3))
+    spans = [
+        search.Span(hour(0), hour(9)),
+        search.Span(hour(5), hour(6)),
+        search.Span(hour(6), hour(9)),
+    ]
+    assert search.firsts(admin, (), spans) == [hour(3), hour(5), None]
+    assert search.firsts(admin, (cluster_a.pk,), spans) == [hour(4), hour(5), None]
+
+
+def test_each_reason_of_each_cluster_is_told_once_with_its_beginning(store, cluster_a, cluster_b):
+    store.keep(cluster_a, lasting("a", 3, 4), lasting("b", 1, 9), lasting("n", 1, 1, reason=""))
+    store.keep(cluster_b, lasting("c", 2, 2), lasting("d", 2, 2, reason="Failed"))
+    scope = Scope({each.pk: each for each in (cluster_a, cluster_b)})
+    found = store.store.reasons(whole_day(), scope, 10)
+    assert sorted(found) == [
+        (cluster_a.pk, "BackOff", hour(1)),
+        (cluster_b.pk, "BackOff", hour(2)),
+        (cluster_b.pk, "Failed", hour(2)),
+    ]
+    assert len(store.store.reasons(whole_day(), scope, 2)) == 2
+
+
+def test_reasons_of_a_cluster_outside_the_scope_are_not_told(store, cluster_a, cluster_b):
+    store.keep(cluster_b, lasting("c", 2, 2))
+    assert store.store.reasons(whole_day(), Scope({cluster_a.pk: cluster_a}), 10) == []
+
+
+def test_a_store_without_events_has_no_figures(store, admin, cluster_a):
+    spans = [search.Span(hour(0), hour(2))]
+    assert search.tallies(admin, {"all": whole_day()}, (), spans) == {"all": [0]}
+    assert search.firsts(admin, (), spans) == [None]
+    assert store.store.reasons(whole_day(), Scope({cluster_a.pk: cluster_a}), 10) == []

@@ -17,6 +17,7 @@ from events.drivers import text
 from events.drivers.kube_events import Record
 
 TIME = "@timestamp"
+BEGAN = "event.start"
 TIE = "beidou.tie"
 TEXT = "beidou.text"
 CLUSTER = "orchestrator.cluster.id"

@@ -22,6 +22,7 @@ from elastic_transport.client_utils import url_to_node_config
 from beidou.base.config import EventServer
 from beidou.base.errors import shorten
 from beidou.base.sentences import Sentence
+from events.drivers import patience
 from events.drivers.errors import StoreAway
 
 READ_SECONDS, WRITE_SECONDS = 10.0, 30.0
@@ -75,6 +76,9 @@ class Server:
             headers["content-type"] = types.format("x-ndjson")
         elif body is not None:
             headers["content-type"] = types.format("json")
+        seconds = patience.left(self._seconds)
+        if seconds <= 0:
+            raise self._silent("its time was up")
         query = "&".join(f"{name}={value}" for name, value in params.items())
         try:
             meta, content = self._transport.perform_request(
@@ -82,18 +86,17 @@ class Server:
                 f"{path}?{query}" if query else path,
                 body=lines or (None if body is None else msgspec.json.encode(body)),
                 headers=headers,
-                request_timeout=self._seconds,
+                request_timeout=seconds,
             )
         except TransportError as error:
-            raise self._silent(error) from error
+            raise self._silent(str(error.message) or type(error).__name__) from error
         if meta.status not in _OK and meta.status not in allowed:
-            raise refusal(meta.status, *_cause(content))
+            raise refusal(meta.status, *cause(content))
         answer = Answer(content if isinstance(content, dict) else {"": content})
         answer.status = meta.status
         return answer
 
-    def _silent(self, error: TransportError) -> StoreAway:
-        why = str(error.message) if error.message else type(error).__name__
+    def _silent(self, why: str) -> StoreAway:
         return StoreAway(
             Sentence(
                 "The event store (%(nodes)s) does not answer: %(why)s.",
@@ -146,7 +149,7 @@ def refusal(status: int, kind: str, reason: str) -> StoreAway:
     )
 
 
-def _cause(content: Any) -> tuple[str, str]:
+def cause(content: Any) -> tuple[str, str]:
     """The server's name of the error, and its reason; whatever text there is otherwise."""
     error = content.get("error") if isinstance(content, Mapping) else None
     if not isinstance(error, Mapping):

@@ -159,6 +159,21 @@ class Part:
     others: int
 
 
+class Span(NamedTuple):
+    """``since`` belongs to it, ``until`` does not."""
+
+    since: datetime
+    until: datetime
+
+
+class SeenReason(NamedTuple):
+    """That a reason occurs in a cluster (its key), and when the first of these events began."""
+
+    cluster: int
+    reason: str
+    first_seen: datetime
+
+
 class Keeper(NamedTuple):
     """The cluster whose events are kept."""
 
@@ -192,6 +207,19 @@ class Store(Protocol):
 
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         """Counts by the number of the part, each ``seconds`` long, the first from ``begin``."""
+
+    def tallies(
+        self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
+    ) -> dict[str, list[int]]:
+        """How many of the events that each query finds went on in each span: they began before its
+        end, and were seen in it or later.  One question, however many queries and spans."""
+
+    def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
+        """The first moment of each span in which an event was last seen; None in one without.
+        One question, too."""
+
+    def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
+        """Each reason of each cluster once; at most so many."""
 
     def forget(self, normal: date, warnings: date) -> int:
         """Delete what was not seen since these days; gives how many rows, or whole days, went."""

@@ -1,7 +1,7 @@
 """Elasticsearch or OpenSearch as the event store."""
 
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 from elasticsearch.dsl import A, Q, Search
@@ -11,7 +11,7 @@ from beidou.base.config import EventServer
 from clusters.models import Cluster
 from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
-from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server
+from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server, cause, refusal
 from events.drivers.elastic.writing import Writer
 from events.drivers.kube_events import Record
 from events.services.stores.base import (
@@ -23,6 +23,8 @@ from events.services.stores.base import (
     Part,
     Query,
     Scope,
+    SeenReason,
+    Span,
 )
 from events.services.stores.elastic_queries import condition, of_clusters
 
@@ -30,6 +32,7 @@ DELETED_AT_ONCE = 2000
 MOST_CLUSTERS = 10_000
 COUNTED_BY_DAY = 5_000
 """Values of which each day's index tells; with more than so many, a sum may be too low."""
+REASONS_AT_ONCE = 1000
 _NEWEST: tuple[Any, ...] = (
     {documents.TIME: "desc"},
     {documents.TIE: "desc"},
@@ -110,6 +113,55 @@ class ElasticStore:
             found[number] = Part(warnings, bucket["doc_count"] - warnings)
         return found
 
+    def tallies(
+        self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
+    ) -> dict[str, list[int]]:
+        filters = {name: condition(query, scope) for name, query in queries.items()}
+        went_on = {str(number): _went_on(span) for number, span in enumerate(spans)}
+        search = Search().query(Q("bool", filter=[Q("bool", should=list(filters.values()))]))
+        search.aggs.bucket("found", A("filters", filters=filters)).bucket(
+            "spans", A("filters", filters=went_on)
+        )
+        found: Any = self._buckets(search) or {}
+        return {
+            name: [found[name]["spans"]["buckets"][number]["doc_count"] for number in went_on]
+            if found
+            else [0] * len(spans)
+            for name in queries
+        }
+
+    def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
+        """By searches, which end at the first; an aggregation would look at every event."""
+        lines = b"".join(
+            documents.encoded(part) + b"\n"
+            for span in spans
+            for part in (_SEARCHED_ALL, _first_of(span, scope).to_dict())
+        )
+        answers = self._reading.ask("POST", f"/{self.indices.all}/_msearch", lines=lines)
+        found = []
+        for answer in answers["responses"]:
+            if "error" in answer:
+                raise refusal(answer["status"], *cause(answer))
+            hits = answer["hits"]["hits"]
+            moment = hits[0]["_source"][documents.TIME] if hits else None
+            found.append(documents.moment_of(moment) if moment else None)
+        return found
+
+    def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
+        known = _by_uid(scope)
+        found: list[SeenReason] = []
+        after: dict[str, str] = {}
+        while len(found) < most:
+            buckets = self._buckets(_reasons_after(condition(query, scope), after))
+            for bucket in buckets:
+                if (cluster := known.get(bucket["key"]["cluster"])) is not None:
+                    first = datetime.fromtimestamp(bucket["first"]["value"] / 1000, UTC)
+                    found.append(SeenReason(cluster.pk, bucket["key"]["reason"], first))
+            if len(buckets) < REASONS_AT_ONCE:
+                break
+            after = buckets[-1]["key"]
+        return found[:most]
+
     def _buckets(self, search: Search) -> list[dict[str, Any]]:
         """Of the aggregation called ``found``; there is none where there is no index yet."""
         found = self._search(search.extra(size=0, track_total_hits=False))
@@ -175,8 +227,34 @@ class ElasticStore:
             after = hits[-1]["sort"]
 
 
+_SEARCHED_ALL: dict[str, Any] = {"allow_partial_search_results": False, "ignore_unavailable": True}
 _NO_BUCKETS: dict[str, Any] = {"found": {"buckets": []}}
 _COMMONEST = [{"_count": "desc"}, {"_key": "asc"}]
+
+
+def _went_on(span: Span) -> Condition:
+    began = Q("range", **{documents.BEGAN: {"lt": documents.moment(span.until)}})
+    seen = Q("range", **{documents.TIME: {"gte": documents.moment(span.since)}})
+    return Q("bool", filter=[began, seen])
+
+
+def _first_of(span: Span, scope: Scope) -> Search:
+    wanted = condition(Query(since=span.since, until=span.until), scope)
+    search = (
+        Search().query(wanted).sort({documents.TIME: {"order": "asc"}}).source([documents.TIME])
+    )
+    return search.extra(size=1, track_total_hits=False)
+
+
+def _reasons_after(wanted: Condition, after: dict[str, str]) -> Search:
+    fields = {"cluster": documents.CLUSTER, "reason": documents.FIELDS["reason"]}
+    sources: list[Any] = [{name: {"terms": {"field": field}}} for name, field in fields.items()]
+    more: dict[str, Any] = {"after": after} if after else {}
+    search = Search().query(wanted)
+    search.aggs.bucket(
+        "found", A("composite", sources=sources, size=REASONS_AT_ONCE, **more)
+    ).metric("first", A("min", field=documents.BEGAN))
+    return search
 
 
 def _unseen_since(day: date) -> Condition:

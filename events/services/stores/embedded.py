@@ -1,13 +1,13 @@
 """The embedded store: events in the portal's own database, found by its full-text index."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import BigIntegerField, BooleanField, Count, F, Func, Q, QuerySet
+from django.db.models import BigIntegerField, BooleanField, Count, F, Func, Min, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -27,6 +27,8 @@ from events.services.stores.base import (
     Part,
     Query,
     Scope,
+    SeenReason,
+    Span,
 )
 
 OBJECT_MAX_BYTES = 8 * 1024 * 1024
@@ -46,7 +48,11 @@ class EmbeddedStore:
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
     ) -> Page:
-        rows = _matching(query, scope)
+        several = query.reason if len(query.reason) > 1 else ()
+        rows = _matching(query.without("reason") if several else query, scope)
+        if several:
+            # By the index of reasons all of them would be read and sorted for the newest few.
+            rows = rows.alias(said=_Unindexed(F("reason"))).filter(said__in=several)
         if after is not None:
             # Both conditions: the first is what an index can be entered by.
             rows = rows.filter(last_seen__lte=after.last_seen).exclude(
@@ -91,6 +97,24 @@ class EmbeddedStore:
             part = found.get(number, Part(0, 0))
             found[number] = Part(part.warnings + warnings, part.others + total - warnings)
         return found
+
+    def tallies(
+        self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
+    ) -> dict[str, list[int]]:
+        return {name: _tally(query, scope, spans) for name, query in queries.items()}
+
+    def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
+        found = []
+        for span in spans:
+            rows = _matching(Query(since=span.since, until=span.until), scope)
+            moments = rows.order_by("last_seen").values_list("last_seen", flat=True)
+            found.append(next(iter(moments[:1]), None))
+        return found
+
+    def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
+        rows = _matching(query, scope).order_by().exclude(reason="")
+        counted = rows.values_list("cluster", "reason").annotate(first=Min("first_seen"))
+        return [SeenReason(*row) for row in counted.order_by("cluster", "reason")[:most]]
 
     def forget(self, normal: date, warnings: date) -> int:
         today = timezone.now().date()
@@ -147,6 +171,22 @@ def _matching(query: Query, scope: Scope) -> QuerySet[Event]:
     return _with_text(rows, query.text)
 
 
+def _tally(query: Query, scope: Scope, spans: Sequence[Span]) -> list[int]:
+    limit = Q()
+    if query.reason and not scope.is_all:
+        # So that SQLite takes the index of reasons, which has all that is asked, and not that of
+        # the cluster, by which every event of it would be read.
+        limit, scope = Q(cluster__in=list(scope.clusters)), Scope({}, is_all=True)
+    counted = {
+        str(number): Count(
+            "id", filter=limit & Q(last_seen__gte=span.since, first_seen__lt=span.until)
+        )
+        for number, span in enumerate(spans)
+    }
+    sums = _matching(query, scope).order_by().aggregate(**counted)
+    return [sums[number] for number in counted]
+
+
 def _with_text(rows: QuerySet[Event], searched: str) -> QuerySet[Event]:
     terms = text.parse(searched)
     if not terms:
@@ -171,6 +211,15 @@ def _matched(expression: str) -> RawSQL:
     return RawSQL(  # noqa: S611 - the search is a parameter
         "SELECT rowid FROM events_text WHERE events_text MATCH %s", [expression]
     )
+
+
+class _Unindexed(Func):
+    """The column, so that SQLite looks for it in no index; PostgreSQL knows better by itself."""
+
+    template = "%(expressions)s"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template="+%(expressions)s", **extra)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,17 @@ from beidou.base.sentences import Sentence
 from events.drivers.elastic import documents
 from events.drivers.errors import StoreAway
 from events.drivers.kube_events import Record
-from events.services.stores.base import Cursor, FoundEvent, Keeper, Page, Part, Query, Scope
+from events.services.stores.base import (
+    Cursor,
+    FoundEvent,
+    Keeper,
+    Page,
+    Part,
+    Query,
+    Scope,
+    SeenReason,
+    Span,
+)
 from events.services.stores.elastic import ElasticStore
 
 logger = structlog.get_logger(__name__)
@@ -116,6 +126,17 @@ class FilesStore:
 
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         return self._reader.parts(query, scope, begin, seconds)
+
+    def tallies(
+        self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
+    ) -> dict[str, list[int]]:
+        return self._reader.tallies(queries, scope, spans)
+
+    def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
+        return self._reader.firsts(scope, spans)
+
+    def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
+        return self._reader.reasons(query, scope, most)
 
     def forget(self, normal: date, warnings: date) -> int:
         return self._reader.forget(normal, warnings)
