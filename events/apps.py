@@ -37,4 +37,10 @@ class EventsConfig(AppConfig):
                 60,
                 "deletes events older than BEIDOU_EVENT_DAYS and those of un-adopted clusters",
             ),
+            tasks.Periodic(
+                "events: learn reasons",
+                "events.tasks.learn_reasons",
+                10,
+                "notes which reasons each cluster gives, so that a new one is noticed",
+            ),
         )

@@ -86,6 +86,11 @@ class Event(models.Model):
                 name="event_of_node",
                 condition=~models.Q(node=""),
             ),
+            # What is counted by reason is counted in the index alone.
+            models.Index(
+                fields=["reason", "last_seen", "first_seen", "cluster"],
+                name="event_of_reason",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -124,6 +129,35 @@ class EventMove(models.Model):
 
     def __str__(self) -> str:
         return f"{self.cluster_id}: {self.source} → {self.target}"
+
+
+class KnownReason(models.Model):
+    """A reason that a cluster gives, and when it was first seen to; see ``services.reasons``."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.CASCADE, related_name="+", verbose_name=_("cluster")
+    )
+    reason = models.CharField(_("reason"), max_length=128)
+    first_seen = models.DateTimeField(_("first seen"))
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "reason"], name="known_reason_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cluster_id}: {self.reason}"
+
+
+class ReasonsLearned(models.Model):
+    """Up to when the events were looked at for reasons; one row."""
+
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.until)
 
 
 class EventStream(models.Model):

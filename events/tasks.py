@@ -1,6 +1,6 @@
 """Entry points of the clock."""
 
-from events.services import alerting, retention
+from events.services import alerting, reasons, retention
 
 
 def forget_old() -> int:
@@ -9,6 +9,10 @@ def forget_old() -> int:
 
 def look_for_alerts() -> int:
     return alerting.look_at_all()
+
+
+def learn_reasons() -> int:
+    return reasons.learn()
 
 
 def forget_clusters() -> int:

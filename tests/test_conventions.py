@@ -133,6 +133,7 @@ WITHOUT_ACCESS = {
     "clusters.ClusterCredential": "write-only; asked for through its cluster",
     "clusters.CollectorLease": "internal: which collector watches what",
     "clusters.Collector": "internal: living collectors",
+    "events.ReasonsLearned": "internal: up to when events were looked at",
     "clusters.ClusterGroupObjectPermission": "guardian's rows, derived from grants",
 }
 

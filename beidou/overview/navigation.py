@@ -85,6 +85,12 @@ SECTIONS = (
         gettext_lazy("Events"),
         (
             Entry(gettext_lazy("Event centre"), "manage_search", "events.Event"),
+            Entry(
+                gettext_lazy("Key events"),
+                "monitor_heart",
+                "events.Event",
+                "admin:events_event_key",
+            ),
             Entry(gettext_lazy("Event streams"), "stream", "events.EventStream"),
             Entry(gettext_lazy("Saved searches"), "bookmark", "events.SavedSearch"),
             Entry(gettext_lazy("Alert rules"), "notification_add", "events.AlertRule"),
@@ -155,17 +161,29 @@ def list_address(label: str) -> str:
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar in the theme's shape."""
     may_see = Sight(request)
+    current = _current(request.path)
     home = {"title": _("Operations centre"), "icon": "explore", "link": reverse("admin:index")}
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for section in SECTIONS:
         items = [
-            {"title": entry.title, "icon": entry.icon, "link": entry.address}
+            {
+                "title": entry.title,
+                "icon": entry.icon,
+                "link": entry.address,
+                "active": entry.address == current,
+            }
             for entry in section.entries
             if may_see(entry.model)
         ]
         if items:
             groups.append({"title": section.title, "items": items})
     return groups
+
+
+def _current(path: str) -> str:
+    """The entry of which the page is a part: of two, one below the other, the lower."""
+    addresses = (entry.address for section in SECTIONS for entry in section.entries)
+    return max(filter(path.startswith, addresses), key=len, default="")
 
 
 def environment(request: HttpRequest) -> list[str] | None:

@@ -61,6 +61,12 @@ class Address:
         """For the form of an alert rule, which has no times."""
         return urlencode({"search": self._without_times().urlencode()})
 
+    def clusters(self) -> str:
+        """The clusters alone."""
+        changed = QueryDict(mutable=True)
+        changed.setlist("cluster", self._given.getlist("cluster"))
+        return _written(changed)
+
     def after(self, cursor: object) -> str:
         changed = self._given.copy()
         changed["cursor"] = str(cursor)

@@ -107,7 +107,6 @@ class AlertRuleAdmin(ObjectPermissionAdmin):
 
     class Media:
         css = {"all": ["events/events.css"]}
-        js = ["events/events.js"]
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
         text = _(

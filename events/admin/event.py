@@ -1,6 +1,6 @@
 """The event centre: a search over the events of all clusters; and one event with all it says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,6 +13,7 @@ from django.http import (
     HttpResponseBase,
     HttpResponseNotAllowed,
     HttpResponseRedirect,
+    QueryDict,
 )
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -26,7 +27,7 @@ from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
 from beidou.base.permissions import may
-from events.admin import files, live, saved, shown
+from events.admin import files, key, live, saved, shown
 from events.admin.address import Address
 from events.models import Event
 from events.services import alert_rules, asked, search, searches, tail
@@ -62,6 +63,8 @@ class EventAdmin(ReadOnlyAdmin):
             # Not through ``admin_view``: a redirect would put the sign-in form into the page.
             path("figures/", self.figures, name="events_event_figures"),
             path("tail/", self.tail, name="events_event_tail"),
+            path("key/", view(self.key_events), name="events_event_key"),
+            path("key/figures/", self.key_figures, name="events_event_key_figures"),
             path("<str:key>/whole/", self.whole_now, name="events_event_whole"),
             *super().get_urls(),
         ]
@@ -81,6 +84,7 @@ class EventAdmin(ReadOnlyAdmin):
             "title": capfirst(str(self.opts.verbose_name_plural)),
             "is_fullwidth": "1",
             "address": Address(given),
+            "key_events": Address(given).clusters(),
             "text": given.get("q", ""),
             "may_adopt": request.user.has_perm("clusters.add_cluster"),
             "saved": saved.menu(request.user),
@@ -119,17 +123,50 @@ class EventAdmin(ReadOnlyAdmin):
 
     def figures(self, request: HttpRequest) -> HttpResponse:
         """Histogram and filters: counted over all that matches, so that the rows need not wait."""
+
+        def count(user: Any, given: QueryDict) -> dict[str, Any]:
+            return shown.figures(user, asked.query(user, given), given)
+
+        return self._counted(request, "events/figures.html", count)
+
+    # --- key events, and parts of other pages -----------------------------------------------------
+
+    def key_events(self, request: HttpRequest) -> HttpResponse:
+        """What goes wrong in clusters, in numbers, against what is usual."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        self._refuse_strangers(request)
+        context = {**self.admin_site.each_context(request), "title": _("Key events")}
+        try:
+            context |= key.page(request.user, request.GET)
+            if FIGURES in request.GET:
+                context["figures"] = key.figures(request.user, request.GET)
+        except (InvalidInput, StoreAway) as error:
+            context |= {"refusal": error.message}
+            status = 400 if isinstance(error, InvalidInput) else 503
+            return TemplateResponse(request, "events/key.html", context, status=status)
+        return TemplateResponse(request, "events/key.html", context)
+
+    def key_figures(self, request: HttpRequest) -> HttpResponse:
+        return self._counted(request, "events/key_figures.html", key.figures)
+
+    def _counted(
+        self,
+        request: HttpRequest,
+        template: str,
+        count: Callable[[Any, QueryDict], dict[str, Any]],
+    ) -> HttpResponse:
+        """A part that comes after its page, or why it does not, in plain text."""
         if (refused := self._refuse_as_part(request)) is not None:
             return refused
         self._refuse_strangers(request)
         try:
-            query = asked.query(request.user, request.GET)
-            context = {"figures": shown.figures(request.user, query, request.GET)}
+            context = {"figures": count(request.user, request.GET)}
         except InvalidInput as error:
             return HttpResponseBadRequest(error.message, content_type=PLAIN)
         except StoreAway as error:
             return HttpResponse(error.message, content_type=PLAIN, status=503)
-        return self._part(request, "events/figures.html", context)
+        return self._part(request, template, context)
 
     def tail(self, request: HttpRequest) -> HttpResponseBase:
         """New rows as they are stored (server-sent events)."""

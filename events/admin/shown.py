@@ -33,7 +33,7 @@ FILTERS: dict[str, str | Promise] = {
     "component": _("Component"),
     "name": _("Object"),
 }
-_RANGES: dict[str, str | Promise] = {
+RANGES: dict[str, str | Promise] = {
     "1h": _("Last hour"),
     "24h": _("Last 24 hours"),
     "7d": _("Last 7 days"),
@@ -84,7 +84,7 @@ def times(query: Query | None, given: QueryDict) -> dict[str, Any]:
     chosen = "" if is_own else given.get("range") or asked.DEFAULT_RANGE
     ranges = [
         Choice(label, address.ranged(name), is_chosen=name == chosen)
-        for name, label in _RANGES.items()
+        for name, label in RANGES.items()
     ]
     fields = {"since": given.get("since", ""), "until": given.get("until", "")}
     if query is not None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from django.http import QueryDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from events.models import Event, EventStream, SavedSearch
 from events.services import flow, searches, whole
+from events.services.key_events import Figure
 from events.services.search import FoundEvent
 
 
@@ -70,6 +72,57 @@ class HistogramSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
     buckets = BucketSerializer(many=True)
+
+
+class TopSerializer(serializers.Serializer[Any]):
+    value = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+class KeyPartSerializer(serializers.Serializer[Any]):
+    """``filter`` is what ``events/`` takes to find them."""
+
+    name = serializers.CharField(source="measure.name")
+    title = serializers.CharField(source="measure.label")
+    count = serializers.IntegerField()
+    usual = serializers.FloatField(
+        allow_null=True, help_text="Null where there is nothing to compare with yet."
+    )
+    is_more = serializers.BooleanField(help_text="Clearly more than usual.")
+    filter = serializers.SerializerMethodField()
+
+    def get_filter(self, figure: Figure) -> str:
+        return figure.measure.address(QueryDict())
+
+
+class KeyFigureSerializer(KeyPartSerializer):
+    parts = KeyPartSerializer(many=True)
+
+
+class NewReasonSerializer(serializers.Serializer[Any]):
+    cluster = serializers.IntegerField(source="cluster_id")
+    cluster_name = serializers.CharField(source="cluster.name")
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls")
+    reason = serializers.CharField()
+    first_seen = serializers.DateTimeField()
+
+
+class KeyEventsSerializer(serializers.Serializer[Any]):
+    """``objects`` and ``nodes`` are those of all warnings, or of what was asked by ``of``."""
+
+    since = serializers.DateTimeField(source="wanted.since")
+    until = serializers.DateTimeField(source="wanted.until")
+    compared = serializers.IntegerField(
+        help_text="With how many earlier days (for 7d: weeks) it is compared."
+    )
+    figures = KeyFigureSerializer(many=True)
+    objects = TopSerializer(many=True)
+    nodes = TopSerializer(many=True)
+    new_reasons = NewReasonSerializer(source="new.rows", many=True)
+    not_compared = serializers.IntegerField(
+        source="new.untold",
+        help_text="Clusters of which nothing is known from before, so that no reason is new.",
+    )
 
 
 class EventStreamSerializer(serializers.ModelSerializer[EventStream]):

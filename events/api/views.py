@@ -24,7 +24,8 @@ from beidou.base.permissions import visible_to
 from clusters.models import Cluster
 from events.api import serializers
 from events.models import Event, EventStream
-from events.services import asked, search, tail
+from events.services import asked, key_events, search, tail
+from events.services.measures import ALL
 from events.services.search import FIELDS, Cursor, FoundEvent, Scope
 
 PAGE, PAGE_MAX = 100, 500
@@ -35,6 +36,7 @@ FILTERS = [
     OpenApiParameter("cluster", many=True, description="Key or name of a cluster."),
     *(OpenApiParameter(field, many=True, description="Any of them.") for field in FIELDS),
 ]
+KEY_RANGES, MEASURES = list(key_events.RANGES), list(ALL)
 SEARCH = [
     TEXT,
     OpenApiParameter(
@@ -179,6 +181,26 @@ class EventViewSet(ReadOnlyViewSet):
             given=request.query_params,
             shape=TAIL,
         )
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("range", enum=KEY_RANGES, description="Before now; default: 24h."),
+            OpenApiParameter("cluster", many=True, description="Key or name of a cluster."),
+            OpenApiParameter(
+                "of",
+                enum=MEASURES,
+                description="Whose objects and nodes are counted; default: those of all warnings.",
+            ),
+        ],
+        responses=serializers.KeyEventsSerializer,
+        filters=False,
+    )
+    @action(detail=False, pagination_class=None)
+    def key(self, request: Request) -> Response:
+        """What goes wrong, in numbers, against what is usual; and reasons never seen before."""
+        wanted = key_events.wanted(request.user, request.query_params)
+        found = key_events.look(request.user, wanted)
+        return Response(serializers.KeyEventsSerializer(found).data)
 
 
 class EventStreamViewSet(ReadOnlyViewSet):

@@ -5,6 +5,7 @@ the first three may be repeated and then mean any of their values.  What is no s
 with the parameter's name; a cluster that one may not see is one in which nothing is found.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +44,7 @@ def query(user: Any, given: QueryDict) -> Query:
         since=since or until - RANGES[chosen_range(given)],
         until=until,
         text=_text(given),
-        clusters=_clusters(user, values(given, "cluster")),
+        clusters=clusters(user, given),
         **{field: values(given, field) for field in FIELDS},
     )
 
@@ -81,12 +82,16 @@ def chosen_range(given: QueryDict) -> str:
     """The name of the range; it counts where ``since`` is not given."""
     name = given.get("range") or DEFAULT_RANGE
     if name not in RANGES:
-        raise _refusal(
-            "range",
-            _("“%(name)s” is no range; there are %(known)s.")
-            % {"name": shorten(name, 60), "known": ", ".join(RANGES)},
-        )
+        raise no_range(name, RANGES)
     return name
+
+
+def no_range(name: str, known: Iterable[str]) -> InvalidInput:
+    return _refusal(
+        "range",
+        _("“%(name)s” is no range; there are %(known)s.")
+        % {"name": shorten(name, 60), "known": ", ".join(known)},
+    )
 
 
 def moment(given: QueryDict, name: str) -> datetime | None:
@@ -131,8 +136,9 @@ def _text(given: QueryDict) -> str:
     return text
 
 
-def _clusters(user: Any, wanted: tuple[str, ...]) -> tuple[int, ...]:
+def clusters(user: Any, given: QueryDict) -> tuple[int, ...]:
     """The keys of those clusters, given by key or name, that ``user`` may see."""
+    wanted = values(given, "cluster")
     if not wanted:
         return ()
     keys = [key for key in map(as_key, wanted) if key is not None]

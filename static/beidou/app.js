@@ -70,6 +70,25 @@
     }
   });
 
+  // A part that comes after its page says so when it does not, instead of being waited for for ever.
+  const missing = (event) => {
+    const place = event.detail.target;
+    if (!place?.dataset.trouble) return;
+    const answer = event.detail.xhr;
+    // In plain text the portal says why itself, as when the event store is away.
+    const isSaid = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
+    const why = isSaid && answer.responseText ? answer.responseText : place.dataset.trouble;
+    const isInLine = place.tagName === "SPAN";
+    const line = document.createElement(isInLine ? "span" : "p");
+    line.className = isInLine ? "bd-subtle" : "bd-trouble";
+    line.setAttribute("role", "status");
+    line.textContent = isInLine ? place.dataset.trouble : why;
+    if (isInLine) line.title = why;
+    place.replaceChildren(line);
+  };
+  document.addEventListener("htmx:sendError", missing);
+  document.addEventListener("htmx:responseError", missing);
+
   // A second press of a button while the first is on its way would do the thing twice.  Only for a
   // moment: an answer that is a file leaves the page as it is, and the form in use.
   const sent = new WeakSet();

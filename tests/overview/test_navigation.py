@@ -39,6 +39,24 @@ def test_an_administrator_is_led_to_every_page_there_is(admin: User) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        ("/events/event/", "Event centre"),
+        ("/events/event/7/change/", "Event centre"),
+        ("/events/event/key/", "Key events"),
+        ("/operations/queue/", "Queue"),
+        ("/account/", None),
+    ],
+)
+def test_the_sidebar_marks_the_entry_of_the_page(admin: User, path: str, entry: str | None) -> None:
+    request = RequestFactory().get(path)
+    request.user = admin
+    items = [item for group in navigation.sidebar(request) for item in group["items"]]
+    marked = [item["title"] for item in items if item.get("active")]
+    assert marked == ([entry] if entry else [])
+
+
 def test_a_viewer_is_not_led_to_users_and_teams(viewer: User) -> None:
     seen = titles(viewer)
     assert {"Clusters", "Nodes", "Machines", "Operations"} <= seen
