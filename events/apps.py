@@ -8,14 +8,16 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         from beidou.base import notices, tasks
-        from beidou.base.page_head import lines
+        from beidou.base.page_head import lines, parts
         from clusters.collector import further
         from clusters.models import Cluster, Node
         from clusters.services import removal
         from events import neighbours
         from events.collector.attached import EventCollector
         from events.services import alerting, retention
+        from machines import timeline
         from machines.models import Machine
+        from operations.models import Operation
 
         further.register(EventCollector)
         removal.register_consequence(retention.what_goes_with_cluster)
@@ -24,6 +26,8 @@ class EventsConfig(AppConfig):
         lines.register(Node, "events", neighbours.of_node)
         lines.register(Machine, "events", neighbours.of_machine)
         notices.register(notices.Kind(alerting.KIND, _("Alert on events")))
+        timeline.register("event", _("Events"), "notifications", neighbours.timeline_entries)
+        parts.register(Operation, "events", neighbours.of_operation)
         tasks.register(
             tasks.Periodic(
                 "events: look for alerts",

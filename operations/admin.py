@@ -24,6 +24,7 @@ from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ReadOnlyAdmin
 from beidou.base.context import note_refusal
 from beidou.base.models import User
 from beidou.base.numbers import as_key
+from beidou.base.page_head import parts
 from clusters.admin.columns import name_of
 from clusters.admin.node import NodeAdmin
 from clusters.models import Cluster, Node
@@ -163,6 +164,7 @@ class OperationAdmin(ReadOnlyAdmin):
                 "operation": operation,
                 "original": operation,
                 "media": self.media,
+                "parts": parts.of(operation, request.user),
                 **live_page.context(request, operation),
             },
         )

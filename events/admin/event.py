@@ -27,7 +27,7 @@ from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
 from beidou.base.permissions import may
-from events.admin import files, key, live, saved, shown
+from events.admin import files, key, live, parts, saved, shown
 from events.admin.address import Address
 from events.models import Event
 from events.services import alert_rules, asked, search, searches, tail
@@ -65,6 +65,8 @@ class EventAdmin(ReadOnlyAdmin):
             path("tail/", self.tail, name="events_event_tail"),
             path("key/", view(self.key_events), name="events_event_key"),
             path("key/figures/", self.key_figures, name="events_event_key_figures"),
+            path("newest/", self.newest, name="events_event_newest"),
+            path("warnings/", self.warnings, name="events_event_warnings"),
             path("<str:key>/whole/", self.whole_now, name="events_event_whole"),
             *super().get_urls(),
         ]
@@ -149,6 +151,14 @@ class EventAdmin(ReadOnlyAdmin):
 
     def key_figures(self, request: HttpRequest) -> HttpResponse:
         return self._counted(request, "events/key_figures.html", key.figures)
+
+    def newest(self, request: HttpRequest) -> HttpResponse:
+        """The newest of a search, for the page of something else."""
+        return self._counted(request, "events/newest.html", parts.newest)
+
+    def warnings(self, request: HttpRequest) -> HttpResponse:
+        """How many warnings a search finds, for the head of the page of something else."""
+        return self._counted(request, "events/warnings.html", parts.warnings)
 
     def _counted(
         self,

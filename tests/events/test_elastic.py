@@ -3,21 +3,31 @@
 import json
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
+from django.http import QueryDict
 from django.utils import timezone
 
 from beidou.base import config
+from events import neighbours
+from events.drivers import patience
 from events.drivers.elastic.server import Server
 from events.drivers.errors import StoreAway
-from events.services import search
-from events.services.stores.base import Keeper
+from events.services import key_events, search
+from events.services.stores import elastic
+from events.services.stores.base import Keeper, Query, Scope
 from events.services.stores.elastic import ElasticStore
+from machines import timeline
+from operations.models import Operation
+from tests import factories
 from tests.events.conftest import STORES
+from tests.events.stores import ALL_TIMES
 from tests.events.test_stores import made, of_day
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +44,14 @@ def test_each_day_has_an_index_of_its_own(store, cluster_a):
     store.keep(cluster_a, made())
     (name,) = store.names()
     assert name.endswith("-events-1-2026.11.20")
+
+
+@on_servers
+def test_reasons_are_read_in_portions(store, cluster_a, monkeypatch):
+    monkeypatch.setattr(elastic, "REASONS_AT_ONCE", 2)
+    store.keep(cluster_a, *(made(f"e{each}", reason=f"R{each}") for each in range(5)))
+    found = store.store.reasons(Query.of(**ALL_TIMES), Scope({cluster_a.pk: cluster_a}), 100)
+    assert [each.reason for each in found] == [f"R{each}" for each in range(5)]
 
 
 @on_servers
@@ -220,6 +238,34 @@ def test_a_server_that_says_nothing_is_waited_for_as_long_as_was_said():
             Server(address_of(url), 0.2).ask("GET", "/")
 
 
+def test_who_would_not_wait_so_long_waits_as_long_as_he_would():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        server = Server(address_of(f"http://127.0.0.1:{silent.getsockname()[1]}"), 60)
+        began = time.monotonic()
+        with patience.of(0.2), pytest.raises(StoreAway, match="does not answer: .*timed out"):
+            server.ask("GET", "/")
+        assert time.monotonic() - began < 10
+
+
+def test_all_questions_together_have_the_time_of_one():
+    with answering(200, "{}") as url:
+        server = Server(address_of(url), 60)
+        with patience.of(60):
+            server.ask("GET", "/")
+            with patience.of(0), pytest.raises(StoreAway, match="its time was up"):
+                server.ask("GET", "/")
+            server.ask("GET", "/")
+        server.ask("GET", "/")
+
+
+def test_within_a_short_time_there_is_no_longer_one():
+    with patience.of(1), patience.of(60):
+        assert patience.left(30) <= 1
+    assert patience.left(30) == 30
+
+
 def test_another_node_is_asked_where_the_first_is_down():
     with socket.socket() as down, answering(200, "{}") as url:
         down.bind(("127.0.0.1", 0))
@@ -250,7 +296,12 @@ def away(settings):
         "/events/event/",
         "/events/event/figures/",
         f"/events/event/{'ab' * 16}/change/",
+        "/events/event/key/figures/",
+        "/events/event/key/?figures=1",
+        "/events/event/newest/",
+        "/events/event/warnings/",
         "/api/v1/events/",
+        "/api/v1/events/key/",
         "/api/v1/events/counts/?field=reason",
         "/api/v1/events/histogram/",
         f"/api/v1/events/{'ab' * 16}/",
@@ -274,6 +325,85 @@ def test_a_whole_object_that_cannot_be_had_now_is_explained(away, browser, viewe
     assert "does not answer" in answer.content.decode()
 
 
-@pytest.mark.parametrize("address", ["/", "/clusters/cluster/", "/events/eventstream/", "/readyz"])
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/clusters/cluster/", "/events/eventstream/", "/events/event/key/", "/readyz"],
+)
 def test_no_other_page_needs_the_store(address, away, browser, viewer, cluster_a):
     assert browser(viewer).get(address).status_code == 200
+
+
+def test_pages_with_a_part_about_events_do_not_wait_for_the_store(away, browser, viewer, cluster_a):
+    node = factories.make_node(cluster_a, "n1")
+    operation = Operation.objects.create(
+        name="up-1", kind="ScaleUp", cluster=cluster_a, started_at=timezone.now()
+    )
+    client = browser(viewer)
+    for address in (
+        f"/clusters/cluster/{cluster_a.pk}/change/",
+        f"/clusters/node/{node.pk}/change/",
+        f"/operations/operation/{operation.pk}/change/",
+    ):
+        page = client.get(address)
+        assert page.status_code == 200
+        assert "/events/event/" in page.content.decode()
+
+
+def test_a_timeline_says_that_events_are_missing_and_shows_the_rest(
+    away, browser, viewer, cluster_a
+):
+    node = factories.make_node(cluster_a, "n1")
+    machine = factories.make_machine(cluster=cluster_a, node=node, state="in_service")
+    missing, *rest = timeline.entries(machine, viewer)
+    assert missing.title == "The events of its node are missing here"
+    assert "does not answer" in missing.reason
+    assert "edit" in {entry.kind for entry in rest}
+    page = browser(viewer).get(f"/machines/machine/{machine.pk}/change/")
+    assert page.status_code == 200
+    assert missing.title in page.content.decode()
+
+
+def test_a_timeline_waits_for_a_silent_store_a_moment_only(
+    settings, viewer, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(neighbours, "TIMELINE_SECONDS", 0.2)
+    node = factories.make_node(cluster_a, "n1")
+    machine = factories.make_machine(cluster=cluster_a, node=node, state="in_service")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        settings.EVENT_STORE = address_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (entry,) = timeline.entries(machine, viewer, only=["event"])
+    assert "timed out" in entry.reason
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What the servers are asked."""
+    asked = []
+    ask = Server.ask
+
+    def noted(self, method, path, **values):
+        asked.append(f"{method} {path}")
+        return ask(self, method, path, **values)
+
+    monkeypatch.setattr(Server, "ask", noted)
+    return asked
+
+
+def test_key_events_are_four_questions_to_the_server(settings, requests, viewer, cluster_a):
+    empty: dict[str, Any] = {"hits": {"hits": []}}
+    bundle = {"responses": [empty] * 8, **empty}
+    with answering(200, json.dumps(bundle)) as url:
+        settings.EVENT_STORE = address_of(url)
+        found = key_events.look(viewer, key_events.wanted(viewer, QueryDict("")))
+    assert len(requests) == 4
+    assert {each.count for each in found.figures} == {0}
+
+
+def test_one_search_that_fails_in_a_bundle_is_no_answer(settings, viewer, cluster_a):
+    failed = {"responses": [{"status": 503, "error": {"type": "x", "reason": "no shard"}}]}
+    with answering(200, json.dumps(failed)) as url:
+        settings.EVENT_STORE = address_of(url)
+        with pytest.raises(StoreAway, match="no shard"):
+            key_events.look(viewer, key_events.wanted(viewer, QueryDict("")))

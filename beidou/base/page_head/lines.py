@@ -18,11 +18,14 @@ Provider = Callable[[Any, Any], "Iterable[Line]"]  # object, user
 
 @dataclass(frozen=True)
 class Line:
-    """``shown`` is safe HTML (a badge) or a text; ``url`` leads to more."""
+    """``shown`` is safe HTML (a badge) or a text; ``url`` leads to more; what ``later`` answers
+    with comes after the page, or ``trouble`` where nothing does."""
 
     label: str | Promise
     shown: str
     url: str = ""
+    later: str = ""
+    trouble: str = ""
 
 
 _providers: dict[tuple[type[models.Model], str], Provider] = {}
