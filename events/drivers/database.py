@@ -62,6 +62,24 @@ def write(cluster_id: int, records: Sequence[Record]) -> list[tuple[Record, str]
     return _write([_row(cluster_id, record) for record in records], records)
 
 
+_REMOVE = (
+    f"DELETE FROM {TABLE} WHERE cluster_id = %s AND uid = %s AND day = %s"  # noqa: S608 - our names
+    " AND version = %s AND last_seen = %s"
+)
+
+
+def remove(cluster_id: int, records: Sequence[Record]) -> int:
+    """Delete these states, and none that is another by now; gives how many went."""
+    if not records:
+        return 0
+    rows = [
+        (cluster_id, each.uid, each.day, each.version, _time(each.last_seen)) for each in records
+    ]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(_REMOVE, rows)
+        return int(cursor.rowcount)
+
+
 Row = tuple[Any, ...]
 
 

@@ -5,6 +5,7 @@ SQLite, where they go in portions.
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from django.db import connection, transaction
@@ -51,42 +52,44 @@ def partition(day: date) -> str:
     return f"{TABLE}_{day:%Y%m%d}"
 
 
-def drop_before(day: date) -> int:
-    """Remove what began before this day and was not seen since; gives how many rows, or whole
-    days, went."""
+def drop_over(before: date, past: tuple[str, list[Any]]) -> int:
+    """Remove the days before this one of which every row fulfils the condition (SQL and values);
+    gives how many went.  On SQLite none does: rows go one by one there."""
+    if connection.vendor != "postgresql":
+        return 0
     dropped = 0
-    if connection.vendor == "postgresql":
-        for name in _partitions():
-            dropped += name < partition(day) and _drop_if_over(name, day)
-        _made.clear()
-    return dropped + delete_unseen_since(day)
+    for name in _partitions():
+        # Looked at without a lock first: most days are needed by somebody.
+        if name < partition(before) and not _is_needed(name, past):
+            dropped += _drop_if_over(name, past)
+    _made.clear()
+    return dropped
 
 
-def _drop_if_over(name: str, day: date) -> bool:
-    """Nothing that began on this day goes on: the whole partition goes."""
+def _is_needed(name: str, past: tuple[str, list[Any]]) -> bool:
+    condition, values = past
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT EXISTS (SELECT 1 FROM {name} WHERE NOT ({condition}))",  # noqa: S608 - ours
+            values,
+        )
+        return bool(cursor.fetchone() == (True,))
+
+
+def _drop_if_over(name: str, past: tuple[str, list[Any]]) -> bool:
+    """Nothing that began on this day is needed: the whole partition goes."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             # Otherwise all writers would wait behind one reader.
             cursor.execute("SET LOCAL lock_timeout = '2s'")
             cursor.execute(f"LOCK TABLE {TABLE}, {name} IN ACCESS EXCLUSIVE MODE")
-            cursor.execute(
-                f"SELECT EXISTS (SELECT 1 FROM {name} WHERE last_seen >= %s)",  # noqa: S608 - ours
-                [day.isoformat()],
-            )
-            if cursor.fetchone() == (True,):
+            if _is_needed(name, past):
                 return False
             cursor.execute(f"DROP TABLE {name}")
             return True
     except OperationalError as error:
         logger.warning("day_not_dropped", partition=name, error=str(error))
         return False  # its rows go one by one
-
-
-def delete_unseen_since(day: date, condition: str = "", values: Sequence[str] = ()) -> int:
-    """The rows of a condition that began before this day, and were last seen before it."""
-    limits = [day.isoformat(), day.isoformat()]
-    also = f" AND {condition}" if condition else ""
-    return delete_where(f"day < %s AND last_seen < %s{also}", [*limits, *values])
 
 
 def _partitions() -> list[str]:
@@ -99,7 +102,7 @@ def _partitions() -> list[str]:
         return sorted(name for (name,) in cursor.fetchall())
 
 
-def delete_where(condition: str, values: Sequence[str]) -> int:
+def delete_where(condition: str, values: Sequence[Any]) -> int:
     """Delete the rows of a condition in portions, each a transaction of its own."""
     deleted = 0
     while True:

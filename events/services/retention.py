@@ -10,16 +10,17 @@ from beidou.base import tasks
 from clusters.models import Cluster
 from events.models import EventStream
 from events.services.stores import chosen
+from events.services.stores.base import Limit, Limits
 
 
 def forget_old() -> int:
     """Delete what is past its time; gives how many rows, or whole days of them, went."""
     today = timezone.now().date()
-    gone = chosen.store().forget(
+    usual = Limit(
         normal=today - timedelta(days=settings.EVENT_DAYS),
         warnings=today - timedelta(days=settings.EVENT_WARNING_DAYS),
     )
-    return gone + forget_clusters()
+    return chosen.store().forget(Limits(usual)) + forget_clusters()
 
 
 def forget_clusters() -> int:

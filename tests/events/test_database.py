@@ -13,6 +13,7 @@ from events.drivers.kube_events import record
 from events.models import Event
 from events.services import search, storing
 from events.services.search import Query
+from events.services.stores.base import Keeper, Limit, Limits
 from events.services.stores.embedded import EmbeddedStore
 from tests import factories
 from tests.events.made import kube, modern
@@ -66,10 +67,34 @@ def test_a_day_goes_at_once_where_the_database_can(cluster_a):
     database.write(cluster_a.pk, [of_day(today, "a"), of_day(old, "b")])
     if is_postgresql():
         assert {days.partition(today), days.partition(old)} <= set(days._partitions())
-    days.drop_before(today - timedelta(days=5))
+    before = today - timedelta(days=5)
+    EmbeddedStore().forget(Limits(Limit(before, before)))
     if is_postgresql():
         assert days.partition(old) not in days._partitions()
     assert [event.uid for event in Event.objects.all()] == ["uid-a"]
+
+
+def test_a_day_that_one_cluster_needs_goes_for_the_others_alone(cluster_a, cluster_b):
+    old = timezone.now().date() - timedelta(days=10)
+    database.write(cluster_a.pk, [of_day(old, "a")])
+    database.write(cluster_b.pk, [of_day(old, "b")])
+    short, long = old + timedelta(days=5), old - timedelta(days=5)
+    own = {Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name): Limit(long, long)}
+    assert EmbeddedStore().forget(Limits(Limit(short, short), own)) == 1
+    assert [event.uid for event in Event.objects.all()] == ["uid-a"]
+    if is_postgresql():
+        assert days.partition(old) in days._partitions()
+
+
+def test_an_empty_day_is_given_back(cluster_a):
+    old = timezone.now().date() - timedelta(days=10)
+    database.write(cluster_a.pk, [of_day(old, "a"), of_day(old - timedelta(days=1), "b")])
+    Event.objects.filter(uid="uid-a").delete()
+    EmbeddedStore().forget_empty_days(old + timedelta(days=5))
+    assert [event.uid for event in Event.objects.all()] == ["uid-b"]
+    if is_postgresql():
+        assert days.partition(old) not in days._partitions()
+        assert days.partition(old - timedelta(days=1)) in days._partitions()
 
 
 def test_the_page_that_asks_before_un_adopting_tells_of_the_events(cluster_a):

@@ -21,7 +21,7 @@ from events.drivers.elastic.server import Server
 from events.drivers.errors import StoreAway
 from events.services import key_events, search
 from events.services.stores import elastic
-from events.services.stores.base import Keeper, Query, Scope
+from events.services.stores.base import Keeper, Limit, Limits, Query, Scope
 from events.services.stores.elastic import ElasticStore
 from machines import timeline
 from operations.models import Operation
@@ -72,7 +72,8 @@ def test_a_day_that_is_over_goes_as_a_whole(store, cluster_a, settings):
     settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 5
     old = timezone.now().date() - timedelta(days=20)
     store.keep(cluster_a, of_day(old), made("young", metadata__creationTimestamp=soon()))
-    assert store.store.forget(old + timedelta(days=15), old + timedelta(days=15)) == 1
+    limit = Limit(old + timedelta(days=15), old + timedelta(days=15))
+    assert store.store.forget(Limits(limit)) == 1
     assert len(store.names()) == 1
 
 

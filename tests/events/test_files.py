@@ -2,7 +2,7 @@
 
 import json
 import os
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from beidou.base import config
 from events.drivers.errors import StoreAway
 from events.services.stores import chosen, files
-from events.services.stores.base import Keeper
+from events.services.stores.base import Keeper, Limit, Limits
 from events.services.stores.elastic import ElasticStore
 from events.services.stores.files import FilesStore
 from tests.events.test_stores import made, of_day
@@ -122,4 +122,10 @@ def test_what_is_chosen_writes_files_and_reads_from_the_server(settings, folder)
     assert store.write(KEEPER, [made()]) == []
     assert len(lines(folder)) == 1
     with pytest.raises(StoreAway):
-        store.forget(date(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC).date())
+        store.forget(Limits(Limit(date(2026, 1, 1), date(2026, 1, 1))))
+    with pytest.raises(StoreAway):
+        store.remove(KEEPER, [made()])
+    with pytest.raises(StoreAway):
+        store.forget_empty_days(date(2026, 1, 1))
+    with pytest.raises(StoreAway):
+        store.refresh()

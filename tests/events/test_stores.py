@@ -11,7 +11,7 @@ from clusters.models import Cluster
 from events import tasks
 from events.drivers.kube_events import record
 from events.services import search
-from events.services.stores.base import Scope
+from events.services.stores.base import Keeper, Scope
 from events.services.whole import whole
 from tests.events.made import kube, modern
 
@@ -153,6 +153,38 @@ def test_an_event_of_a_day_that_went_comes_back_when_it_is_repeated(store, clust
 
 def test_forgetting_where_nothing_is_kept_forgets_nothing(store):
     assert tasks.forget_old() == 0
+
+
+def test_of_states_only_those_that_are_meant_are_removed(store, cluster_a, cluster_b):
+    same, newer, later = made("same"), made("newer"), made("later")
+    keeper = Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name)
+    store.keep(cluster_a, same, made("newer", version=101), made("other"))
+    store.keep(cluster_a, msgspec.structs.replace(later, version=0, last_seen=NOW))
+    store.keep(cluster_b, same)
+    assert store.store.remove(keeper, [same, newer, later, made("nowhere")]) == 1
+    store.settle()
+    assert store.uids() == ["later", "newer", "other", "same"]
+    assert {event.cluster for event in store.all() if event.uid == "uid-same"} == {cluster_b}
+    assert store.store.remove(keeper, []) == 0
+
+
+def test_what_was_removed_a_moment_ago_is_taken_again(store, cluster_a):
+    store.keep(cluster_a, made(), made("b"))
+    assert store.store.remove(Keeper(cluster_a.pk, cluster_a.uid, "a"), [made()]) == 1
+    store.keep(cluster_a, made(), made())
+    assert store.uids() == ["b", "web.1"]
+    store.keep(cluster_a, made(version=101))
+    assert sorted(event.version for event in store.all()) == [100, 101]
+
+
+def test_days_of_which_nothing_is_left_take_nothing_more_with_them(store, cluster_a):
+    old = timezone.now().date() - timedelta(days=20)
+    store.keep(cluster_a, of_day(old, "stays"), of_day(old + timedelta(days=1), "goes"))
+    goes = of_day(old + timedelta(days=1), "goes")
+    store.store.remove(Keeper(cluster_a.pk, cluster_a.uid, "a"), [goes])
+    store.store.forget_empty_days(timezone.now().date())
+    store.settle()
+    assert store.uids() == ["stays"]
 
 
 def test_events_of_a_cluster_that_is_gone_go_too(store, cluster_a, cluster_b):

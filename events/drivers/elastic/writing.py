@@ -44,6 +44,11 @@ class _Stored:
     seq_no: int
     primary_term: int
 
+    @property
+    def unchanged(self) -> dict[str, int]:
+        """The server does what is asked only while this is what is stored."""
+        return {"if_seq_no": self.seq_no, "if_primary_term": self.primary_term}
+
 
 class Writer:
     def __init__(self, server: Server, indices: Indices) -> None:
@@ -80,6 +85,29 @@ class Writer:
             if answer["status"] not in _OK and answer["status"] != NOT_FOUND:
                 self._give_up(answer)
 
+    def remove(self, cluster_uid: str, records: Sequence[Record]) -> int:
+        """Delete these states, and none that is another by now; gives how many went."""
+        if not records:
+            return 0
+        places = {
+            documents.identity(cluster_uid, each.uid): (self._indices.of(each.day), each)
+            for each in records
+        }
+        stored = self._stored({(index, key) for key, (index, _record) in places.items()})
+        lines = []
+        for key, there in stored.items():
+            index, record = places[key]
+            if (there.version, there.last_seen) == (record.version, record.last_seen):
+                action = {"_index": index, "_id": key, **there.unchanged}
+                lines.append((documents.encoded({"delete": action}),))
+        removed = 0
+        for answer in self._bulk(lines) if lines else ():
+            if answer["status"] in _OK:
+                removed += 1
+            elif answer["status"] not in (CONFLICT, NOT_FOUND):
+                self._give_up(answer)
+        return removed
+
     def _line(self, cluster_uid: str, cluster_name: str, record: Record) -> _Line:
         return _Line(
             record,
@@ -108,20 +136,27 @@ class Writer:
             return
         stored = self._stored({(line.index, line.key) for line in conflicts})
         newest: dict[str, _Line] = {}
+        gone: dict[str, _Line] = {}
         for line in conflicts:
             there = stored.get(line.key)
             rival = newest.get(line.key)
-            if there is None:  # deleted meanwhile, as too old
+            if there is None:
+                # Deleted a moment ago, which the server remembers by its version for a minute; what
+                # is brought back from the archive must be taken all the same.
+                other = gone.get(line.key)
+                if other is None or _is_newer(
+                    line.record, other.record.version, other.record.last_seen
+                ):
+                    gone[line.key] = line
                 continue
             version, last_seen = there.version, there.last_seen
             if rival is not None:
                 version, last_seen = rival.record.version, rival.record.last_seen
             if _is_newer(line.record, version, last_seen):
                 newest[line.key] = line
-        if not newest:
-            return
         lines = [(_over(stored[key], line), line.document) for key, line in newest.items()]
-        for answer in self._bulk(lines):
+        lines += [(_anew(line), line.document) for line in gone.values()]
+        for answer in self._bulk(lines) if lines else ():
             if answer["status"] not in _OK:
                 self._give_up(answer)
 
@@ -154,5 +189,8 @@ def _is_newer(record: Record, version: int, last_seen: datetime) -> bool:
 
 def _over(there: _Stored, line: _Line) -> bytes:
     place = {"_index": line.index, "_id": line.key}
-    same = {"if_seq_no": there.seq_no, "if_primary_term": there.primary_term}
-    return documents.encoded({"index": {**place, **same}})
+    return documents.encoded({"index": {**place, **there.unchanged}})
+
+
+def _anew(line: _Line) -> bytes:
+    return documents.encoded({"create": {"_index": line.index, "_id": line.key}})

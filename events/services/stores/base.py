@@ -5,8 +5,8 @@ that may be looked at (``Scope``).
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -182,6 +182,56 @@ class Keeper(NamedTuple):
     name: str
 
 
+class Limit(NamedTuple):
+    """What was not seen since these days is past its time."""
+
+    normal: date
+    warnings: date
+
+
+class Held(NamedTuple):
+    """Events of a cluster, last seen on ``since`` or later and before ``until``, that stay although
+    they are past their time."""
+
+    cluster: Keeper
+    since: date
+    until: date
+
+
+class Group(NamedTuple):
+    """What leaves together: warnings or all else, of one cluster, or of all ``but`` some."""
+
+    before: date
+    is_warnings: bool
+    cluster: Keeper | None
+    but: tuple[Keeper, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long all events are kept: as usual, or as a cluster's ``own`` limit says."""
+
+    usual: Limit
+    own: Mapping[Keeper, Limit] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
+
+    @property
+    def latest(self) -> date:
+        """What began on this day or later is needed in any case."""
+        return max(max(limit) for limit in (self.usual, *self.own.values()))
+
+    def of(self, cluster: Keeper) -> Limit:
+        return self.own.get(cluster, self.usual)
+
+    def groups(self) -> Iterator[Group]:
+        """Together they are everything that is past its time, but for what is held."""
+        others = tuple(self.own)
+        for cluster, limit in ((None, self.usual), *self.own.items()):
+            but = others if cluster is None else ()
+            yield Group(limit.normal, False, cluster, but)
+            yield Group(limit.warnings, True, cluster, but)
+
+
 class Store(Protocol):
     """``StoreAway`` where the store cannot now; then nothing need be kept of what was given."""
 
@@ -221,8 +271,18 @@ class Store(Protocol):
     def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
         """Each reason of each cluster once; at most so many."""
 
-    def forget(self, normal: date, warnings: date) -> int:
-        """Delete what was not seen since these days; gives how many rows, or whole days, went."""
+    def forget(self, limits: Limits) -> int:
+        """Delete what is past its time, whole days at once where nothing in them is needed; gives
+        how many rows, or whole days, went."""
+
+    def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
+        """Delete these states of events, and none that is another by now; gives how many went."""
+
+    def refresh(self) -> None:
+        """Whatever was written or removed until now is seen by those who ask from here on."""
+
+    def forget_empty_days(self, before: date) -> None:
+        """Give back what days before this one take although no event is left in them."""
 
     def forget_clusters(self) -> int:
         """Delete the events of clusters that are not adopted any more."""

@@ -19,6 +19,7 @@ from events.services.stores.base import (
     Cursor,
     FoundEvent,
     Keeper,
+    Limits,
     Page,
     Part,
     Query,
@@ -26,7 +27,7 @@ from events.services.stores.base import (
     SeenReason,
     Span,
 )
-from events.services.stores.elastic_queries import condition, of_clusters
+from events.services.stores.elastic_queries import condition, of_clusters, past
 
 DELETED_AT_ONCE = 2000
 MOST_CLUSTERS = 10_000
@@ -180,17 +181,33 @@ class ElasticStore:
 
     # --- forgetting -------------------------------------------------------------------------------
 
-    def forget(self, normal: date, warnings: date) -> int:
-        limit = min(normal, warnings)
+    def forget(self, limits: Limits) -> int:
+        conditions = [past(group, limits.held) for group in limits.groups()]
+        gone = self._drop_over(limits.latest, Q("bool", should=conditions, minimum_should_match=1))
+        return gone + sum(self._delete(condition) for condition in conditions)
+
+    def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
+        return self._writer.remove(keeper.uid, records)
+
+    def refresh(self) -> None:
+        self._refresh(self.indices.all)
+
+    def _refresh(self, names: str) -> None:
+        """A search does not see by itself what was done in the last second."""
+        self._reading.ask("POST", f"/{names}/_refresh", ignore_unavailable="true")
+
+    def forget_empty_days(self, before: date) -> None:
+        self._drop_over(before, Q("match_none"))
+
+    def _drop_over(self, before: date, is_past: Condition) -> int:
+        """Days before this one in which everything is past its time go as whole indices."""
         gone = 0
         for name in self.indices.names():
             day = self.indices.day_of(name)
-            if day is not None and day < limit and not self._is_seen_since(name, limit):
+            if day is not None and day < before and not self._is_needed(name, is_past):
                 self.indices.drop(name)
                 gone += 1
-        is_warning = Q("term", **{documents.FIELDS["type"]: WARNING})
-        gone += self._delete(Q("bool", filter=[_unseen_since(normal)], must_not=[is_warning]))
-        return gone + self._delete(Q("bool", filter=[_unseen_since(warnings), is_warning]))
+        return gone
 
     def forget_clusters(self) -> int:
         search = Search()
@@ -200,8 +217,9 @@ class ElasticStore:
         gone = sorted(stored - known)
         return self._delete(of_clusters(gone)) if gone else 0
 
-    def _is_seen_since(self, name: str, day: date) -> bool:
-        search = Search().query(Q("range", **{documents.TIME: {"gte": day.isoformat()}}))
+    def _is_needed(self, name: str, is_past: Condition) -> bool:
+        self._refresh(name)
+        search = Search().query(Q("bool", must_not=[is_past]))
         body = search.extra(size=0, terminate_after=1, track_total_hits=1).to_dict()
         answer = self._reading.ask("POST", f"/{name}/_search", body=body)
         return bool(answer["hits"]["total"]["value"])
@@ -255,11 +273,6 @@ def _reasons_after(wanted: Condition, after: dict[str, str]) -> Search:
         "found", A("composite", sources=sources, size=REASONS_AT_ONCE, **more)
     ).metric("first", A("min", field=documents.BEGAN))
     return search
-
-
-def _unseen_since(day: date) -> Condition:
-    limits = {documents.TIME: {"lt": day.isoformat()}}, {documents.DAY: {"lt": day.isoformat()}}
-    return Q("bool", filter=[Q("range", **limit) for limit in limits])
 
 
 def _by_uid(scope: Scope) -> dict[str, Cluster]:

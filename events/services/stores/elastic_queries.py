@@ -1,11 +1,13 @@
 """A search in the words of Elasticsearch, by its own DSL."""
 
+from collections.abc import Sequence
+
 from elasticsearch.dsl import Q
 from elasticsearch.dsl.query import Query as Condition
 
 from events.drivers import text
 from events.drivers.elastic import documents
-from events.services.stores.base import FIELDS, Query, Scope
+from events.services.stores.base import FIELDS, WARNING, Group, Held, Query, Scope
 
 MOST_EXPANSIONS = 10_000
 """Of words that begin with what was typed."""
@@ -29,6 +31,24 @@ def condition(query: Query, scope: Scope) -> Condition:
 
 def of_clusters(uids: list[str]) -> Condition:
     return Q("terms", **{documents.CLUSTER: uids})
+
+
+def past(group: Group, held: Sequence[Held]) -> Condition:
+    """What of a group is past its time."""
+    before = {"lt": group.before.isoformat()}
+    is_warning = Q("term", **{documents.FIELDS["type"]: WARNING})
+    filters = [Q("range", **{documents.TIME: before}), Q("range", **{documents.DAY: before})]
+    unwanted: list[Condition] = []
+    (filters if group.is_warnings else unwanted).append(is_warning)
+    if group.cluster is not None:
+        filters.append(of_clusters([group.cluster.uid]))
+    elif group.but:
+        unwanted.append(of_clusters([cluster.uid for cluster in group.but]))
+    for cluster, since, until in held:
+        seen = {"gte": since.isoformat(), "lt": until.isoformat()}
+        days = Q("range", **{documents.TIME: seen})
+        unwanted.append(Q("bool", filter=[of_clusters([cluster.uid]), days]))
+    return Q("bool", filter=filters, must_not=unwanted)
 
 
 def _term(term: text.Term) -> Condition:

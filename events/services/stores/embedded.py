@@ -22,7 +22,10 @@ from events.services.stores.base import (
     WARNING,
     Cursor,
     FoundEvent,
+    Group,
+    Held,
     Keeper,
+    Limits,
     Page,
     Part,
     Query,
@@ -116,12 +119,21 @@ class EmbeddedStore:
         counted = rows.values_list("cluster", "reason").annotate(first=Min("first_seen"))
         return [SeenReason(*row) for row in counted.order_by("cluster", "reason")[:most]]
 
-    def forget(self, normal: date, warnings: date) -> int:
-        today = timezone.now().date()
-        days.prepare_days({today, today + timedelta(days=1)})
-        gone = days.drop_before(min(normal, warnings))
-        gone += days.delete_unseen_since(normal, "type <> 'Warning'")
-        return gone + days.delete_unseen_since(warnings, "type = 'Warning'")
+    def forget(self, limits: Limits) -> int:
+        _prepare()
+        conditions = [_past(group, limits.held) for group in limits.groups()]
+        gone = days.drop_over(limits.latest, _any(conditions))
+        return gone + sum(days.delete_where(*condition) for condition in conditions)
+
+    def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
+        return database.remove(keeper.pk, records)
+
+    def refresh(self) -> None:
+        """It is so at once."""
+
+    def forget_empty_days(self, before: date) -> None:
+        _prepare()
+        days.drop_over(before, NOTHING)
 
     def forget_clusters(self) -> int:
         return days.delete_where(
@@ -129,6 +141,42 @@ class EmbeddedStore:
             f" WHERE c.id = {days.TABLE}.cluster_id)",
             [],
         )
+
+
+Condition = tuple[str, list[Any]]
+"""SQL, and what is put into it."""
+NOTHING: Condition = ("1 = 0", [])
+
+
+def _past(group: Group, held: Sequence[Held]) -> Condition:
+    """What of a group is past its time."""
+    day = group.before.isoformat()
+    sql = f"type {'=' if group.is_warnings else '<>'} '{WARNING}' AND day < %s AND last_seen < %s"
+    values: list[Any] = [day, day]
+    if group.cluster is not None:
+        sql += " AND cluster_id = %s"
+        values.append(group.cluster.pk)
+    elif group.but:
+        sql += f" AND cluster_id NOT IN ({', '.join(['%s'] * len(group.but))})"
+        values += [cluster.pk for cluster in group.but]
+    for cluster, since, until in held:
+        if group.cluster in (None, cluster):
+            sql += " AND NOT (cluster_id = %s AND last_seen >= %s AND last_seen < %s)"
+            values += [cluster.pk, since.isoformat(), until.isoformat()]
+    return sql, values
+
+
+def _any(conditions: Sequence[Condition]) -> Condition:
+    return (
+        " OR ".join(f"({sql})" for sql, _values in conditions),
+        [value for _sql, values in conditions for value in values],
+    )
+
+
+def _prepare() -> None:
+    """The days to come have their partitions before anybody writes."""
+    today = timezone.now().date()
+    days.prepare_days({today, today + timedelta(days=1)})
 
 
 def _found(row: dict[str, Any], scope: Scope) -> FoundEvent:

@@ -24,6 +24,7 @@ from events.services.stores.base import (
     Cursor,
     FoundEvent,
     Keeper,
+    Limits,
     Page,
     Part,
     Query,
@@ -138,8 +139,17 @@ class FilesStore:
     def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
         return self._reader.reasons(query, scope, most)
 
-    def forget(self, normal: date, warnings: date) -> int:
-        return self._reader.forget(normal, warnings)
+    def forget(self, limits: Limits) -> int:
+        return self._reader.forget(limits)
+
+    def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
+        return self._reader.remove(keeper, records)
+
+    def refresh(self) -> None:
+        self._reader.refresh()
+
+    def forget_empty_days(self, before: date) -> None:
+        self._reader.forget_empty_days(before)
 
     def forget_clusters(self) -> int:
         return self._reader.forget_clusters()
