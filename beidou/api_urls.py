@@ -10,7 +10,13 @@ from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
 from events.api.alerts import AlertRuleViewSet, EventAlertViewSet
 from events.api.saved import SavedSearchViewSet
-from events.api.views import EventStreamViewSet, EventViewSet
+from events.api.views import (
+    EventRestoreViewSet,
+    EventRetentionViewSet,
+    EventSegmentViewSet,
+    EventStreamViewSet,
+    EventViewSet,
+)
 from machines.api.views import CredentialViewSet, DriftViewSet, MachineViewSet
 from notifications.api.views import (
     DeliveryViewSet,
@@ -49,6 +55,9 @@ router.register("drift", DriftViewSet, basename="drift")
 router.register("credentials", CredentialViewSet, basename="sshcredential")
 router.register("events", EventViewSet, basename="event")
 router.register("event-streams", EventStreamViewSet, basename="eventstream")
+router.register("event-retention", EventRetentionViewSet, basename="eventretention")
+router.register("event-segments", EventSegmentViewSet, basename="eventsegment")
+router.register("event-restores", EventRestoreViewSet, basename="eventrestore")
 router.register("saved-event-searches", SavedSearchViewSet, basename="savedsearch")
 router.register("event-alert-rules", AlertRuleViewSet, basename="alertrule")
 router.register("event-alerts", EventAlertViewSet, basename="eventalert")

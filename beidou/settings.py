@@ -48,6 +48,9 @@ EVENT_FILES: Path | None = CONFIG.event_files
 EVENT_FILES_BYTES: int = CONFIG.event_files_mib << 20
 EVENT_DAYS: int = CONFIG.event_days
 EVENT_WARNING_DAYS: int = CONFIG.event_warning_days
+EVENT_ARCHIVE: config.EventArchive | None = CONFIG.event_archive_url and replace(
+    CONFIG.event_archive_url, ca=str(CONFIG.event_archive_ca or "")
+)
 EVENT_SPOOL_MIB: int = CONFIG.event_spool_mib
 
 INSTALLED_APPS = [

@@ -39,7 +39,8 @@ class EventsConfig(AppConfig):
                 "events: forget old ones",
                 "events.tasks.forget_old",
                 60,
-                "deletes events older than BEIDOU_EVENT_DAYS and those of un-adopted clusters",
+                "deletes events past their time, by way of the archive where there is one, and "
+                "those of un-adopted clusters",
             ),
             tasks.Periodic(
                 "events: learn reasons",

@@ -1,8 +1,9 @@
 """Kubernetes events in the database, the embedded store, and how each cluster's stream goes; what
 people save to look for in them, and be told of.
 
-Events and streams are not edited by people.  Events are written by the collector in bulk, by SQL
-(see ``events.drivers.database``), and belong to their cluster; rights follow it.
+Events are written by the collector in bulk, by SQL (see ``events.drivers.database``), and belong
+to their cluster; rights follow it.  People edit how long they are kept, and have some brought back
+from the archive.
 """
 
 import uuid
@@ -11,6 +12,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from beidou.base.models import Notice
@@ -426,3 +428,144 @@ class EventAlert(models.Model):
     def told_apart(self) -> tuple[str, ...]:
         """What of the search is told by fields of the alert."""
         return () if self.cluster_id is None else ("cluster",)
+
+
+DAYS_MAX = 3650
+_DAYS = [MinValueValidator(1), MaxValueValidator(DAYS_MAX)]
+
+
+class EventRetention(models.Model):
+    """For how many days the events of a cluster are kept, where it is not as the portal says."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.OneToOneField(
+        Cluster,
+        on_delete=models.CASCADE,
+        related_name="event_retention",
+        verbose_name=_("cluster"),
+    )
+    days = models.PositiveSmallIntegerField(
+        _("days"),
+        null=True,
+        blank=True,
+        validators=_DAYS,
+        help_text=_("From when an event was last seen; empty: as the portal's settings say."),
+    )
+    warning_days = models.PositiveSmallIntegerField(
+        _("days for warnings"),
+        null=True,
+        blank=True,
+        validators=_DAYS,
+        help_text=_("For events of type Warning; empty: as the portal's settings say."),
+    )
+
+    class Meta:
+        verbose_name = _("retention of events")
+        verbose_name_plural = _("retention of events")
+        ordering = ["cluster__name"]
+
+    def __str__(self) -> str:
+        return self.cluster.name
+
+
+class EventSegment(models.Model):
+    """Events of one cluster that were last seen on one day, as an object in the archive.
+
+    A row is there only when the object is, and was read back as it was meant to be.
+    """
+
+    access = Access(cluster="cluster")
+
+    class Part(models.TextChoices):
+        ALL = "all", _("all")
+        WARNINGS = "warnings", _("warnings")
+        OTHERS = "others", _("all but warnings")
+
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        verbose_name=_("cluster"),
+        help_text=_("None where it was un-adopted since."),
+    )
+    cluster_uid = models.CharField(_("UID of the cluster"), max_length=64)
+    cluster_name = models.CharField(_("name of the cluster"), max_length=253)
+    day = models.DateField(_("day"), help_text=_("On which they were last seen, in UTC."))
+    part = models.CharField(_("of these"), max_length=8, choices=Part.choices)
+    number = models.PositiveIntegerField(_("number"))
+    object_name = models.CharField(_("object"), max_length=500, unique=True)
+    events = models.PositiveIntegerField(_("events"))
+    bytes = models.PositiveBigIntegerField(_("size, bytes"))
+    sha256 = models.CharField(_("SHA-256"), max_length=64)
+    first_seen = models.DateTimeField(_("first seen"))
+    last_seen = models.DateTimeField(_("last seen"))
+    archived_at = models.DateTimeField(_("archived"), auto_now_add=True)
+    removed_at = models.DateTimeField(
+        _("removed from the event store"),
+        null=True,
+        help_text=_("None while its events are, or may be, in the event store, too."),
+    )
+    problem = SentenceField(_("problem"), limit=500, blank=True)
+
+    class Meta:
+        verbose_name = _("archived segment")
+        verbose_name_plural = _("archive of events")
+        ordering = ["-day", "cluster_name", "part", "number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cluster_uid", "day", "part", "number"], name="event_segment_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.object_name
+
+
+class EventArchiving(models.Model):
+    """How archiving goes, and which process is at it; one row."""
+
+    holder = models.CharField(max_length=64, blank=True)
+    held_until = models.DateTimeField(null=True)
+    writing = models.CharField(max_length=500, blank=True)
+    ran_at = models.DateTimeField(null=True)
+    problem = SentenceField(limit=500, blank=True)
+    problem_since = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.holder
+
+
+class EventRestore(models.Model):
+    """Days of a cluster that were brought back from the archive, and until when they stay."""
+
+    access = Access(cluster="cluster")
+
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.CASCADE, related_name="+", verbose_name=_("cluster")
+    )
+    since = models.DateField(_("first day"), help_text=_("On which events were last seen, in UTC."))
+    until = models.DateField(_("last day"))
+    kept_until = models.DateField(
+        _("kept until"), help_text=_("From then on they leave the event store again.")
+    )
+    asked_by = models.CharField(_("asked by"), max_length=150, blank=True, editable=False)
+    asked_at = models.DateTimeField(_("asked"), auto_now_add=True)
+    touched_at = models.DateTimeField(auto_now=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, editable=False)
+    events = models.PositiveBigIntegerField(_("events"), default=0, editable=False)
+    refused = models.PositiveBigIntegerField(_("refused"), default=0, editable=False)
+    problem = SentenceField(_("problem"), limit=500, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("restored events")
+        verbose_name_plural = _("restored events")
+        ordering = ["-asked_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.cluster}: {self.since} – {self.until}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.kept_until <= timezone.now().date()

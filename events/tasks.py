@@ -1,9 +1,10 @@
-"""Entry points of the clock."""
+"""Entry points of the clock and of the workers."""
 
-from events.services import alerting, reasons, retention
+from events.services import alerting, archiving, reasons, restoring, retention
 
 
 def forget_old() -> int:
+    restoring.go_on()
     return retention.forget_old() + alerting.forget_old()
 
 
@@ -13,6 +14,14 @@ def look_for_alerts() -> int:
 
 def learn_reasons() -> int:
     return reasons.learn()
+
+
+def archive_old() -> int:
+    return archiving.archive_old()
+
+
+def restore(key: int) -> None:
+    restoring.run(key)
 
 
 def forget_clusters() -> int:

@@ -134,6 +134,7 @@ WITHOUT_ACCESS = {
     "clusters.CollectorLease": "internal: which collector watches what",
     "clusters.Collector": "internal: living collectors",
     "events.ReasonsLearned": "internal: up to when events were looked at",
+    "events.EventArchiving": "internal: which process archives events",
     "clusters.ClusterGroupObjectPermission": "guardian's rows, derived from grants",
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.fernet import Fernet
@@ -283,6 +283,65 @@ def _bracketed(host: str | None) -> str:
     return f"[{host}]" if host and ":" in host else str(host)
 
 
+@dataclass(frozen=True)
+class EventArchive:
+    """Where segments of events go: a folder, or a bucket of an S3 server."""
+
+    folder: Path | None = None
+    endpoint: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    region: str = ""
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+    ca: str = ""
+
+    @property
+    def label(self) -> str:
+        """What may be said of it."""
+        if self.folder is not None:
+            return str(self.folder)
+        return "/".join(filter(None, (self.endpoint, self.bucket, self.prefix)))
+
+
+_S3_SCHEMES = {"s3": "https", "s3+https": "https", "s3+http": "http"}
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def parse_event_archive_url(value: str) -> EventArchive:
+    """``file:///folder`` or ``s3://KEY:SECRET@host:port/bucket/prefix?region=…``.
+
+    Sentences about a wrong one never quote it: it holds a secret.
+    """
+    parts = _split(value)
+    if parts.scheme == "file":
+        folder = unquote(parts.path)
+        if parts.netloc or not folder.strip("/"):
+            raise ValueError("must name a folder as file:///srv/events")
+        return EventArchive(folder=Path(folder))
+    if parts.scheme not in _S3_SCHEMES:
+        raise ValueError(
+            "must be file:///folder or look like s3://KEY:SECRET@host:9000/bucket/prefix (s3+http)"
+        )
+    if not parts.hostname or not parts.username or not parts.password:
+        raise ValueError("names no host, or not both key and secret (percent-encoded)")
+    bucket, _, prefix = parts.path.lstrip("/").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise ValueError("names no bucket behind the host")
+    asked = parse_qs(parts.query)
+    if set(asked) - {"region"}:
+        raise ValueError("has an option that is none; there is region")
+    place = _bracketed(parts.hostname) + (f":{parts.port}" if parts.port else "")
+    return EventArchive(
+        endpoint=f"{_S3_SCHEMES[parts.scheme]}://{place}",
+        bucket=bucket,
+        prefix=unquote(prefix).strip("/"),
+        region=asked.get("region", ["us-east-1"])[0],
+        access_key=unquote(parts.username),
+        secret_key=unquote(parts.password),
+    )
+
+
 def _file(value: str) -> Path:
     path = Path(_text(value)).expanduser().resolve()
     if not path.is_file():
@@ -526,6 +585,20 @@ VARIABLES = (
         _integer(1, 3650),
         "90",
         "Days for which Kubernetes events of type Warning are kept.",
+    ),
+    Variable(
+        "EVENT_ARCHIVE_URL",
+        parse_event_archive_url,
+        None,
+        "Where events go as compressed files before they are deleted: `file:///folder` (which must "
+        "be there), or `s3://KEY:SECRET@host:port/bucket/prefix` (`s3+http` without TLS, "
+        "`?region=` where it is not us-east-1). Default: they are deleted.",
+    ),
+    Variable(
+        "EVENT_ARCHIVE_CA",
+        _file,
+        None,
+        "File with the certificate authority of the archive. Default: those of public servers.",
     ),
     Variable(
         "EVENT_SPOOL_MIB",

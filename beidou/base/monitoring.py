@@ -205,6 +205,12 @@ def _event_streams() -> Iterator[Metric]:
         stored.add_metric([name], total)
         problem.add_metric([name], 1 if sentence else 0)
     yield from (lag, waiting, stored, problem)
+    archiving = apps.get_model("events", "EventArchiving")._default_manager
+    yield GaugeMetricFamily(
+        "beidou_events_archive_problem",
+        "1 while something keeps events from the archive.",
+        value=int(archiving.exclude(problem="").exists()),
+    )
 
 
 REGISTRY.register(FleetCollector())

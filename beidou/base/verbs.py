@@ -52,6 +52,7 @@ VERBS = frozenset(
         gettext_noop("reject host key"),
         gettext_noop("release playbooks"),
         gettext_noop("renew backup codes"),
+        gettext_noop("restore events"),
         gettext_noop("resume"),
         gettext_noop("retry"),
         gettext_noop("revoke"),

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.urls import reverse
@@ -17,7 +16,7 @@ from beidou.base import display
 from beidou.base.permissions import visible_to
 from clusters.models import Cluster, Node
 from events.admin.address import Address
-from events.services import asked, flow, search
+from events.services import asked, flow, retention, search
 from events.services.search import Cursor, FoundEvent, Query
 
 ROWS = 100
@@ -104,6 +103,7 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     after = Cursor.parse(cursor) if cursor else None
     found = search.page(user, query, after=after, limit=ROWS)
     address = Address(given)
+    kept, otherwise = retention.kept(user, query.clusters)
     return {
         "found": found,
         "rows": each_row(found.rows, visible_to(user, Node.objects.all())),
@@ -111,8 +111,8 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
         "older": address.after(found.next) if found.next else "",
         "without_filters": address.without_filters() if _is_narrowed(given) else "",
         "longest": address.ranged("30d"),
-        "days": settings.EVENT_DAYS,
-        "warning_days": settings.EVENT_WARNING_DAYS,
+        "kept": kept,
+        "kept_otherwise": otherwise,
         "flow": flow.look(user, query.clusters),
         "named_at_most": flow.NAMED_AT_MOST,
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html
@@ -17,8 +17,9 @@ from beidou.base import display
 from beidou.base.admin import EmptyList, ReadOnlyAdmin, ago_column
 from clusters.admin.columns import name_of
 from events.models import EventStream
-from events.services import flow
+from events.services import archived, flow, retention
 from events.services.flow import State
+from events.services.retention import Kept
 
 _TONES = {
     State.NEVER: (display.NEUTRAL, "help"),
@@ -33,6 +34,7 @@ _AS_OF = ago_column("updated_at", gettext_lazy("as of"))
 
 @admin.register(EventStream)
 class EventStreamAdmin(ReadOnlyAdmin):
+    list_before_template = "events/streams.html"
     list_display = (
         "cluster_shown", "state", "rate", "waits", "size", "lag", _LAST, "holder", _AS_OF,
     )  # fmt: skip
@@ -40,12 +42,25 @@ class EventStreamAdmin(ReadOnlyAdmin):
     search_fields = ("cluster__name", "holder")
     fields = (
         "cluster", "state", "problem_shown", "rate", "heard", "stored", "waits", "size", "lag",
-        "last_event_at", "contact_at", "position", "position_at", "holder", "updated_at", "found",
+        "last_event_at", "contact_at", "position", "position_at", "holder", "updated_at", "kept",
+        "found",
     )  # fmt: skip
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("cluster")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        kept, otherwise = retention.kept(request.user)
+        context = {
+            "archive": archived.health(),
+            "kept": kept,
+            "kept_otherwise": otherwise,
+            "named_at_most": flow.NAMED_AT_MOST,
+        }
+        return super().changelist_view(request, {**(extra_context or {}), **context})
 
     def empty_list(self, request: HttpRequest) -> EmptyList:
         return EmptyList(_("No stream yet: a collector begins one for each cluster it watches."))
@@ -81,6 +96,20 @@ class EventStreamAdmin(ReadOnlyAdmin):
         return _("%(count)s s") % {
             "count": formats.number_format(stream.lag_seconds, decimal_pos=1)
         }
+
+    @column(description=gettext_lazy("kept for"))
+    def kept(self, stream: EventStream) -> SafeString:
+        row = retention.retention_of(stream.cluster)
+        own = Kept.of(row.days, row.warning_days)
+        said = _("%(days)d days, warnings %(warning_days)d") % {
+            "days": own.days,
+            "warning_days": own.warning_days,
+        }
+        if row.pk:
+            url = reverse("admin:events_eventretention_change", args=[row.pk])
+        else:
+            url = f"{reverse('admin:events_eventretention_add')}?cluster={stream.cluster_id}"
+        return format_html('{} <a href="{}">{}</a>', said, url, _("How long events are kept"))
 
     @column(description=gettext_lazy("events"))
     def found(self, stream: EventStream) -> SafeString:

@@ -2,14 +2,26 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import QueryDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from events.models import Event, EventStream, SavedSearch
-from events.services import flow, searches, whole
+from beidou.base.api.choices import ChosenField
+from beidou.base.permissions import CHANGE, visible_to
+from clusters.models import Cluster
+from events.models import (
+    Event,
+    EventRestore,
+    EventRetention,
+    EventSegment,
+    EventStream,
+    SavedSearch,
+)
+from events.services import flow, restoring, searches, whole
 from events.services.key_events import Figure
+from events.services.retention import Kept
 from events.services.search import FoundEvent
 
 
@@ -168,3 +180,69 @@ class SavedSearchSerializer(serializers.ModelSerializer[SavedSearch]):
             setattr(wanted, name, attrs.get(name, getattr(stored, name, getattr(wanted, name))))
         searches.validate(wanted, user)
         return {**attrs, "search": wanted.search, "owner": wanted.owner}
+
+
+class EventRetentionSerializer(serializers.ModelSerializer[EventRetention]):
+    """``days`` and ``warning_days`` are the cluster's own, or null; in force are ``kept_…``."""
+
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
+    kept_days = serializers.SerializerMethodField()
+    kept_warning_days = serializers.SerializerMethodField()
+    reason = serializers.CharField(write_only=True, required=False, max_length=500)
+
+    class Meta:
+        model = EventRetention
+        fields = (
+            "cluster", "cluster_name", "cluster_insecure_tls", "days", "warning_days", "kept_days",
+            "kept_warning_days", "reason",
+        )  # fmt: skip
+        read_only_fields = ("cluster",)
+
+    def get_kept_days(self, row: EventRetention) -> int:
+        return Kept.of(row.days, row.warning_days).days
+
+    def get_kept_warning_days(self, row: EventRetention) -> int:
+        return Kept.of(row.days, row.warning_days).warning_days
+
+
+class EventSegmentSerializer(serializers.ModelSerializer[EventSegment]):
+    """``cluster`` is null where it was un-adopted since; while ``removed_at`` is null the events
+    are, or may be, in the event store, too."""
+
+    cluster_insecure_tls = serializers.BooleanField(
+        source="cluster.insecure_tls", read_only=True, allow_null=True
+    )
+
+    class Meta:
+        model = EventSegment
+        fields = (
+            "id", "cluster", "cluster_uid", "cluster_name", "cluster_insecure_tls", "day", "part",
+            "number", "object_name", "events", "bytes", "sha256", "first_seen", "last_seen",
+            "archived_at", "removed_at", "problem",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+def _owned_clusters(user: Any) -> QuerySet[Cluster]:
+    return visible_to(user, Cluster.objects.all(), CHANGE)
+
+
+class EventRestoreSerializer(serializers.ModelSerializer[EventRestore]):
+    """Days of a cluster that are brought back, and until when they stay (7 days, if not said)."""
+
+    cluster = ChosenField(queryset=Cluster.objects.all(), among=_owned_clusters)
+    cluster_name = serializers.CharField(source="cluster.name", read_only=True)
+    cluster_insecure_tls = serializers.BooleanField(source="cluster.insecure_tls", read_only=True)
+    kept_until = serializers.DateField(default=restoring.usual_end)
+    reason = serializers.CharField(write_only=True, required=False, max_length=500)
+
+    class Meta:
+        model = EventRestore
+        fields = (
+            "id", "cluster", "cluster_name", "cluster_insecure_tls", "since", "until", "kept_until",
+            "asked_by", "asked_at", "finished_at", "events", "refused", "problem", "reason",
+        )  # fmt: skip
+        read_only_fields = (
+            "asked_by", "asked_at", "finished_at", "events", "refused", "problem",
+        )  # fmt: skip

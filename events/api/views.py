@@ -1,7 +1,8 @@
-"""The event centre over HTTP: search, count, look at one; and how the events flow."""
+"""The event centre over HTTP: search, count, look at one; how the events flow, for how long they
+are kept, and the archive."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.http import Http404, HttpResponseBase
 from django.urls import reverse
@@ -17,14 +18,15 @@ from rest_framework.utils.urls import replace_query_param
 
 from beidou.base.api.filters import Backend, OneOrder
 from beidou.base.api.streams import EventStreamRenderer
-from beidou.base.api.viewsets import ReadOnlyViewSet
+from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.errors import InvalidInput, shorten
+from beidou.base.models import User
 from beidou.base.numbers import as_number
-from beidou.base.permissions import visible_to
+from beidou.base.permissions import CHANGE, visible_to
 from clusters.models import Cluster
 from events.api import serializers
-from events.models import Event, EventStream
-from events.services import asked, key_events, search, tail
+from events.models import Event, EventRestore, EventRetention, EventSegment, EventStream
+from events.services import asked, key_events, restoring, retention, search, tail
 from events.services.measures import ALL
 from events.services.search import FIELDS, Cursor, FoundEvent, Scope
 
@@ -212,6 +214,86 @@ class EventStreamViewSet(ReadOnlyViewSet):
     filterset_fields = {"cluster": ["exact"]}
     lookup_value_regex = r"\d+"
     rights: ClassVar[dict[str, str]] = {}
+
+
+class EventRetentionViewSet(ReadOnlyViewSet):
+    """For how long the events of each cluster are kept; the key in the address is the cluster's."""
+
+    queryset = Cluster.objects.select_related("event_retention").order_by("name")
+    serializer_class = serializers.EventRetentionSerializer
+    filter_backends = [OneOrder]
+    rights: ClassVar[dict[str, str]] = {"partial_update": CHANGE}
+    lookup_value_regex = r"\d+"
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        rows = [_retention(cluster) for cluster in page or []]
+        return self.get_paginated_response(self.get_serializer(rows, many=True).data)
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Null where it is as the portal's settings say."""
+        return Response(self.get_serializer(_retention(self.get_object())).data)
+
+    @extend_schema(
+        request=serializers.EventRetentionSerializer,
+        responses=serializers.EventRetentionSerializer,
+    )
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change what is named; null is as the portal's settings say."""
+        cluster = self.get_object()
+        wish = self.get_serializer(_retention(cluster), data=request.data, partial=True)
+        wish.is_valid(raise_exception=True)
+        values = dict(wish.validated_data)
+        reason = values.pop("reason", "")
+        row = retention.save(
+            cluster=cluster, values=values, acting_user=cast(User, request.user), reason=reason
+        )
+        return Response(self.get_serializer(row).data)
+
+
+class EventSegmentViewSet(ReadOnlyViewSet):
+    """What is in the archive of events, the newest day first."""
+
+    queryset = EventSegment.objects.select_related("cluster").order_by(
+        "-day", "cluster_name", "part", "number"
+    )
+    serializer_class = serializers.EventSegmentSerializer
+    filter_backends = [Backend, OneOrder]
+    filterset_fields = {
+        "cluster": ["exact"],
+        "cluster_uid": ["exact"],
+        "cluster_name": ["exact"],
+        "day": ["exact", "gte", "lte"],
+        "part": ["exact"],
+    }
+    lookup_value_regex = r"\d+"
+    rights: ClassVar[dict[str, str]] = {}
+
+
+class EventRestoreViewSet(BaseViewSet):
+    """What was brought back from the archive of events; owners ask for it, and let it go again."""
+
+    queryset = EventRestore.objects.select_related("cluster").order_by("-asked_at", "-pk")
+    serializer_class = serializers.EventRestoreSerializer
+    filter_backends = [Backend, OneOrder]
+    filterset_fields = {"cluster": ["exact"]}
+    lookup_value_regex = r"\d+"
+    http_method_names = ["get", "post", "delete", "head", "options"]
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        values = dict(serializer.validated_data)
+        reason = values.pop("reason", "")
+        row = EventRestore(**values)
+        restoring.ask(row, acting_user=cast(User, self.request.user), reason=reason)
+        serializer.instance = row
+
+    def perform_destroy(self, instance: Any) -> None:
+        restoring.let_go(instance, acting_user=cast(User, self.request.user))
+
+
+def _retention(cluster: Cluster) -> EventRetention:
+    """Without a query: the row was joined already."""
+    return getattr(cluster, "event_retention", None) or EventRetention(cluster=cluster)
 
 
 def _tail_rows(_scope: Scope, events: Sequence[FoundEvent]) -> Any:

@@ -1,26 +1,74 @@
-"""How long events are kept: warnings longer than the rest, nothing of clusters that are gone."""
+"""How long events are kept: warnings longer than the rest, nothing of clusters that are gone.
 
-from datetime import timedelta
+A cluster may have days of its own.  With an archive nothing is deleted here but of clusters that
+are gone: see ``archiving``.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from beidou.base import tasks
+from beidou.base import audit, permissions, tasks
+from beidou.base.errors import InvalidInput
+from beidou.base.models import User
+from beidou.base.permissions import visible_to
 from clusters.models import Cluster
-from events.models import EventStream
+from events.models import EventRestore, EventRetention, EventStream
 from events.services.stores import chosen
-from events.services.stores.base import Limit, Limits
+from events.services.stores.base import Held, Keeper, Limit, Limits
+
+FIELDS = ("days", "warning_days")
+_CLUSTER = ("cluster_id", "cluster__uid", "cluster__name")
+
+
+# --- what is past its time ------------------------------------------------------------------------
 
 
 def forget_old() -> int:
     """Delete what is past its time; gives how many rows, or whole days of them, went."""
+    gone = forget_clusters()
+    if settings.EVENT_ARCHIVE is not None:  # it may take longer than the clock has time
+        tasks.enqueue("events.tasks.archive_old")
+        return gone
+    return gone + chosen.store().forget(limits())
+
+
+def limits() -> Limits:
+    """As of today."""
     today = timezone.now().date()
-    usual = Limit(
-        normal=today - timedelta(days=settings.EVENT_DAYS),
-        warnings=today - timedelta(days=settings.EVENT_WARNING_DAYS),
+    own = EventRetention.objects.order_by("pk").values_list(*_CLUSTER, *FIELDS)
+    return Limits(
+        usual=_limit(today, None, None),
+        own={
+            Keeper(*cluster): _limit(today, days, warning_days)
+            for *cluster, days, warning_days in own
+        },
+        held=tuple(
+            Held(Keeper(*cluster), since, until + timedelta(days=1))
+            for *cluster, since, until in _restored().values_list(*_CLUSTER, "since", "until")
+        ),
     )
-    return chosen.store().forget(Limits(usual)) + forget_clusters()
+
+
+def is_held(cluster: Cluster, day: date) -> bool:
+    """Whether it was brought back and is to stay for now."""
+    return _restored().filter(cluster=cluster, since__lte=day, until__gte=day).exists()
+
+
+def _restored() -> QuerySet[EventRestore]:
+    return EventRestore.objects.filter(kept_until__gt=timezone.now().date()).order_by("pk")
+
+
+def _limit(today: date, days: int | None, warning_days: int | None) -> Limit:
+    kept = Kept.of(days, warning_days)
+    return Limit(today - timedelta(days=kept.days), today - timedelta(days=kept.warning_days))
 
 
 def forget_clusters() -> int:
@@ -38,7 +86,7 @@ def what_goes_with_cluster(cluster: Cluster) -> list[str]:
     stored = EventStream.objects.filter(cluster=cluster).values_list("stored", flat=True).first()
     if not stored:
         return []
-    return [
+    found = [
         ngettext(
             "What is kept of its events (%(count)s was stored) is removed, too.",
             "What is kept of its events (%(count)s were stored) is removed, too.",
@@ -46,3 +94,80 @@ def what_goes_with_cluster(cluster: Cluster) -> list[str]:
         )
         % {"count": stored}
     ]
+    if settings.EVENT_ARCHIVE is not None:
+        found.append(
+            _("Only events that are in the archive already stay there; no others are put into it.")
+        )
+    return found
+
+
+# --- how long that is -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """For how many days."""
+
+    days: int
+    warning_days: int
+
+    @classmethod
+    def of(cls, days: int | None, warning_days: int | None) -> "Kept":
+        return cls(days or settings.EVENT_DAYS, warning_days or settings.EVENT_WARNING_DAYS)
+
+
+def kept(user: Any, clusters: tuple[int, ...] = ()) -> tuple[Kept, list[tuple[str, Kept]]]:
+    """As usual, and by name those of ``clusters`` (all, without any) where it is otherwise; of one
+    cluster alone its own is the usual."""
+    rows = visible_to(user, EventRetention.objects.all())
+    if clusters:
+        rows = rows.filter(cluster__in=clusters)
+    usual = Kept.of(None, None)
+    found = [
+        (name, own)
+        for name, *days in rows.order_by("cluster__name").values_list("cluster__name", *FIELDS)
+        if (own := Kept.of(*days)) != usual
+    ]
+    if len(clusters) == 1 and found:
+        return found[0][1], []
+    return usual, found
+
+
+def retention_of(cluster: Cluster) -> EventRetention:
+    """An unsaved row where it is as the portal says."""
+    return EventRetention.objects.filter(cluster=cluster).first() or EventRetention(cluster=cluster)
+
+
+def save(
+    *, cluster: Cluster, values: dict[str, int | None], acting_user: User, reason: str = ""
+) -> EventRetention:
+    """Set any of ``FIELDS``; what is past its time then goes with the next run of the clock."""
+    permissions.require(acting_user, cluster, permissions.CHANGE)
+    with audit.entries_last():
+        row, _is_new = EventRetention.objects.select_for_update().get_or_create(cluster=cluster)
+        before = audit.snapshot(row)
+        for name, value in values.items():
+            setattr(row, name, value)
+        _check(row)
+        old, new = audit.difference(before, audit.snapshot(row))
+        if new:
+            row.save()
+            audit.record("change", row, before=old, after=new, reason=reason)
+    return row
+
+
+def _check(row: EventRetention) -> None:
+    try:
+        row.clean_fields()
+    except ValidationError as error:
+        fields = {name: sentences[0] for name, sentences in error.message_dict.items()}
+        name, sentence = next(iter(fields.items()))
+        raise InvalidInput(f"{name}: {sentence}", code="invalid_retention", fields=fields) from None
+
+
+def remove(row: EventRetention, *, acting_user: User) -> None:
+    """Back to what the portal says."""
+    permissions.require(acting_user, row.cluster, permissions.CHANGE)
+    with audit.entries_last():
+        audit.record("delete", row, before=audit.snapshot(row))
+        row.delete()

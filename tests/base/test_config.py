@@ -79,6 +79,47 @@ def test_a_mistake_in_a_url_does_not_show_its_password(name, value, tmp_path):
     assert "hunter" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("/srv/events", "must be file:///folder or look like s3://KEY:SECRET@host"),
+        ("ftp://key:hunter2@host/bucket", "must be file:///folder or look like s3://"),
+        ("file://srv/events", "must name a folder as file:///srv/events"),
+        ("file:///", "must name a folder"),
+        ("s3://host/bucket", "names no host, or not both key and secret"),
+        ("s3://key@host/bucket", "not both key and secret"),
+        ("s3://hunter1:hunter2@/bucket", "names no host"),
+        ("s3://hunter1:hunter2@host", "names no bucket"),
+        ("s3://hunter1:hunter2@host/B", "names no bucket"),
+        ("s3://hunter1:hunter2#x@host/bucket", "percent-encoded"),
+        ("s3://hunter1:2hunter/x@host/bucket", "percent-encoded"),
+        ("s3://hunter1:hunter2@host/bucket?acl=hunter", "has an option that is none"),
+    ],
+)
+def test_an_archive_that_is_none_is_told_without_its_secret(value, sentence, tmp_path):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        load(tmp_path, EVENT_ARCHIVE_URL=value)
+    assert "BEIDOU_EVENT_ARCHIVE_URL" in str(raised.value)
+    assert sentence in str(raised.value)
+    assert "hunter" not in str(raised.value)
+
+
+def test_an_archive_is_read_whole_and_says_no_secret(tmp_path):
+    url = "s3+http://key:a%2Fb%40c@[::1]:9000/my-bucket/a/b/?region=eu-central-1"
+    found = load(tmp_path, EVENT_ARCHIVE_URL=url).event_archive_url
+    assert (found.endpoint, found.bucket, found.prefix) == (
+        "http://[::1]:9000", "my-bucket", "a/b",
+    )  # fmt: skip
+    assert (found.access_key, found.secret_key, found.region) == ("key", "a/b@c", "eu-central-1")
+    assert found.label == "http://[::1]:9000/my-bucket/a/b"
+    assert "a/b@c" not in repr(found)
+    plain = load(tmp_path, EVENT_ARCHIVE_URL="s3://k:s@s3.example.com/bucket").event_archive_url
+    assert (plain.endpoint, plain.prefix) == ("https://s3.example.com", "")
+    folder = load(tmp_path, EVENT_ARCHIVE_URL="file:///srv/my%20events").event_archive_url
+    assert (folder.folder, folder.label) == (Path("/srv/my events"), "/srv/my events")
+    assert load(tmp_path).event_archive_url is None
+
+
 def test_origins_are_taken_with_their_scheme(tmp_path):
     given = "https://a.example, http://*.b.example:8443"
     found = load(tmp_path, TRUSTED_ORIGINS=given).trusted_origins

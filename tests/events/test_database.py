@@ -1,5 +1,6 @@
 """What the embedded store alone does, on whichever database the tests run."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -84,6 +85,22 @@ def test_a_day_that_one_cluster_needs_goes_for_the_others_alone(cluster_a, clust
     assert [event.uid for event in Event.objects.all()] == ["uid-a"]
     if is_postgresql():
         assert days.partition(old) in days._partitions()
+
+
+def test_a_state_is_removed_by_its_identity_however_many_were_seen_in_its_moment(cluster_a):
+    old = timezone.now().date() - timedelta(days=10)
+    one = of_day(old)
+    database.write(
+        cluster_a.pk, [msgspec.structs.replace(one, uid=f"uid-{number}") for number in range(3000)]
+    )
+    with connection.cursor() as cursor:
+        explain = "EXPLAIN" if is_postgresql() else "EXPLAIN QUERY PLAN"
+        cursor.execute(
+            f"{explain} {database._REMOVE}", [cluster_a.pk, "uid-1", old, one.last_seen, 100]
+        )
+        plan = " ".join(str(row[-1]) for row in cursor.fetchall())
+    assert "Index Cond" in plan or "USING INDEX" in plan
+    assert re.search(r"cluster_id ?=.{0,25}uid", plan)
 
 
 def test_an_empty_day_is_given_back(cluster_a):

@@ -5,11 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
+from beidou.base import config
 from clusters.models import Cluster
 from events import tasks
 from events.drivers.kube_events import record
+from events.models import EventRestore, EventRetention
 from events.services import search
 from events.services.stores.base import Keeper, Scope
 from events.services.whole import whole
@@ -155,6 +158,59 @@ def test_forgetting_where_nothing_is_kept_forgets_nothing(store):
     assert tasks.forget_old() == 0
 
 
+def test_a_cluster_may_have_days_of_its_own(store, cluster_a, cluster_b, settings):
+    settings.EVENT_DAYS, settings.EVENT_WARNING_DAYS = 30, 90
+    EventRetention.objects.create(cluster=cluster_a, days=60)
+    EventRetention.objects.create(cluster=cluster_b, days=10, warning_days=20)
+    today = timezone.now().date()
+    for cluster in (cluster_a, cluster_b):
+        for days_ago in (5, 15, 40, 70, 100):
+            day = today - timedelta(days=days_ago)
+            both = [of_day(day, f"{kind}-{days_ago}", type=kind) for kind in ("Normal", "Warning")]
+            store.keep(cluster, *both)
+    assert tasks.forget_old() > 0
+    store.settle()
+    left: dict[Cluster, set[str]] = {cluster_a: set(), cluster_b: set()}
+    for event in store.all():
+        left[event.cluster].add(event.uid.removeprefix("uid-"))
+    assert left[cluster_a] == {
+        "Normal-5", "Normal-15", "Normal-40",
+        "Warning-5", "Warning-15", "Warning-40", "Warning-70",
+    }  # fmt: skip
+    assert left[cluster_b] == {"Normal-5", "Warning-5", "Warning-15"}
+
+
+def test_a_cluster_that_is_kept_for_longer_keeps_no_other(store, cluster_a, cluster_b, settings):
+    settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 5
+    EventRetention.objects.create(cluster=cluster_a, days=100, warning_days=100)
+    today = timezone.now().date()
+    store.keep(cluster_a, of_day(today - timedelta(days=50), "long"))
+    store.keep(cluster_b, of_day(today - timedelta(days=50), "same day"))
+    store.keep(cluster_b, of_day(today - timedelta(days=20), "other day"))
+    assert tasks.forget_old() > 0
+    store.settle()
+    assert store.uids() == ["long"]
+
+
+def test_days_that_were_brought_back_stay_until_their_date(store, cluster_a, cluster_b, settings):
+    settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 5
+    today = timezone.now().date()
+    back = today - timedelta(days=50)
+    row = EventRestore.objects.create(
+        cluster=cluster_a, since=back, until=back, kept_until=today + timedelta(days=1)
+    )
+    for day in (-1, 0, 1):
+        store.keep(cluster_a, of_day(back + timedelta(days=day), f"a{day}"))
+    store.keep(cluster_b, of_day(back, "b"))
+    tasks.forget_old()
+    store.settle()
+    assert store.uids() == ["a0"]
+    EventRestore.objects.filter(pk=row.pk).update(kept_until=today)
+    tasks.forget_old()
+    store.settle()
+    assert store.uids() == []
+
+
 def test_of_states_only_those_that_are_meant_are_removed(store, cluster_a, cluster_b):
     same, newer, later = made("same"), made("newer"), made("later")
     keeper = Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name)
@@ -185,6 +241,30 @@ def test_days_of_which_nothing_is_left_take_nothing_more_with_them(store, cluste
     store.store.forget_empty_days(timezone.now().date())
     store.settle()
     assert store.uids() == ["stays"]
+
+
+def test_what_went_into_the_archive_comes_back_as_it_was(store, cluster_a, settings, tmp_path):
+    settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 5
+    settings.EVENT_ARCHIVE = config.parse_event_archive_url(f"file://{tmp_path}")
+    day = timezone.now().date() - timedelta(days=20)
+    said = [of_day(day, f"e{number}", note=f"网 {number}") for number in range(5)]
+    said.append(of_day(day, "normal", type="Normal"))
+    young = made("young", deprecatedLastTimestamp=NOW.isoformat())
+    store.keep(cluster_a, *said, young)
+    assert tasks.archive_old() == 6
+    store.settle()
+    assert store.uids() == ["young"]
+    given = {"cluster": "cluster-a", "since": day, "until": day}
+    call_command("restore_events", **given)
+    store.settle()
+    back = {event.uid: event.record() for event in store.all()}
+    assert [back[record.uid] for record in said] == said
+    assert tasks.archive_old() == 0
+    EventRestore.objects.update(kept_until=day)
+    assert tasks.archive_old() == 6
+    store.settle()
+    assert store.uids() == ["young"]
+    assert len(list(tmp_path.rglob("*.gz"))) == 1
 
 
 def test_events_of_a_cluster_that_is_gone_go_too(store, cluster_a, cluster_b):
