@@ -59,7 +59,7 @@ def learn(now: datetime | None = None) -> int:
 
 
 def _learn(since: datetime, until: datetime) -> int:
-    clusters = Cluster.objects.in_bulk()
+    clusters = Cluster.objects.only("name", "uid").in_bulk()
     if not clusters:
         return 0
     query = Query.of(since=since, until=until)
