@@ -1,7 +1,7 @@
 """Searches that are kept: as the address says them, checked when they are stored."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.core.exceptions import TooManyFieldsSent
@@ -52,12 +52,15 @@ def checked(
     return kept.urlencode()
 
 
+_SECOND = timedelta(seconds=1)
+
+
 def timed(search: str, *, since: datetime, until: datetime | None) -> str:
     """``search``, which has no times, within these."""
     given = QueryDict(search, mutable=True)
     given["since"] = _written(since)
     if until is not None:
-        given["until"] = _written(until)
+        given["until"] = _written(until + _SECOND)  # its own second is a part of it
     return given.urlencode()
 
 
