@@ -47,6 +47,9 @@ class EventStreamAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     readonly_fields = fields
 
+    class Media:
+        css = {"all": ["events/events.css"]}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("cluster")
 
