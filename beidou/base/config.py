@@ -645,6 +645,12 @@ def load(environ: Mapping[str, str]) -> Config:
         for name in sorted(environ)
         if name.startswith("BEIDOU_") and name not in known and not name.startswith("BEIDOU_LAB")
     ]
+    store = values.get("event_store_url")
+    if values.get("event_store_api_key") and store and store.product == "opensearch":
+        mistakes.append(
+            "BEIDOU_EVENT_STORE_API_KEY is for Elasticsearch; OpenSearch knows user and password "
+            "alone."
+        )
     if values.get("event_files") and values.get("event_store_url") is None:
         mistakes.append(
             "BEIDOU_EVENT_FILES needs a BEIDOU_EVENT_STORE_URL from which events are read."

@@ -254,8 +254,26 @@ class EventAdmin(ReadOnlyAdmin):
         try:
             return super().change_view(request, object_id, form_url, extra_context)
         except StoreAway as error:
-            context = {**self.admin_site.each_context(request), "trouble": error.message}
-            return TemplateResponse(request, "events/away.html", context, status=503)
+            return self._away(request, error)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            shown: HttpResponse = super().history_view(request, object_id, extra_context)
+        except StoreAway as error:
+            return self._away(request, error)
+        return shown
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Nobody may, whatever the store says of the event."""
+        raise PermissionDenied
+
+    def _away(self, request: HttpRequest, error: StoreAway) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "trouble": error.message}
+        return TemplateResponse(request, "events/away.html", context, status=503)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None

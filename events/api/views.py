@@ -134,7 +134,7 @@ class EventViewSet(ReadOnlyViewSet):
     @extend_schema(parameters=SEARCH, responses=serializers.HistogramSerializer, filters=False)
     @action(detail=False, pagination_class=None)
     def histogram(self, request: Request) -> Response:
-        """How many events were last seen when, in at most 60 equal parts of the time range."""
+        """How many events were last seen when, in 61 equal parts of the time range at most."""
         query = asked.query(request.user, request.query_params)
         found = {
             "since": query.since,

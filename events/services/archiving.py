@@ -130,12 +130,17 @@ class _Run:
             self._store.refresh()  # or what was just removed would be archived again
             keeper = Keeper(cluster.pk, cluster.uid, cluster.name)
             for day, part in self._past(cluster, limits.of(keeper)):
-                if timezone.now() >= self._ends_at:
+                if self._is_over:
                     return self._lost
                 if not retention.is_held(cluster, day):
                     self._archive_day(cluster, day, part, limits.of(keeper))
         self._store.forget_empty_days(limits.latest)
         return self._lost
+
+    @property
+    def _is_over(self) -> bool:
+        """The next run goes on: what is noted and removed until now is consistent."""
+        return timezone.now() >= self._ends_at
 
     def _remove_unnoted(self) -> None:
         """What a run that was killed had written, and did not come to note."""
@@ -148,6 +153,8 @@ class _Run:
         """What is in the archive already: of a run that was killed, or brought back for a while."""
         rows = EventSegment.objects.filter(cluster=cluster, removed_at=None).order_by("day", "pk")
         for segment in rows:
+            if self._is_over:
+                return
             if retention.is_held(cluster, segment.day):
                 continue
             self._hold()
@@ -183,7 +190,7 @@ class _Run:
     def _archive_day(self, cluster: Cluster, day: date, part: Part, limit: Limit) -> None:
         events = self._events(cluster, day, part, limit)
         is_over = False
-        while not is_over:
+        while not (is_over or self._is_over):
             with segments.Draft(settings.DATA_DIR, cluster.uid, cluster.name) as draft:
                 for event in events:
                     draft.add(event.record())

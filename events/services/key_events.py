@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from beidou.base.errors import InvalidInput, shorten
 from events.drivers import patience
-from events.services import asked, reasons, search
+from events.services import asked, reasons, retention, search
 from events.services.measures import ALL, MEASURES, Measure
 from events.services.search import WARNING, Query, Span
 from events.services.stores.base import DEFAULT_SPAN
@@ -121,7 +121,7 @@ def look(user: Any, wanted: Wanted) -> KeyEvents:
 
 
 def _figures(user: Any, wanted: Wanted) -> tuple[list[Figure], int]:
-    spans = [Span(wanted.since, wanted.until), *_earlier(wanted)]
+    spans = [Span(wanted.since, wanted.until), *_earlier(wanted, _shortest(user, wanted))]
     limits: dict[str, Any] = {
         "since": spans[-1].since,
         "until": wanted.until,
@@ -145,10 +145,17 @@ def _figures(user: Any, wanted: Wanted) -> tuple[list[Figure], int]:
     return [figure(measure) for measure in MEASURES], len(known)
 
 
-def _earlier(wanted: Wanted) -> Iterator[Span]:
-    """The same hours of earlier days, as long as events of every type are kept."""
+def _shortest(user: Any, wanted: Wanted) -> int:
+    """Days for which events of every type and cluster are kept."""
+    usual, own = retention.kept(user, wanted.clusters)
+    return min(
+        min(each.days, each.warning_days) for each in (usual, *(each for _name, each in own))
+    )
+
+
+def _earlier(wanted: Wanted, kept: int) -> Iterator[Span]:
+    """The same hours of earlier days, as long as events are kept."""
     step = max(RANGES[wanted.range], timedelta(days=1))
-    kept = min(settings.EVENT_DAYS, settings.EVENT_WARNING_DAYS)
     for number in range(1, DAYS_BACK * timedelta(days=1) // step + 1):
         back = number * step
         since = wanted.since - back

@@ -12,7 +12,7 @@ from events.models import EventMove
 from events.services.stores.base import Cursor, Keeper, Query, Scope, Store
 
 logger = structlog.get_logger(__name__)
-AT_ONCE = 1000
+AT_ONCE = 200
 _ALL_TIMES = {
     "since": datetime(1970, 1, 1, tzinfo=UTC),
     "until": datetime(2200, 1, 1, tzinfo=UTC),

@@ -33,11 +33,10 @@ _CLUSTER = ("cluster_id", "cluster__uid", "cluster__name")
 
 def forget_old() -> int:
     """Delete what is past its time; gives how many rows, or whole days of them, went."""
-    gone = forget_clusters()
     if settings.EVENT_ARCHIVE is not None:  # it may take longer than the clock has time
         tasks.enqueue("events.tasks.archive_old")
-        return gone
-    return gone + chosen.store().forget(limits())
+        return forget_clusters()
+    return forget_clusters() + chosen.store().forget(limits())
 
 
 def limits() -> Limits:

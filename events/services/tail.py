@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
@@ -189,7 +189,7 @@ class TailChannel(streaming.Channel):
         viewers = list(self.watchers)
         try:
             look = await streaming.in_thread(self._look, viewers, threads=_LOOKS)
-        except (StoreAway, DatabaseError) as error:
+        except (StoreAway, DatabaseError, InterfaceError) as error:
             self._note_away(error)
             return
         self._take(look)
@@ -322,7 +322,7 @@ class TailChannel(streaming.Channel):
             text = message("left_out", {"count": left.count, "more": left.is_more, "url": url})
         return text + message("rows", rows, number=Position(self.run, batch.number, batch.moment))
 
-    def _note_away(self, error: StoreAway | DatabaseError) -> None:
+    def _note_away(self, error: StoreAway | DatabaseError | InterfaceError) -> None:
         self.failures += 1
         if isinstance(error, StoreAway):
             self.away = error.message

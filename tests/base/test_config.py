@@ -53,6 +53,12 @@ def test_all_mistakes_are_said_at_once(tmp_path):
     assert len(str(raised.value).splitlines()) == 4
 
 
+def test_a_key_for_a_server_that_knows_none_is_a_mistake(tmp_path):
+    url = "opensearch+https://search.example.com"
+    with pytest.raises(ImproperlyConfigured, match="OpenSearch knows user and password"):
+        load(tmp_path, EVENT_STORE_URL=url, EVENT_STORE_API_KEY="k")
+
+
 def test_a_mistake_in_a_secret_does_not_show_it(tmp_path):
     with pytest.raises(ImproperlyConfigured) as raised:
         load(tmp_path, SECRET_KEY="hunter2", ENCRYPTION_KEYS="hunter3")

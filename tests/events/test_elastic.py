@@ -15,8 +15,10 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from beidou.base import config
+from clusters.models import Cluster
 from events import neighbours
 from events.drivers import patience
+from events.drivers.elastic import writing
 from events.drivers.elastic.server import Server
 from events.drivers.errors import StoreAway
 from events.services import key_events, search
@@ -121,6 +123,44 @@ def test_two_portals_cannot_share_the_same_indices(store, cluster_a):
     with pytest.raises(StoreAway, match="belong to another portal"):
         other.write(KEEPER, [made("b")])
     assert store.uids() == ["web.1"]
+
+
+@on_servers
+def test_another_portal_deletes_nothing_of_indices_that_are_not_its_own(store, cluster_a, settings):
+    store.keep(cluster_a, made())
+    other = ElasticStore(store.store.address, owner="another portal")
+    later = Limit(timezone.now().date(), timezone.now().date())
+    Cluster.objects.all().delete()
+    for deleting in (
+        lambda: other.forget(Limits(later)),
+        other.forget_clusters,
+        lambda: other.forget_empty_days(timezone.now().date()),
+        lambda: other.remove(KEEPER, [made()]),
+    ):
+        with pytest.raises(StoreAway, match="belong to another portal"):
+            deleting()
+    store.settle()
+    (name,) = store.names()
+    assert store.server.ask("GET", f"/{name}/_count")["count"] == 1
+
+
+@on_servers
+def test_an_index_that_is_closed_holds_up_and_loses_nothing(store, cluster_a):
+    store.keep(cluster_a, made())
+    (name,) = store.names()
+    store.server.ask("POST", f"/{name}/_close")
+    with pytest.raises(StoreAway):
+        store.keep(cluster_a, made(version=200))
+    store.server.ask("POST", f"/{name}/_open", wait_for_active_shards="1")
+    assert store.keep(cluster_a, made(version=200)) == []
+    assert [event.version for event in store.all()] == [200]
+
+
+@on_servers
+def test_what_is_more_than_a_server_takes_at_once_goes_in_portions(store, cluster_a, monkeypatch):
+    monkeypatch.setattr(writing, "BULK_BYTES", 2000)
+    store.keep(cluster_a, *(made(f"e{number:02}") for number in range(20)), made("e00"))
+    assert len(store.uids()) == 20
 
 
 @on_servers
@@ -297,6 +337,7 @@ def away(settings):
         "/events/event/",
         "/events/event/figures/",
         f"/events/event/{'ab' * 16}/change/",
+        f"/events/event/{'ab' * 16}/history/",
         "/events/event/key/figures/",
         "/events/event/key/?figures=1",
         "/events/event/newest/",

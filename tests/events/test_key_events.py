@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events.drivers.kube_events import record
-from events.models import Event, KnownReason
+from events.models import Event, EventRetention, KnownReason
 from events.services import key_events, search
 from events.services.measures import ALL, MEASURES
 from tests import factories
@@ -445,3 +445,11 @@ def test_several_reasons_are_searched_as_one_is(admin, cluster_a):
     query = search.Query.of(reason=("OOMKilling", "SystemOOM"))
     assert {each.reason for each in search.page(admin, query).rows} == {"OOMKilling", "SystemOOM"}
     assert Event.objects.count() == 3
+
+
+def test_of_days_that_a_cluster_does_not_keep_there_is_no_usual(viewer, cluster_a, settings):
+    settings.EVENT_DAYS = settings.EVENT_WARNING_DAYS = 30
+    wanted = key_events.wanted(viewer, QueryDict("range=24h"))
+    assert len(list(key_events._earlier(wanted, key_events._shortest(viewer, wanted)))) == 7
+    EventRetention.objects.create(cluster=cluster_a, days=3, warning_days=20)
+    assert len(list(key_events._earlier(wanted, key_events._shortest(viewer, wanted)))) == 2

@@ -5,6 +5,7 @@ from django.core.management import CommandError, call_command
 
 from beidou.base import config
 from events.drivers.errors import StoreAway
+from events.management.commands import move_events
 from events.models import Event, EventMove
 from events.services import moving
 from events.services.moving import Side
@@ -92,6 +93,14 @@ def test_from_the_database_to_a_server_and_back(store, source, cluster_a, capsys
 def test_what_cannot_be_moved_is_said(arguments, sentence, cluster_a):
     with pytest.raises(CommandError, match=sentence):
         call_command("move_events", *arguments)
+
+
+def test_the_key_of_the_configured_server_is_not_sent_to_one_with_a_user_of_its_own(settings):
+    settings.EVENT_STORE_API_KEY = "key of the other"
+    with_user = move_events._side("elasticsearch+http://me:secret@127.0.0.1:1/x")
+    without = move_events._side("elasticsearch+http://127.0.0.1:1/x")
+    assert with_user.store.address.api_key == ""
+    assert without.store.address.api_key == "key of the other"
 
 
 def test_no_password_is_kept_of_an_address(source, cluster_a):

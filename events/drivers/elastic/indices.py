@@ -12,11 +12,12 @@ from typing import Any
 
 from beidou.base.sentences import Sentence
 from events.drivers.elastic import documents
-from events.drivers.elastic.server import Server
+from events.drivers.elastic.server import Server, cause, refusal
 from events.drivers.errors import StoreAway
 
 GENERATION = 1
 """Of the mapping; another mapping has other indices beside those that are there."""
+BAD = 400
 FIRST_YEAR, LAST_YEAR = 2015, 2100
 
 
@@ -76,9 +77,10 @@ class Indices:
 
     # --- the template -----------------------------------------------------------------------------
 
-    def _put_template(self) -> None:
-        path = f"/_index_template/{self._base}-{GENERATION}"
-        found = self._server.ask("GET", path, allowed=(404,)).get("index_templates", [])
+    def are_ours(self) -> bool:
+        """False where there are none yet; StoreAway where they are another portal's: nothing of
+        them may be deleted."""
+        found = self._server.ask("GET", self._path, allowed=(404,)).get("index_templates", [])
         owners = {each["index_template"].get("_meta", {}).get("portal") for each in found}
         if owners - {self._owner}:
             raise StoreAway(
@@ -88,9 +90,16 @@ class Indices:
                     base=self._base,
                 )
             )
+        return bool(owners)
+
+    @property
+    def _path(self) -> str:
+        return f"/_index_template/{self._base}-{GENERATION}"
+
+    def _put_template(self) -> None:
         # Of two portals that begin at the same moment only one may.
-        only_new = "false" if owners else "true"
-        self._server.ask("PUT", path, body=self.template(), create=only_new)
+        only_new = "false" if self.are_ours() else "true"
+        self._server.ask("PUT", self._path, body=self.template(), create=only_new)
 
     def template(self) -> dict[str, Any]:
         names = [f"{self._base}@custom"]
@@ -106,9 +115,9 @@ class Indices:
                 "aliases": {self._base: {}},
                 "settings": {
                     "index": {
+                        # Shards and replicas are the server's, or those of ``@custom``, which
+                        # could not overrule them here.
                         "codec": "best_compression",
-                        "number_of_shards": 1,
-                        "auto_expand_replicas": "0-1",
                         "refresh_interval": "1s",
                         # Newest first is the order of almost every question.
                         "sort.field": [documents.TIME],
@@ -122,8 +131,11 @@ class Indices:
     # --- one index --------------------------------------------------------------------------------
 
     def _make(self, name: str) -> None:
-        # Another writer may have been quicker: 400 is the answer then.
-        self._server.ask("PUT", f"/{name}", allowed=(400,))
+        answer = self._server.ask("PUT", f"/{name}", allowed=(BAD,))
+        kind, reason = cause(answer)
+        # Another writer may have been quicker.
+        if answer.status == BAD and kind != "resource_already_exists_exception":
+            raise refusal(BAD, kind, reason)
         (found,) = self._server.ask("GET", f"/{name}/_mapping").values()
         if found["mappings"].get("_meta", {}).get("beidou") != GENERATION:
             raise StoreAway(

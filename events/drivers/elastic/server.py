@@ -78,7 +78,7 @@ class Server:
             headers["content-type"] = types.format("json")
         seconds = patience.left(self._seconds)
         if seconds <= 0:
-            raise self._silent("its time was up")
+            raise self._silent(Sentence("its time was up"))
         query = "&".join(f"{name}={value}" for name, value in params.items())
         try:
             meta, content = self._transport.perform_request(

@@ -5,7 +5,7 @@ the same state again; only of those the stored state is looked at, because a clu
 restored from a backup counts from lower numbers again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,14 @@ from events.drivers.kube_events import Record
 
 CONFLICT, NOT_FOUND, BAD = 409, 404, 400
 _OK = range(200, 300)
+_UNREADABLE = (
+    "mapper_parsing_exception",
+    "document_parsing_exception",
+    "illegal_argument_exception",
+)
+"""What is wrong with the event itself; an index that is closed, say, is no reason to lose one."""
+BULK_BYTES = 8 * 1024 * 1024
+"""A server takes a hundred MiB in one request at most."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Writer:
             status = answer["status"]
             if status == CONFLICT:
                 conflicts.append(line)
-            elif status == BAD:
+            elif status == BAD and answer["error"].get("type") in _UNREADABLE:
                 refused.append((line.record, str(answer["error"].get("reason", "refused"))))
             elif status not in _OK:
                 self._give_up(answer)
@@ -117,9 +125,11 @@ class Writer:
         )
 
     def _bulk(self, lines: Sequence[tuple[bytes, ...]]) -> list[dict[str, Any]]:
-        content = b"\n".join(part for line in lines for part in line) + b"\n"
-        answer = self._server.ask("POST", "/_bulk", lines=content)
-        return [next(iter(item.values())) for item in answer["items"]]
+        answers: list[dict[str, Any]] = []
+        for content in _portions(lines):
+            answer = self._server.ask("POST", "/_bulk", lines=content)
+            answers += [next(iter(item.values())) for item in answer["items"]]
+        return answers
 
     def _give_up(self, answer: dict[str, Any]) -> None:
         """Everything is tried again later: what is stored already changes nothing then."""
@@ -176,6 +186,17 @@ class Writer:
             for each in answer["docs"]
             if each.get("found")
         }
+
+
+def _portions(lines: Sequence[tuple[bytes, ...]]) -> Iterator[bytes]:
+    content = bytearray()
+    for line in lines:
+        content += b"".join(part + b"\n" for part in line)
+        if len(content) >= BULK_BYTES:
+            yield bytes(content)
+            content.clear()
+    if content:
+        yield bytes(content)
 
 
 def _is_newer(record: Record, version: int, last_seen: datetime) -> bool:

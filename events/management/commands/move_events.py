@@ -34,7 +34,7 @@ class Command(BaseCommand):
         clusters = _clusters(options["cluster"])
         try:
             for progress in moving.move(source, target, clusters):
-                if progress.is_done or progress.moved % (100 * moving.AT_ONCE) == 0:
+                if progress.is_done or progress.moved % (500 * moving.AT_ONCE) == 0:
                     self.stdout.write(_line(progress))
         except StoreAway as error:
             raise CommandError(f"{error.message} Run the same again to go on.") from error
@@ -54,7 +54,9 @@ def _side(text: str) -> moving.Side:
     if address is None:
         return moving.Side(chosen.of(None), "database")
     if text != CONFIGURED:
-        address = replace(address, api_key=settings.EVENT_STORE_API_KEY, ca=settings.EVENT_STORE_CA)
+        # A user of its own is told in the address; the key of one server is not sent to another.
+        key = "" if address.user else settings.EVENT_STORE_API_KEY
+        address = replace(address, api_key=key, ca=settings.EVENT_STORE_CA)
     label = f"{address.product} {' '.join(address.nodes)} {address.prefix}"
     return moving.Side(chosen.of(address), label[:500])
 

@@ -182,11 +182,15 @@ class ElasticStore:
     # --- forgetting -------------------------------------------------------------------------------
 
     def forget(self, limits: Limits) -> int:
+        if not self.indices.are_ours():
+            return 0
         conditions = [past(group, limits.held) for group in limits.groups()]
         gone = self._drop_over(limits.latest, Q("bool", should=conditions, minimum_should_match=1))
         return gone + sum(self._delete(condition) for condition in conditions)
 
     def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
+        if not self.indices.are_ours():
+            return 0
         return self._writer.remove(keeper.uid, records)
 
     def refresh(self) -> None:
@@ -197,7 +201,8 @@ class ElasticStore:
         self._reading.ask("POST", f"/{names}/_refresh", ignore_unavailable="true")
 
     def forget_empty_days(self, before: date) -> None:
-        self._drop_over(before, Q("match_none"))
+        if self.indices.are_ours():
+            self._drop_over(before, Q("match_none"))
 
     def _drop_over(self, before: date, is_past: Condition) -> int:
         """Days before this one in which everything is past its time go as whole indices."""
@@ -210,6 +215,8 @@ class ElasticStore:
         return gone
 
     def forget_clusters(self) -> int:
+        if not self.indices.are_ours():
+            return 0
         search = Search()
         search.aggs.bucket("found", A("terms", field=documents.CLUSTER, size=MOST_CLUSTERS))
         stored = {bucket["key"] for bucket in self._buckets(search)}
@@ -221,7 +228,9 @@ class ElasticStore:
         self._refresh(name)
         search = Search().query(Q("bool", must_not=[is_past]))
         body = search.extra(size=0, terminate_after=1, track_total_hits=1).to_dict()
-        answer = self._reading.ask("POST", f"/{name}/_search", body=body)
+        answer = self._reading.ask(
+            "POST", f"/{name}/_search", body=body, allow_partial_search_results="false"
+        )
         return bool(answer["hits"]["total"]["value"])
 
     def _delete(self, condition: Condition) -> int:
