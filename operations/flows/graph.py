@@ -155,8 +155,8 @@ def ready(steps: Sequence[TaskStep], failed_in: Collection[str]) -> list[TaskSte
         if step.status == Status.WAITING
         and (
             any(
-                calls(by_key[key]) or (stopped and is_half_done(by_key[key], failed_in))
-                for key in step.compensates
+                calls(each) or (stopped and asks_to_undo(each) and is_half_done(each, failed_in))
+                for each in (by_key[key] for key in step.compensates)
             )
             if step.compensates
             # Of all before it: an approval that asks again may be far away.
@@ -176,8 +176,11 @@ def _lets_on(step: TaskStep) -> bool:
 def calls(step: TaskStep) -> bool:
     """Whether something of it has failed that is to be undone; the machines that came through may
     be going on meanwhile."""
-    failed = step.status in (Status.FAILED, Status.PARTIAL)
-    return failed and step.on_failure == OnFailure.COMPENSATE
+    return step.status in (Status.FAILED, Status.PARTIAL) and asks_to_undo(step)
+
+
+def asks_to_undo(step: TaskStep) -> bool:
+    return step.on_failure == OnFailure.COMPENSATE
 
 
 def is_half_done(step: TaskStep, failed_in: Collection[str]) -> bool:

@@ -85,11 +85,16 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
 
 def _to_undo(flow: Flow, step: TaskStep) -> list[TaskMachine]:
     """The machines that failed in what it compensates.  What fails no machine, as a gate, an
-    approval, or a task that ended at one, has failed with all that had come to it."""
-    members = {each.pk: each for each in _all(flow.task) if each.failed_in in step.compensates}
+    approval, or a task that ended at one, has failed with all that had come to it; a task below
+    that failed in part has not: its machines go on."""
+    compensated = flow.task.steps.filter(key__in=step.compensates)
+    asking = {each.key: each for each in compensated if graph.asks_to_undo(each)}
+    members = {each.pk: each for each in _all(flow.task) if each.failed_in in asking}
     failed_in = {each.failed_in for each in members.values()}
-    for failed in flow.task.steps.filter(key__in=step.compensates).exclude(kind="operation"):
-        if graph.calls(failed) and failed.key not in failed_in:
+    for failed in asking.values():
+        if failed.kind == "operation" or failed.key in failed_in:
+            continue
+        if failed.status == Status.FAILED:
             group = failed.params.get("group", "")
             members |= {each.pk: each for each in flow.machines(group)}
     return list(members.values())

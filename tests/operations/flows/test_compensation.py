@@ -112,6 +112,29 @@ def test_behind_a_task_that_failed_without_a_machine_of_its_own_likewise(
     assert done_by("undo") == addresses(machines)
 
 
+GOES_ON_BEHIND_IT = (
+    {"key": "go", "step": "Toy"},
+    {"key": "gate", "step": "NodesReady", "needs": ["go"], "on_failure": "continue"},
+)
+
+
+def test_behind_a_task_that_failed_in_part_without_a_failed_machine_nothing_is_undone(
+    save, begin_task, work, control, toy, machines, steps_of
+):
+    save("inner", *GOES_ON_BEHIND_IT)
+    task = begin_task(
+        graph.Spec("below", "Task", "task", {"template": "inner"}, on_failure="compensate"),
+        step("undo", compensates=("below",)),
+        step("after", needs=("below",)),
+    )
+    work()
+    give_up(control, child_of(task), "gate")
+    work()
+    assert steps_of(task) == {"below": "partial", "undo": "succeeded", "after": "succeeded"}
+    assert done_by("undo") == []
+    assert done_by("after") == addresses(machines)
+
+
 def test_where_machines_are_replaced_a_gate_that_failed_is_undone_with_those_it_looked_at(
     begin_task, work, control, machines
 ):

@@ -233,6 +233,33 @@ def test_what_failed_in_a_step_that_was_stopped_half_way_is_undone_and_retried(
     assert fresh(task).status == Status.SUCCEEDED
 
 
+@pytest.mark.parametrize("on_failure", ["stop", "continue"])
+def test_what_failed_half_way_in_a_step_that_says_otherwise_is_not_undone(
+    on_failure, together, begin_task, work, steps_of, toy, machines
+):
+    fail_by_step(toy, {"one": machines[0].address, "two": machines[1].address})
+    task = begin_task(
+        strict("one"),
+        step("two", on_failure=on_failure),
+        step("undo", compensates=("two",)),
+        batches=Batches(size=2),
+    )
+    work()
+    assert steps_of(task) == {"one": "failed", "two": "waiting", "undo": "waiting"}
+    assert not operations_of("undo").exists()
+
+
+def test_one_that_undoes_several_leaves_what_failed_in_those_that_say_otherwise(
+    together, begin_task, work, steps_of, toy, machines
+):
+    fail_by_step(toy, {"one": machines[0].address, "two": machines[1].address})
+    one = replace(strict("one"), on_failure="compensate")
+    task = begin_task(one, step("two"), step("undo", compensates=("one", "two")))
+    work()
+    assert steps_of(task) == {"one": "failed", "two": "partial", "undo": "succeeded"}
+    assert operations_of("undo").get().machines.get().address == machines[0].address
+
+
 @pytest.fixture
 def inner(toy, admin):
     """``inner("Toy", "Wait")``: a step that is a task of these steps."""
