@@ -14,7 +14,7 @@ from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from operations.flows import advance, children
-from operations.flows.models import AutoOperationTask, TaskPart, TaskStep
+from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
 from operations.models import Operation
 from operations.services import control as operation_control
@@ -64,6 +64,7 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
         _save(step, before)
         return False
     if step.task.status in GOES_ON and step.status == TaskStep.Status.RUNNING:
+        _let_on(part)
         part.is_to_be_retried = True
         part.save(update_fields=["is_to_be_retried"])
         said = Sentence(
@@ -80,6 +81,12 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
     operation.message = said
     operation.save(update_fields=["message"])
     return True
+
+
+def _let_on(part: TaskPart) -> None:
+    """Those that had failed here take part again, so that the task asks about them, too."""
+    rows = part.step.task.machines.filter(pk__in=part.machines, failed_in=part.step.key)
+    rows.update(state=TaskMachine.State.WAITING, failed_in="", message="")
 
 
 def _of(part: TaskPart) -> dict[str, str]:

@@ -22,7 +22,7 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, children, graph, news
+from operations.flows import acting, advance, children, graph, news
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -354,14 +354,20 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
     part.is_to_be_retried = False
     part.save(update_fields=["is_to_be_retried"])
     answers = _take_answers(step, operation)
+    machines = _to_retry(step, part, operation)
+    if not machines:
+        advance.wake(flow.task.pk)
+        return
+    if answers:
+        # An answer is for those that asked; what others find is theirs to ask.
+        machines = machines & asking.unanswered(operation).keys() or machines
     why: str = acting.gone(flow.task)
     if (user := acting.person(flow.task)) is not None:
         try:
             control.retry(
                 operation,
                 acting_user=user,
-                # An answer is for those that asked; what others find is theirs to ask.
-                machines=(list(asking.unanswered(operation)) or None) if answers else None,
+                machines=sorted(machines),
                 reason=flow.task.reason,
                 answers=answers,
                 is_approved=True,
@@ -375,6 +381,18 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
         "%(operation)s cannot be done again: %(why)s", operation=operation.name, why=why
     )
     flow.finish(step, Status.FAILED, sentence)
+
+
+def _to_retry(step: TaskStep, part: TaskPart, operation: Operation) -> set[int]:
+    """Its machines that are not through, but for those that have failed elsewhere meanwhile: what
+    was approved is not about them any more."""
+    rows = operation.machines.exclude(state=OperationMachine.State.SUCCEEDED)
+    found = set(rows.values_list("pk", flat=True))
+    if step.compensates:
+        return found
+    failed = TaskMachine.State.FAILED
+    undone = _undone(part, operation)
+    return found - {result.pk for member, result in undone if member.state == failed}
 
 
 def _take_answers(step: TaskStep, operation: Operation) -> dict[str, Any]:

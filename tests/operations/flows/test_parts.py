@@ -9,6 +9,7 @@ from beidou.base.errors import Conflict, InvalidInput
 from operations.flows import catalog, graph, saying
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
+from operations.flows.start import Batches
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
 from operations.services import control as operation_control
@@ -155,6 +156,63 @@ def test_what_is_not_as_it_was_approved_is_for_the_task_to_retry(
     control(controls.approve, newest(), acting_user=approver)
     work()
     assert fresh(task).status == Status.SUCCEEDED
+
+
+# --- a machine that is no part of what was approved any more --------------------------------------
+
+
+@pytest.fixture
+def without_one(toy, begin_task, work, machines, control, approver):
+    """A task whose first batch has failed, and which was approved anew without it; the others wait
+    for the pause between batches."""
+    toy.failing = {("first", machines[0].address)}
+    task = begin_task("WorkOrder", "Toy", batches=Batches(size=1, pause=3600))
+    work()
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    control(controls.withdraw, newest(), acting_user=approver, reason="without that one")
+    work()
+    assert sorted(newest().plan["machines"]) == [each.address for each in machines[1:]]
+    control(controls.approve, newest(), acting_user=approver)
+    work()
+    toy.failing.clear()
+    toy.calls.clear()
+    return task
+
+
+def test_it_is_asked_for_before_it_is_done_again(
+    without_one, toy, work, machines, control, approver, operator
+):
+    retry(control, operator)
+    work()
+    assert toy.calls == []
+    order = newest()
+    assert (order.number, order.status) == (3, "open")
+    assert order.changes == [f"Machines were added: {machines[0].address}."]
+    control(controls.approve, order, acting_user=approver)
+    work()
+    assert status_of_operation() == "succeeded"
+    assert set(without_one.machines.values_list("state", flat=True)) == {"waiting"}
+
+
+def test_it_is_not_done_again_when_it_is_rejected(
+    without_one, toy, work, control, approver, operator
+):
+    retry(control, operator)
+    work()
+    control(controls.reject, newest(), acting_user=approver, reason="not that one")
+    work()
+    assert (toy.calls, fresh(without_one).status) == ([], Status.FAILED)
+
+
+def test_one_that_has_failed_in_another_step_is_not_done_again_with_it(
+    without_one, toy, work, machines, control, operator, steps_of
+):
+    without_one.machines.filter(machine=machines[0]).update(failed_in="other")
+    retry(control, operator)
+    work()
+    assert (toy.calls, newest().number) == ([], 2)
+    assert steps_of(without_one) == {"WorkOrder": "succeeded", "Toy": "running"}
 
 
 # --- answers --------------------------------------------------------------------------------------
