@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
-from operations.flows import advance
+from operations.flows import advance, children
 from operations.flows.models import AutoOperationTask, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
 from operations.models import Operation
@@ -20,7 +20,7 @@ from operations.services import control as operation_control
 
 def asking(task: AutoOperationTask) -> list[TaskStep]:
     """The steps that wait for the answer to what their operations ask."""
-    if task.status != AutoOperationTask.Status.RUNNING:
+    if task.status != AutoOperationTask.Status.RUNNING or children.has_stopped(task):
         return []
     running = task.steps.filter(status=TaskStep.Status.RUNNING).order_by("position")
     return [step for step in running if "asks" in step.progress]

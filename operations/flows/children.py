@@ -76,6 +76,11 @@ def is_held(task: AutoOperationTask) -> bool:
     return any(each.status != Status.RUNNING for each in above(task)) or is_stopped_above(task)
 
 
+def has_stopped(task: AutoOperationTask) -> bool:
+    """Whether a step of it, or of one above, has failed: nothing further begins in it."""
+    return graph.has_stopped(task.steps.all()) or is_stopped_above(task)
+
+
 def is_stopped_above(task: AutoOperationTask) -> bool:
     """Whether a step beside the one that it is has failed, there or further above."""
     return any(graph.has_stopped(each.steps.all()) for each in above(task))

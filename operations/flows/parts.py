@@ -58,6 +58,15 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
         return False
     operation_control.check_answers(operation, answers, user)
     step = part.step
+    if step.task.is_active and children.has_stopped(step.task):
+        raise Conflict(
+            _(
+                "A step of the task %(name)s has failed: nothing further begins there. Retry the "
+                "task once it has ended."
+            )
+            % _of(part),
+            code="stopped",
+        )
     before = step.progress
     _keep(step, operation, answers)
     if _is_covered(part):

@@ -203,7 +203,7 @@ def _waits_for_an_answer(flow: Flow, step: TaskStep, part: TaskPart, operation: 
 
 def _would_stop(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> bool:
     """Whether the step fails, and stops the task, once these results are taken."""
-    if operation.status not in Operation.ENDED_BADLY or step.compensates:
+    if flow.has_stopped or operation.status not in Operation.ENDED_BADLY or step.compensates:
         return False
     if step.on_failure == TaskStep.OnFailure.CONTINUE:
         return False

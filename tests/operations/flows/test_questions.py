@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from beidou.base.errors import Forbidden, InvalidInput
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import AuditEntry, Notice
 from beidou.overview.attention import needs
 from machines.models import Machine
@@ -235,6 +235,76 @@ def test_a_withdrawn_approval_is_asked_for_before_the_answer(
     control(controls.withdraw, order, acting_user=approver, reason="wait")
     work()
     assert fresh(task).waiting_for.startswith("an approval: ")
+
+
+# --- where a step beside it has stopped the task --------------------------------------------------
+
+
+@pytest.fixture
+def beside(toy, begin_task, machines, monkeypatch):
+    """``beside("one", …)``: steps at the same time on the same machines; in ``one`` a machine
+    fails, in the others another asks, and neither is tolerated."""
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), holds=False))
+    broken, small = ({("first", machine.address)} for machine in machines[:2])
+
+    def during(run):
+        is_one = run.operation.name.endswith("-one")
+        toy.failing, toy.asking = (broken, set()) if is_one else (set(), small)
+
+    def begin_it(*keys):
+        toy.during = during
+        made = catalog.spec("Toy")
+        strict = replace(made, params={**made.params, "all_or_nothing": True})
+        return begin_task(*(replace(strict, key=key) for key in keys))
+
+    return begin_it
+
+
+@pytest.mark.parametrize("keys", [("one", "two"), ("two", "one")])
+def test_a_step_that_asks_waits_for_no_answer_once_the_task_has_stopped(
+    keys, beside, work, steps_of
+):
+    task = beside(*keys)
+    work()
+    assert steps_of(task) == {"one": "failed", "two": "failed"}
+    assert (fresh(task).status, fresh(task).waiting_for) == (Status.FAILED, "")
+
+
+def test_its_question_is_answered_by_a_retry_of_the_task(beside, toy, work, control, operator):
+    task = beside("one", "two")
+    work()
+    asked = toy.during
+
+    def during(run):
+        asked(run)
+        toy.failing = set()
+
+    toy.during = during
+    control(controls.retry, task, acting_user=operator, answers={"size": 2}, step="two")
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_no_operation_of_a_task_that_has_stopped_is_done_again_while_others_run(
+    toy, begin_task, work, control, machines, operator, monkeypatch, steps_of
+):
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), holds=False))
+    refused = []
+
+    def during(run):
+        is_one = run.operation.name.endswith("-one")
+        toy.failing = {("first", each.address) for each in machines} if is_one else set()
+        if run.step_name == "second":
+            operation = Operation.objects.get(name__endswith="-one")
+            with pytest.raises(Conflict, match="has failed: nothing further begins there"):
+                control(operation_control.retry, operation, acting_user=operator)
+            refused.append(operation.status)
+
+    toy.during = during
+    task = begin_task(*(replace(catalog.spec("Toy"), key=key) for key in ("one", "two")))
+    work()
+    assert refused == ["failed"]
+    assert steps_of(task)["one"] == "failed"
 
 
 # --- answers with the retry of the task -----------------------------------------------------------
