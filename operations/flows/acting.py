@@ -3,6 +3,7 @@
 from beidou.base import permissions
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
+from clusters.models import Cluster
 from operations.flows.models import AutoOperationTask
 from operations.models import Operation
 
@@ -13,12 +14,12 @@ def person(task: AutoOperationTask) -> User | None:
     return user if user is not None and user.is_active else None
 
 
-def priority(task: AutoOperationTask, user: User) -> str:
+def priority(wished: str, cluster: Cluster, user: User) -> str:
     """Of what begins now: high as long as the one with whose rights it goes on may have it so."""
-    is_high = task.priority == Operation.Priority.HIGH
-    if is_high and not permissions.may(user, task.cluster, permissions.APPROVE):
+    is_high = wished == Operation.Priority.HIGH
+    if is_high and not permissions.may(user, cluster, permissions.APPROVE):
         return Operation.Priority.NORMAL
-    return task.priority
+    return wished
 
 
 def gone(task: AutoOperationTask) -> Sentence:

@@ -189,7 +189,7 @@ def _begin_check(flow: Flow, step: TaskStep, params: GateParams) -> None:
             machines=machines,
             params=params.params,
             acting_user=user,
-            priority=acting.priority(task, user),
+            priority=acting.priority(task.priority, task.cluster, user),
             sent_by=task.sent_by,
             reason=task.reason,
         )

@@ -305,7 +305,7 @@ def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationPar
             max_failed_percent=100 if params.everywhere else task.max_failed_percent,
             forks=params.forks,
             steps=params.steps,
-            priority=acting.priority(task, user),
+            priority=acting.priority(task.priority, task.cluster, user),
             sent_by=task.sent_by,
             **common,
         )

@@ -20,7 +20,7 @@ from beidou.base.notices import News, Severity
 from beidou.base.sentences import Sentence
 from machines.models import Machine
 from machines.services import selection
-from operations.flows import base, graph, nesting, start
+from operations.flows import acting, base, graph, nesting, start
 from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.flows.schedules import storing
 from operations.flows.schedules.models import TaskSchedule
@@ -158,7 +158,7 @@ def _begin(row: TaskSchedule, now: datetime, planned: datetime | None) -> AutoOp
                 batches=start.Batches(row.batch_size, row.batch_pause, row.max_failed_percent),
                 name=_name(row, now),
                 reason=row.reason,
-                priority=row.priority,
+                priority=acting.priority(row.priority, row.cluster, owner),
                 acting_user=owner,
                 leave_out_blocked=True,
                 versions=row.versions_below,

@@ -369,6 +369,20 @@ def test_without_its_owner_or_their_right_it_is_switched_off(
     assert not AutoOperationTask.objects.exists()
 
 
+def test_without_the_right_to_a_high_priority_its_task_begins_with_a_normal_one(
+    due, control, operator, cluster_a
+):
+    team = factories.make_team("owning")
+    factories.grant(team, cluster_a, "owner")
+    operator.groups.add(team)
+    row = due(priority="high")
+    operator.groups.remove(team)
+    assert run(control) == 1
+    row.refresh_from_db()
+    assert (row.enabled, row.priority) == (True, "high")
+    assert AutoOperationTask.objects.get().priority == "normal"
+
+
 def test_it_is_put_off_until_a_freeze_ends(due, control, cluster_a):
     row = due()
     ends = timezone.now() + timedelta(minutes=10)
