@@ -50,7 +50,7 @@ class OperationsConfig(AppConfig):
         from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
         from operations.kinds.upgrade_cluster import kind as upgrade_cluster  # noqa: F401
         from operations.outside import delivery
-        from operations.services import cluster_settings, neighbours, news
+        from operations.services import cluster_settings, finish, neighbours, news
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         buttons.register(Machine, "operations", neighbours.buttons_of_machine)
@@ -98,6 +98,7 @@ class OperationsConfig(AppConfig):
                 why="Begins the tasks whose time has come.",
             ),
         )
+        tasks.BUSY["operations: steps"] = finish.workers_are_busy
         tasks.LOOKS["operations: steps of tasks"] = due.DueSteps().look
         tasks.LOOKS["operations: questions to sites"] = delivery.sweep
         post_spawn.connect(signals.worker_spawned, dispatch_uid="operations-worker-spawned")

@@ -24,7 +24,7 @@ from prometheus_client.registry import REGISTRY, Collector
 from beidou.base.middleware import client_address
 from beidou.base.models import Notice
 from beidou.base.preparation import unapplied_migrations
-from beidou.base.tasks import CLOCK, OUTSIDE, QUEUES, WORK
+from beidou.base.tasks import BUSY, CLOCK, OUTSIDE, QUEUES, WORK
 
 QUEUE_AGE_MAX = 300.0  # seconds a due task may wait before the workers are taken for dead
 _MIGRATIONS_CHECKED = "beidou-migrations-applied"
@@ -59,7 +59,7 @@ def _problems() -> Iterator[str]:
     ages = queue_ages()
     if ages[CLOCK] > QUEUE_AGE_MAX:
         yield f"A task of the clock has been waiting for {ages[CLOCK]:.0f} s: no worker runs."
-    elif ages[WORK] > QUEUE_AGE_MAX and not _a_step_runs():
+    elif ages[WORK] > QUEUE_AGE_MAX and not any(is_busy() for is_busy in BUSY.values()):
         yield f"A task has been waiting for {ages[WORK]:.0f} s: no worker takes from the queue."
     if ages[OUTSIDE] > QUEUE_AGE_MAX:
         waits = f"{ages[OUTSIDE]:.0f} s"
@@ -67,12 +67,6 @@ def _problems() -> Iterator[str]:
     age = notice_age()
     if age > QUEUE_AGE_MAX:
         yield f"A notice has been waiting for {age:.0f} s: no messenger runs."
-
-
-def _a_step_runs() -> bool:
-    """Then workers are busy, for hours perhaps, and what waits for them waits rightly."""
-    steps = apps.get_model("operations", "Step")._default_manager
-    return bool(steps.filter(status="running", lease_until__gt=timezone.now()).exists())
 
 
 def notice_age() -> float:

@@ -61,6 +61,9 @@ def register(*entries: Periodic) -> None:
 # What the clock looks at each second: for what is due by then, in a query that costs nothing.
 LOOKS: dict[str, Callable[[], object]] = {}
 
+# Whether workers do something that may last for hours: what waits for them waits rightly then.
+BUSY: dict[str, Callable[[], bool]] = {}
+
 
 # The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2.
 _TO_THE_CLOCK: Final = repr({"q_options": {"cluster": CLOCK}})

@@ -167,11 +167,20 @@ def go_on(operation: Operation) -> None:
 
 def enqueue_step(step: Step) -> None:
     """Have it run, by a worker or beside them, when the surrounding transaction commits."""
+    queue = OUTSIDE if _is_outside(step) else WORK
+    enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations", queue=queue)
+
+
+def _is_outside(step: Step) -> bool:
     kind = kinds.KINDS.get(step.operation.kind)
     found = kind.find_step(step.name) if kind is not None else None
-    is_outside = found is not None and found.outside(step.operation.params)
-    queue = OUTSIDE if is_outside else WORK
-    enqueue_on_commit("operations.tasks.run_step", step.pk, group="operations", queue=queue)
+    return found is not None and found.outside(step.operation.params)
+
+
+def workers_are_busy() -> bool:
+    """Whether a step runs that keeps a worker."""
+    running = Step.objects.filter(status=Step.Status.RUNNING, lease_until__gt=timezone.now())
+    return not all(_is_outside(step) for step in running.select_related("operation"))
 
 
 def _why_stopped(operation: Operation) -> str:

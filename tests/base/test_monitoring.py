@@ -69,6 +69,15 @@ def test_a_step_that_waits_for_busy_workers_is_no_problem(client, running_step):
     assert client.get("/readyz").status_code == 200
 
 
+def test_a_step_that_waits_beside_the_workers_does_not_make_them_busy(client, running_step):
+    Operation.objects.update(kind="Network", params={"driver": "webhook"})
+    Step.objects.update(name="network")
+    queue_task(timedelta(minutes=10))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "no worker" in answer.json()["problems"][0]
+
+
 def test_a_clock_that_stands_still_is_not_ready_however_busy_the_workers(client, running_step):
     queue_task(timedelta(minutes=10), CLOCK)
     answer = client.get("/readyz")
