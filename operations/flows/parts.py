@@ -50,6 +50,18 @@ def refuse_skip(operation: Operation) -> None:
         raise _conflict(part)
 
 
+def may_begin(operation: Operation) -> bool:
+    """What has waited for days is compared with what was approved, too; where it is not that any
+    more it is taken out of the queue, and the task does it once that is approved."""
+    part = _part(operation)
+    if part is None or children.is_covered(part.step):
+        return True
+    hold(operation)
+    children.take_back([part.step], Sentence("Waits for an approval of what has changed."))
+    advance.wake(part.step.task_id)
+    return False
+
+
 def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> bool:
     """Whether its task does the retry, as soon as what it would do with ``answers`` is approved;
     ``Conflict`` where the task will not come to it by itself."""
@@ -152,6 +164,10 @@ def _conflict(part: TaskPart) -> Conflict:
 
 operation_control.register_above(
     operation_control.Above(
-        hold=hold, takes_over=takes_over, refuse_skip=refuse_skip, refuse_resume=refuse_resume
+        hold=hold,
+        takes_over=takes_over,
+        refuse_skip=refuse_skip,
+        refuse_resume=refuse_resume,
+        may_begin=may_begin,
     )
 )

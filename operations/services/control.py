@@ -29,12 +29,14 @@ _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 @dataclass(frozen=True)
 class Above:
     """What the task that an operation is a part of says of it: ``hold`` is called before anything
-    is held; ``takes_over`` tells whether the task does a retry itself, later."""
+    is held; ``takes_over`` tells whether the task does a retry itself, later; ``may_begin`` is
+    asked when its turn in the queue has come."""
 
     hold: Callable[[Operation], None]
     takes_over: Callable[[Operation, Mapping[str, Any], User], bool]
     refuse_skip: Callable[[Operation], None]
     refuse_resume: Callable[[Operation], None]
+    may_begin: Callable[[Operation], bool]
 
 
 # Tasks know this module, and it not them.
@@ -43,6 +45,11 @@ _above: list[Above] = []
 
 def register_above(above: Above) -> None:
     _above[:] = [above]
+
+
+def may_begin(operation: Operation) -> bool:
+    """Whether it is what its task wants still; else that has taken it out of the queue."""
+    return _above[0].may_begin(operation)
 
 
 def require_right(operation: Operation, user: User) -> None:

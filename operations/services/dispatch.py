@@ -17,7 +17,7 @@ from beidou.base.errors import Conflict
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.models import Operation
-from operations.services import finish, limits, order
+from operations.services import control, finish, limits, order
 from operations.services.limits import Limits, Slots
 from operations.services.order import Waiting
 from operations.services.times import Hold
@@ -93,6 +93,8 @@ def _start(key: int, slots: Slots) -> bool:
     now = timezone.now()
     try:
         with audit.entries_last():
+            if not control.may_begin(operation):
+                return False
             change_status(
                 operation,
                 to=Operation.Status.RUNNING,

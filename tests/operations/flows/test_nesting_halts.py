@@ -10,6 +10,7 @@ from operations.flows import advance, catalog, graph, start
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.models import ClusterSettings, Freeze, Operation
+from operations.services import control as operation_control
 from operations.services import dispatch
 from tests.operations.flows.test_nesting import child_of, inner, save, status  # noqa: F401
 
@@ -159,6 +160,59 @@ def test_what_is_approved_no_more_begins_no_more_below(
     control(controls.approve, WorkOrder.objects.get(status="open"), acting_user=approver)
     work()
     assert status(task) == "succeeded"
+
+
+def test_what_changed_while_it_waited_in_the_queue_is_asked_for_before_it_begins(
+    waiting, toy, work, thaw, control, approver, cluster_a
+):
+    task, _order, frozen = waiting
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    thaw(frozen)
+    work()
+    assert (toy.calls, status(task)) == ([], "running")
+    assert Operation.objects.get().status == "canceled"
+    again = WorkOrder.objects.get(status="open")
+    assert again.changes == ["The preCheck policy of the cluster was changed."]
+    control(controls.approve, again, acting_user=approver)
+    work()
+    assert (status(task), Operation.objects.get().status) == ("succeeded", "succeeded")
+
+
+def test_so_it_is_while_the_task_is_paused(
+    waiting, toy, work, thaw, control, approver, operator, cluster_a
+):
+    task, _order, frozen = waiting
+    control(controls.pause, task, acting_user=operator)
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    thaw(frozen)
+    work()
+    assert (toy.calls, Operation.objects.get().status) == ([], "canceled")
+    control(controls.resume, task, acting_user=operator)
+    work()
+    assert toy.calls == []
+    control(controls.approve, WorkOrder.objects.get(status="open"), acting_user=approver)
+    work()
+    assert status(task) == "succeeded"
+
+
+def test_what_a_retry_on_its_own_page_put_into_the_queue_is_taken_out_of_it_likewise(
+    queued, toy, work, thaw, control, operator, machines, cluster_a
+):
+    task, _order, frozen = queued(replace(catalog.spec("Toy"), needs=("WorkOrder",)))
+    toy.failing = {("first", machine.address) for machine in machines}
+    thaw(frozen)
+    work()
+    assert status(task) == "failed"
+    toy.calls.clear()
+    frozen = Freeze.objects.create(cluster=cluster_a, reason="again")
+    control(operation_control.retry, Operation.objects.get(), acting_user=operator)
+    work()
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    thaw(frozen)
+    work()
+    operation = Operation.objects.get()
+    assert (toy.calls, operation.status) == ([], "canceled")
+    assert operation.message == "Waits for an approval of what has changed."
 
 
 def test_the_end_of_the_whole_takes_what_is_below_out_of_the_queue(
