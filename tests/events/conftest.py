@@ -24,7 +24,7 @@ STORES = [
 @pytest.fixture(scope="session")
 def servers() -> Iterator[dict[str, str]]:
     """Addresses of the lab's own servers by product."""
-    with Lab.start(f"events-{os.getpid()}") as lab:
+    with Lab.start(f"event-stores-{os.getpid()}") as lab:
         yield {"elasticsearch": lab.elasticsearch(), "opensearch": lab.opensearch()}
 
 
