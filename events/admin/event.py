@@ -268,8 +268,12 @@ class EventAdmin(ReadOnlyAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Nobody may, whatever the store says of the event."""
-        raise PermissionDenied
+        """Nobody may; whether there is one at all, the store has to say."""
+        try:
+            refused: HttpResponse = super().delete_view(request, object_id, extra_context)
+        except StoreAway as error:
+            return self._away(request, error)
+        return refused
 
     def _away(self, request: HttpRequest, error: StoreAway) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "trouble": error.message}

@@ -338,6 +338,7 @@ def away(settings):
         "/events/event/figures/",
         f"/events/event/{'ab' * 16}/change/",
         f"/events/event/{'ab' * 16}/history/",
+        f"/events/event/{'ab' * 16}/delete/",
         "/events/event/key/figures/",
         "/events/event/key/?figures=1",
         "/events/event/newest/",
