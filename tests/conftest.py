@@ -16,7 +16,7 @@ from beidou.base.models import AuditEntry, AuditHead, User
 from clusters.models import Cluster
 from tests import factories
 
-pytest_plugins = ["tests.lab_fixtures", "tests.links"]
+pytest_plugins = ["tests.browser_fixtures", "tests.lab_fixtures", "tests.links"]
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
 
 

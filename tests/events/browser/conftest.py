@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.browser.conftest import chromium, open_page, portal  # noqa: F401  fixtures
+from tests.operations.browser.conftest import open_page, portal  # noqa: F401  fixtures
 
 
 def pytest_collection_modifyitems(items):

@@ -1,13 +1,12 @@
 """Real Chromium before the real server; steps of the toy kind wait until the test lets them go."""
 
-import os
 import threading
 from pathlib import Path
 
 import pytest
 from django.db import connection
 from django_q.models import OrmQ
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from operations.models import Operation
 from operations.services import start
@@ -15,16 +14,6 @@ from tests import factories
 from tests.operations.portal import END_SECONDS, Portal, session_of
 from tests.operations.toy import toy_kind
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 expect.set_options(timeout=15_000)
 
 
@@ -34,21 +23,6 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.django_db(transaction=True))
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Playwright runs an event loop in this thread, which makes Django careful without need."""
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing; install the package chromium.")
-        pytest.skip(f"{CHROMIUM} is missing; install the package chromium.")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            yield browser
-            browser.close()
 
 
 @pytest.fixture
