@@ -53,7 +53,7 @@ class Bench:
             row = Cluster.objects.create(
                 name=f"c{number}", uid=f"uid-{number}", server=f"https://c{number}", version="v1"
             )
-            self.keepers.append(Keeper(row.pk, row.uid, row.name))
+            self.keepers.append(Keeper.of(row))
 
     # --- filling ----------------------------------------------------------------------------------
 
@@ -101,11 +101,10 @@ class Bench:
         """Until what was written can be found, with statistics as a database has them overnight."""
         from django.db import connection  # noqa: PLC0415
 
+        self.store.refresh()
         if self.store.is_in_database:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
-            return
-        time.sleep(3)
 
     # --- searching --------------------------------------------------------------------------------
 

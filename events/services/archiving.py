@@ -128,7 +128,7 @@ class _Run:
             )
             self._finish(cluster)
             self._store.refresh()  # or what was just removed would be archived again
-            keeper = Keeper(cluster.pk, cluster.uid, cluster.name)
+            keeper = Keeper.of(cluster)
             for day, part in self._past(cluster, limits.of(keeper)):
                 if self._is_over:
                     return self._lost
@@ -251,7 +251,7 @@ class _Run:
 
     def _remove(self, cluster: Cluster, segment: EventSegment, file: IO[bytes]) -> None:
         """From the event store; only what is in the very state that the segment holds."""
-        keeper = Keeper(cluster.pk, cluster.uid, cluster.name)
+        keeper = Keeper.of(cluster)
         for records in segments.records(file, AT_ONCE):
             if retention.is_held(cluster, segment.day):
                 return  # somebody has just brought it back

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import structlog
 from django.utils import timezone
 
 from clusters.models import Cluster
 from events.models import EventMove
+from events.services import storing
 from events.services.stores.base import Cursor, Keeper, Query, Scope, Store
 
-logger = structlog.get_logger(__name__)
 AT_ONCE = 200
 _ALL_TIMES = {
     "since": datetime(1970, 1, 1, tzinfo=UTC),
@@ -57,17 +56,15 @@ def move(source: Side, target: Side, clusters: list[Cluster]) -> Iterator[Progre
 
 def _move(source: Store, target: Store, row: EventMove) -> Iterator[Progress]:
     cluster = row.cluster
-    keeper = Keeper(cluster.pk, cluster.uid, cluster.name)
     scope = Scope({cluster.pk: cluster})
     query = Query.of(**_ALL_TIMES)
     while row.finished_at is None:
         after = Cursor.parse(row.cursor) if row.cursor else None
         page = source.page(query, scope, after=after, limit=AT_ONCE, with_raw=True)
-        refused = target.write(keeper, [event.record() for event in page.rows])
-        for record, why in refused:
-            logger.error("event_refused", cluster_uid=cluster.uid, uid=record.uid, error=why)
-        row.moved += len(page.rows) - len(refused)
-        row.refused += len(refused)
+        records = [event.record() for event in page.rows]
+        refused = storing.put(target, Keeper.of(cluster), records)
+        row.moved += len(records) - refused
+        row.refused += refused
         row.cursor = str(page.next or "")
         row.finished_at = None if page.next else timezone.now()
         row.save()

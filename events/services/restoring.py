@@ -5,10 +5,8 @@ that asks for it holds the days: retention leaves them alone until its date.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 
-import structlog
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -21,22 +19,14 @@ from events.drivers import segments
 from events.drivers.errors import ArchiveAway, SegmentLost, StoreAway
 from events.drivers.kube_events import Record
 from events.models import EventRestore, EventSegment
-from events.services import archived
+from events.services import archived, storing
 from events.services.stores import chosen
 from events.services.stores.base import Keeper, Store
 
-logger = structlog.get_logger(__name__)
 AT_ONCE = 1000
 DAYS, DAYS_MAX = 7, 365
 """For how long what was brought back stays, if nobody says otherwise; and at most."""
 LOST_AFTER = timedelta(minutes=30)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The segment that was brought back, or has a problem that says why it was not."""
-
-    segment: EventSegment
 
 
 def ask(row: EventRestore, *, acting_user: User, reason: str = "") -> None:
@@ -99,12 +89,13 @@ def run(key: int) -> None:
     row = EventRestore.objects.select_related("cluster").filter(pk=key, finished_at=None).first()
     if row is None:
         return  # done by another, or let go
-    for _progress in restore(row):
+    for _segment in restore(row):
         pass
 
 
-def restore(row: EventRestore) -> Iterator[Progress]:
-    """Segment by segment; one that is lost costs no other.  How it ended is in the row."""
+def restore(row: EventRestore) -> Iterator[EventSegment]:
+    """Segment by segment: one was brought back, or has a problem that says why it was not, and
+    costs no other.  How it ended is in the row."""
     row.events = row.refused = 0
     row.problem = ""
     try:
@@ -123,7 +114,7 @@ def restore(row: EventRestore) -> Iterator[Progress]:
             EventSegment.objects.filter(pk=segment.pk).update(problem=segment.problem)
             if not _save(row):
                 return  # somebody let it go
-            yield Progress(segment)
+            yield segment
     except (ArchiveAway, StoreAway) as error:
         row.problem = error.message
     row.finished_at = timezone.now()
@@ -131,12 +122,9 @@ def restore(row: EventRestore) -> Iterator[Progress]:
 
 
 def _write(store: Store, row: EventRestore, records: list[Record]) -> None:
-    cluster = row.cluster
-    refused = store.write(Keeper(cluster.pk, cluster.uid, cluster.name), records)
-    for record, why in refused:
-        logger.error("event_refused", cluster_uid=cluster.uid, uid=record.uid, error=why)
-    row.events += len(records) - len(refused)
-    row.refused += len(refused)
+    refused = storing.put(store, Keeper.of(row.cluster), records)
+    row.events += len(records) - refused
+    row.refused += refused
 
 
 def _save(row: EventRestore) -> int:

@@ -1,11 +1,12 @@
 """From the spool into the event store, whichever it is."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
 
 from clusters.models import Cluster
-from events.drivers.kube_events import KubeEvent, record
+from events.drivers.kube_events import KubeEvent, Record, record
 from events.services.stores.base import Keeper, Store
 
 logger = structlog.get_logger(__name__)
@@ -21,24 +22,31 @@ def keeper_of(cluster_uid: str) -> Keeper | None:
     return None if found is None else Keeper(*found)
 
 
-def keep(store: Store, keeper: Keeper, portions: Portions) -> datetime | None:
-    """Keep what was received; gives when the last event was.
+def put(store: Store, keeper: Keeper, records: Sequence[Record]) -> int:
+    """Keep the records; gives how many the store refuses for good.
 
-    What the store refuses, one event by itself, goes into the log with its whole text: it must not
-    hold up what follows.
+    Such a one goes into the log with its whole text: it must not hold up what follows.
     """
+    refused = store.write(keeper, records)
+    for each, why in refused:
+        logger.error(
+            "event_refused",
+            cluster_uid=keeper.uid,
+            uid=each.uid,
+            error=why,
+            text=each.raw.decode(errors="replace"),
+        )
+    return len(refused)
+
+
+def keep(store: Store, keeper: Keeper, portions: Portions) -> datetime | None:
+    """Keep what was received; gives when the last event was."""
     records = [
         record(event, datetime.fromtimestamp(received_at, UTC))
         for received_at, events in portions
         for event in events
     ]
-    for refused, why in store.write(keeper, records):
-        logger.error(
-            "event_refused",
-            cluster_uid=keeper.uid,
-            error=why,
-            text=refused.raw.decode(errors="replace"),
-        )
+    put(store, keeper, records)
     return max((each.last_seen for each in records), default=None)
 
 

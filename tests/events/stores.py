@@ -20,7 +20,7 @@ class Stored:
         self.store = store
 
     def keep(self, cluster: Cluster, *records: Record) -> list[tuple[Record, str]]:
-        refused = self.store.write(Keeper(cluster.pk, cluster.uid, cluster.name), records)
+        refused = self.store.write(Keeper.of(cluster), records)
         self.settle()
         return refused
 

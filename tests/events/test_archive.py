@@ -55,7 +55,7 @@ def keep(cluster, *records):
 
 
 def keeper(cluster):
-    return Keeper(cluster.pk, cluster.uid, cluster.name)
+    return Keeper.of(cluster)
 
 
 def left():

@@ -80,7 +80,7 @@ def test_a_day_that_one_cluster_needs_goes_for_the_others_alone(cluster_a, clust
     database.write(cluster_a.pk, [of_day(old, "a")])
     database.write(cluster_b.pk, [of_day(old, "b")])
     short, long = old + timedelta(days=5), old - timedelta(days=5)
-    own = {Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name): Limit(long, long)}
+    own = {Keeper.of(cluster_a): Limit(long, long)}
     assert EmbeddedStore().forget(Limits(Limit(short, short), own)) == 1
     assert [event.uid for event in Event.objects.all()] == ["uid-a"]
     if is_postgresql():

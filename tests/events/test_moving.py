@@ -35,7 +35,7 @@ class Kept(EmbeddedStore):
 def source(cluster_a, monkeypatch):
     monkeypatch.setattr(moving, "AT_ONCE", 2)
     store = chosen.of(None)
-    keeper = moving.Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name)
+    keeper = moving.Keeper.of(cluster_a)
     store.write(keeper, [made(f"e{number}") for number in range(5)])
     return Side(store, "database")
 
@@ -62,7 +62,7 @@ def test_stopped_in_the_middle_it_goes_on_where_it_was(source, cluster_a):
 def test_done_again_it_moves_what_came_meanwhile(source, cluster_a):
     target = Kept()
     list(moving.move(source, Side(target, "other"), [cluster_a]))
-    keeper = moving.Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name)
+    keeper = moving.Keeper.of(cluster_a)
     source.store.write(keeper, [made("new")])
     list(moving.move(source, Side(target, "other"), [cluster_a]))
     assert len(target.records) == 6

@@ -213,7 +213,7 @@ def test_days_that_were_brought_back_stay_until_their_date(store, cluster_a, clu
 
 def test_of_states_only_those_that_are_meant_are_removed(store, cluster_a, cluster_b):
     same, newer, later = made("same"), made("newer"), made("later")
-    keeper = Keeper(cluster_a.pk, cluster_a.uid, cluster_a.name)
+    keeper = Keeper.of(cluster_a)
     store.keep(cluster_a, same, made("newer", version=101), made("other"))
     store.keep(cluster_a, msgspec.structs.replace(later, version=0, last_seen=NOW))
     store.keep(cluster_b, same)

@@ -1,1 +1,1 @@
-"""Elasticsearch and OpenSearch: one way of keeping events, each by its own client."""
+"""Elasticsearch and OpenSearch: one way of keeping events, over one transport."""

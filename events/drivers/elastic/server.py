@@ -155,5 +155,5 @@ def cause(content: Any) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", str(error or content or "")
     roots = error.get("root_cause")
-    cause = roots[0] if isinstance(roots, list) and roots else error
-    return str(cause.get("type", "")), str(cause.get("reason", ""))
+    first = roots[0] if isinstance(roots, list) and roots else error
+    return str(first.get("type", "")), str(first.get("reason", ""))

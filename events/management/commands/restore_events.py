@@ -38,8 +38,7 @@ class Command(BaseCommand):
             restoring.begin(row)
         except InvalidInput as error:
             raise CommandError(error.message) from None
-        for progress in restoring.restore(row):
-            segment = progress.segment
+        for segment in restoring.restore(row):
             told = segment.problem or f"{segment.events:,} events"
             self.stdout.write(f"{segment.object_name}: {told}")
         if row.problem:

@@ -181,6 +181,10 @@ class Keeper(NamedTuple):
     uid: str
     name: str
 
+    @classmethod
+    def of(cls, cluster: Cluster) -> "Keeper":
+        return cls(cluster.pk, cluster.uid, cluster.name)
+
 
 class Limit(NamedTuple):
     """What was not seen since these days is past its time."""
