@@ -70,6 +70,15 @@ def test_who_may_only_look_writes_and_previews_nothing(who, place, cast, api, cl
     assert api(cast[who]).post(f"{RULES}{place}", BODY).status_code == 403
 
 
+def test_who_lost_the_right_to_write_rules_can_only_delete_their_own(viewer, api, cluster_a):
+    rule = factories.make_alert_rule(viewer)
+    client, page = api(viewer), f"{RULES}{rule.pk}/"
+    answer = client.patch(page, {"threshold": 1})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert client.get(page).json()["threshold"] == 3
+    assert client.delete(page).status_code == 204
+
+
 def test_a_rule_of_somebody_else_does_not_exist(operator, viewer, api, cluster_a):
     rule = factories.make_alert_rule(operator)
     for place in ("", "preview/"):

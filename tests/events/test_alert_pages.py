@@ -208,6 +208,19 @@ def test_a_preview_never_holds_the_sign_in_form(client, db):
 # --- alerts ---------------------------------------------------------------------------------------
 
 
+def test_who_lost_the_right_to_write_rules_sees_their_own_without_a_form(
+    viewer, browser, cluster_a
+):
+    rule = factories.make_alert_rule(viewer)
+    client, page = browser(viewer), f"/events/alertrule/{rule.pk}/change/"
+    assert 'name="threshold"' not in client.get(page).content.decode()
+    client.post(page, {"name": "other", "threshold": 1, "window_minutes": 1, "severity": "info"})
+    rule.refresh_from_db()
+    assert rule.threshold == 3
+    client.post(f"/events/alertrule/{rule.pk}/delete/", {"post": "yes"})
+    assert not AlertRule.objects.filter(pk=rule.pk).exists()
+
+
 def test_an_alert_leads_to_the_events_behind_it(operator, viewer, browser, cluster_a):
     rule = factories.make_alert_rule(operator, name="Crashes", search="reason=BackOff")
     burst(cluster_a, reason="BackOff", name="web")
