@@ -56,15 +56,14 @@ class AlertRuleForm(_Form):
     def clean(self) -> dict[str, Any]:
         """Before the constraints of the table, whose sentences say less."""
         values = super().clean() or {}
-        if self.errors:
-            return values
         wanted = AlertRule(**values)
         is_new = "name" in values and self.instance.pk is None
         try:
             alert_rules.validate(wanted, self.user, is_new=is_new)
         except InvalidInput as error:
             for name, sentence in error.fields.items():
-                self.add_error(name if name in self.fields else None, sentence)
+                if name not in self.errors:  # what cannot be read lacks here, and says so itself
+                    self.add_error(name if name in self.fields else None, sentence)
         return {**values, "search": wanted.search}
 
 

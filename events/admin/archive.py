@@ -36,6 +36,7 @@ _ASKED = ago_column("asked_at", gettext_lazy("asked"))
 
 @admin.register(EventSegment)
 class EventSegmentAdmin(ReadOnlyAdmin):
+    counted = (gettext_lazy("segment"), gettext_lazy("segments"))
     list_before_template = "events/archive.html"
     list_display = (
         "cluster_column", "day", "part", "events", "size", _ARCHIVED, "state", "back",
@@ -117,6 +118,7 @@ class EventRestoreForm(_RestoreForm):
 
 @admin.register(EventRestore)
 class EventRestoreAdmin(ObjectPermissionAdmin):
+    counted = (gettext_lazy("restore"), gettext_lazy("restores"))
     form: Any = EventRestoreForm
     list_display = [
         "cluster_column", "since", "until", "kept_until", "state", "events", _ASKED, "asked_by",

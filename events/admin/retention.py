@@ -34,6 +34,10 @@ def is_owner(request: HttpRequest) -> bool:
 
 @admin.register(EventRetention)
 class EventRetentionAdmin(ObjectPermissionAdmin):
+    counted = (
+        gettext_lazy("cluster with days of its own"),
+        gettext_lazy("clusters with days of their own"),
+    )
     list_display = ["cluster_column", "kept", "warnings_kept"]
     list_display_links = ["cluster_column"]
     list_select_related = ["cluster"]

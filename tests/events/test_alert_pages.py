@@ -208,6 +208,17 @@ def test_a_preview_never_holds_the_sign_in_form(client, db):
 # --- alerts ---------------------------------------------------------------------------------------
 
 
+def test_all_mistakes_of_a_rule_are_said_at_once(operator, browser, cluster_a):
+    given = {
+        "name": "x", "search": "since=2026", "threshold": "0", "window_minutes": "10",
+        "group_by": "cluster", "severity": "warning", "quiet_from": "nonsense", "quiet_to": "06:00",
+    }  # fmt: skip
+    page = browser(operator).post("/events/alertrule/add/", given).content.decode()
+    for sentence in ("is no part of a search here", "greater than or equal to 1", "valid time"):
+        assert sentence in page
+    assert "Quiet hours need" not in page
+
+
 def test_who_lost_the_right_to_write_rules_sees_their_own_without_a_form(
     viewer, browser, cluster_a
 ):
