@@ -79,7 +79,8 @@ def test_the_key_is_no_field_of_the_audit_trail_nor_of_the_history(admin, api):
 def test_a_page_of_the_list_is_read_from_an_index(condition):
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL enable_seqscan = off")
+            # A table of no rows is read in any way that one likes: only an index may look cheap.
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
     rows = Machine.objects.filter(**condition).order_by("address_key", "-pk")
     plan = rows[:50].explain()
     names = [index.name for index in Machine._meta.indexes if "address_key" in index.fields]
