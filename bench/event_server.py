@@ -76,6 +76,8 @@ class Server:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path, _, query = head.split()[1].decode().partition("?")
                 await self.answer(writer, path, query)
+                if "watch=true" in query:
+                    await reader.read()  # until the client leaves
         except (OSError, asyncio.IncompleteReadError):
             return  # the client left
         finally:
@@ -95,7 +97,6 @@ class Server:
             for part in self.parts:
                 writer.write(b"%x\r\n%s\r\n" % (len(part), part))
                 await writer.drain()
-        await asyncio.Event().wait()
 
 
 async def main() -> None:

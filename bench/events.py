@@ -44,7 +44,7 @@ def run() -> Iterator[Measure]:
         ClusterCredential.objects.create(
             cluster=cluster, kubeconfig=kubeconfig.to_kubeconfig(connection)
         )
-        yield _measure("the database", "database", plain, _in_database)
+        yield _measure("the database", "database", plain, _in_database, least=None)
         # The cluster is listed and watched anew, from another collector's empty spool.
         EventStream.objects.all().delete()
         shutil.rmtree(Path(settings.DATA_DIR) / "spool", ignore_errors=True)
@@ -53,15 +53,23 @@ def run() -> Iterator[Measure]:
         yield _measure("Elasticsearch", address, plain, lambda: _on_server(server))
 
 
-def _measure(place: str, address: str, plain: float, count: Callable[[], int]) -> Measure:
+def _measure(
+    place: str,
+    address: str,
+    plain: float,
+    count: Callable[[], int],
+    *,
+    least: int | None = 5000,
+) -> Measure:
+    """``least`` is how many events a second are asked for, if any."""
     seconds, memory = _collect(address, count)
     rate, stored = EVENTS / seconds, count()
     return Measure(
         f"{EVENTS:,} events from a watch into {place} ({EVENTS - stored} lost)",
         f"{rate:,.0f} events/s, collector {memory / 2**20:.0f} MiB at most",
         f"read and thrown away: {EVENTS / plain:,.0f} events/s",
-        ">= 5,000 events/s, <= 200 MiB",
-        rate >= 5000 and memory <= 200 * 2**20 and stored == EVENTS,
+        (f">= {least:,} events/s, " if least else "") + "<= 200 MiB",
+        rate >= (least or 0) and memory <= 200 * 2**20 and stored == EVENTS,
     )
 
 
@@ -70,8 +78,9 @@ def _in_database() -> int:
 
 
 def _on_server(server: Server) -> int:
-    found = server.ask("GET", "/bench-events-1-*/_count", ignore_unavailable="true")
-    count: int = found["count"]
+    # 503: an index that was made in this moment has no shards yet.
+    found = server.ask("GET", "/bench-events-1-*/_count", ignore_unavailable="true", allowed=(503,))
+    count: int = found.get("count", 0)
     return count
 
 
