@@ -206,9 +206,7 @@ class Site:
     def _prove_one(self, client: KubernetesClient, node: str) -> None:
         while not client.get_node(node).is_ready:
             time.sleep(0.5)
-        peer = next(
-            each.name for each in client.list_nodes() if each.is_ready and each.name != node
-        )
+        peer = self.lab_cluster.nodes[0].name
         probe = Probe(
             namespace=ScaleUpParams().probe_namespace,
             image=str(site.OVERRIDES.get("probe_image", IMAGE)),
