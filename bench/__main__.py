@@ -2,6 +2,7 @@
 
 ``python -m bench [output latency queue lists inventory scale_up drain health
 one_click growth live_page events
+event_outage event_clusters event_takeover
 event_search]``
 
 Ends with 1 when a target is missed.  The machine may be noisy: figures are ratios and medians of
@@ -19,7 +20,10 @@ from bench.report import Measure
 def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
     from bench import (  # noqa: PLC0415  need Django set up
         drain,
+        event_clusters,
+        event_outage,
         event_search,
+        event_takeover,
         events,
         growth,
         health,
@@ -46,6 +50,9 @@ def _measures() -> dict[str, Callable[[], Iterator[Measure]]]:
         "growth": growth.run,
         "live_page": live_page.run,
         "events": events.run,
+        "event_outage": event_outage.run,
+        "event_clusters": event_clusters.run,
+        "event_takeover": event_takeover.run,
         "event_search": event_search.run,
     }
 
