@@ -214,7 +214,7 @@ class EventAdmin(ReadOnlyAdmin):
         self._refuse_strangers(request)
         try:
             query = asked.query(request.user, request.GET)
-            rows = search.begun(search.every(request.user, query, most=files.ROWS_MAX))
+            rows = search.begun(search.every(request.user, query, most=files.ROWS_MAX + 1))
         except (InvalidInput, StoreAway):  # the page says what is wrong
             page = reverse("admin:events_event_changelist")
             return HttpResponseRedirect(f"{page}?{request.GET.urlencode()}")

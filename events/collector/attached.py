@@ -143,7 +143,9 @@ class EventCollector:
         position, reached_at = await self._in_writer(streams.position_of, held.cluster_id)
         if position and spool.reached.reached_at > reached_at:
             position = spool.reached.position
-        mine = (held, Reported(reached_at, shipment.flow.heard, shipment.flow.stored))
+        # What a spool of before has reached says nothing of a cluster that is read from its list.
+        since = reached_at if position else time.time()
+        mine = (held, Reported(since, shipment.flow.heard, shipment.flow.stored))
         self._held[held.uid] = mine
         try:
             await Stream(
@@ -256,8 +258,11 @@ class EventCollector:
     async def _ship_left(self, uid: str, spool: Spool) -> None:
         try:
             await self._ship_all(uid, Shipment(spool))
-            if spool.must_list and uid in self._shipments:
-                await self._on_disk(self._shipments[uid].spool.lose)
+            if spool.must_list:
+                if uid in self._shipments:
+                    await self._on_disk(self._shipments[uid].spool.lose)
+                else:  # whoever holds the cluster lists it when it begins the next time
+                    await self._in_writer(streams.forget_position, uid)
             await self._on_disk(spool.remove)
         finally:
             self._disk.submit(spool.close)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 TEXT_COLUMNS = ("reason", "kind", "namespace", "name", "node", "component", "message")
 _TERM = re.compile(r'(?P<no>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 _TOKEN = re.compile(r"[^\W_]+")
-MOST_TERMS = 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def parse(text: str) -> list[Term]:
         if words := tokens(word):
             is_prefix = bool(found["word"]) and word.endswith("*")
             terms.append(Term(tuple(words), is_prefix, is_excluded=bool(found["no"])))
-    return terms[:MOST_TERMS]
+    return terms
 
 
 def for_sqlite(terms: list[Term]) -> tuple[str, str]:

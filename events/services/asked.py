@@ -20,6 +20,7 @@ from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_key
 from beidou.base.permissions import visible_to
 from clusters.models import Cluster
+from events.drivers.text import parse
 from events.services.search import FIELDS, Query
 
 RANGES = {
@@ -32,6 +33,7 @@ DEFAULT_RANGE = "24h"
 TIMES = ("range", "since", "until")
 NAMES = ("q", *TIMES, "cluster", *FIELDS)
 TEXT_MAX = 500
+TERMS_MAX = 20
 VALUES_MAX = 50
 _YEARS = range(2000, 2101)
 
@@ -132,6 +134,16 @@ def _text(given: QueryDict) -> str:
     if len(text) > TEXT_MAX:
         raise _refusal(
             "q", _("The text is longer than %(count)d characters.") % {"count": TEXT_MAX}
+        )
+    if len(parse(text)) > TERMS_MAX:
+        raise _refusal(
+            "q",
+            ngettext(
+                "The text has more than %(count)d term.",
+                "The text has more than %(count)d terms.",
+                TERMS_MAX,
+            )
+            % {"count": TERMS_MAX},
         )
     return text
 

@@ -100,6 +100,8 @@ def restore(row: EventRestore) -> Iterator[EventSegment]:
     row.problem = ""
     try:
         archive = archived.archive()
+        # An empty folder where nothing is mounted is no archive whose segments are lost.
+        archive.require(is_new=False)
         store = chosen.store()
         for segment in _segments(row).order_by("day", "part", "number"):
             # Before anything is written: it leaves again even if this process is killed.

@@ -41,6 +41,11 @@ def position_of(cluster_id: int) -> tuple[str, float]:
     return row.position, row.position_at.timestamp()
 
 
+def forget_position(cluster_uid: str) -> None:
+    """The cluster is listed anew by whoever begins to read it."""
+    EventStream.objects.filter(cluster__uid=cluster_uid).update(position="", position_at=None)
+
+
 def write(holder: str, reports: list[Report]) -> list[int]:
     """Only what ``holder`` may say: another collector's clusters are left out.  Gives the clusters
     of which it was written; what the database refuses of one costs no other."""

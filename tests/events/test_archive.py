@@ -569,6 +569,20 @@ def test_what_cannot_be_restored_is_refused_in_a_sentence(changes, sentence, fol
     assert not EventRestore.objects.exists()
 
 
+def test_a_folder_that_is_not_mounted_makes_no_segment_lost(folder, cluster_a):
+    keep(cluster_a, of_day(ago(100)))
+    tasks.archive_old()
+    folder.rename(folder.with_name("elsewhere"))
+    folder.mkdir()
+    with pytest.raises(CommandError, match="not mounted"):
+        restored(cluster_a)
+    assert EventSegment.objects.get().problem == ""
+    folder.rmdir()
+    folder.with_name("elsewhere").rename(folder)
+    restored(cluster_a)
+    assert left() == ["web.1"]
+
+
 def test_without_an_archive_nothing_can_be_restored(settings, cluster_a):
     settings.EVENT_ARCHIVE = None
     with pytest.raises(CommandError, match="BEIDOU_EVENT_ARCHIVE_URL is not set"):

@@ -3,9 +3,11 @@
 import json
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import InterfaceError, OperationalError
+from django.utils import timezone
 
 from clusters.models import CollectorLease
 from events.collector import attached
@@ -312,6 +314,40 @@ def test_a_cluster_that_is_adopted_again_is_listed_and_not_gone_on_with(kube, wa
     Event.objects.all().delete()
     with collecting() as collector:
         collector.until(lambda: len(stored()) == 1)
+
+
+def test_what_a_spool_reached_before_says_nothing_of_a_cluster_adopted_anew(kube, watched):
+    give(kube, listed(modern("a")))
+    with collecting() as collector:
+        collector.until(lambda: (row := stream_of(watched)) and row.position == "1000")
+    EventStream.objects.all().delete()
+    give(kube, status_reply(500, "it cannot be listed now"))
+    with collecting() as collector:
+        collector.until(lambda: (row := stream_of(watched)) and row.problem)
+    assert stream_of(watched).position == ""
+
+
+def test_damage_that_a_collector_left_leads_to_a_list_by_whoever_holds_the_cluster(
+    kube, watched, tmp_path
+):
+    left = Spool(tmp_path / "spool" / "5" / watched.uid, Room(1 << 20))
+    for name in ("x", "y"):
+        left.append(Frame(position="7", received_at=time.time(), events=[made_kube(modern(name))]))
+    left.close()
+    (segment,) = left.folder.glob("*.segment")
+    data = bytearray(segment.read_bytes())
+    data[40] ^= 1
+    segment.write_bytes(data)
+    give(kube, listed(modern("x"), modern("y"), version="1000"))
+    EventStream.objects.create(cluster=watched, position="7", position_at=timezone.now())
+    CollectorLease.objects.update_or_create(
+        cluster=watched,
+        defaults={"holder": "another", "until": timezone.now() + timedelta(hours=1)},
+    )
+    with collecting() as collector:
+        collector.until(lambda: not left.folder.exists())
+    row = stream_of(watched)
+    assert (row.position, row.position_at) == ("", None)
 
 
 def test_a_stream_is_told_by_its_holder_alone(kube, watched):

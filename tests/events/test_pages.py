@@ -176,6 +176,7 @@ def test_the_page_costs_the_same_however_many_events(viewer, browser, cluster_a)
         ({"since": "2026-11-20T10:00", "until": "2026-11-20T09:00"}, "ends before it begins"),
         ({"range": "1y"}, "“1y” is no range"),
         ({"q": "x" * 501}, "longer than 500 characters"),
+        ({"q": "a " * 21}, "more than 20 terms"),
         ({"cursor": "nonsense"}, "no place in a list"),
         ({"node": [f"n{number}" for number in range(51)]}, "At most 50 values"),
     ],
@@ -417,10 +418,33 @@ def test_an_export_is_read_in_portions_and_ends_at_its_limit(
         factories.make_event(cluster_a, name=f"e{number}", last_seen=ago(minutes=number + 1))
     with CaptureQueriesContext(connection) as captured:
         found = json.loads(exported(browser(viewer), "json"))
-    assert [row["name"] for row in found] == [f"e{number}" for number in range(5)]
+    assert [row["name"] for row in found[:-1]] == [f"e{number}" for number in range(5)]
     portions = [each for each in captured if 'FROM "events_event"' in each["sql"]]
     assert len(portions) == 3
     assert not any('"raw"' in each["sql"] for each in portions)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("csv", "message"), ("json", "cut_off")])
+def test_an_export_that_leaves_something_out_says_so_in_its_last_line(
+    viewer, browser, cluster_a, monkeypatch, kind, place
+):
+    monkeypatch.setattr(files, "ROWS_MAX", 2)
+    for number in range(3):
+        factories.make_event(cluster_a, name=f"e{number}", last_seen=ago(minutes=number + 1))
+    text = exported(browser(viewer), kind)
+    rows = json.loads(text) if kind == "json" else list(csv.DictReader(io.StringIO(text)))
+    assert [row.get("name", "") for row in rows] == ["e0", "e1", ""]
+    assert rows[-1][place] == "There are more than 2 events; these are the newest."
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_an_export_of_just_the_limit_has_no_such_line(
+    viewer, browser, cluster_a, monkeypatch, kind
+):
+    monkeypatch.setattr(files, "ROWS_MAX", 2)
+    for number in range(2):
+        factories.make_event(cluster_a, name=f"e{number}", last_seen=ago(minutes=number + 1))
+    assert "There are more" not in exported(browser(viewer), kind)
 
 
 def test_an_export_is_audited_with_its_search(viewer, browser, cluster_a):

@@ -26,10 +26,6 @@ def test_words_phrases_beginnings_and_what_must_not_be(typed, terms):
     assert parse(typed) == terms
 
 
-def test_no_more_terms_than_anybody_types():
-    assert len(parse("word " * 1000)) == 20
-
-
 def test_each_database_is_asked_in_its_own_words():
     terms = parse('web-6f pull* -"not this"')
     assert for_sqlite(terms) == ('"web 6f" AND "pull"*', '"not this"')
