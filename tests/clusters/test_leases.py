@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from clusters.collector.follow import Rhythm
 from clusters.models import Cluster, Collector, CollectorLease
 from clusters.services import inventory, leases
 from tests import factories
@@ -51,6 +52,14 @@ def test_clusters_of_a_killed_collector_are_taken_when_its_leases_end(four):
     leases.beat("a", now=NOW)
     assert leases.beat("b", now=at(leases.LEASE_SECONDS - 1)) == []
     assert ids(leases.beat("b", now=at(leases.LEASE_SECONDS + 1))) == four
+
+
+@pytest.mark.parametrize("offset", [0.1, 0.5, 1.0, 1.5, 1.9])
+def test_the_next_takes_over_within_15_seconds_of_the_death_whenever_it_beats(four, offset):
+    leases.beat("dying", now=NOW)
+    beats = [offset + number * Rhythm().beat for number in range(20)]
+    taken = (after for after in beats if ids(leases.beat("next", now=at(after))) == four)
+    assert next(taken) < 15
 
 
 def test_a_collector_that_slept_too_long_gets_nothing_back_that_was_taken(four):
