@@ -14,7 +14,7 @@ class EventsConfig(AppConfig):
         from clusters.services import removal
         from events import neighbours
         from events.collector.attached import EventCollector
-        from events.services import alerting, retention
+        from events.services import alerting, retention, streams
         from machines import timeline
         from machines.models import Machine
         from operations.models import Operation
@@ -25,7 +25,10 @@ class EventsConfig(AppConfig):
         lines.register(Cluster, "events", neighbours.of_cluster)
         lines.register(Node, "events", neighbours.of_node)
         lines.register(Machine, "events", neighbours.of_machine)
-        notices.register(notices.Kind(alerting.KIND, _("Alert on events")))
+        notices.register(
+            notices.Kind(alerting.KIND, _("Alert on events")),
+            notices.Kind(streams.SPOOL, _("Spool of events nearly full")),
+        )
         timeline.register("event", _("Events"), "notifications", neighbours.timeline_entries)
         parts.register(Operation, "events", neighbours.of_operation)
         tasks.register(

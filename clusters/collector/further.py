@@ -31,6 +31,10 @@ class Further(Protocol):
     async def follow(self, held: Held, connection: Connection, pace: Pace | None) -> None:
         """What is done for one cluster; ended by being cancelled."""
 
+    def cannot_follow(self, held: Held, why: str) -> None:
+        """Its credential is none that could be tried, which a sentence explains; ``follow`` comes
+        when it is."""
+
 
 MAKERS: list[Callable[[str, InWriter], Further]] = []
 

@@ -142,6 +142,8 @@ class CollectorProcess:
             except BeidouError as error:
                 # Until it is replaced, or becomes valid: the clocks of two hosts differ.
                 state.on_unusable(error)
+                for each in self._further:
+                    each.cannot_follow(held, error.message)
                 await asyncio.sleep(self.rhythm.look)
         state.on_usable()
         if connection is None:

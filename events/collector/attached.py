@@ -27,7 +27,7 @@ from clusters.drivers.watch import Pace
 from clusters.services.leases import Held
 from events.collector.spool import Room, Spool, Standing
 from events.collector.spools import Home
-from events.collector.stream import Flow, Stream
+from events.collector.stream import Flow, Stream, Trouble
 from events.services import storing, streams
 from events.services.stores import chosen
 from events.services.stores.base import Keeper, Store
@@ -38,7 +38,8 @@ logger = structlog.get_logger(__name__)
 EVENTS_AT_ONCE = 1000
 REPORT_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
-ALARM_PERCENT = 80
+ALARM_PERCENT, CALM_PERCENT = 80, 70
+"""The alarm is over when the spools are well below where it begins: it must not flicker."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -80,6 +81,7 @@ class EventCollector:
         self.holder = holder
         self._in_writer = in_writer
         self._room = Room(settings.EVENT_SPOOL_MIB << 20)
+        self._alarm = Trouble()
         self._root = Path(settings.DATA_DIR) / "spool"
         self._disk: ThreadPoolExecutor
         self._home: Home
@@ -91,6 +93,8 @@ class EventCollector:
         self._senders: ThreadPoolExecutor
         self._shipments: dict[str, Shipment] = {}
         self._held: dict[str, tuple[Held, Reported]] = {}
+        self._unusable: dict[int, Trouble] = {}
+        """Of clusters, by key, that cannot even be tried."""
 
     async def _on_disk(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
@@ -147,6 +151,7 @@ class EventCollector:
         since = reached_at if position else time.time()
         mine = (held, Reported(since, shipment.flow.heard, shipment.flow.stored))
         self._held[held.uid] = mine
+        self._unusable.pop(held.cluster_id, None)
         try:
             await Stream(
                 connection,
@@ -163,6 +168,9 @@ class EventCollector:
             if self._held.get(held.uid) is mine:
                 del self._held[held.uid]
             shipment.arrived.set()
+
+    def cannot_follow(self, held: Held, why: str) -> None:
+        self._unusable.setdefault(held.cluster_id, Trouble()).is_(why)
 
     # --- shipping ---------------------------------------------------------------------------------
 
@@ -272,8 +280,22 @@ class EventCollector:
     async def _report_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
+            with logged("room_not_looked_at"):
+                await self._look_at_room()
             with logged("streams_not_reported"):
                 await self._report_all()
+
+    async def _look_at_room(self) -> None:
+        """Tell people, too, before anything is in danger, once for each time."""
+        percent, is_new = self._room.percent, not self._alarm.sentence
+        if percent >= ALARM_PERCENT:
+            self._alarm.is_(_nearly_full(percent))
+            if is_new and self._alarm.since is not None:
+                await self._in_writer(
+                    streams.tell_of_spool, self.holder, self._alarm.sentence, self._alarm.since
+                )
+        elif percent < CALM_PERCENT:
+            self._alarm.is_over()
 
     async def _report_all(self) -> None:
         told: dict[int, tuple[Reported, Report]] = {}
@@ -286,23 +308,25 @@ class EventCollector:
         for cluster_id in await self._in_writer(streams.write, self.holder, reports):
             last, report = told[cluster_id]
             last.was(report)
+        for cluster_id, trouble in list(self._unusable.items()):
+            values = (self.holder, cluster_id, trouble.sentence, trouble.since)
+            if not await self._in_writer(streams.write_problem, *values):
+                self._unusable.pop(cluster_id, None)
 
     def _report(self, held: Held, flow: Flow, standing: Standing, last: Reported) -> Report:
         seconds = max(time.monotonic() - last.at, 0.1)
         heard = flow.heard - last.heard
         change = heard / seconds * 60 - last.per_minute
         place, oldest = standing.acknowledged, standing.oldest_at
-        problem, since = flow.trouble.sentence, flow.trouble.since
-        if not problem and self._room.percent >= ALARM_PERCENT:
-            problem, since = _nearly_full(self._room.percent), None
+        trouble = flow.trouble(self._alarm)
         return Report(
             cluster_id=held.cluster_id,
             position=place.position if place.reached_at > last.position_at else "",
             position_at=max(place.reached_at, last.position_at),
             contact_at=flow.contact_at,
             last_event_at=flow.last_event_at,
-            problem=problem,
-            problem_since=since,
+            problem=trouble.sentence,
+            problem_since=trouble.since,
             heard=heard,
             stored=flow.stored - last.stored,
             waiting=standing.events,

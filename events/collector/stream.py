@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from clusters.drivers import errors
 from clusters.drivers.connection import Connection
 from clusters.drivers.objects import Resource
@@ -76,6 +76,15 @@ class Trouble:
     def is_over(self) -> None:
         self.sentence, self.since = "", None
 
+    @classmethod
+    def of(cls, *troubles: "Trouble") -> "Trouble":
+        """Those that there are, as one."""
+        told = cls()
+        if found := [each for each in troubles if each.sentence]:
+            since = min(each.since for each in found if each.since is not None)
+            told.is_(joined(each.sentence for each in found), since)
+        return told
+
 
 class Flow:
     """How one cluster's events flow, in this process; its row in the database shows it."""
@@ -87,10 +96,11 @@ class Flow:
         self.heard = 0
         self.stored = 0
 
-    @property
-    def trouble(self) -> Trouble:
-        """The one to tell of: what is farther down holds up all before it."""
-        return next((each for each in (self.storing, self.spooling) if each.sentence), self.reading)
+    def trouble(self, alarm: Trouble) -> Trouble:
+        """What is to be told.  What is farther down holds up all before it; that the spool takes no
+        more, or soon will not (``alarm``), is told beside it: then events are in danger."""
+        held_up = self.storing if self.storing.sentence else self.reading
+        return Trouble.of(held_up, self.spooling if self.spooling.sentence else alarm)
 
 
 class Stream:

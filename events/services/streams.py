@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 from django.db import DatabaseError, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from beidou.base import notices
+from beidou.base.notices import News, Severity
+from beidou.base.sentences import Sentence, joined
 from clusters.services import leases
 from events.models import EventStream
 
 logger = structlog.get_logger(__name__)
+SPOOL: Final = "event.spool"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,43 @@ def write(holder: str, reports: list[Report]) -> list[int]:
         except DatabaseError:
             logger.exception("stream_not_written", cluster_id=report.cluster_id)
     return written
+
+
+def write_problem(holder: str, cluster_id: int, sentence: str, since: datetime) -> bool:
+    """Of a cluster that cannot be read, and of which nothing else is known; False when it is
+    another collector's."""
+    with transaction.atomic():
+        if not leases.holds(holder, cluster_id):
+            return False
+        values = {"holder": holder, "problem": sentence, "problem_since": since}
+        values["updated_at"] = timezone.now()
+        EventStream.objects.update_or_create(cluster_id=cluster_id, defaults=values)
+    return True
+
+
+def tell_of_spool(holder: str, sentence: str, since: datetime) -> None:
+    """Whoever looks after the portal must know before nothing more can be read."""
+    notices.publish(
+        News(
+            kind=SPOOL,
+            severity=Severity.CRITICAL,
+            title=Sentence(
+                "Events of clusters are in danger: the spool of collector %(name)s fills.",
+                name=holder,
+            ),
+            details=joined(
+                [
+                    sentence,
+                    Sentence(
+                        "When it is full, nothing more is read from the clusters, which forget "
+                        "their events after an hour. Look after the event store, or give the "
+                        "spool more room (BEIDOU_EVENT_SPOOL_MIB)."
+                    ),
+                ]
+            ),
+            key=f"{SPOOL}:{holder}:{since:%Y-%m-%dT%H:%M:%S}",
+        )
+    )
 
 
 def _write(holder: str, report: Report) -> None:

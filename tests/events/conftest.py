@@ -5,14 +5,20 @@ import os
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beidou.base import config
+from clusters.models import Cluster
+from events.collector import attached
 from events.services.stores import chosen, embedded
 from lab import Lab
 from tests.clusters.conftest import adopted, kube  # noqa: F401  fixtures
+from tests.clusters.test_collector_process import serve
 from tests.events.stores import OnServer, Stored
+from tests.fakes.kube_api import FakeKubeApi, Stream
 
 STORES = [
     "embedded",
@@ -53,3 +59,20 @@ def packed() -> Callable[[bytes], bytes]:
 def huge(packed: Callable[[bytes], bytes]) -> bytes:
     """A few KiB that stand for more than is taken."""
     return packed(b'"' + b"x" * embedded.OBJECT_MAX_BYTES + b'"')
+
+
+@pytest.fixture
+def watched(
+    kube: FakeKubeApi,  # noqa: F811
+    adopted: Cluster,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    tmp_path: Path,
+) -> Cluster:
+    """The adopted cluster, and collectors that do at once what they do every few seconds."""
+    settings.DATA_DIR = tmp_path
+    monkeypatch.setattr(attached, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(attached, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(attached, "FIRST_PAUSE_SECONDS", 0.05)
+    serve(kube, Stream())
+    return adopted

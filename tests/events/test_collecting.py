@@ -1,71 +1,35 @@
 """From an API server on a real socket through the spool into the store, by the collector."""
 
+import asyncio
 import json
 import time
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
+from beidou.base.models import Notice
 from clusters.models import CollectorLease
+from clusters.services import leases
 from events.collector import attached
 from events.collector.spool import Frame, Room, Spool
 from events.models import Event, EventStream
 from events.services import storing, streams
-from tests.clusters.collecting import Running
-from tests.clusters.test_collector_process import FAST, serve
+from tests.events.collecting import (
+    CORE,
+    MODERN,
+    collecting,
+    give,
+    listed,
+    stored,
+    stream_of,
+)
 from tests.events.made import core, modern
 from tests.events.made import kube as made_kube
-from tests.fakes.kube_api import FakeKubeApi, Reply, Stream, event, status_reply
+from tests.fakes.kube_api import Reply, Stream, event, status_reply
 
 pytestmark = pytest.mark.django_db
-MODERN, CORE = "/apis/events.k8s.io/v1/events", "/api/v1/events"
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch, settings, tmp_path):
-    settings.DATA_DIR = tmp_path
-    monkeypatch.setattr(attached, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(attached, "SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(attached, "FIRST_PAUSE_SECONDS", 0.05)
-
-
-@pytest.fixture
-def watched(kube, adopted):
-    serve(kube, Stream())
-    return adopted
-
-
-def listed(*events, version="1000"):
-    return Reply({"metadata": {"resourceVersion": version}, "items": list(events)})
-
-
-def give(api: FakeKubeApi, first: Reply, *watches: Stream, path: str = MODERN) -> None:
-    """A list, and then a watch after the other; the last one stays."""
-    open_ones = list(watches) or [Stream()]
-
-    def answer(request):
-        if "watch" not in request.query:
-            return first
-        return open_ones.pop(0) if len(open_ones) > 1 else open_ones[0]
-
-    api.on("GET", path, answer)
-
-
-def stored():
-    return dict(Event.objects.values_list("uid", "count"))
-
-
-def stream_of(cluster):
-    return EventStream.objects.filter(cluster=cluster).first()
-
-
-@contextmanager
-def collecting(holder="me"):
-    with Running(holder=holder, rhythm=FAST) as collector:
-        yield collector
 
 
 def test_what_is_there_and_what_happens_is_stored(kube, watched):
@@ -148,6 +112,52 @@ def test_another_collector_goes_on_from_what_is_stored(kube, watched, settings, 
         collector.until(lambda: len(kube.asked("GET", MODERN)) > asked)
         collector.until(lambda: stream_of(watched).holder == "other")
     assert kube.asked("GET", MODERN)[asked].query["resourceVersion"] == "1000"
+
+
+def test_after_a_kill_another_goes_on_from_what_was_acknowledged_and_doubles_nothing(
+    kube, watched, settings, tmp_path, monkeypatch
+):
+    """What the killed one had heard and not stored is on its host, out of reach at first."""
+    keep = storing.keep_in_database
+    faults: list[str] = []
+
+    def failing(*args):
+        if faults:
+            raise OperationalError("the store is away")
+        return keep(*args)
+
+    monkeypatch.setattr(storing, "keep_in_database", failing)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+    watch, later = (
+        Stream(),
+        [
+            event("ADDED", modern(name, metadata__resourceVersion=version))
+            for name, version in (("b", "1001"), ("c", "1002"))
+        ],
+    )
+    give(kube, listed(modern("a")), watch)
+    with monkeypatch.context() as killed, collecting("killed") as collector:
+        killed.setattr(leases, "release", lambda _holder: None)  # it cannot say good-bye
+        collector.until(lambda: (row := stream_of(watched)) and row.position == "1000")
+        faults.append("away")
+        for each in later:
+            watch.send(each)
+        collector.until(lambda: stream_of(watched).waiting == 2)
+    assert stream_of(watched).position == "1000"
+    faults.clear()
+    host, settings.DATA_DIR = settings.DATA_DIR, tmp_path / "another host"
+    give(kube, status_reply(500, "no list is needed"), Stream(*later))
+    asked = len(kube.asked("GET", MODERN))
+    with collecting("another") as collector:
+        collector.until(lambda: len(stored()) == 3)
+        collector.until(lambda: stream_of(watched).position == "1002")
+    again = kube.asked("GET", MODERN)[asked]
+    assert (again.query.get("watch"), again.query["resourceVersion"]) == ("true", "1000")
+    settings.DATA_DIR = host
+    give(kube, status_reply(500, "no list is needed"), Stream())
+    with collecting("the first again") as collector:
+        collector.until(lambda: (row := stream_of(watched)).holder != "another" and not row.waiting)
+    assert stored() == {"uid-a": 3, "uid-b": 3, "uid-c": 3}
 
 
 def test_a_position_that_the_cluster_has_forgotten_leads_to_a_list_and_no_doubles(kube, watched):
@@ -248,6 +258,53 @@ def test_a_full_spool_stops_the_reading_with_a_sentence_and_goes_on_by_itself(ku
         assert stored() == {}
         events._room.most_bytes = 1 << 20
         collector.until(lambda: len(stored()) == 1)
+
+
+def alarms():
+    return list(Notice.objects.filter(kind="event.spool"))
+
+
+def test_before_the_spool_is_full_people_are_told_and_the_page_says_so_beside_the_reason(
+    kube, watched, monkeypatch
+):
+    keep, faults = storing.keep_in_database, ["away"]
+
+    def failing(*args):
+        if faults:
+            raise OperationalError("the store is away")
+        return keep(*args)
+
+    monkeypatch.setattr(storing, "keep_in_database", failing)
+    give(kube, listed(modern("a"), modern("b")))
+    with collecting() as collector:
+        (events,) = collector.process._further
+        collector.until(lambda: (row := stream_of(watched)) and row.waiting == 2)
+        assert alarms() == []
+        events._room.most_bytes = events._room.used_bytes * 100 // 85
+        collector.until(lambda: "The spool of events is 85 % full" in stream_of(watched).problem)
+        assert "the store is away" in stream_of(watched).problem
+        (alarm,) = alarms()
+        assert (alarm.severity, alarm.cluster_id) == ("critical", None)
+        assert "me" in alarm.title
+        assert "85 % full" in alarm.details
+        faults.clear()
+        collector.until(lambda: not stream_of(watched).problem)
+        assert len(alarms()) == 1
+
+
+def test_a_spool_that_fills_anew_is_told_anew_and_one_on_the_brink_once(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    told = []
+
+    async def in_writer(_function, *values):
+        told.append(values)
+
+    collector = attached.EventCollector("me", in_writer)
+    collector._room.most_bytes = 100
+    for used, times in ((79, 0), (81, 1), (75, 1), (85, 1), (60, 1), (80, 2)):
+        collector._room.used_bytes = used
+        asyncio.run(collector._look_at_room())
+        assert len(told) == times, used
 
 
 def test_events_of_a_cluster_that_was_un_adopted_leave_no_file(kube, watched, tmp_path):
