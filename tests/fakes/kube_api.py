@@ -115,16 +115,16 @@ class Stream:
     while it is the one that listens.
     """
 
-    def __init__(self, *events: dict[str, Any] | str) -> None:
+    def __init__(self, *events: dict[str, Any] | str | bytes) -> None:
         self._queue: queue.Queue[bytes | str] = queue.Queue()
         self.listeners = 0
         for item in events:
             self.send(item)
 
-    def send(self, event: dict[str, Any] | str) -> "Stream":
-        """A watch event as one line, or raw text as it stands."""
-        text = event if isinstance(event, str) else json.dumps(event) + "\n"
-        self._queue.put(text.encode())
+    def send(self, event: dict[str, Any] | str | bytes) -> "Stream":
+        """A watch event as one line, or raw text, or bytes, as they stand."""
+        text = json.dumps(event) + "\n" if isinstance(event, dict) else event
+        self._queue.put(text if isinstance(text, bytes) else text.encode())
         return self
 
     def close(self) -> "Stream":

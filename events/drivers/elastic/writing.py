@@ -81,6 +81,11 @@ class Writer:
                 refused.append((line.record, str(answer["error"].get("reason", "refused"))))
             elif status not in _OK:
                 self._give_up(answer)
+        if refused:
+            # Somebody may have made the index anew, with other fields: then it is to blame, and not
+            # the event.
+            self._indices.forget()
+            self._indices.prepare({self._indices.of(record.day) for record, _why in refused})
         self._settle(conflicts)
         return refused
 
