@@ -8,4 +8,5 @@
 ``advance``    from one state to the next, whenever something has happened
 ``control``    what a person may do to a task, and decisions on work orders
 ``approval``   what exactly was approved, and whether it is still that
+``results``    what became of the machines of a step that is an operation
 """

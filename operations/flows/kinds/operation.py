@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from beidou.base.errors import BeidouError, InvalidInput
 from beidou.base.models import User
-from beidou.base.sentences import Sentence, joined
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, advance, children, graph, news
+from operations.flows import acting, advance, children, graph, news, results
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -32,8 +32,6 @@ from operations.outside.models import SiteSystem
 from operations.services import asking, control, start
 
 Status = TaskStep.Status
-NAMED_AT_MOST = 10
-NONE_LEFT = Sentence("No machine is left that could take part.")
 
 
 class OperationParams(BaseModel):
@@ -65,10 +63,10 @@ def check(cluster: Cluster, params: OperationParams) -> None:
 def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     """Make the batches of those machines that are in none yet, and retry what has ended badly."""
     parts = list(step.parts.select_related("operation").order_by("number"))
-    known = {key for part in parts for key in _kept(part)}
+    known = {key for part in parts for key in results.kept(part)}
     if step.compensates:
         # What was undone once may have to be undone again, after a retry.
-        known = {key for part in parts if not _is_over(part) for key in part.machines}
+        known = {key for part in parts if not results.is_over(part) for key in part.machines}
         chosen = [each for each in _to_undo(flow, step) if each.machine_id is not None]
     else:
         chosen = flow.machines(params.group)
@@ -80,7 +78,9 @@ def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         TaskPart.objects.create(step=step, number=number, machines=new[offset : offset + size])
     if not new and not parts:
         # A compensation without failed machines has nothing to undo.
-        flow.finish(step, Status.SUCCEEDED if step.compensates else Status.FAILED, NONE_LEFT)
+        flow.finish(
+            step, Status.SUCCEEDED if step.compensates else Status.FAILED, results.NONE_LEFT
+        )
 
 
 def _to_undo(flow: Flow, step: TaskStep) -> list[TaskMachine]:
@@ -111,7 +111,7 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         if operation is not None and not _has_to_be_retried(part, operation):
             if _waits_for_an_answer(flow, step, part, operation):
                 return
-            _take_results(flow, step, part, operation)
+            results.take(flow, step, part, operation)
             previous = operation
             continue
         if not flow.may_begin:
@@ -135,7 +135,7 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
             return
         if step.status != Status.RUNNING:
             return
-    _end(flow, step)
+    results.end(flow, step)
 
 
 def _waits_for_a_neighbour(step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
@@ -214,10 +214,10 @@ def _would_stop(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation
     )
     is_new = any(
         member.state == TaskMachine.State.WAITING and member.address not in through
-        for member in _members(part)
+        for member in results.members(part)
     )
-    failed, total = _failed(step)
-    return is_new and (failed == total or failed * 100 > _allowed(flow, step) * total)
+    failed, total = results.count_failed(step)
+    return is_new and (failed == total or failed * 100 > results.tolerated(flow, step) * total)
 
 
 def _settle_question(step: TaskStep, operation: Operation) -> None:
@@ -230,39 +230,15 @@ def _settle_question(step: TaskStep, operation: Operation) -> None:
     step.save(update_fields=["message", "progress"])
 
 
-def _is_over(part: TaskPart) -> bool:
-    operation = part.operation
-    return operation is not None and not operation.is_active and not part.is_to_be_retried
-
-
-def _kept(part: TaskPart) -> list[int]:
-    """The machines of the batch; those that its operation was begun without leave it."""
-    keys: list[int] = part.machines
-    if part.operation is None:
-        return keys
-    taken = set(part.operation.machines.values_list("address", flat=True))
-    rows = TaskMachine.objects.filter(pk__in=part.machines, state=TaskMachine.State.WAITING)
-    left_out = {key for key, address in rows.values_list("pk", "address") if address not in taken}
-    if left_out:
-        part.machines = keys = [key for key in keys if key not in left_out]
-        part.save(update_fields=["machines"])
-    return keys
-
-
 def _all(task: AutoOperationTask) -> list[TaskMachine]:
     return list(task.machines.select_related("machine").order_by("pk"))
-
-
-def _members(part: TaskPart) -> list[TaskMachine]:
-    rows = TaskMachine.objects.filter(pk__in=part.machines)
-    return list(rows.select_related("machine__cluster", "machine__credential").order_by("pk"))
 
 
 def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
     """Whether an operation has begun; otherwise what keeps it is with the machines or the step."""
     members = [
         member
-        for member in _members(part)
+        for member in results.members(part)
         if step.compensates or member.state == TaskMachine.State.WAITING
     ]
     here = []
@@ -376,7 +352,7 @@ def _retry(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> 
             why = error.message
         else:
             return
-    _take_results(flow, step, part, operation)
+    results.take(flow, step, part, operation)
     sentence = Sentence(
         "%(operation)s cannot be done again: %(why)s", operation=operation.name, why=why
     )
@@ -391,7 +367,7 @@ def _to_retry(step: TaskStep, part: TaskPart, operation: Operation) -> set[int]:
     if step.compensates:
         return found
     failed = TaskMachine.State.FAILED
-    undone = _undone(part, operation)
+    undone = results.not_through(part, operation)
     return found - {result.pk for member, result in undone if member.state == failed}
 
 
@@ -416,127 +392,12 @@ def _pause_is_over(flow: Flow, step: TaskStep, previous: Operation | None) -> bo
     return flow.now >= due
 
 
-def _undone(part: TaskPart, operation: Operation) -> list[tuple[TaskMachine, OperationMachine]]:
-    """The machines of the batch with which the operation has not succeeded."""
-    results = {(member.machine_id, member.address): member for member in operation.machines.all()}
-    by_address = {address: member for (_key, address), member in results.items()}
-    found = []
-    for member in _members(part):
-        result = results.get((member.machine_id, member.address)) or by_address.get(member.address)
-        if result is not None and result.state != OperationMachine.State.SUCCEEDED:
-            found.append((member, result))
-    return found
-
-
-def _take_results(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
-    """What became of each machine; the same however often it is looked at.  One that asks drops out
-    as others do, with its question and the names of the answers that a retry may bring."""
-    asked = asking.unanswered(operation)
-    for member, result in _undone(part, operation):
-        if step.compensates or member.state != TaskMachine.State.WAITING:
-            continue
-        said = result.message or operation.message or Sentence("Canceled.")
-        if result.pk in asked:
-            names = ", ".join(sorted(asked[result.pk]))
-            said = Sentence(
-                "Waits for an answer (%(answers)s): %(question)s", answers=names, question=said
-            )
-        flow.fail_machine(member, step, said)
-
-
-def _failed(step: TaskStep) -> tuple[int, int]:
-    """How many machines failed here, of how many.  What its operations say counts too: a machine
-    that failed in a step beside it before has failed there, and may have failed here as well."""
-    parts = list(step.parts.select_related("operation"))
-    keys = [key for part in parts for key in part.machines]
-    rows = step.task.machines.filter(pk__in=keys, failed_in=step.key)
-    failed = set(rows.values_list("pk", flat=True))
-    for part in parts:
-        if part.operation is not None and _is_over(part):
-            failed |= {member.pk for member, _result in _undone(part, part.operation)}
-    return len(failed), len(keys)
-
-
 def _has_failed_too_much(flow: Flow, step: TaskStep) -> bool:
-    failed, total = _failed(step)
-    if not failed or step.compensates or failed * 100 <= _allowed(flow, step) * total:
+    failed, total = results.count_failed(step)
+    if not failed or step.compensates or failed * 100 <= results.tolerated(flow, step) * total:
         return False
-    _end(flow, step)
+    results.end(flow, step)
     return True
-
-
-def _allowed(flow: Flow, step: TaskStep) -> int:
-    """Percent of the machines that may fail without failing the step."""
-    return 0 if step.params.get("all_or_nothing") else flow.task.max_failed_percent
-
-
-def _end(flow: Flow, step: TaskStep) -> None:
-    if step.compensates:
-        _end_compensation(flow, step)
-        return
-    failed, total = _failed(step)
-    if not failed:
-        if not step.parts.exclude(operation=None).exists():
-            # All of them have failed elsewhere since it began.
-            flow.finish(step, Status.FAILED, NONE_LEFT)
-            return
-        flow.finish(step, Status.SUCCEEDED, _elsewhere(step))
-        return
-    allowed = _allowed(flow, step)
-    if failed == total:
-        # A single operation has said better why.
-        said = step.parts.values_list("operation__message", flat=True)
-        sentence = Sentence("All %(total)s machines failed.", total=total)
-        flow.finish(step, Status.FAILED, said[0] or sentence if len(said) == 1 else sentence)
-    elif failed * 100 > allowed * total:
-        sentence = Sentence(
-            "Stopped: %(failed)s of %(total)s machines failed, more than %(allowed)s %% allowed.",
-            failed=failed,
-            total=total,
-            allowed=allowed,
-        )
-        flow.finish(step, Status.FAILED, sentence)
-    else:
-        sentence = Sentence("%(failed)s of %(total)s machines failed.", failed=failed, total=total)
-        told = (sentence, _unanswered(step), _elsewhere(step))
-        flow.finish(step, Status.PARTIAL, joined(filter(None, told)))
-
-
-def _unanswered(step: TaskStep) -> str:
-    """The machines that dropped out with a question; the end of the task names them, too."""
-    names = []
-    for part in step.parts.exclude(operation=None).select_related("operation"):
-        if part.operation is not None and (asked := asking.unanswered(part.operation)):
-            names += [row.address for row, its in _undone(part, part.operation) if its.pk in asked]
-    step.progress = {**step.progress, "unanswered": names}
-    step.save(update_fields=["progress"])
-    return news.unanswered(names)
-
-
-def _elsewhere(step: TaskStep) -> str:
-    """Of machines that are none of the task's: on which it was not done."""
-    bad = OperationMachine.objects.filter(
-        operation__task_part__step=step, state=OperationMachine.State.FAILED
-    ).values_list("address", flat=True)
-    own = set(step.task.machines.values_list("address", flat=True))
-    names = sorted({*bad, *step.progress.get("left_out", [])} - own)
-    if not names:
-        return ""
-    shown = ", ".join(names[:NAMED_AT_MOST])
-    return Sentence("Not done on other machines of the cluster: %(names)s", names=shown)
-
-
-def _end_compensation(flow: Flow, step: TaskStep) -> None:
-    parts: Sequence[TaskPart] = list(step.parts.select_related("operation"))
-    operations = [part.operation for part in parts if part.operation is not None]
-    undone = len(operations) < len(parts) or any(
-        each.status != Operation.Status.SUCCEEDED for each in operations
-    )
-    if undone:
-        sentence = Sentence("Not everything could be undone; look at the machines.")
-        flow.finish(step, Status.FAILED, sentence)
-    else:
-        flow.finish(step, Status.SUCCEEDED)
 
 
 def cancel(flow: Flow, step: TaskStep, params: OperationParams) -> None:
@@ -546,7 +407,7 @@ def cancel(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         return
     for part in parts:
         if part.operation is not None:
-            _take_results(flow, step, part, part.operation)
+            results.take(flow, step, part, part.operation)
     flow.finish(step, Status.CANCELED, Sentence("Canceled."))
 
 
