@@ -9,7 +9,7 @@ class OperationsConfig(AppConfig):
     def ready(self) -> None:
         from django_q.signals import post_spawn
 
-        from beidou.base import notices, tasks
+        from beidou.base import callers, notices, tasks
         from beidou.base.page_head import buttons, lines
         from clusters.models import Cluster, Node
         from clusters.services import nodes, removal
@@ -50,7 +50,7 @@ class OperationsConfig(AppConfig):
         from operations.kinds.run_playbook import kind as run_playbook  # noqa: F401
         from operations.kinds.upgrade_cluster import kind as upgrade_cluster  # noqa: F401
         from operations.outside import delivery
-        from operations.services import cluster_settings, finish, neighbours, news
+        from operations.services import cluster_settings, finish, neighbours, news, recovery
 
         timeline.register("operation", _("Operations"), "bolt", neighbours.timeline_entries)
         buttons.register(Machine, "operations", neighbours.buttons_of_machine)
@@ -101,4 +101,5 @@ class OperationsConfig(AppConfig):
         tasks.BUSY["operations: steps"] = finish.workers_are_busy
         tasks.LOOKS["operations: steps of tasks"] = due.DueSteps().look
         tasks.LOOKS["operations: questions to sites"] = delivery.sweep
+        callers.ENDS["operations: steps"] = recovery.hand_back
         post_spawn.connect(signals.worker_spawned, dispatch_uid="operations-worker-spawned")

@@ -11,6 +11,7 @@ wait for its answer.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -27,6 +28,9 @@ QUESTIONS: Final = 16
 PAUSE_SECONDS = 5.0  # after an error of the broker
 LOOK_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 8.0
+
+# By name: what is called when this process is stopped; apps add theirs from ``AppConfig.ready``.
+ENDS: dict[str, Callable[[], object]] = {}
 
 
 def at_once() -> int:
@@ -49,10 +53,20 @@ def run(stop: threading.Event) -> None:
         except Exception:
             logger.exception("callers_broker_failed")
             stop.wait(PAUSE_SECONDS)
+    _end()
     # What hangs is not waited for: whoever asked asks again, and a step that is cut off goes on.
     end = time.monotonic() + LAST_SECONDS
     for _thread in range(room):
         free.acquire(timeout=max(0.0, end - time.monotonic()))
+    _end()  # once more, for what was taken from the queue in the last moment
+
+
+def _end() -> None:
+    for name, each in ENDS.items():
+        try:
+            each()
+        except Exception:
+            logger.exception("callers_end_failed", name=name)
 
 
 def tick(broker: Any, free: threading.Semaphore) -> int:

@@ -1,11 +1,14 @@
 """After crashes: find what nobody holds, end what it left behind, and go on or ask.
 
+A process that is stopped hands back what it can (``hand_back``), which counts as no loss.
+
 ``maintain`` runs every minute and whenever a worker process starts.  Each look is one cheap query
 on a partial index; in a portal where nothing is wrong it does nothing else.
 """
 
 import shutil
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 from django.conf import settings
@@ -36,6 +39,29 @@ logger = structlog.get_logger(__name__)
 MAX_LOSSES = 3
 FORGOTTEN_AFTER = timedelta(minutes=2)
 LONG_QUEUE = 1000  # tasks; with so many it is workers that are missing
+
+
+class _Why(NamedTuple):
+    """Why a step is done again: how many losses that is, and what is said of it."""
+
+    losses: int
+    of_attempt: Sentence
+    of_machines: Sentence
+    of_step: Sentence
+
+
+LOST = _Why(
+    1,
+    Sentence("The worker was lost."),
+    Sentence("Done again: the worker was lost."),
+    Sentence("The worker was lost; the step is done again."),
+)
+STOPPED = _Why(
+    0,
+    Sentence("The worker was stopped."),
+    Sentence("Goes on: the worker was stopped."),
+    Sentence("The worker was stopped; the step goes on with the next one."),
+)
 
 
 def maintain() -> None:
@@ -109,7 +135,21 @@ def _take_over(step: Step) -> bool:
             if finish.end_attempt(attempt, outcome=Attempt.Outcome.FAILED, message=message):
                 news.tell_given_up(step, message)
         return True
-    return _put_back(step, attempt)
+    return _put_back(step, attempt, LOST)
+
+
+def hand_back() -> int:
+    """Leave the steps that this process runs to whoever comes next, because it is stopped: that is
+    no loss.  For the callers, whose steps wait for hours; workers finish theirs.  What is being
+    canceled ends here, or is taken over as canceled."""
+    running = Step.objects.filter(status=Step.Status.RUNNING, holder=processes.identity())
+    running = running.exclude(operation__status=Operation.Status.CANCELING)
+    count = 0
+    for step in running.select_related("operation__cluster"):
+        step_kind = kinds.get(step.operation.kind).find_step(step.name)
+        if step_kind is not None and step_kind.may_be_repeated(step.operation):
+            count += _put_back(step, Attempt.objects.get(step=step, number=step.attempt), STOPPED)
+    return count
 
 
 def sweep() -> int:
@@ -130,7 +170,7 @@ def sweep() -> int:
     return count
 
 
-def _put_back(step: Step, attempt: Attempt) -> bool:
+def _put_back(step: Step, attempt: Attempt, why: _Why) -> bool:
     now = timezone.now()
     with audit.entries_last():
         # The operation first, in everybody's order: ``end_attempt`` below wants it too.
@@ -144,13 +184,13 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
         machines = list(open_cells.values_list("machine_id", flat=True))
         open_cells.update(
             status=MachineStep.Status.WAITING,
-            message=Sentence("Done again: the worker was lost."),
+            message=why.of_machines,
         )
         OperationMachine.objects.filter(pk__in=machines).update(
             state=OperationMachine.State.WAITING
         )
         Attempt.objects.filter(pk=attempt.pk).update(
-            outcome=Attempt.Outcome.LOST, finished_at=now, message=Sentence("The worker was lost.")
+            outcome=Attempt.Outcome.LOST, finished_at=now, message=why.of_attempt
         )
         if not machines:
             # Every machine was settled before the worker died: only the end is missing.
@@ -159,10 +199,11 @@ def _put_back(step: Step, attempt: Attempt) -> bool:
         change_status(
             step,
             to=Step.Status.WAITING,
-            reason=Sentence("The worker was lost; the step is done again."),
-            fields={"lease_until": None, "holder": "", "losses": step.losses + 1},
+            reason=why.of_step,
+            fields={"lease_until": None, "holder": "", "losses": step.losses + why.losses},
         )
-        news.tell_lost_worker(step)
+        if why.losses:
+            news.tell_lost_worker(step)
         finish.enqueue_step(step)
     return True
 

@@ -108,3 +108,13 @@ def test_a_broker_that_is_away_does_not_end_them(monkeypatch, caplog):
     callers.run(stop)
     assert away.calls == 2
     assert "the queue is away" in caplog.text
+
+
+def test_what_is_to_be_done_when_they_are_stopped_is_done_whatever_fails(monkeypatch, caplog):
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr(callers, "ENDS", {"broken": fail, "note": lambda: note(6)})
+    done.clear()
+    callers.run(stop)
+    assert done == [6, 6]  # before and after what is under way
+    assert "it is broken" in caplog.text

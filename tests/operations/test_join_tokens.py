@@ -63,7 +63,7 @@ def attempt(toy, begin, work, cluster_a):
     def begin_attempt() -> EngineRun:
         if Step.objects.get(pk=step.pk).status == Step.Status.RUNNING:
             found = Attempt.objects.get(step=step, outcome=Attempt.Outcome.RUNNING)
-            recovery._put_back(Step.objects.get(pk=step.pk), found)
+            recovery._put_back(Step.objects.get(pk=step.pk), found, recovery.LOST)
         claimed = engine.claim(step.pk)
         kind = kinds.KINDS["Toy"]
         return EngineRun(attempt=claimed, kind=kind, step_kind=kind.step("first"))

@@ -55,6 +55,36 @@ def test_a_step_whose_worker_died_is_done_again(toy, begin, work, lose, control)
     assert operation.steps.get(name="first").attempt == 2
 
 
+def test_a_process_that_is_stopped_hands_back_its_own_steps_and_nothing_is_lost(
+    toy, begin, work, lose, control
+):
+    operation = begin()
+    work(limit=1)
+    attempt = lose(operation.steps.get(name="first"))
+    assert recovery.hand_back() == 0
+    Step.objects.filter(attempt=1).update(holder=processes.identity())
+    assert control(recovery.hand_back) == 1
+    step = operation.steps.get(name="first")
+    assert (step.status, step.losses) == ("waiting", 0)
+    attempt.refresh_from_db()
+    assert attempt.message == "The worker was stopped."
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_but_none_that_is_being_canceled_or_must_not_be_repeated(begin, work, lose, operator):
+    with toy_kind(idempotent=False):
+        operation = begin()
+        work(limit=1)
+        lose(operation.steps.get(name="first"), holder=processes.identity())
+        assert recovery.hand_back() == 0
+    with toy_kind():
+        controls.cancel(operation, acting_user=operator)
+        assert recovery.hand_back() == 0
+    assert operation.steps.get(name="first").status == "running"
+
+
 @pytest.mark.parametrize(
     ("moment", "attempts"),
     [("act", ["lost", "done"]), ("confirm", ["lost", "done"]), ("end", ["done"])],
