@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, Min, OuterRef, Q
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -196,8 +196,13 @@ def hurry(receiver: Receiver) -> None:
 
 def _hurry(delivery: Delivery) -> bool:
     """False when it does not wait for its next try any more."""
-    failed = Delivery.objects.filter(pk=delivery.pk, status=Delivery.Status.FAILED)
-    return bool(failed.update(next_try_at=_soonest(delivery)))
+    return bool(_as_seen(delivery).update(next_try_at=_soonest(delivery)))
+
+
+def _as_seen(delivery: Delivery) -> QuerySet[Delivery]:
+    """The message, unless somebody has sent it again, or it was tried, since it was read."""
+    seen = {name: getattr(delivery, name) for name in ("status", "tries", "tried_at")}
+    return Delivery.objects.filter(pk=delivery.pk, **seen)
 
 
 def _soonest(delivery: Delivery) -> datetime:
@@ -208,21 +213,32 @@ def _soonest(delivery: Delivery) -> datetime:
 
 
 def send_again(*, delivery: Delivery, acting_user: Any) -> None:
-    """Try an ended message anew, with the same key, or a failed one without its long pause."""
+    """Try an ended message anew, with the same key, or a failed one without its long pause.
+
+    It is about the message as ``delivery`` has it: of several who press at once, one has it sent
+    again, and nobody what the messenger has just sent.
+    """
     permissions.require(acting_user, delivery, permissions.CHANGE)
-    ended = [Delivery.Status.SENT, Delivery.Status.GIVEN_UP]
+    if delivery.status in (Delivery.Status.WAITING, Delivery.Status.SENDING):
+        raise Conflict(_("This message has not ended: it is sent anyway."), code="wrong_state")
     with transaction.atomic():
-        changed = _hurry(delivery) or Delivery.objects.filter(
-            pk=delivery.pk, status__in=ended
-        ).update(
-            status=Delivery.Status.WAITING,
-            tries=1,  # no first try: nothing new may join what was perhaps received
-            next_try_at=_soonest(delivery),
-            sent_at=None,
-            last_error="",
-        )
-        if not changed:
-            raise Conflict(_("This message has not ended: it is sent anyway."), code="wrong_state")
+        if delivery.status == Delivery.Status.FAILED:
+            is_mine = _hurry(delivery)
+        else:
+            is_mine = bool(
+                _as_seen(delivery).update(
+                    status=Delivery.Status.WAITING,
+                    tries=1,  # no first try: nothing new may join what was perhaps received
+                    next_try_at=_soonest(delivery),
+                    sent_at=None,
+                    last_error="",
+                )
+            )
+        if not is_mine:
+            raise Conflict(
+                _("Somebody has sent this message again, or it was sent, in the same moment."),
+                code="changed_meanwhile",
+            )
         audit.record("send again", delivery, name=str(delivery.receiver))
     delivery.refresh_from_db()
 

@@ -355,3 +355,47 @@ def test_what_was_sent_is_sent_again_a_minute_later_at_the_earliest(admin, mail_
     sending.send_again(delivery=sent, acting_user=admin)
     assert sending.claim_due(most=10, now=now + timedelta(seconds=59)) == []
     assert claim(now=now + timedelta(seconds=61)).delivery_id == sent.pk
+
+
+def sent_long_ago():
+    then = timezone.now() - timedelta(minutes=5)
+    return factories.make_delivery(status="sent", tries=1, tried_at=then, sent_at=then)
+
+
+def seen_by_two(delivery):
+    return [Delivery.objects.get(pk=delivery.pk) for _person in range(2)]
+
+
+def test_of_two_who_send_a_message_again_at_once_one_does(admin, mail_server):
+    one, other = seen_by_two(sent_long_ago())
+    sending.send_again(delivery=one, acting_user=admin)
+    with pytest.raises(Conflict, match="in the same moment"):
+        sending.send_again(delivery=other, acting_user=admin)
+    assert AuditEntry.objects.filter(verb="send again").count() == 1
+
+
+def test_nor_does_the_other_when_it_has_been_sent_by_then(admin, mail_server):
+    one, other = seen_by_two(sent_long_ago())
+    sending.send_again(delivery=one, acting_user=admin)
+    send(claim())
+    with pytest.raises(Conflict, match="in the same moment"):
+        sending.send_again(delivery=other, acting_user=admin)
+    assert Delivery.objects.get().status == "sent"
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_failed_message_that_the_messenger_tries_in_the_same_moment_is_left_to_it(
+    is_sent, admin, mail_server
+):
+    failed = failed_long_ago(factories.make_receiver(), next_try_at=timezone.now())
+    job = claim()
+    if is_sent:
+        send(job)
+    with pytest.raises(Conflict, match="in the same moment"):
+        sending.send_again(delivery=failed, acting_user=admin)
+    assert Delivery.objects.get().status == ("sent" if is_sent else "sending")
+
+
+def send(job):
+    job.send()
+    sending.settle(delivery_id=job.delivery_id, number=job.number, error=None)
