@@ -5,6 +5,7 @@ looks at what is there, and does what follows from it in one transaction.  It is
 an operation, a decision, a person's word, and by the sweeper for what is due or was forgotten.
 """
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ from beidou.base import audit, context
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
-from operations.flows import approval, base, catalog, children, graph, news
+from operations.flows import approval, base, catalog, children, graph, news, undoing
 from operations.flows.models import (
     AutoOperationTask,
     TaskMachine,
@@ -135,6 +136,7 @@ class Advance:
             self._stop()
         # Each round begins a step; more rounds than that would go round in a circle.
         for _round in range(3 * len(self.steps)):
+            self._call_again()
             following = self._ready() if self.may_begin else []
             if not following:
                 break
@@ -146,7 +148,30 @@ class Advance:
             self._wake_above()
 
     def _ready(self) -> list[TaskStep]:
-        return graph.ready(self.steps, self.task.failed_in if self.has_stopped else ())
+        return graph.ready(self.steps, self._half_done())
+
+    def _half_done(self) -> Collection[str]:
+        return self.task.failed_in if self.has_stopped else ()
+
+    def _call_again(self) -> None:
+        """What has undone something undoes it for the machines that have failed since, too."""
+        done = (Status.SUCCEEDED, Status.FAILED, Status.SKIPPED)
+        undoing_steps = [each for each in self.steps if each.compensates and each.status in done]
+        if not undoing_steps or self.task.status == TaskStatus.CANCELING:
+            return
+        stopped, half_done = self.has_stopped, self._half_done()
+        for step in undoing_steps:
+            if not graph.is_called(step, self.by_key, stopped, half_done):
+                continue
+            if not undoing.is_called_again(self, step):
+                continue
+            step.progress = {**step.progress, "has_failed": step.status == Status.FAILED}
+            change_status(
+                step,
+                to=Status.WAITING,
+                reason=Sentence("Machines have failed since."),
+                fields={"progress": step.progress, "message": "", "finished_at": None},
+            )
 
     def _stop(self) -> None:
         """Nothing further begins, in those either that were looked at before this was known; what

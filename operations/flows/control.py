@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 from beidou.base import audit, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
-from operations.flows import advance, answering, base, catalog, children, graph
+from operations.flows import advance, answering, base, catalog, children, graph, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
 from operations.outside.models import SiteRequest
@@ -161,7 +161,14 @@ def _retry(
                 continue
             undone.add(each.key)
             _mark_for_retry(each)
+        anew, again = undoing.begin_anew(task, steps, undone)
+        for each in steps:
+            if each.key in again and each.status in (StepStatus.SUCCEEDED, StepStatus.PARTIAL):
+                _wait_again(each, reason)
+        undone |= again
         after: dict[str, Any] = {"steps": sorted(undone)}
+        if anew:
+            after["anew"] = anew
         if answers:
             waiting = [each for each in steps if each.status == StepStatus.WAITING]
             answering.keep(waiting, step, answers, acting_user)
@@ -213,6 +220,7 @@ def skip(
             sentence = _("There is no step “%(key)s”.") % {"key": step}
             raise InvalidInput(sentence, code="unknown_step", fields={"step": sentence})
         kind = base.get(row.kind)
+        undone = undoing.left_out(task, row.key)
         if not kind.may_be_skipped:
             raise Conflict(
                 _("An approval cannot be skipped; somebody who may approve decides."),
@@ -228,9 +236,14 @@ def skip(
         if not is_wait:
             _refuse_unless_ended_badly(task)
             children.refuse_skip(row)
-        said = Sentence(
+            undoing.refuse_skip(task, row.key)
+        said: str = Sentence(
             "Skipped by %(user)s: %(reason)s", user=acting_user.get_username(), reason=reason
         )
+        if undone:
+            names = ", ".join(undone[: undoing.NAMED_AT_MOST])
+            out = Sentence("Left out, because they were undone: %(names)s.", names=names)
+            said = joined([said, out], " ")
         change_status(
             row,
             to=StepStatus.SKIPPED,
@@ -268,10 +281,10 @@ def _wait_again(step: TaskStep, reason: str) -> None:
 
 
 def _let_on(task: AutoOperationTask, keys: set[str]) -> None:
-    """The machines that had failed in these steps, and those that were through."""
-    task.machines.filter(failed_in__in=keys).update(
-        state=TaskMachine.State.WAITING, failed_in="", message=""
-    )
+    """The machines that had failed in these steps and were not undone, and those that were
+    through."""
+    failed = task.machines.filter(failed_in__in=keys).exclude(pk__in=undoing.touched(task))
+    failed.update(state=TaskMachine.State.WAITING, failed_in="", message="")
     task.machines.filter(state=TaskMachine.State.SUCCEEDED).update(state=TaskMachine.State.WAITING)
 
 

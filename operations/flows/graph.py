@@ -138,9 +138,13 @@ def after(keys: set[str], steps: Iterable[TaskStep]) -> set[str]:
 
 
 def has_stopped(steps: Iterable[TaskStep]) -> bool:
-    """Whether a failure keeps everything but compensations from beginning."""
+    """Whether a failure keeps everything but compensations from beginning.  One of those that could
+    not undo a machine has failed, also while it goes on with others (``flows.undoing``)."""
+    bad = (Status.FAILED, Status.CANCELED)
+    going_on = (Status.WAITING, Status.RUNNING)
     return any(
-        step.status in (Status.FAILED, Status.CANCELED) and step.on_failure != OnFailure.CONTINUE
+        (step.status in bad or (step.status in going_on and step.progress.get("has_failed")))
+        and step.on_failure != OnFailure.CONTINUE
         for step in steps
     )
 
@@ -154,15 +158,22 @@ def ready(steps: Sequence[TaskStep], failed_in: Collection[str]) -> list[TaskSte
         for step in steps
         if step.status == Status.WAITING
         and (
-            any(
-                calls(each) or (stopped and asks_to_undo(each) and is_half_done(each, failed_in))
-                for each in (by_key[key] for key in step.compensates)
-            )
+            is_called(step, by_key, stopped, failed_in)
             if step.compensates
             # Of all before it: an approval that asks again may be far away.
             else not stopped and all(_lets_on(each) for each in before(step, by_key))
         )
     ]
+
+
+def is_called(
+    step: TaskStep, by_key: Mapping[str, TaskStep], stopped: bool, failed_in: Collection[str]
+) -> bool:
+    """Whether a step that compensates is to be done."""
+    return any(
+        calls(each) or (stopped and asks_to_undo(each) and is_half_done(each, failed_in))
+        for each in (by_key[key] for key in step.compensates)
+    )
 
 
 def _lets_on(step: TaskStep) -> bool:

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from beidou.base.permissions import APPROVE
 from clusters.models import ClusterGroupObjectPermission
-from operations.flows import base, catalog, children, graph, nesting, saying
+from operations.flows import base, catalog, children, graph, nesting, saying, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
@@ -95,6 +95,9 @@ def snapshot(task_id: int) -> Snapshot | None:
     )
     states = _states(batches)
     asking = _asking(steps)
+    by_key = {step.pk: step for step in steps}
+    for batch in batches:
+        batch.step = by_key[batch.step_id]
     parts = _parts(batches, states, asking)
     below = _below(steps)
     for child in below:
@@ -228,11 +231,17 @@ def _below(steps: Iterable[TaskStep]) -> list[AutoOperationTask]:
     if not keys:
         return []
     rows = AutoOperationTask.objects.filter(parent__in=keys).order_by("pk")
-    return list(rows.prefetch_related("machines"))
+    return list(rows.select_related("parent").prefetch_related("machines"))
+
+
+def _machines_of(child: AutoOperationTask) -> list[TaskMachine]:
+    """Without those that begin anew in another."""
+    gone = undoing.has_left(child.parent, child.pk) if child.parent is not None else set()
+    return [member for member in child.machines.all() if member.address not in gone]
 
 
 def _child(child: AutoOperationTask) -> Row:
-    states = Counter(member.state for member in child.machines.all())
+    states = Counter(member.state for member in _machines_of(child))
     return {
         "number": 0,
         "total": sum(states.values()),
@@ -306,7 +315,7 @@ def _places(
             passed[key] += is_through
     for child in below:
         key_of = {each.address: each.pk for each in by_key.values()}
-        for each in child.machines.all():
+        for each in _machines_of(child):
             if child.parent_id in todo and (key := key_of.get(each.address)) is not None:
                 last[key] = (each.state, todo[child.parent_id])
                 passed[key] += each.state == TaskMachine.State.SUCCEEDED
@@ -401,7 +410,9 @@ def _parts(
 
 def _part(part: TaskPart, states: Mapping[int, States]) -> Row:
     operation = part.operation
-    now = Counter(states.get(part.operation_id or 0, {}).values())
+    gone = undoing.has_left(part.step, part.operation_id)
+    its = states.get(part.operation_id or 0, {}).items()
+    now = Counter(state for (_key, address), state in its if address not in gone)
     return {
         "number": part.number,
         "total": len(part.machines),

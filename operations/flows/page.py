@@ -96,7 +96,8 @@ def texts() -> dict[str, str]:
         "retry_title": _("Go on from where it stopped?"),
         "retry_text": _(
             "Failed operations are retried, and what comes behind them is done for these "
-            "machines. From now on it is done with your rights."
+            "machines; those that were undone begin anew. From now on it is done with your "
+            "rights."
         ),
         "retry_answers": _(
             "A retry from here changes no choices. Where an operation needs another choice, "

@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
-from operations.flows import advance, children
+from operations.flows import advance, children, results, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
-from operations.models import Operation
+from operations.models import Operation, OperationMachine
 from operations.services import control as operation_control
 
 GOES_ON = frozenset({AutoOperationTask.Status.RUNNING, AutoOperationTask.Status.PAUSED})
@@ -45,9 +45,44 @@ def refuse_resume(operation: Operation) -> None:
 
 
 def refuse_skip(operation: Operation) -> None:
+    _refuse_undone(operation)
     part = _part(operation)
     if part is not None and not _is_covered(part):
         raise _conflict(part)
+
+
+def _refuse_stopped(part: TaskPart) -> None:
+    task = part.step.task
+    if task.is_active and children.has_stopped(task):
+        raise Conflict(
+            _(
+                "A step of the task %(name)s has failed: nothing further begins there. Retry the "
+                "task once it has ended."
+            )
+            % _of(part),
+            code="stopped",
+        )
+
+
+def _refuse_undone(operation: Operation) -> None:
+    """Machines of which nothing counts any more that it has done with them."""
+    part = TaskPart.objects.filter(operation=operation).select_related("step__task").first()
+    if part is None:
+        return
+    gone = undoing.has_left(part.step, operation.pk)
+    if not part.step.compensates:
+        undone = undoing.touched(part.step.task)
+        gone |= {result.address for each, result in results.not_through(part) if each.pk in undone}
+    rows = operation.machines.exclude(state=OperationMachine.State.SUCCEEDED)
+    if names := sorted(rows.filter(address__in=gone).values_list("address", flat=True)):
+        raise Conflict(
+            _(
+                "What was done with these machines was undone: %(names)s. The task %(task)s begins "
+                "anew with them when it is retried."
+            )
+            % {"names": ", ".join(names), "task": part.step.task},
+            code="undone",
+        )
 
 
 def may_begin(operation: Operation) -> bool:
@@ -65,20 +100,13 @@ def may_begin(operation: Operation) -> bool:
 def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> bool:
     """Whether its task does the retry, as soon as what it would do with ``answers`` is approved;
     ``Conflict`` where the task will not come to it by itself."""
+    _refuse_undone(operation)
     part = _part(operation)
     if part is None:
         return False
     operation_control.check_answers(operation, answers, user)
     step = part.step
-    if step.task.is_active and children.has_stopped(step.task):
-        raise Conflict(
-            _(
-                "A step of the task %(name)s has failed: nothing further begins there. Retry the "
-                "task once it has ended."
-            )
-            % _of(part),
-            code="stopped",
-        )
+    _refuse_stopped(part)
     before = step.progress
     _keep(step, operation, answers)
     if _is_covered(part):

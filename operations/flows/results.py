@@ -3,8 +3,6 @@
 Looked at as often as anybody likes: what is written follows from the rows alone.
 """
 
-from collections.abc import Sequence
-
 from beidou.base.sentences import Sentence, joined
 from operations.flows import news
 from operations.flows.base import Flow
@@ -41,23 +39,36 @@ def members(part: TaskPart) -> list[TaskMachine]:
     return list(rows.select_related("machine__cluster", "machine__credential").order_by("pk"))
 
 
-def not_through(part: TaskPart, operation: Operation) -> list[tuple[TaskMachine, OperationMachine]]:
-    """The machines of the batch with which the operation has not succeeded."""
-    its = {(member.machine_id, member.address): member for member in operation.machines.all()}
+def pairs(part: TaskPart) -> list[tuple[TaskMachine, OperationMachine | None]]:
+    """The machines of the batch, each with what its operation says of it, if it was begun with
+    it."""
+    rows = part.operation.machines.all() if part.operation is not None else ()
+    its = {(member.machine_id, member.address): member for member in rows}
     by_address = {address: member for (_key, address), member in its.items()}
-    found = []
-    for member in members(part):
-        result = its.get((member.machine_id, member.address)) or by_address.get(member.address)
-        if result is not None and result.state != OperationMachine.State.SUCCEEDED:
-            found.append((member, result))
-    return found
+    return [
+        (each, its.get((each.machine_id, each.address)) or by_address.get(each.address))
+        for each in members(part)
+    ]
+
+
+def is_through(result: OperationMachine) -> bool:
+    return result.state == OperationMachine.State.SUCCEEDED
+
+
+def not_through(part: TaskPart) -> list[tuple[TaskMachine, OperationMachine]]:
+    """The machines of the batch with which the operation has not succeeded."""
+    return [
+        (member, result)
+        for member, result in pairs(part)
+        if result is not None and not is_through(result)
+    ]
 
 
 def take(flow: Flow, step: TaskStep, part: TaskPart, operation: Operation) -> None:
     """What became of each machine; the same however often it is looked at.  One that asks drops out
     as others do, with its question and the names of the answers that a retry may bring."""
     asked = asking.unanswered(operation)
-    for member, result in not_through(part, operation):
+    for member, result in not_through(part):
         if step.compensates or member.state != TaskMachine.State.WAITING:
             continue
         said = result.message or operation.message or Sentence("Canceled.")
@@ -78,7 +89,7 @@ def count_failed(step: TaskStep) -> tuple[int, int]:
     failed = set(rows.values_list("pk", flat=True))
     for part in parts:
         if part.operation is not None and is_over(part):
-            failed |= {member.pk for member, _result in not_through(part, part.operation)}
+            failed |= {member.pk for member, _result in not_through(part)}
     return len(failed), len(keys)
 
 
@@ -88,9 +99,6 @@ def tolerated(flow: Flow, step: TaskStep) -> int:
 
 
 def end(flow: Flow, step: TaskStep) -> None:
-    if step.compensates:
-        _end_compensation(flow, step)
-        return
     failed, total = count_failed(step)
     if not failed:
         if not step.parts.exclude(operation=None).exists():
@@ -124,7 +132,7 @@ def _unanswered(step: TaskStep) -> str:
     names = []
     for part in step.parts.exclude(operation=None).select_related("operation"):
         if part.operation is not None and (asked := asking.unanswered(part.operation)):
-            its = not_through(part, part.operation)
+            its = not_through(part)
             names += [member.address for member, result in its if result.pk in asked]
     step.progress = {**step.progress, "unanswered": names}
     step.save(update_fields=["progress"])
@@ -142,16 +150,3 @@ def _elsewhere(step: TaskStep) -> str:
         return ""
     shown = ", ".join(names[:NAMED_AT_MOST])
     return Sentence("Not done on other machines of the cluster: %(names)s", names=shown)
-
-
-def _end_compensation(flow: Flow, step: TaskStep) -> None:
-    parts: Sequence[TaskPart] = list(step.parts.select_related("operation"))
-    operations = [part.operation for part in parts if part.operation is not None]
-    undone = len(operations) < len(parts) or any(
-        each.status != Operation.Status.SUCCEEDED for each in operations
-    )
-    if undone:
-        sentence = Sentence("Not everything could be undone; look at the machines.")
-        flow.finish(step, Status.FAILED, sentence)
-    else:
-        flow.finish(step, Status.SUCCEEDED)

@@ -22,7 +22,7 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, advance, children, graph, news, results
+from operations.flows import acting, advance, children, news, results, undoing
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -62,46 +62,29 @@ def check(cluster: Cluster, params: OperationParams) -> None:
 
 def begin(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     """Make the batches of those machines that are in none yet, and retry what has ended badly."""
+    _add_batches(flow, step, params)
+    if not step.parts.exists():
+        # A compensation without failed machines has nothing to undo.
+        status = Status.SUCCEEDED if step.compensates else Status.FAILED
+        flow.finish(step, status, results.NONE_LEFT)
+
+
+def _add_batches(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     parts = list(step.parts.select_related("operation").order_by("number"))
     known = {key for part in parts for key in results.kept(part)}
-    if step.compensates:
-        # What was undone once may have to be undone again, after a retry.
-        known = {key for part in parts if not results.is_over(part) for key in part.machines}
-        chosen = [each for each in _to_undo(flow, step) if each.machine_id is not None]
-    else:
-        chosen = flow.machines(params.group)
+    chosen = undoing.add(flow, step) if step.compensates else flow.machines(params.group)
     new = [member.pk for member in chosen if member.pk not in known]
     size = flow.task.batch_size or max(len(new), 1)
     number = parts[-1].number if parts else 0
     for offset in range(0, len(new), size):
         number += 1
         TaskPart.objects.create(step=step, number=number, machines=new[offset : offset + size])
-    if not new and not parts:
-        # A compensation without failed machines has nothing to undo.
-        flow.finish(
-            step, Status.SUCCEEDED if step.compensates else Status.FAILED, results.NONE_LEFT
-        )
-
-
-def _to_undo(flow: Flow, step: TaskStep) -> list[TaskMachine]:
-    """The machines that failed in what it compensates.  What fails no machine, as a gate, an
-    approval, or a task that ended at one, has failed with all that had come to it; a task below
-    that failed in part has not: its machines go on."""
-    compensated = flow.task.steps.filter(key__in=step.compensates)
-    asking = {each.key: each for each in compensated if graph.asks_to_undo(each)}
-    members = {each.pk: each for each in _all(flow.task) if each.failed_in in asking}
-    failed_in = {each.failed_in for each in members.values()}
-    for failed in asking.values():
-        if failed.kind == "operation" or failed.key in failed_in:
-            continue
-        if failed.status == Status.FAILED:
-            group = failed.params.get("group", "")
-            members |= {each.pk: each for each in flow.machines(group)}
-    return list(members.values())
 
 
 def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     """Go on with the first batch that has not ended; after the last one the step ends."""
+    if step.compensates:
+        _add_batches(flow, step, params)  # of machines that have failed since it began
     previous: Operation | None = None
     for part in step.parts.select_related("operation").order_by("number"):
         operation = part.operation
@@ -111,7 +94,10 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
         if operation is not None and not _has_to_be_retried(part, operation):
             if _waits_for_an_answer(flow, step, part, operation):
                 return
-            results.take(flow, step, part, operation)
+            if step.compensates:
+                undoing.take(step, part)
+            else:
+                results.take(flow, step, part, operation)
             previous = operation
             continue
         if not flow.may_begin:
@@ -135,7 +121,10 @@ def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:
             return
         if step.status != Status.RUNNING:
             return
-    results.end(flow, step)
+    if step.compensates:
+        undoing.end(flow, step)
+    else:
+        results.end(flow, step)
 
 
 def _waits_for_a_neighbour(step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
@@ -228,10 +217,6 @@ def _settle_question(step: TaskStep, operation: Operation) -> None:
     step.message = ""
     step.progress = {name: value for name, value in step.progress.items() if name != "asks"}
     step.save(update_fields=["message", "progress"])
-
-
-def _all(task: AutoOperationTask) -> list[TaskMachine]:
-    return list(task.machines.select_related("machine").order_by("pk"))
 
 
 def _begin_part(flow: Flow, step: TaskStep, part: TaskPart, params: OperationParams) -> bool:
@@ -363,11 +348,12 @@ def _to_retry(step: TaskStep, part: TaskPart, operation: Operation) -> set[int]:
     """Its machines that are not through, but for those that have failed elsewhere meanwhile: what
     was approved is not about them any more."""
     rows = operation.machines.exclude(state=OperationMachine.State.SUCCEEDED)
+    rows = rows.exclude(address__in=undoing.has_left(step, operation.pk))
     found = set(rows.values_list("pk", flat=True))
     if step.compensates:
         return found
     failed = TaskMachine.State.FAILED
-    undone = results.not_through(part, operation)
+    undone = results.not_through(part)
     return found - {result.pk for member, result in undone if member.state == failed}
 
 

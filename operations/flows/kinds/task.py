@@ -13,7 +13,7 @@ from beidou.base import audit
 from beidou.base.errors import BeidouError
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
-from operations.flows import acting, advance, children, nesting, writing
+from operations.flows import acting, advance, children, nesting, undoing, writing
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep
 
@@ -38,15 +38,28 @@ class TaskParams(BaseModel):
 def begin(flow: Flow, step: TaskStep, params: TaskParams) -> None:
     """What has ended badly, or is about to, is to be done again; see ``look``."""
     bad = step.children.filter(status__in=[*AutoOperationTask.ENDED_BADLY, TaskStatus.CANCELING])
-    step.progress = {"again": list(bad.values_list("pk", flat=True))}
+    again = [child.pk for child in bad.order_by("pk") if _is_left_with_machines(step, child)]
+    step.progress = {**step.progress, "again": again}
     step.save(update_fields=["progress"])
+
+
+def _is_left_with_machines(step: TaskStep, child: AutoOperationTask) -> bool:
+    """Those that begin anew above (``flows.undoing``) do so in another task: they are no part of
+    this one's retry."""
+    gone = undoing.has_left(step, child.pk)
+    child.machines.filter(address__in=gone).update(
+        state=TaskMachine.State.FAILED,
+        failed_in="",
+        message=Sentence("Begins anew in another task: what was done with it was undone."),
+    )
+    return child.machines.exclude(address__in=gone).exists()
 
 
 def look(flow: Flow, step: TaskStep, params: TaskParams) -> None:
     made = list(step.children.order_by("pk"))
     known: set[str] = set()
     for child in made:
-        known |= set(child.machines.values_list("address", flat=True))
+        known |= _addresses(step, child)
         if child.is_active:
             if flow.has_stopped:
                 _leave(flow, step, child)
@@ -65,6 +78,11 @@ def look(flow: Flow, step: TaskStep, params: TaskParams) -> None:
             _make(flow, step, params, new, len(made) + 1)
         return
     _end(flow, step, made)
+
+
+def _addresses(step: TaskStep, child: AutoOperationTask) -> set[str]:
+    every = set(child.machines.values_list("address", flat=True))
+    return every - undoing.has_left(step, child.pk)
 
 
 def _may_go_on(flow: Flow, step: TaskStep) -> bool:
@@ -159,9 +177,9 @@ def _retry(flow: Flow, step: TaskStep, child: AutoOperationTask) -> None:
 
 def _take_results(flow: Flow, step: TaskStep, child: AutoOperationTask) -> None:
     """Machines that failed below have failed here; the same however often it is looked at."""
-    failed = dict(
-        child.machines.filter(state=TaskMachine.State.FAILED).values_list("address", "message")
-    )
+    rows = child.machines.filter(state=TaskMachine.State.FAILED)
+    rows = rows.exclude(address__in=undoing.has_left(step, child.pk))
+    failed = dict(rows.values_list("address", "message"))
     for member in flow.machines():
         if member.address in failed:
             flow.fail_machine(member, step, failed[member.address] or child.message)
@@ -174,11 +192,19 @@ def _end(flow: Flow, step: TaskStep, made: list[AutoOperationTask]) -> None:
         (TaskStatus.CANCELED, Status.CANCELED),
         (TaskStatus.PARTIAL, Status.PARTIAL),
     ):
-        bad = next((child for child in made if child.status == status), None)
+        bad = next((each for each in made if each.status == status and _counts(step, each)), None)
         if bad is not None:
             flow.finish(step, becomes, bad.message)
             return
     flow.finish(step, Status.SUCCEEDED)
+
+
+def _counts(step: TaskStep, child: AutoOperationTask) -> bool:
+    """Whether it ended badly for machines that are its own still."""
+    own = child.machines.exclude(address__in=undoing.has_left(step, child.pk))
+    if child.status == TaskStatus.PARTIAL and undoing.has_left(step, child.pk):
+        own = own.filter(state=TaskMachine.State.FAILED)
+    return own.exists()
 
 
 def cancel(flow: Flow, step: TaskStep, params: TaskParams) -> None:
