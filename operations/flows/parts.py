@@ -47,7 +47,10 @@ def refuse_resume(operation: Operation) -> None:
 def refuse_skip(operation: Operation) -> None:
     _refuse_undone(operation)
     part = _part(operation)
-    if part is not None and not _is_covered(part):
+    if part is None:
+        return
+    _refuse_stopped(part)
+    if not _is_covered(part):
         raise _conflict(part)
 
 

@@ -4,9 +4,10 @@
 from dataclasses import replace
 
 import pytest
+from django.utils import timezone
 
 from beidou.base.errors import Conflict, InvalidInput
-from operations.flows import catalog, graph, saying
+from operations.flows import advance, catalog, graph, saying
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
@@ -125,6 +126,84 @@ def test_one_that_was_paused_is_resumed_when_it_is_approved_again(
     control(operation_control.resume, Operation.objects.get(), acting_user=operator)
     work()
     assert fresh(task).status == Status.SUCCEEDED
+
+
+# --- a skip in a task that has stopped ------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(begin_task, work, toy, machines):
+    """A task that a failed operation has stopped, while a wait beside it goes on."""
+    toy.failing = {("second", machine.address) for machine in machines}
+    wait = replace(catalog.spec("Wait", {"seconds": 60}), key="wait")
+    change = replace(catalog.spec("Toy"), key="change")
+    after = replace(catalog.spec("Toy"), key="after", needs=("change",))
+    task = begin_task(wait, change, after)
+    work()
+    assert task.steps.get(key="change").status == "failed"
+    toy.failing.clear()
+    toy.calls.clear()
+    return task
+
+
+def skip_second(control, user):
+    operation = Operation.objects.get()
+    keys = list(operation.machines.values_list("pk", flat=True))
+    control(
+        operation_control.skip,
+        operation,
+        acting_user=user,
+        step="second",
+        machines=keys,
+        reason="by hand",
+    )
+
+
+def let_end(task, control, work):
+    task.steps.filter(key="wait").update(due_at=timezone.now())
+    control(advance.sweep)
+    work()
+    assert fresh(task).status == Status.FAILED
+
+
+def test_before_the_task_has_ended_nothing_of_it_is_skipped(stopped, control, work, operator):
+    with pytest.raises(Conflict, match="nothing further begins there"):
+        skip_second(control, operator)
+    with pytest.raises(Conflict, match="only one that failed or was canceled"):
+        controls.skip(stopped, acting_user=operator, step="change", reason="by hand")
+    assert status_of_operation() == "failed"
+    let_end(stopped, control, work)
+
+
+def test_afterwards_it_is_skipped_on_its_own_page_and_a_retry_of_the_task_goes_on_behind_it(
+    stopped, control, work, operator, toy, machines, steps_of
+):
+    let_end(stopped, control, work)
+    skip_second(control, operator)
+    work()
+    assert status_of_operation() == "succeeded"
+    assert fresh(stopped).status == Status.FAILED  # it has ended; somebody says so
+    assert toy.calls == []
+    control(controls.retry, stopped, acting_user=operator)
+    work()
+    assert steps_of(stopped) == {"wait": "succeeded", "change": "succeeded", "after": "succeeded"}
+    assert sorted(toy.calls[0][1]) == sorted(machine.address for machine in machines)
+    assert fresh(stopped).status == Status.SUCCEEDED
+
+
+def test_and_on_the_page_of_the_task_which_goes_on_at_once(
+    stopped, control, work, operator, toy, steps_of
+):
+    let_end(stopped, control, work)
+    control(controls.skip, stopped, acting_user=operator, step="change", reason="by hand")
+    work()
+    assert steps_of(stopped) == {"wait": "succeeded", "change": "skipped", "after": "succeeded"}
+    assert (status_of("change"), status_of("after")) == ("failed", "succeeded")
+    assert fresh(stopped).status == Status.SUCCEEDED
+
+
+def status_of(key):
+    return Operation.objects.get(task_part__step__key=key).status
 
 
 # --- one that holds, and one that does not cover what would be done now ---------------------------
