@@ -112,10 +112,13 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
     _refuse_stopped(part)
     before = step.progress
     _keep(step, operation, answers)
+    goes_on = step.task.status in GOES_ON and step.status == TaskStep.Status.RUNNING
     if _is_covered(part):
         _save(step, before)
+        if goes_on:
+            _let_on(part)
         return False
-    if step.task.status in GOES_ON and step.status == TaskStep.Status.RUNNING:
+    if goes_on:
         _let_on(part)
         part.is_to_be_retried = True
         part.save(update_fields=["is_to_be_retried"])

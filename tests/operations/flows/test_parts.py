@@ -2,6 +2,7 @@
 """Operations of tasks on their own pages: no way round an approval."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -235,6 +236,34 @@ def test_what_is_not_as_it_was_approved_is_for_the_task_to_retry(
     control(controls.approve, newest(), acting_user=approver)
     work()
     assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_a_machine_that_was_mended_there_goes_on_with_the_others_of_its_step(
+    begin_task, toy, work, machines, control, operator, steps_of
+):
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", "Toy", batches=Batches(size=2, pause=600))
+    work()
+    assert task.machines.get(machine=machines[0]).state == "failed"
+    toy.failing.clear()
+    retry(control, operator)
+    work()
+    Operation.objects.update(finished_at=timezone.now() - timedelta(seconds=700))
+    task.steps.update(due_at=timezone.now())
+    control(advance.sweep)
+    work()
+    assert steps_of(task)["Toy"] == "succeeded"
+    assert task.machines.get(machine=machines[0]).state == "waiting"
+
+
+def test_and_fails_anew_when_it_was_not(begin_task, toy, work, machines, control, operator):
+    toy.failing = {("second", machines[0].address)}
+    task = begin_task("Toy", batches=Batches(size=2, pause=600))
+    work()
+    retry(control, operator)
+    assert task.machines.get(machine=machines[0]).state == "waiting"
+    work()
+    assert task.machines.get(machine=machines[0]).state == "failed"
 
 
 # --- a machine that is no part of what was approved any more --------------------------------------
