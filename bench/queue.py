@@ -31,7 +31,7 @@ def run() -> Iterator[Measure]:
     nothing.register()
     admin = User.objects.create_superuser("bench-queue")
     queries_of_none = _queries(admin)
-    _fill()
+    _fill(admin)
     queries_of_all = _queries(admin)
     with worker.knowing_nothing():
         dispatch.dispatch()
@@ -63,7 +63,7 @@ def _queries(user: User) -> int:
     return len(captured)
 
 
-def _fill() -> None:
+def _fill(user: User) -> None:
     """The rows that ``start_operation`` would write, in bulk."""
     teams = [Group.objects.create(name=f"bench-{number}") for number in range(LANES)]
     clusters = [
@@ -74,6 +74,8 @@ def _fill() -> None:
         Operation(
             name=f"bench-{number}",
             kind="Nothing",
+            requested_by=user,
+            requested_by_name=user.username,
             cluster=clusters[number % LANES],
             team=teams[number // 7 % LANES],
         )

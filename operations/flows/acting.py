@@ -6,6 +6,7 @@ from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from operations.flows.models import AutoOperationTask
 from operations.models import Operation
+from operations.services import acting
 
 
 def person(task: AutoOperationTask) -> User | None:
@@ -23,12 +24,4 @@ def priority(wished: str, cluster: Cluster, user: User) -> str:
 
 
 def gone(task: AutoOperationTask) -> Sentence:
-    """The name is that of then: nothing else is left of them."""
-    if not task.acting_name:
-        return Sentence(
-            "Whoever asked for it has no account any more; whoever retries it carries it on."
-        )
-    return Sentence(
-        "%(who)s, who asked for it, has no account any more; whoever retries it carries it on.",
-        who=task.acting_name,
-    )
+    return acting.gone(task.acting_name)

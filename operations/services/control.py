@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from beidou.base import audit, permissions
+from beidou.base import audit, context, permissions
 from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
@@ -244,7 +244,7 @@ def retry(
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
-        _reopen(operation, members, reason)
+        _reopen(operation, members, reason, acting_user)
         after = {"machines": _addresses(members)}
         if gone:
             after["left_out"] = _addresses(gone)
@@ -330,7 +330,7 @@ def skip(
         for row in operation.steps.filter(name=step):
             if (result := finish.step_result(row)) != row.status and row.may_become(result):
                 change_status(row, to=result, reason=Sentence("Skipped: %(reason)s", reason=reason))
-        _reopen(operation, members, reason)
+        _reopen(operation, members, reason, acting_user)
         audit.record(
             f"skip {step}", operation, reason=reason, after={"machines": _addresses(members)}
         )
@@ -448,7 +448,7 @@ def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[O
     return anew
 
 
-def _reopen(operation: Operation, members: list[OperationMachine], reason: str) -> None:
+def _reopen(operation: Operation, members: list[OperationMachine], reason: str, user: User) -> None:
     """Back to WAITING with these machines held again; steps with open work wait again too."""
     kind = kinds.get(operation.kind)
     try:
@@ -484,9 +484,15 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str) 
         "queued_at": timezone.now(),
         "ready_at": timezone.now(),
     }
-    change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=queued)
-    enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+    _queue(operation, queued, reason, user)
     finish.wake_task(operation)
+
+
+def _queue(operation: Operation, fields: Mapping[str, Any], reason: str, user: User) -> None:
+    """In the name of whoever says so: theirs is what is done from now on (``acting``)."""
+    with context.acting(actor_id=user.pk, actor_name=user.get_username()):
+        change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=fields)
+    enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 
 
 def _machines_of(members: list[OperationMachine]) -> list[Machine]:

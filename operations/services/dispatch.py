@@ -17,7 +17,7 @@ from beidou.base.errors import Conflict
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from operations.models import Operation
-from operations.services import control, finish, limits, order
+from operations.services import acting, control, finish, limits, news, order
 from operations.services.limits import Limits, Slots
 from operations.services.order import Waiting
 from operations.services.times import Hold
@@ -94,6 +94,10 @@ def _start(key: int, slots: Slots) -> bool:
     try:
         with audit.entries_last():
             if not control.may_begin(operation):
+                return False
+            if why := acting.why_not_begin(operation):
+                finish.end(operation, Operation.Status.CANCELED, why)
+                news.tell_not_begun(operation, why)
                 return False
             change_status(
                 operation,

@@ -6,7 +6,6 @@ and step and says what comes next.
 """
 
 from contextlib import suppress
-from typing import Any
 
 import structlog
 from django.db import IntegrityError, connection, transaction
@@ -16,14 +15,13 @@ from pydantic import ValidationError
 
 from beidou.base import context
 from beidou.base.errors import BeidouError, Conflict, shorten
-from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.drivers import processes
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-from operations.services import finish, output
+from operations.services import acting, finish, output
 from operations.services.finish import DATABASE_AWAY
 from operations.services.run import CANCELED, LOST, TIMED_OUT, EngineRun, lease_end
 
@@ -51,7 +49,7 @@ def _run(attempt: Attempt) -> None:
     operation = attempt.step.operation
     with (
         context.acting(
-            **_on_behalf_of(operation), address="", request_id=f"operation-{operation.pk}"
+            **acting.on_behalf_of(operation), address="", request_id=f"operation-{operation.pk}"
         ),
         structlog.contextvars.bound_contextvars(operation=operation.pk, step=attempt.step.name),
     ):
@@ -80,17 +78,6 @@ def _give_back(attempt: Attempt) -> None:
         )
         held.update(lease_until=timezone.now())
         enqueue_on_commit("operations.tasks.maintain", queue=CLOCK)
-
-
-def _on_behalf_of(operation: Operation) -> dict[str, Any]:
-    """Whoever started the operation or, later, had it done again: theirs are the worker's deeds."""
-    asked = operation.status_changes.filter(new=Operation.Status.WAITING).last()
-    name = asked.actor if asked else operation.requested_by_name
-    if name == operation.requested_by_name:
-        key = operation.requested_by_id
-    else:
-        key = User.objects.filter(username=name).values_list("pk", flat=True).first()
-    return {"actor_id": key, "actor_name": name or "system"}
 
 
 def run_of(attempt: Attempt) -> EngineRun | None:

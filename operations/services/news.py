@@ -54,6 +54,12 @@ def tell_given_up(step: Step, message: str) -> None:
     _tell(step.operation, NEEDS_PERSON, Severity.CRITICAL, title, message)
 
 
+def tell_not_begun(operation: Operation, message: str) -> None:
+    """It was canceled, and by nobody."""
+    title = Sentence("Operation %(name)s waits for a person.", name=operation.name)
+    _tell(operation, NEEDS_PERSON, Severity.CRITICAL, title, message)
+
+
 def _tell(
     operation: Operation, kind: str, severity: str, title: Sentence, details: str = ""
 ) -> None:

@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def queued(cluster_a):
+def queued(cluster_a, admin):
     """Makes a waiting operation; ``ago`` is how long it has waited."""
 
     def make(name: str = "", *, ago: timedelta = timedelta(), **values) -> Operation:
@@ -26,6 +26,8 @@ def queued(cluster_a):
                 "mutating": kinds.KINDS["Toy"].mutating if "Toy" in kinds.KINDS else True,
                 "queued_at": timezone.now() - ago,
                 "ready_at": timezone.now() - ago,
+                "requested_by": admin,
+                "requested_by_name": admin.get_username(),
                 **values,
             }
         )
