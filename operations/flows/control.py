@@ -17,6 +17,7 @@ from beidou.base.errors import Conflict, Forbidden, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
+from beidou.base.tasks import CLOCK, enqueue_on_commit
 from operations.flows import advance, answering, base, catalog, children, graph, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
@@ -87,6 +88,7 @@ def pause(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> Au
             if held.status == Status.RUNNING:
                 change_status(held, to=Status.PAUSED, reason=reason)
         audit.record("pause", task, reason=reason)
+        _look_at_the_queue()
     return task
 
 
@@ -108,7 +110,13 @@ def resume(task: AutoOperationTask, *, acting_user: User, reason: str = "") -> A
             advance.wake(held.pk)
         audit.record("resume", task, reason=reason)
         advance.wake(task.pk)
+        _look_at_the_queue()
     return task
+
+
+def _look_at_the_queue() -> None:
+    """Operations that wait there do not begin while their task is paused, and say so."""
+    enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
 
 
 def retry(

@@ -37,6 +37,12 @@ def _part(operation: Operation) -> TaskPart | None:
     return None if part is None or part.step.compensates else part
 
 
+def _is_paused(operation: Operation) -> bool:
+    """Whatever it is for: a gate and what undoes something wait as well."""
+    rows = TaskPart.objects.filter(operation=operation)
+    return rows.filter(step__task__status=AutoOperationTask.Status.PAUSED).exists()
+
+
 def refuse_resume(operation: Operation) -> None:
     """Where an approval was withdrawn.  Once begun, it is finished whatever else has changed."""
     part = _part(operation)
@@ -91,6 +97,8 @@ def _refuse_undone(operation: Operation) -> None:
 def may_begin(operation: Operation) -> bool:
     """What has waited for days is compared with what was approved, too; where it is not that any
     more it is taken out of the queue, and the task does it once that is approved."""
+    if _is_paused(operation):
+        return False  # meanwhile; the queue says so, and it stays there
     part = _part(operation)
     if part is None or children.is_covered(part.step):
         return True

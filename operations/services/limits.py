@@ -11,12 +11,13 @@ from datetime import datetime
 from functools import cache
 
 from django.conf import settings
-from django.db.models import Q, TextField
+from django.db.models import Case, F, Q, TextField, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import get_language
 
 from beidou.base.sentences import Sentence
+from operations.flows.models import AutoOperationTask
 from operations.models import Operation, TeamLimit
 from operations.services import calendars
 from operations.services.calendars import Site
@@ -35,8 +36,17 @@ _COLUMNS = (
     "waiting_until",
     "ready_at",
     "glass_broken_at",
+    "paused_task",
 )
 _SLOTS = ("slot", "team_slot", "place")
+# A pause is handed down, so that of the tasks above none need be asked.
+_PAUSED_TASK = Case(
+    When(
+        task_part__step__task__status=AutoOperationTask.Status.PAUSED,
+        then=F("task_part__step__task__name"),
+    ),
+    default=Value(""),
+)
 Taken = dict[int, set[int]]
 Slots = dict[str, int | None]
 
@@ -90,7 +100,7 @@ class Limits:
     def hindrance(self, each: Waiting) -> Hold | None:
         """What keeps it from beginning now.  Which operations hold the slots changes all the time,
         so only the rule is said."""
-        return self.hold(each) or self._full(each)
+        return self.hold(each) or _task_of(each) or self._full(each)
 
     def _full(self, each: Waiting) -> Hold | None:
         if each.mutating:
@@ -116,6 +126,13 @@ class Limits:
 
     def take(self, each: Waiting, slots: Slots) -> None:
         self.in_use.add(each.cluster, each.team, slots)
+
+
+def _task_of(each: Waiting) -> Hold | None:
+    if not each.paused_task:
+        return None
+    sentence = Sentence("the task %(name)s, which is paused", name=each.paused_task)
+    return Hold(sentence, opens_at=None, is_calendar=False)
 
 
 def _in_one_language(make: Callable[[int], Sentence]) -> Callable[[int], Hold]:
@@ -155,7 +172,7 @@ def read() -> tuple[list[Waiting], InUse]:
     in_use = InUse()
     active = Operation.objects.filter(Q(status__in=Operation.ACTIVE) | Q(place__isnull=False))
     # As the column has it: to read thousands of sentences takes longer than all else here.
-    active = active.annotate(said=Cast("waiting_for", TextField()))
+    active = active.annotate(said=Cast("waiting_for", TextField()), paused_task=_PAUSED_TASK)
     for status, *row in active.order_by("pk").values_list("status", *_COLUMNS, *_SLOTS):
         if status == Operation.Status.WAITING:
             waiting.append(Waiting(*row[: len(_COLUMNS)]))

@@ -45,6 +45,7 @@ class Waiting:
     waits_until: datetime | None = None
     ready_at: datetime | None = None
     glass_broken_at: datetime | None = None
+    paused_task: str = ""  # the name of its task, where that is paused
 
     @property
     def is_known(self) -> bool:
