@@ -72,7 +72,8 @@ def texts(machines: int) -> dict[str, str]:
         "break-glass_title": _("Begin in spite of windows and freezes?"),
         "break-glass_text": _(
             "It begins as soon as limits allow. Your name and the reason stay with the operation, "
-            "on the home page and in the audit trail. A retry would wait again."
+            "on the home page and in the audit trail. A retry, or a resume after a pause, would "
+            "wait again."
         ),
         "break-glass_button": _("Begin now"),
         "priority": _("priority: {priority}"),

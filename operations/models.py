@@ -211,7 +211,7 @@ class Operation(Stateful):
 
     WAITING -> RUNNING | CANCELED
     RUNNING -> PAUSED | CANCELING | SUCCEEDED | PARTIAL | FAILED
-    PAUSED -> RUNNING | CANCELING
+    PAUSED -> RUNNING | WAITING | CANCELING       (waiting: for a window, or the end of a freeze)
     CANCELING -> CANCELED
     PARTIAL, FAILED, CANCELED -> WAITING          (retry, skip)
     """
@@ -233,7 +233,7 @@ class Operation(Stateful):
         Status.RUNNING: frozenset(
             {Status.PAUSED, Status.CANCELING, Status.SUCCEEDED, Status.PARTIAL, Status.FAILED}
         ),
-        Status.PAUSED: frozenset({Status.RUNNING, Status.CANCELING}),
+        Status.PAUSED: frozenset({Status.RUNNING, Status.WAITING, Status.CANCELING}),
         Status.CANCELING: frozenset({Status.CANCELED}),
         Status.PARTIAL: frozenset({Status.WAITING}),
         Status.FAILED: frozenset({Status.WAITING}),

@@ -118,6 +118,7 @@ def pause(operation: Operation, *, acting_user: User, reason: str = "") -> Opera
 
 
 def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Operation:
+    """Go on; outside of windows and in a freeze it waits for its turn, as all that begins."""
     with audit.entries_last():
         _above[0].hold(operation)
         operation = _locked(operation, acting_user)
@@ -129,10 +130,27 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
             )
         kinds.get(operation.kind).require(operation, acting_user)
         _above[0].refuse_resume(operation)
-        change_status(operation, to=Operation.Status.RUNNING, reason=reason)
-        if not operation.steps.filter(status=Step.Status.RUNNING).exists():
-            finish.go_on(operation)
-        audit.record("resume", operation, reason=reason)
+        is_at_work = operation.steps.filter(status=Step.Status.RUNNING).exists()
+        hold = calendars.hold_of(operation.cluster) if operation.mutating else None
+        if hold is None:
+            change_status(operation, to=Operation.Status.RUNNING, reason=reason)
+            if not is_at_work:
+                finish.go_on(operation)
+            audit.record("resume", operation, reason=reason)
+            return operation
+        if is_at_work:
+            raise Conflict(
+                _(
+                    "A step of %(name)s is still being finished. Resume it once that has ended: "
+                    "then it waits in the queue for %(what)s."
+                )
+                % {"name": operation, "what": hold.sentence},
+                code="held",
+            )
+        # Its slots are for others in the meantime; its machines stay held.
+        _queue(operation, {**_queued_now(), **Operation.NO_SLOTS}, reason, acting_user)
+        waits = {"waits_for": hold.sentence.english}
+        audit.record("resume", operation, reason=reason, after=waits)
     return operation
 
 
@@ -476,16 +494,20 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str, 
     ).exclude(status=Step.Status.WAITING)
     for step in open_steps.distinct():
         change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
-    queued = {
+    _queue(operation, _queued_now(), reason, user)
+    finish.wake_task(operation)
+
+
+def _queued_now() -> dict[str, Any]:
+    now = timezone.now()
+    return {
         "message": "",
         "waiting_for": "",
         "waiting_since": None,
         "waiting_until": None,
-        "queued_at": timezone.now(),
-        "ready_at": timezone.now(),
+        "queued_at": now,
+        "ready_at": now,
     }
-    _queue(operation, queued, reason, user)
-    finish.wake_task(operation)
 
 
 def _queue(operation: Operation, fields: Mapping[str, Any], reason: str, user: User) -> None:

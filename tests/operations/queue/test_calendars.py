@@ -158,15 +158,102 @@ def test_what_has_begun_goes_on_to_its_end(toy, begin, work, cluster_a):
     assert fresh(operation).status == Operation.Status.SUCCEEDED
 
 
-def test_a_paused_one_is_resumed_in_a_freeze(toy, begin, work, control, operator, cluster_a):
+@pytest.fixture
+def paused(toy, begin, work, control, operator):
+    """Between its two steps."""
     operation = begin()
     work(limit=2)
     control(controls.pause, fresh(operation), acting_user=operator)
     work()
-    Freeze.objects.create(cluster=cluster_a, reason="just now")
-    control(controls.resume, fresh(operation), acting_user=operator)
+    toy.calls.clear()
+    assert fresh(operation).status == Operation.Status.PAUSED
+    return fresh(operation)
+
+
+def test_resuming_is_a_beginning(paused, frozen, toy, control, operator, owner, work):
+    control(controls.resume, paused, acting_user=operator)
     work()
-    assert fresh(operation).status == Operation.Status.SUCCEEDED
+    assert fresh(paused).is_held
+    assert fresh(paused).waiting_for == "the end of the freeze “year's end”"
+    assert not toy.calls
+    control(calendars.remove, frozen, acting_user=owner)
+    work()
+    assert fresh(paused).status == Operation.Status.SUCCEEDED
+    assert [step for step, _machines in toy.calls] == ["second"]
+
+
+def test_resuming_outside_of_its_window_is_a_beginning(paused, cluster_a, control, operator, work):
+    window(cluster_a, opens_in=timedelta(hours=3))
+    control(controls.resume, paused, acting_user=operator)
+    work()
+    assert fresh(paused).waiting_for.startswith("the window ")
+
+
+def test_without_a_freeze_a_paused_one_goes_on_at_once(paused, control, operator, work):
+    control(controls.resume, paused, acting_user=operator)
+    work()
+    assert fresh(paused).status == Operation.Status.SUCCEEDED
+
+
+def test_what_changes_nothing_is_resumed_at_any_time(begin, frozen, work, control, operator):
+    with toy_kind(mutating=False):
+        operation = begin()
+        work(limit=2)
+        control(controls.pause, fresh(operation), acting_user=operator)
+        work()
+        control(controls.resume, fresh(operation), acting_user=operator)
+        work()
+        assert fresh(operation).status == Operation.Status.SUCCEEDED
+
+
+def test_whoever_may_approve_lets_a_resumed_one_go_on(
+    paused, frozen, control, operator, owner, work
+):
+    control(controls.resume, paused, acting_user=operator)
+    work()
+    with pytest.raises(Forbidden, match="“approve”"):
+        controls.break_glass(fresh(paused), acting_user=operator, reason="half done")
+    control(controls.break_glass, fresh(paused), acting_user=owner, reason="half done")
+    work()
+    assert fresh(paused).status == Operation.Status.SUCCEEDED
+    assert AuditEntry.objects.get(verb="break glass").reason == "half done"
+
+
+def test_what_was_resumed_into_the_queue_keeps_its_machines_and_no_slot(
+    paused, frozen, control, operator, work
+):
+    control(controls.resume, paused, acting_user=operator)
+    row = fresh(paused)
+    assert row.machines.filter(holds_machine=True).count() == 3
+    assert (row.slot, row.team_slot, row.place) == (None, None, None)
+    entry = AuditEntry.objects.get(verb="resume")
+    assert entry.after == {"waits_for": "the end of the freeze “year's end”"}
+
+
+def test_what_was_resumed_into_the_queue_may_be_canceled(paused, frozen, control, operator, work):
+    control(controls.resume, paused, acting_user=operator)
+    work()
+    control(controls.cancel, fresh(paused), acting_user=operator)
+    assert fresh(paused).status == Operation.Status.CANCELED
+    assert not paused.machines.filter(holds_machine=True).exists()
+
+
+def test_in_a_freeze_it_is_not_resumed_before_its_step_has_ended(
+    toy, begin, work, operator, cluster_a
+):
+    def pause_and_resume(run):
+        if run.step_name == "first":
+            row = fresh(run.operation)
+            controls.pause(row, acting_user=operator)
+            Freeze.objects.create(cluster=cluster_a, reason="just now")
+            with pytest.raises(Conflict, match="still being finished. Resume it once") as refused:
+                controls.resume(fresh(row), acting_user=operator)
+            assert refused.value.code == "held"
+
+    toy.during = pause_and_resume
+    operation = begin()
+    work()
+    assert fresh(operation).status == Operation.Status.PAUSED
 
 
 @pytest.fixture
