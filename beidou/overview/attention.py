@@ -20,7 +20,7 @@ from beidou.overview.links import listing, page
 from clusters.models import Cluster, Node
 from clusters.services.expiry import SOON, expiring
 from machines.models import Drift, Machine
-from operations.flows import children
+from operations.flows import approval, children
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.models import Operation
 
@@ -93,6 +93,7 @@ def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     rows, total = _first(
         visible_to(user, open_ones, APPROVE)
         .exclude(children.asked_by(user, "step__task"))
+        .exclude(step__task__in=approval.answered_by(user))
         .filter(site_request=None)  # the others a ticket system decides
         .select_related("step__task__cluster")
         .order_by("asked_at")

@@ -336,7 +336,7 @@ class Advance:
         one."""
         for step in self.steps:
             if step.progress.get("answers"):
-                step.progress = {key: row for key, row in step.progress.items() if key != "answers"}
+                step.progress = approval.without_answers(step.progress)
                 step.save(update_fields=["progress"])
 
     def _rejection(self, status: TaskStatus) -> WorkOrder | None:

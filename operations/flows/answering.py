@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from beidou.base import audit
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
-from operations.flows import advance, children
+from operations.flows import advance, approval, children
 from operations.flows.models import AutoOperationTask, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
 from operations.models import Operation
@@ -82,5 +82,6 @@ def keep(steps: list[TaskStep], key: str, answers: Mapping[str, Any], user: User
         for operation in parts[step.key]:
             operation_control.check_answers(operation, answers, user)
         kept = {str(operation.pk): dict(answers) for operation in parts[step.key]}
-        step.progress = {**step.progress, "answers": kept}
+        rest = approval.without_answers(step.progress)
+        step.progress = approval.with_answers(rest, kept, user)
         step.save(update_fields=["progress"])

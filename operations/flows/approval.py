@@ -9,12 +9,13 @@ machines than approved are touched, never others.
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from django.db.models import Q
 
+from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from operations.flows import nesting
@@ -82,17 +83,67 @@ def _answers(task: AutoOperationTask) -> dict[str, dict[str, Any]]:
     """What its operations, and those below it, were told with a retry otherwise than the steps say,
     or will be.  What somebody else approves with the retry itself is no part of it."""
     found = {}
-    level = [task.pk]
-    while level:
+    for level in _with_those_below(task):
         parts = TaskPart.objects.filter(step__task__in=level, operation__isnull=False).filter(
             ~Q(operation__answers={}) | Q(step__progress__has_key="answers")
         )
         for part in parts.select_related("step", "operation").order_by("step", "number"):
             if part.operation is not None and (changed := _changed(part.step, part.operation)):
                 found[part.operation.name] = changed
+    return found
+
+
+def _with_those_below(task: AutoOperationTask) -> Iterator[list[int]]:
+    """Keys, level by level."""
+    level = [task.pk]
+    while level:
+        yield level
         rows = AutoOperationTask.objects.filter(parent__task__in=level)
         level = list(rows.values_list("pk", flat=True))
+
+
+def answerers(task: AutoOperationTask) -> dict[int, str]:
+    """Key -> name of those who gave answers that nobody has approved yet, to its operations or to
+    those below: they want what the approval is about, as whoever asked does."""
+    levels = [key for level in _with_those_below(task) for key in level]
+    steps = TaskStep.objects.filter(task__in=levels, progress__has_key="answerers")
+    given = steps.order_by("pk").values_list("progress", flat=True)
+    return {int(key): name for each in given for key, name in each["answerers"].items()}
+
+
+def answered_by(user: User) -> set[int]:
+    """Keys of the tasks that go on of which they are one of the ``answerers``."""
+    steps = TaskStep.objects.filter(
+        progress__answerers__has_key=str(user.pk), task__status__in=AutoOperationTask.ACTIVE
+    )
+    found: set[int] = set()
+    level = set(steps.values_list("task", flat=True))
+    while level - found:
+        found |= level
+        rows = AutoOperationTask.objects.filter(pk__in=level, parent__isnull=False)
+        level = set(rows.values_list("parent__task", flat=True))
     return found
+
+
+def with_answers(
+    progress: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]], user: User
+) -> dict[str, Any]:
+    """The progress of a step that keeps these answers by key of the operation, given by ``user``,
+    until they are approved and its operations done again."""
+    return {
+        **progress,
+        "answers": {**progress.get("answers", {}), **answers},
+        "answerers": {**progress.get("answerers", {}), str(user.pk): user.get_username()},
+    }
+
+
+def without_answers(progress: Mapping[str, Any], operation: str = "") -> dict[str, Any]:
+    """Without those for this operation, or without any."""
+    answers = dict(progress.get("answers", {}))
+    answers.pop(operation, None)
+    if operation and answers:
+        return {**progress, "answers": answers}
+    return {key: row for key, row in progress.items() if key not in ("answers", "answerers")}
 
 
 def _changed(step: TaskStep, operation: Operation) -> dict[str, Any]:

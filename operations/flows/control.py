@@ -18,7 +18,7 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
 from beidou.base.state import change_status
 from beidou.base.tasks import CLOCK, enqueue_on_commit
-from operations.flows import advance, answering, base, catalog, children, graph, undoing
+from operations.flows import advance, answering, approval, base, catalog, children, graph, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskStep, WorkOrder
 from operations.models import Operation
 from operations.outside.models import SiteRequest
@@ -338,6 +338,8 @@ def why_not_decide(task: AutoOperationTask, user: User) -> str:
         return _("Your roles do not include approving on this cluster.")
     if user.pk in task.askers:
         return _("You asked for this task; somebody else has to approve it.")
+    if user.pk in approval.answerers(task):
+        return _("You gave an answer that this is about; somebody else has to approve it.")
     return ""
 
 

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from beidou.base.permissions import APPROVE
 from clusters.models import ClusterGroupObjectPermission
-from operations.flows import base, catalog, children, graph, nesting, saying, undoing
+from operations.flows import approval, base, catalog, children, graph, nesting, saying, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep, WorkOrder
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
@@ -475,7 +475,7 @@ def _host(order: WorkOrder) -> str:
 
 
 def _approvers(task: AutoOperationTask, steps: Iterable[TaskStep]) -> list[str]:
-    """Some of those who may approve on the cluster; never whoever asked."""
+    """Some of those who may approve on the cluster; never whoever asked or answered."""
     if not task.is_active or not any(step.kind == "workOrder" for step in steps):
         return []
     grants = ClusterGroupObjectPermission.objects.filter(
@@ -483,6 +483,6 @@ def _approvers(task: AutoOperationTask, steps: Iterable[TaskStep]) -> list[str]:
     )
     may = Q(groups__in=grants.values("group")) | Q(is_superuser=True)
     people = get_user_model()._default_manager.filter(may, is_active=True)
-    left = people.exclude(pk__in=task.askers)
+    left = people.exclude(pk__in={*task.askers, *approval.answerers(task)})
     names = left.order_by("username").values_list("username", flat=True).distinct()
     return list(names[:APPROVERS_SHOWN])

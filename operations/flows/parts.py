@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from beidou.base.errors import Conflict, InvalidInput
 from beidou.base.models import User
 from beidou.base.sentences import Sentence
-from operations.flows import advance, children, results, undoing
+from operations.flows import advance, approval, children, results, undoing
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
 from operations.models import Operation, OperationMachine
@@ -119,7 +119,7 @@ def takes_over(operation: Operation, answers: Mapping[str, Any], user: User) -> 
     step = part.step
     _refuse_stopped(part)
     before = step.progress
-    _keep(step, operation, answers)
+    _keep(step, operation, answers, user)
     goes_on = step.task.status in GOES_ON and step.status == TaskStep.Status.RUNNING
     if _is_covered(part):
         _save(step, before)
@@ -166,12 +166,11 @@ def _is_covered(part: TaskPart) -> bool:
     return children.is_covered(part.step, set(rows.values_list("address", flat=True)))
 
 
-def _keep(step: TaskStep, operation: Operation, answers: Mapping[str, Any]) -> None:
+def _keep(step: TaskStep, operation: Operation, answers: Mapping[str, Any], user: User) -> None:
     """For the retry by the task (``kinds.operation``); what it asked is answered."""
     progress = {name: value for name, value in step.progress.items() if name != "asks"}
     if answers:
-        kept = progress.get("answers", {})
-        progress["answers"] = {**kept, str(operation.pk): dict(answers)}
+        progress = approval.with_answers(progress, {str(operation.pk): dict(answers)}, user)
     _save(step, progress)
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from beidou.base import audit
 from beidou.base.errors import Conflict, Forbidden
 from beidou.base.state import change_status
-from operations.flows import advance, catalog, saying
+from operations.flows import advance, approval, catalog, saying
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.outside import delivery, requests, systems
 from operations.outside.models import SiteRequest, SiteSystem
@@ -144,10 +144,14 @@ def _refuse_unless_waited_for(request: SiteRequest, order: WorkOrder, answer: Ti
             _("The digest is not that of what is asked: approve exactly what the request holds."),
             code="changed_meanwhile",
         )
-    own = {name.lower() for name in task.asker_names}
+    own = {name.lower() for name in (*task.asker_names, *approval.answerers(task).values())}
     if answer.decision == "approved" and answer.by.lower() in own:
         raise Forbidden(
-            _("%(who)s asked for this task; somebody else has to approve it.") % {"who": answer.by},
+            _(
+                "%(who)s asked for this task, or gave an answer that this is about; somebody else "
+                "has to approve it."
+            )
+            % {"who": answer.by},
             code="own_task",
         )
 

@@ -22,7 +22,7 @@ from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from machines.models import Machine
-from operations.flows import acting, advance, children, news, results, undoing
+from operations.flows import acting, advance, approval, children, news, results, undoing
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import AutoOperationTask, TaskMachine, TaskPart, TaskStep
 from operations.kinds.base import KINDS
@@ -359,10 +359,9 @@ def _to_retry(step: TaskStep, part: TaskPart, operation: Operation) -> set[int]:
 
 def _take_answers(step: TaskStep, operation: Operation) -> dict[str, Any]:
     """What was given with the task's retry for this operation; it is for this once."""
-    kept = dict(step.progress.get("answers", {}))
-    answers: dict[str, Any] = kept.pop(str(operation.pk), {})
+    answers: dict[str, Any] = step.progress.get("answers", {}).get(str(operation.pk), {})
     if answers:
-        step.progress = {**step.progress, "answers": kept}
+        step.progress = approval.without_answers(step.progress, str(operation.pk))
         step.save(update_fields=["progress"])
     return answers
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from beidou.base.errors import Conflict, InvalidInput
-from operations.flows import advance, catalog, graph, saying
+from beidou.base.errors import Conflict, Forbidden, InvalidInput
+from beidou.overview.attention import needs
+from operations.flows import advance, catalog, graph, live, saying
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, WorkOrder
 from operations.flows.start import Batches
@@ -17,6 +18,8 @@ from operations.models import ClusterSettings, Operation
 from operations.services import control as operation_control
 from tests.operations.flows.test_nesting import save  # noqa: F401
 from tests.operations.flows.test_nesting_halts import queued, thaw, waiting  # noqa: F401
+from tests.operations.flows.test_tickets import decide, tickets  # noqa: F401
+from tests.operations.outside.conftest import call_back, site  # noqa: F401
 from tests.operations.toy import ToyParams, toy_kind
 
 pytestmark = pytest.mark.django_db
@@ -508,6 +511,118 @@ def test_an_answer_below_asks_again_above(
     assert fresh(task).status == Status.SUCCEEDED
 
 
+# --- nobody approves their own answer -------------------------------------------------------------
+
+
+@pytest.fixture
+def owner(approver, operators):
+    """May operate, too."""
+    approver.groups.add(operators)
+    return approver
+
+
+def orders_for(user):
+    return [need for need in needs(user) if need.kind == "work_order"]
+
+
+def approvers_of(task):
+    return live.snapshot(task.pk).steps[task.steps.get(kind="workOrder").pk]["approvers"]
+
+
+@pytest.mark.parametrize("way", [on_its_page, on_the_task])
+def test_whoever_answered_does_not_approve_that_answer(
+    way, answerable, asking, work, control, owner, admin
+):
+    task = asking(answerable)
+    way(control, owner, size=2)
+    work()
+    assert newest().status == "open"
+    with pytest.raises(Forbidden, match="You gave an answer that this is about; somebody else"):
+        control(controls.approve, newest(), acting_user=owner)
+    assert not orders_for(owner)
+    assert orders_for(admin)
+    assert approvers_of(task) == [admin.get_username()]
+    control(controls.approve, newest(), acting_user=admin)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_nor_with_the_retry_of_a_task_that_has_ended(
+    answerable, asking, work, control, operator, owner
+):
+    task = asking(answerable)
+    control(controls.cancel, task, acting_user=operator)
+    work()
+    on_its_page(control, owner, size=2)
+    control(controls.retry, task, acting_user=operator)
+    work()
+    with pytest.raises(Forbidden, match="You gave an answer"):
+        control(controls.approve, newest(), acting_user=owner)
+
+
+def test_nor_above_an_answer_that_was_given_below(
+    answerable, save, asking, work, control, owner, admin
+):
+    save("inner", "Toy")
+    below = graph.Spec("below", "Task", "task", {"template": "inner"}, ("WorkOrder",))
+    task = asking(answerable, catalog.spec("WorkOrder"), below)
+    on_its_page(control, owner, size=2)
+    work()
+    assert newest().step.task == task
+    with pytest.raises(Forbidden, match="You gave an answer"):
+        control(controls.approve, newest(), acting_user=owner)
+    assert not orders_for(owner)
+    control(controls.approve, newest(), acting_user=admin)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_once_somebody_else_has_approved_it_they_decide_again(
+    answerable, asking, work, control, owner, admin, operator, cluster_a, machines
+):
+    answerable.failing = {("second", machine.address) for machine in machines}
+    task = asking(answerable)
+    on_its_page(control, owner, size=2)
+    work()
+    control(controls.approve, newest(), acting_user=admin)
+    work()
+    answerable.failing.clear()
+    ClusterSettings.objects.create(cluster=cluster_a, policy={"min_cpus": 64})
+    control(controls.retry, task, acting_user=operator)
+    work()
+    control(controls.approve, newest(), acting_user=owner)
+    work()
+    assert fresh(task).status == Status.SUCCEEDED
+
+
+def test_an_answer_that_was_rejected_keeps_nobody_from_deciding_later(
+    answerable, asking, work, control, owner, admin, operator
+):
+    task = asking(answerable)
+    on_its_page(control, owner, size=2)
+    work()
+    control(controls.reject, newest(), acting_user=admin, reason="never with 2")
+    work()
+    control(controls.retry, task, acting_user=operator)
+    work()
+    control(controls.approve, newest(), acting_user=owner)
+    assert newest().status == "approved"
+
+
+def test_nor_in_the_ticket_system(
+    answerable, begin_task, machines, work, control, owner, tickets, decide
+):
+    answerable.asking = {("first", machine.address) for machine in machines}
+    task = begin_task("ExternalTicket", "Toy")
+    work()
+    decide(task)
+    work()
+    on_its_page(control, owner, size=2)
+    work()
+    answer = decide(task, by="Approver")
+    assert (answer.status_code, answer.json()["code"]) == (403, "own_task")
+
+
 # --- what somebody else approves with the retry itself --------------------------------------------
 
 
@@ -526,13 +641,6 @@ def approvable(answerable, monkeypatch):
     )
     monkeypatch.setitem(kinds.KINDS, "Toy", kind)
     return answerable
-
-
-@pytest.fixture
-def owner(approver, operators):
-    """May operate, too."""
-    approver.groups.add(operators)
-    return approver
 
 
 def test_it_asks_nobody_once_more(approvable, asking, work, control, owner):
