@@ -46,6 +46,11 @@ def asking(failed: Check, *answers: str) -> Check:
     return {**failed, "answers": list(answers)}
 
 
+AGAIN_FROM = "again_from"
+"""In the evidence of a machine that failed: the step before that a retry does again for it, because
+what that step has done holds no more."""
+
+
 class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it
     """The step must end now: canceled, out of time, or its lease was lost."""
 
@@ -201,8 +206,9 @@ class Kind:
 
     ``remarks`` are told with a plan to the person who asks for it, and block nothing.
 
-    ``fresh_states``: a machine that had been changed and is in one of these was brought back to the
-    beginning meanwhile (cleaned, say), so that a retry begins with its first step.
+    ``fresh_states``: a machine with which more than ``looks`` was begun and that is in one of these
+    was brought back to the beginning meanwhile (cleaned, say), so that a retry begins with its
+    first step.
 
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.

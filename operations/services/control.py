@@ -24,6 +24,14 @@ from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import borrowing, calendars, finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
+_AS_IF_NEVER_BEGUN: dict[str, Any] = {
+    "status": MachineStep.Status.WAITING,
+    "message": "",
+    "checks": [],
+    "evidence": {},
+    "started_at": None,
+    "finished_at": None,
+}
 
 
 @dataclass(frozen=True)
@@ -259,6 +267,7 @@ def retry(
         _refuse_moved_on(operation, members, acting_user)
         _refuse_blocked(operation, members, acting_user)
         anew = _begin_anew(operation, members)
+        back = _go_back(members)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
@@ -268,6 +277,8 @@ def retry(
             after["left_out"] = _addresses(gone)
         if anew:
             after["from_the_first_step"] = _addresses(anew)
+        if back:
+            after["from_an_earlier_step"] = back
         changed = operation.answers != before
         if changed:
             after["answers"] = operation.answers
@@ -447,7 +458,7 @@ def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[O
     """Of machines that were changed and then brought back, nothing that was done is left: all their
     steps wait again, as if never begun.  Returns them."""
     kind = kinds.get(operation.kind)
-    touching = [step.name for step in kind.steps if step.touches]
+    touching = [step.name for step in kind.steps if step.name not in kind.looks]
     fresh = [
         member
         for member in members
@@ -459,11 +470,23 @@ def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[O
         ).values_list("machine_id", flat=True)
     )
     anew = [member for member in fresh if member.pk in touched]
-    MachineStep.objects.filter(machine__in=anew).update(
-        status=MachineStep.Status.WAITING, message="", checks=[], evidence={},
-        started_at=None, finished_at=None,
-    )  # fmt: skip
+    MachineStep.objects.filter(machine__in=anew).update(**_AS_IF_NEVER_BEGUN)
     return anew
+
+
+def _go_back(members: list[OperationMachine]) -> dict[str, str]:
+    """Where a step has seen that what one before it did holds no more, that one waits again, too.
+    Returns its name by address."""
+    back = {}
+    failed = MachineStep.objects.filter(
+        machine__in=members, status__in=_OPEN, evidence__has_key=kinds.AGAIN_FROM
+    )
+    for cell in failed.select_related("machine"):
+        name = cell.evidence[kinds.AGAIN_FROM]
+        earlier = MachineStep.objects.filter(machine=cell.machine_id, step__name=name)
+        if earlier.update(**_AS_IF_NEVER_BEGUN):
+            back[cell.machine.address] = name
+    return back
 
 
 def _reopen(operation: Operation, members: list[OperationMachine], reason: str, user: User) -> None:

@@ -21,6 +21,7 @@ def joining(toy, monkeypatch):
     """The toy kind takes its machines through the states of ScaleUp; its second step joins."""
     kind = replace(
         kinds.KINDS["Toy"],
+        looks=frozenset({"first"}),
         fresh_states=kinds.KINDS["ScaleUp"].fresh_states,
         reserve=scale_up.reserve,
         release=scale_up.release,
@@ -106,6 +107,23 @@ def test_a_step_that_was_skipped_stays_so_for_a_machine_that_was_never_touched(
     control(controls.retry, operation, acting_user=operator)
     work()
     assert joining.calls == [("second", [machines[0].address])]
+
+
+def test_a_step_whose_ground_is_gone_has_the_one_before_done_again(
+    toy, begin, machines, control, work, operator
+):
+    toy.missing = {("second", machines[0].address): "first"}
+    operation = begin(machines=machines[:1])
+    work()
+    toy.missing, toy.calls = {}, []
+    operation.refresh_from_db()
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    assert [step for step, _machines in toy.calls] == ["first", "second"]
+    entry = AuditEntry.objects.get(verb="retry")
+    assert entry.after["from_an_earlier_step"] == {machines[0].address: "first"}
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
 
 
 def test_the_audit_trail_says_who_began_anew(half_joined, machines, control, operator):

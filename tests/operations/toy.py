@@ -17,11 +17,13 @@ class ToyParams(BaseModel):
 
 class Script:
     """What the steps do: ``failing`` (step, address) pairs fail, ``asking`` ones ask for a size
-    until another than 1 is answered, ``during`` is called in ``act``."""
+    until another than 1 is answered, ``during`` is called in ``act``; ``missing`` ones fail because
+    what the step that is named there has done holds no more."""
 
     def __init__(self) -> None:
         self.failing: set[tuple[str, str]] = set()
         self.asking: set[tuple[str, str]] = set()
+        self.missing: dict[tuple[str, str], str] = {}
         self.during: Callable[[StepRun], None] = lambda run: None
         self.calls: list[tuple[str, list[str]]] = []
         self.reserved: list[str] = []
@@ -43,6 +45,8 @@ class Script:
             place = (run.step_name, target.address)
             if place in self.failing:
                 run.fail(target, "it is broken", checks=[check("whole", False, "broken", "whole")])
+            elif place in self.missing:
+                run.fail(target, "begin again", evidence={kinds.AGAIN_FROM: self.missing[place]})
             elif place in self.asking and run.params.size == 1:
                 small = asking(check("size", False, "1", "more", "retry with size"), "size")
                 run.fail(target, "it is too small", checks=[small])

@@ -7,7 +7,7 @@ from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
 from clusters.drivers.workloads import WORKLOAD_KINDS
 from operations.kinds.base import StepRun
-from operations.kinds.draining.plan import Situation
+from operations.kinds.draining.plan import EVICTED, Situation, what_happens
 
 T = TypeVar("T")
 
@@ -29,6 +29,12 @@ def situation(run: StepRun, client: KubernetesClient) -> Situation:
         volumes=_if_allowed(run, workloads.volumes),
         namespaces=_if_allowed(run, workloads.namespaces) if are_labels_asked_for else None,
     )
+
+
+def running_pods(client: KubernetesClient, node: str) -> list[str]:
+    """Those that a drain would have moved: all but what stays until the node is gone."""
+    pods = client.workloads.pods(node_name=node)
+    return [pod.key for pod in pods if what_happens(pod, None) in EVICTED]
 
 
 def _if_allowed(run: StepRun, read: Callable[[], T]) -> T | None:

@@ -5,15 +5,19 @@ From then on the API server of that host does not answer, and the way back is a 
 
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
+from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds.base import StepRun
 from operations.kinds.control_planes import alone, etcd
+from operations.kinds.scale_down.emptiness import require_empty
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import node_name
 
 
 def leave(run: StepRun) -> None:
     alone.require(run)
+    with client_for(run.cluster, timeout=15) as client:
+        require_empty(run, client, run.targets)  # no reset yet, but the way back is a join
     move(run, run.targets, Machine.State.LEAVING)
     for target in list(run.targets):
         run.stop_if_asked()

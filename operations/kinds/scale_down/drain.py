@@ -15,8 +15,8 @@ from operations.kinds.base import StepKind, StepRun
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.drainer import Drainer
 from operations.kinds.draining.leaving import Leaving
-from operations.kinds.draining.plan import EVICTED, what_happens
 from operations.kinds.draining.raising import put_back
+from operations.kinds.draining.reading import running_pods
 from operations.kinds.names import name_of
 from operations.kinds.patience import patiently
 from operations.kinds.scale_down.machines import move
@@ -86,14 +86,13 @@ def confirm(run: StepRun, leaving: Sequence[Leaving]) -> None:
 def _why_not_empty(client: KubernetesClient, each: Leaving) -> str:
     """As the cluster has it now, which may be long after this node was empty."""
     if not client.get_node(each.node).unschedulable:
-        return Sentence("Somebody uncordoned node %(node)s meanwhile.", node=each.node)
+        return Sentence(
+            "Somebody uncordoned node %(node)s meanwhile. Retry: it is cordoned and drained again.",
+            node=each.node,
+        )
     if "left_behind" in each.evidence:
         return ""  # given up with what cannot end there
-    came = [
-        pod.key
-        for pod in client.workloads.pods(node_name=each.node)
-        if what_happens(pod, None) in EVICTED
-    ]
+    came = running_pods(client, each.node)
     if not came:
         return ""
     return Sentence(

@@ -14,13 +14,9 @@ from operations.kinds.base import StepRun
 from operations.kinds.clean_up import reset_variables
 from operations.kinds.patience import patiently
 from operations.kinds.playbook import PlaybookResults
+from operations.kinds.scale_down.emptiness import is_own, not_its_own, require_empty
 from operations.kinds.scale_down.machines import move
-from operations.kinds.scale_down.settling import (
-    evidence_of,
-    node_name,
-    why_node_is_there,
-    why_not_reached,
-)
+from operations.kinds.scale_down.settling import node_name, why_node_is_there, why_not_reached
 from operations.models import OperationMachine
 
 
@@ -44,9 +40,10 @@ def take_out(run: StepRun, **more: Any) -> Reset:
                     why=unreached[target.pk],
                 ),
             )
-    move(run, run.targets, Machine.State.LEAVING)
-    reached = [target for target in run.targets if target.pk not in unreached]
     with client_for(run.cluster, timeout=15) as client:
+        require_empty(run, client, run.targets)
+        move(run, run.targets, Machine.State.LEAVING)
+        reached = [target for target in run.targets if target.pk not in unreached]
         variables = {**more, **reset_variables(run, client)} if reached else {}
         results = playbook.run_playbook(
             run,
@@ -67,13 +64,8 @@ def _delete_node(run: StepRun, client: KubernetesClient, target: OperationMachin
     name = node_name(target)
     try:
         node = patiently(run, lambda: client.get_node(name))
-        uid = evidence_of(target, "preCheck").get("uid")
-        is_own = node.uid == uid or target.address in [text for _kind, text in node.addresses]
-        if not is_own:
-            run.fail(
-                target,
-                Sentence("Node %(node)s is another machine by now; it is left alone.", node=name),
-            )
+        if not is_own(target, node):
+            run.fail(target, not_its_own(name))
             return
         patiently(run, lambda: client.delete_node(name))
         run.say(f"Node {name} was deleted.", target=target)

@@ -192,6 +192,17 @@ def test_a_member_that_is_needed_by_now_stays(kube, etcd, remove, work, lost):
     assert "n1" in kube.nodes
 
 
+def test_a_node_that_takes_pods_again_keeps_its_member_of_etcd(kube, etcd, remove, work, planes):
+    operation = remove(planes[0])
+    work(limit=3)
+    kube.nodes["n1"]["spec"]["unschedulable"] = False
+    work()
+    assert "takes pods again" in cell_of(operation, "leaveEtcd").message
+    assert etcd.removed == []
+    planes[0].refresh_from_db()
+    assert planes[0].state == State.CORDONED
+
+
 def test_a_retry_after_the_member_has_left_goes_on_and_removes_nobody_else(
     kube, etcd, remove, work, planes, control, operator
 ):
