@@ -8,6 +8,7 @@ Its Node object is deleted when it is the machine's own, the host is reset by th
 again.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext
@@ -22,7 +23,7 @@ from clusters.models import Cluster
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import hosts, joining, lifecycle, playbook, sight
-from operations.kinds.base import Blocker, Kind, StepKind, StepRun, register
+from operations.kinds.base import Blocker, Kind, StepKind, StepRun, get, register
 from operations.kinds.checks import describe
 from operations.kinds.playbook import PlaybookResults
 from operations.models import MachineStep, Operation, OperationMachine
@@ -60,50 +61,96 @@ def reset_variables(run: StepRun, client: KubernetesClient) -> dict[str, Any]:
 
 def clean_up(run: StepRun) -> PlaybookResults:
     if not run.cluster.is_watched:
-        variables = _reset_without_api(run)
-    else:
-        with client_for(run.cluster, timeout=15) as client:
-            variables = reset_variables(run, client)
-            for target in list(run.targets):
-                run.stop_if_asked()
+        return _clean_up_without_api(run)
+    with client_for(run.cluster, timeout=15) as client:
+        variables = reset_variables(run, client)
+        per_machine = {
+            # One that was given up has left etcd already, and may be reset like any other.
+            target.pk: {**_names(target), "is_control_plane": _was_given_up(target)}
+            for target in run.targets
+        }
+        results = _reset(run, variables, per_machine)
+        # The host first: a kubelet that still ran would register its node again, and a host that
+        # refuses keeps its node.
+        for target in list(run.targets):
+            run.stop_if_asked()
+            if target.pk not in results.failed:
                 try:
                     _delete_own_node(run, client, target)
                 except ExternalError as error:
                     run.fail(target, error.message)
-    per_machine = {
-        target.pk: {
-            "node_name": joining.node_name(target),
-            # One that was given up has left etcd already, and may be reset like any other.
-            "is_control_plane": target.machine is not None
-            and lifecycle.RESIDUE in target.machine.labels,
-        }
-        for target in run.targets
-    }
+    return results
+
+
+def _names(target: OperationMachine) -> dict[str, Any]:
+    return {"node_name": joining.node_name(target)}
+
+
+def _was_given_up(target: OperationMachine) -> bool:
+    return target.machine is not None and lifecycle.RESIDUE in target.machine.labels
+
+
+def _reset(
+    run: StepRun, variables: Mapping[str, Any], per_machine: Mapping[int, Mapping[str, Any]]
+) -> PlaybookResults:
     return playbook.run_playbook(run, "clean_up", variables=variables, per_machine=per_machine)
 
 
-def _reset_without_api(run: StepRun) -> dict[str, Any]:
-    """Of a cluster that is being created, whose API may have never been there, or that was deleted.
-
-    Before a creation the machines were proven free of any other cluster, so there no authority is
-    asked for; a deletion has kept the pins of the cluster's.  Control planes are reset too.
-    """
+def _clean_up_without_api(run: StepRun) -> PlaybookResults:
+    """Of a cluster that is being created, whose API may have never been there, or that goes or was
+    deleted.  Control planes are reset too, where they are known to be its own."""
+    results = _reset(run, variables_without_api(run), own_without_api(run))
     try:
         with client_for(run.cluster, timeout=5) as client:
             for target in run.targets:
-                _delete_own_node(run, client, target)
+                if target.pk not in results.failed:
+                    _delete_own_node(run, client, target)
     except BeidouError as error:
         run.say(
             Sentence("Node objects are left as they are: %(why)s", why=error.message),
             level="warning",
         )
+    return results
+
+
+def variables_without_api(run: StepRun) -> dict[str, Any]:
     settings = hosts.settings_of(run.cluster.pk)
     return {
-        "is_control_plane": True,
         "ca_cert_hashes": _kept_pins(run),
         "pod_networks": [net for net in run.cluster.pod_cidr.split(",") if net],
         **(settings.overrides if settings else {}),
     }
+
+
+def own_without_api(run: StepRun) -> dict[int, dict[str, Any]]:
+    """A deletion has kept the pins of the cluster's authority.  A creation has none yet; but it
+    has proven its machines free of any cluster before it began with them, so what is on those is
+    its own.  Any other machine must belong to no cluster."""
+    begun = _begun_machines(run) if run.cluster.is_unmade else None
+    own = {}
+    for target in run.targets:
+        is_begun = begun is not None and target.machine is not None and target.machine.pk in begun
+        own[target.pk] = {
+            **_names(target),
+            "is_control_plane": begun is None or is_begun,
+            "any_cluster": is_begun,
+        }
+    return own
+
+
+def _begun_machines(run: StepRun) -> set[int]:
+    """Those of the cluster that CreateCluster has proven free and then changed."""
+    touching = [step.name for step in get("CreateCluster").steps if step.touches]
+    cells = MachineStep.objects.filter(
+        step__operation__cluster=run.cluster,
+        step__operation__kind="CreateCluster",
+        machine__machine__cluster=run.cluster,
+    )
+    proven = cells.filter(step__name="preCheck", status=MachineStep.Status.SUCCEEDED)
+    begun = cells.filter(
+        step__name__in=touching, started_at__isnull=False, machine__in=proven.values("machine")
+    )
+    return set(begun.values_list("machine__machine", flat=True))
 
 
 def _kept_pins(run: StepRun) -> list[str]:

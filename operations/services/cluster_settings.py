@@ -50,6 +50,7 @@ ENGINE_VARIABLES = frozenset(
         "join_cluster_joining_taint",
         "kubernetes_node_has_new_kubelet",
         "kubernetes_node_is_joined",
+        "reset_node_any_cluster",
         "reset_node_ca_cert_hashes",
         "reset_node_control_plane",
         "reset_node_node_name",

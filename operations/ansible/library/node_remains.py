@@ -33,9 +33,11 @@ description:
 options:
   prefix: {description: "Name of the attempt, C(beidou-…).", type: str, required: true}
   ca_cert_hashes:
-    description: Pins of the only cluster the host may belong to; none means any.
+    description: Pins of the only cluster the host may belong to; none means that it may belong to
+      none.
     type: list
     elements: str
+  any_cluster: {description: Whichever cluster it belongs to., type: bool, default: false}
   node_name: {description: Name of the node in that cluster., type: str}
   control_plane: {description: Go on also on a control plane., type: bool, default: false}
   pod_networks: {description: Networks of pods whose routes are removed., type: list, elements: str}
@@ -53,7 +55,7 @@ done: {description: "What was done, in words.", type: list, elements: str, retur
 
 def refusal(host: HostFiles, values: Mapping[str, Any]) -> str:
     """Why this host must not be emptied; empty when it may be."""
-    if values["ca_cert_hashes"]:
+    if not values["any_cluster"]:
         found = read_membership(host, values["ca_cert_hashes"], values["node_name"])
         if found.state == OTHER:
             return found.reason
@@ -72,6 +74,7 @@ def main() -> None:
         argument_spec={
             "prefix": {"type": "str", "required": True},
             "ca_cert_hashes": {"type": "list", "elements": "str", "default": []},
+            "any_cluster": {"type": "bool", "default": False},
             "node_name": {"type": "str", "default": ""},
             "control_plane": {"type": "bool", "default": False},
             "pod_networks": {"type": "list", "elements": "str", "default": []},

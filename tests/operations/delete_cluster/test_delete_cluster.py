@@ -499,20 +499,17 @@ def reset_again(deleted, cluster):
     """What a clean-up tells the role that resets."""
 
     class Run:
-        targets = ()
-
         def __init__(self):
             self.cluster = cluster
-
-        def say(self, *_args, **_more): ...
+            self.targets = [Operation.objects.get().machines.first()]
 
     run: Any = Run()
-    return lambda: clean_up._reset_without_api(run)
+    return lambda: (clean_up.variables_without_api(run), *clean_up.own_without_api(run).values())
 
 
 def test_a_clean_up_of_what_was_given_up_knows_whose_it_was(reset_again):
-    variables = reset_again()
-    assert variables["is_control_plane"] is True
+    variables, own = reset_again()
+    assert (own["is_control_plane"], own["any_cluster"]) == (True, False)
     assert variables["ca_cert_hashes"] != []
 
 
@@ -522,7 +519,8 @@ def test_a_clean_up_of_what_was_given_up_knows_whose_it_was(reset_again):
 )
 def test_a_clean_up_removes_the_routes_of_each_network(reset_again, cluster, ranges, networks):
     cluster.pod_cidr = ranges
-    assert reset_again()["pod_networks"] == networks
+    variables, _own = reset_again()
+    assert variables["pod_networks"] == networks
 
 
 def test_it_is_un_adopted_once_its_machines_are_clean(deleted, cluster, machines):
