@@ -157,6 +157,7 @@ def context(request: HttpRequest, operation: Operation) -> dict[str, Any]:
             "texts": texts(machines),
             "titles": titles,
             "touching": [step.name for step in kind.steps if step.touches] if kind else [],
+            "never_skipped": [s.name for s in kind.steps if not s.may_be_skipped] if kind else [],
             "may_operate": may_operate,
             "may_approve": may_operate
             and permissions.may(request.user, operation, permissions.APPROVE),

@@ -131,6 +131,7 @@ class StepKind:
 
     ``touches``: the step changes machines, so one that failed in it is not as it was delivered.
 
+    ``may_be_skipped``: False where what comes later must be able to count on it.
     ``cleanup`` ends what the step left running: after a cancel, a failure or a loss of the whole
     step, and for machines that failed in a step that was done for others.
 
@@ -151,6 +152,7 @@ class StepKind:
     seconds_per_round: int = 0
     idempotent: bool = True
     touches: bool = False
+    may_be_skipped: bool = True
     cleanup: Callable[[StepRun], None] | None = None
     repeats: Callable[[Operation], bool] = lambda _: True
     part: Callable[[Any, Sequence[Machine]], Sequence[Machine]] = lambda _params, machines: machines

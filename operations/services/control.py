@@ -337,6 +337,7 @@ def skip(
         operation = _locked(operation, acting_user)
         kinds.get(operation.kind).require(operation, acting_user)
         _refuse_unless_ended_badly(operation)
+        _refuse_unless_skippable(operation, step)
         _above[0].refuse_skip(operation)
         members, gone = _without_gone(_unfinished(operation, machines))
         if gone:
@@ -372,6 +373,19 @@ def _refuse_unless_ended_badly(operation: Operation) -> None:
             _("%(name)s is %(status)s; only one that failed or was canceled can be done again.")
             % {"name": operation, "status": operation.get_status_display()},
             code="wrong_state",
+        )
+
+
+def _refuse_unless_skippable(operation: Operation, step: str) -> None:
+    found = kinds.get(operation.kind).find_step(step)
+    if found is not None and not found.may_be_skipped:
+        raise Conflict(
+            _(
+                "%(step)s cannot be skipped: what comes after it would do harm. Mend what is "
+                "wrong, then retry."
+            )
+            % {"step": step},
+            code="not_skippable",
         )
 
 

@@ -249,8 +249,9 @@
     const skip = element("button", "op-button op-small-button", texts.skip);
     skip.type = "button";
     skip.addEventListener("click", () => ask("skip", machine));
-    for (const button of [retry, skip]) button.setAttribute("aria-label", `${button.textContent} ${machine.address}`);
-    box.append(retry, skip);
+    const buttons = data.never_skipped.includes(machine.failed_step) ? [retry] : [retry, skip];
+    for (const button of buttons) button.setAttribute("aria-label", `${button.textContent} ${machine.address}`);
+    box.append(...buttons);
     return box;
   }
 

@@ -25,6 +25,7 @@ def concerns(machine: Machine) -> bool:
 
 
 def remove(run: StepRun) -> take_out.Reset:
+    leave_etcd.require_left(run)
     return take_out.take_out(run, is_control_plane=True)
 
 
@@ -58,12 +59,13 @@ REMOVE_CONTROL_PLANE = register(
             ),
             drain.DRAIN,
             StepKind(
-                name="leaveEtcd",
+                name=leave_etcd.STEP,
                 title=_("Take its member out of etcd"),
                 act=leave_etcd.leave,
                 confirm=leave_etcd.confirm,
                 timeout_seconds=300,
                 touches=True,
+                may_be_skipped=False,
             ),
             StepKind(
                 name="removeControlPlane",

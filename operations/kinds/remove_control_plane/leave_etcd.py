@@ -7,11 +7,13 @@ from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds.base import StepRun
+from operations.kinds.base import AGAIN_FROM, StepRun
 from operations.kinds.control_planes import alone, etcd
 from operations.kinds.scale_down.emptiness import require_empty
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import node_name
+
+STEP = "leaveEtcd"
 
 
 def leave(run: StepRun) -> None:
@@ -26,6 +28,29 @@ def leave(run: StepRun) -> None:
             etcd.remove(run, leaving=node_name(target), address=target.address)
         except ExternalError as error:
             run.fail(target, error.message)
+
+
+def require_left(run: StepRun) -> None:
+    """Before the reset, which would take a member away without counting the majority of the others.
+    That it has left may be long ago, or not have been asked for."""
+    for target in list(run.targets):
+        run.stop_if_asked()
+        name = node_name(target)
+        try:
+            found = etcd.look(run, leaving=name, address=target.address)
+        except ExternalError as error:
+            run.fail(target, error.message)
+            continue
+        if found.found:
+            run.fail(
+                target,
+                Sentence(
+                    "%(node)s is a member of etcd. Nothing was reset. → Retry: it leaves etcd "
+                    "first; without the step leaveEtcd start a new operation with it.",
+                    node=name,
+                ),
+                evidence={AGAIN_FROM: STEP},
+            )
 
 
 def confirm(run: StepRun, _result: None) -> None:

@@ -4,12 +4,15 @@ What is done on hosts is proved in the lab (tests/operations/lab/test_create_clu
 """
 
 import pytest
+from django.urls import reverse
 
+from beidou.base.errors import Conflict
 from clusters.models import Cluster, Node
 from machines.models import Machine
 from operations.kinds import lifecycle
 from operations.models import Operation
 from operations.services import control as controls
+from operations.services import start
 from tests.operations.scale_down.looking import cell_of, failed_checks
 
 pytestmark = pytest.mark.django_db
@@ -201,6 +204,83 @@ def test_a_node_that_takes_pods_again_keeps_its_member_of_etcd(kube, etcd, remov
     assert etcd.removed == []
     planes[0].refresh_from_db()
     assert planes[0].state == State.CORDONED
+
+
+def test_the_guard_of_etcd_is_not_skipped(kube, etcd, remove, work, planes, control, operator):
+    operation = remove(planes[0])
+    work(limit=3)
+    etcd.health["n3"] = False
+    work()
+    keys = [operation.machines.get().pk]
+    with pytest.raises(Conflict, match="leaveEtcd cannot be skipped"):
+        controls.skip(
+            operation, acting_user=operator, step="leaveEtcd", machines=keys, reason="hurry"
+        )
+    assert cell_of(operation, "leaveEtcd").status == "failed"
+
+
+def test_the_page_offers_no_skip_of_it(planes, remove, browser, operator):
+    operation = remove(planes[0])
+    address = reverse("admin:operations_operation_change", args=[operation.pk])
+    text = browser(operator).get(address).content.decode()
+    assert '"never_skipped": ["leaveEtcd"]' in text
+
+
+def test_who_is_a_member_of_etcd_is_not_reset(
+    kube, etcd, remove, work, lost, cluster, operator, django_capture_on_commit_callbacks
+):
+    """A manifest may leave a step out."""
+    with django_capture_on_commit_callbacks(execute=True):
+        operation = start.start_operation(
+            kind="RemoveControlPlane", cluster=cluster, machines=[lost], acting_user=operator,
+            params={"force_unreachable": True},
+            steps=["preCheck", "drain", "removeControlPlane", "postCheck"],
+        )  # fmt: skip
+    work()
+    assert "n1 is a member of etcd" in cell_of(operation, "removeControlPlane").message
+    assert "n1" in kube.nodes
+
+
+def test_a_member_that_came_back_leaves_once_more_with_the_retry(
+    kube, etcd, remove, work, lost, control, operator
+):
+    operation = remove(lost, force_unreachable=True)
+    work(limit=4)
+    etcd.health["n1"] = True
+    work()
+    assert "n1 is a member of etcd" in cell_of(operation, "removeControlPlane").message
+    operation.refresh_from_db()
+    control(controls.retry, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert etcd.removed == ["n1", "n1"]
+
+
+def test_nobody_is_reset_while_etcd_does_not_answer(kube, etcd, remove, work, lost):
+    operation = remove(lost, force_unreachable=True)
+    work(limit=4)
+    etcd.down = "no answer"
+    work()
+    assert cell_of(operation, "removeControlPlane").message == "no answer"
+    assert "n1" in kube.nodes
+
+
+def test_a_last_control_plane_stays_also_when_the_pre_check_was_skipped(
+    kube, etcd, remove, work, lost, control, operator
+):
+    operation = remove(lost, force_unreachable=True)
+    del etcd.health["n2"], etcd.health["n3"]
+    work()
+    operation.refresh_from_db()
+    keys = [operation.machines.get().pk]
+    control(
+        controls.skip, operation, acting_user=operator, step="preCheck", machines=keys, reason="x"
+    )
+    work()
+    assert "the last member of etcd" in cell_of(operation, "leaveEtcd").message
+    assert etcd.removed == []
+    assert "n1" in kube.nodes
 
 
 def test_a_retry_after_the_member_has_left_goes_on_and_removes_nobody_else(
