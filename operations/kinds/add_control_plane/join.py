@@ -144,22 +144,9 @@ def _join_all(
         except ExternalError as error:
             joined.results.failed[plane.pk] = error.message
         if plane.pk in joined.results.failed:
-            _leave_waiting(run, waiting, plane)
+            etcd.leave_waiting(run, waiting, plane)
             break
     return joined
-
-
-def _leave_waiting(run: StepRun, waiting: Sequence[OperationMachine], plane: Any) -> None:
-    """etcd may be half changed: nobody else is made a member of it before that is mended."""
-    for other in waiting:
-        run.fail(
-            other,
-            Sentence(
-                "%(machine)s did not join; this machine is prepared and was not begun with. Mend "
-                "what is wrong there, then retry.",
-                machine=str(plane),
-            ),
-        )
 
 
 def _forget_stale(

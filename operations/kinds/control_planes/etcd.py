@@ -5,7 +5,7 @@ there in one call.
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +73,11 @@ class Members:
     def voters(self) -> int:
         return sum(not each.is_learner for each in self.members)
 
+    @property
+    def has_majority(self) -> bool:
+        """Whether anything can be written."""
+        return 2 * len(self.whole) > self.voters
+
 
 def look(run: StepRun, *, leaving: str = "", address: str = "") -> Members:
     return _ask(run, leaving, address, remove=False)
@@ -125,15 +130,41 @@ def _hosts_of(member: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(filter(None, (urlsplit(url).hostname for url in urls)))
 
 
-def wait_for(run: StepRun, name: str, seconds: float) -> Members:
+def wait_for(
+    run: StepRun, name: str, seconds: float, *, ask: Callable[[StepRun], Members] = look
+) -> Members:
     """The members once ``name`` is whole, or as they are after that time."""
+    return _wait(run, ask, lambda found: name in found.whole, seconds)
+
+
+def _wait(
+    run: StepRun,
+    ask: Callable[[StepRun], Members],
+    is_so: Callable[[Members], bool],
+    seconds: float,
+) -> Members:
     deadline = time.monotonic() + seconds
     while True:
-        found = look(run)
-        if name in found.whole or time.monotonic() > deadline:
+        found = ask(run)
+        if is_so(found) or time.monotonic() > deadline:
             return found
         run.stop_if_asked()
         time.sleep(PAUSE_SECONDS)
+
+
+def leave_waiting(
+    run: StepRun, waiting: Sequence[OperationMachine], plane: OperationMachine
+) -> None:
+    """etcd may be half changed: nobody else is made a member of it before that is mended."""
+    for other in waiting:
+        run.fail(
+            other,
+            Sentence(
+                "%(machine)s did not join; this machine is prepared and was not begun with. Mend "
+                "what is wrong there, then retry.",
+                machine=str(plane),
+            ),
+        )
 
 
 def whole_check(found: Members) -> Check:

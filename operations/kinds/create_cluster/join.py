@@ -14,11 +14,13 @@ from clusters.drivers.kubernetes import KubernetesClient
 from clusters.services.connections import client_for
 from operations.kinds import hosts, join_tokens, joining, playbook
 from operations.kinds.base import StepRun
+from operations.kinds.control_planes import etcd
 from operations.kinds.create_cluster import configuration, members
 from operations.kinds.playbook import PlaybookResults
 from operations.models import OperationMachine
 
 CONTROL_PLANE_LABEL = "control-plane"
+MEMBER_SECONDS = 90
 
 
 def join(run: StepRun) -> PlaybookResults:
@@ -39,8 +41,9 @@ def join(run: StepRun) -> PlaybookResults:
                 bootstrap_token=token,
                 ca_cert_hashes=list(info.ca_cert_hashes),
             )
-            if planes:
-                _join_control_planes(run, first, planes, variables, results)
+            failed = _join_control_planes(run, first, planes, variables, results)
+            if failed is not None and workers:
+                workers = _keep_from_joining(run, workers, failed)
             if workers:
                 per_machine = {
                     worker.pk: {"node_name": joining.node_name(worker)} for worker in workers
@@ -55,20 +58,25 @@ def _join_control_planes(
     planes: Sequence[OperationMachine],
     variables: Mapping[str, Any],
     results: PlaybookResults,
-) -> None:
+) -> OperationMachine | None:
     """One after the other: each is a new member of etcd, which must be whole before the next.
+    Returns the one that did not become one.
 
-    That they could not be joined keeps no worker from joining.
+    That nobody could be begun with keeps no worker from joining.
     """
+    if not planes:
+        return None
     key = secrets.token_hex(32)
     try:
         _upload_certificates(run, first, key)
     except BeidouError as error:
         results.failed |= {plane.pk: error.message for plane in planes}
-        return
+        return None
     taints = [] if members.takes_pods(run.operation) else [configuration.CONTROL_PLANE_TAINT]
-    for plane in planes:
+    waiting = list(planes)
+    while waiting:
         run.stop_if_asked()
+        plane = waiting.pop(0)
         own = {
             "node_name": joining.node_name(plane),
             "certificate_key": key,
@@ -76,6 +84,52 @@ def _join_control_planes(
             "node_taints": taints,
         }
         members.merge(results, _run(run, "join_cluster", variables, {plane.pk: own}, [plane]))
+        if plane.pk not in results.failed and (why := _why_no_member(run, plane)):
+            results.failed[plane.pk] = why
+        if plane.pk in results.failed:
+            etcd.leave_waiting(run, waiting, plane)
+            return plane
+    return None
+
+
+def _why_no_member(run: StepRun, plane: OperationMachine) -> str:
+    run.note(plane, Sentence("waiting for etcd"))
+    try:
+        found = etcd.wait_for(run, joining.node_name(plane), MEMBER_SECONDS, ask=_ask_first)
+        _require_member(plane, found.whole)
+    except ExternalError as error:
+        return error.message
+    return ""
+
+
+def _ask_first(run: StepRun) -> etcd.Members:
+    """The members of etcd, as the first control plane tells them."""
+    first = members.first_of(run.operation)
+    return etcd.read({"members": on_first(run, "etcd_members", {}).find(first, "members") or []})
+
+
+def _keep_from_joining(
+    run: StepRun, workers: Sequence[OperationMachine], plane: OperationMachine
+) -> list[OperationMachine]:
+    """Those of the workers that may be joined all the same: all, unless nothing can be written any
+    more since a control plane did not become a member."""
+    why: str = Sentence("etcd lacks a majority of its members")
+    try:
+        if _ask_first(run).has_majority:
+            return list(workers)
+    except ExternalError as error:
+        why = error.message
+    for worker in workers:
+        run.fail(
+            worker,
+            Sentence(
+                "%(machine)s did not join, and the cluster takes nobody any more: %(why)s. This "
+                "machine is prepared and was not begun with. Mend what is wrong there, then retry.",
+                machine=str(plane),
+                why=why,
+            ),
+        )
+    return []
 
 
 def _upload_certificates(run: StepRun, first: OperationMachine, key: str) -> None:
@@ -126,7 +180,7 @@ def confirm_join(run: StepRun, results: PlaybookResults) -> None:
             try:
                 evidence = _prove(run, client, target, addresses[target.pk])
                 if members.is_control_plane(target):
-                    healthy = _etcd_members(run) if healthy is None else healthy
+                    healthy = _ask_first(run).whole if healthy is None else healthy
                     _require_member(target, healthy)
                     evidence["etcd_members"] = len(healthy)
             except ExternalError as error:
@@ -154,17 +208,6 @@ def _prove(
     # kubeadm itself labels control planes; kubelets may not set such labels.
     client.patch_node(node.name, labels=joining.role_labels(target.role, {}))
     return {"node": node.name, "uid": node.uid, "kubelet": node.kubelet_version}
-
-
-def _etcd_members(run: StepRun) -> set[str]:
-    """Names of the healthy voting members."""
-    first = members.first_of(run.operation)
-    found = on_first(run, "etcd_members", {}).find(first, "members") or []
-    return {
-        str(member["name"])
-        for member in found
-        if member.get("is_healthy") and not member.get("is_learner")
-    }
 
 
 def _require_member(target: OperationMachine, healthy: set[str]) -> None:

@@ -316,11 +316,14 @@ def test_each_further_control_plane_joins_by_itself_with_the_uploaded_certificat
 ):
     step = run("join", planes=3)
     cluster(step)
+    played.answers["etcd_members"] = ALL_MEMBERS
     join.join(step)
     assert played.names() == [
         ("upload_certificates", ["free-1"]),
         ("join_cluster", ["free-2"]),
+        ("etcd_members", ["free-1"]),
         ("join_cluster", ["free-3"]),
+        ("etcd_members", ["free-1"]),
     ]
     own = played.own("join_cluster")["free-2"]
     assert len(own["certificate_key"]) == 64
@@ -336,6 +339,75 @@ def test_control_planes_that_cannot_be_joined_keep_no_worker_from_joining(run, p
     results = join.join(step)
     assert played.names()[-1] == ("join_cluster", ["free-3"])
     assert list(results.failed.values()) == ["no room"]
+
+
+@pytest.fixture
+def of_two_planes(run, played, cluster, monkeypatch):
+    """free-2 joins as a control plane, free-3 as a worker; ``members`` is what etcd says of free-1
+    and free-2 afterwards."""
+    monkeypatch.setattr(join, "MEMBER_SECONDS", -1)
+    step = run("join", planes=3)
+    cluster(step)
+    step.operation.machines.filter(hostname="free-3").update(role="Compute")
+    step.open = list(step.operation.machines.order_by("pk"))
+
+    def go(**second):
+        found = [dict(member) for member in ALL_MEMBERS["members"][:2]]
+        found[1] |= second
+        played.answers["etcd_members"] = {"members": found}
+        return step, join.join(step)
+
+    return go
+
+
+def joiners(played):
+    return [hosts for name, hosts in played.names() if name == "join_cluster"]
+
+
+def test_after_a_control_plane_that_failed_the_next_is_not_begun_with(run, played, cluster):
+    step = run("join", planes=3)
+    cluster(step)
+    played.failing["join_cluster", "free-2"] = "no room"
+    results = join.join(step)
+    assert joiners(played) == [["free-2"]]
+    assert list(results.failed.values()) == ["no room"]
+    assert "free-2 did not join; this machine is prepared" in step.failed["free-3"]
+
+
+def test_a_control_plane_that_does_not_become_a_member_keeps_the_next_waiting(
+    run, played, cluster, monkeypatch
+):
+    monkeypatch.setattr(join, "MEMBER_SECONDS", -1)
+    step = run("join", planes=3)
+    cluster(step)
+    found = [dict(member) for member in ALL_MEMBERS["members"][:2]]
+    found[1]["is_healthy"] = False
+    played.answers["etcd_members"] = {"members": found}
+    results = join.join(step)
+    assert joiners(played) == [["free-2"]]
+    assert "free-2 is no healthy member of etcd" in next(iter(results.failed.values()))
+    assert "was not begun with" in step.failed["free-3"]
+
+
+def test_where_nothing_can_be_written_no_worker_is_begun_with(of_two_planes, played):
+    step, results = of_two_planes(is_healthy=False)
+    assert joiners(played) == [["free-2"]]
+    assert len(results.failed) == 1
+    assert "etcd lacks a majority" in step.failed["free-3"]
+
+
+def test_a_learner_that_failed_keeps_no_worker_from_joining(of_two_planes, played):
+    step, results = of_two_planes(is_healthy=False, is_learner=True)
+    assert joiners(played) == [["free-2"], ["free-3"]]
+    assert len(results.failed) == 1
+    assert step.failed == {}
+
+
+def test_where_etcd_does_not_answer_no_worker_is_begun_with(of_two_planes, played):
+    played.failing["etcd_members", "free-1"] = "no answer"
+    step, results = of_two_planes()
+    assert list(results.failed.values()) == ["no answer"]
+    assert "no answer" in step.failed["free-3"]
 
 
 def test_joined_is_who_the_cluster_knows(run, played, cluster):
