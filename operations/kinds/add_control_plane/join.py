@@ -139,6 +139,9 @@ def _join_all(
         plane = waiting.pop(0)
         try:
             is_clear = _forget_stale(run, client, plane, addresses[plane.pk], variables, joined)
+            if is_clear:
+                names = [joining.node_name(each) for each in (plane, *waiting)]
+                etcd.require_whole(run, MEMBER_SECONDS, but=names)
             if is_clear and _join_one(run, plane, variables, own, joined):
                 _cordon(run, client, plane, addresses[plane.pk])
         except ExternalError as error:

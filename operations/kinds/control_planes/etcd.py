@@ -15,6 +15,7 @@ from beidou.base.errors import PermanentError
 from beidou.base.sentences import Sentence
 from operations.kinds import hosts, playbook
 from operations.kinds.base import Check, StepRun, check
+from operations.kinds.checks import describe
 from operations.kinds.control_planes import keeper
 from operations.models import OperationMachine
 
@@ -135,6 +136,17 @@ def wait_for(
 ) -> Members:
     """The members once ``name`` is whole, or as they are after that time."""
     return _wait(run, ask, lambda found: name in found.whole, seconds)
+
+
+def require_whole(run: StepRun, seconds: float, *, but: Collection[str]) -> None:
+    """``PermanentError`` unless every member is, leaving out those that are about to join; one that
+    has just changed has that time."""
+    found = _wait(run, look, lambda found: not found.without(but).sick, seconds)
+    whole = whole_check(found.without(but))
+    if not whole["ok"]:
+        raise PermanentError(
+            Sentence("Nothing was begun. %(check)s", check=describe(whole)), code="etcd"
+        )
 
 
 def _wait(

@@ -306,6 +306,35 @@ def test_after_one_that_did_not_join_nobody_else_is_begun_with(spares, add, work
     assert "was not begun with" in found["new-2"].message
 
 
+def test_a_member_that_was_lost_after_the_pre_check_keeps_the_next_from_joining(
+    spares, add, work, played, etcd
+):
+    operation = add(spares[0])
+    work(limit=3)  # dispatch, preCheck, install
+    etcd.health["n3"] = False
+    work()
+    message = cell_of(operation, "join").message
+    assert message.startswith("Nothing was begun. etcd-members: not healthy: n3")
+    assert "RemoveControlPlane" in message
+    assert played.of("join_cluster") == []
+
+
+def test_a_member_that_is_lost_while_one_joins_keeps_the_next_from_joining(
+    spares, add, work, played, etcd
+):
+    operation = add(*spares)
+    original = played._join
+
+    def lose_one(member, own):
+        original(member, own)
+        etcd.health["n3"] = False
+
+    played._join = lose_one
+    work()
+    assert [host for host, _own in played.of("join_cluster")] == ["new-1"]
+    assert "not healthy: n3" in cells(operation, "join")["new-2"].message
+
+
 def test_one_that_was_interrupted_half_way_is_joined_anew(spares, add, work, played, etcd):
     """A node with credentials, a learner that never voted."""
     played.broken.add("new-1")
