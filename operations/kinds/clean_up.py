@@ -3,12 +3,12 @@
 For machines on which an operation failed half way, and for free ones on which preCheck found
 leftovers.
 
-Its Node object is deleted when it is the machine's own, the host is reset by the role
-``reset_node``, and the same checks as in preCheck must find nothing left.  The machine is Available
-again.
+The host is reset by the role ``reset_node``, its Node object is deleted when it is the machine's
+own, and the same checks as in preCheck must find nothing left.  The machine is Available again.  A
+node that works is left alone (``at_work``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from django.utils.translation import gettext
@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict
 
 from beidou.base.errors import BeidouError, ExternalError
 from beidou.base.sentences import Sentence
-from clusters.drivers import errors as kube_errors
 from clusters.drivers.kubernetes import KubernetesClient
-from clusters.models import Cluster
+from clusters.models import Cluster, Node
 from clusters.services.connections import client_for
 from machines.models import Machine
-from operations.kinds import hosts, joining, lifecycle, playbook, sight
+from operations.kinds import at_work, hosts, joining, lifecycle, playbook, sight
 from operations.kinds.base import Blocker, Kind, StepKind, StepRun, get, register
 from operations.kinds.checks import describe
+from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.playbook import PlaybookResults
 from operations.models import MachineStep, Operation, OperationMachine
 
@@ -36,6 +36,7 @@ class CleanUpParams(BaseModel):
 def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker]:
     settings = hosts.settings_of(cluster.pk)
     found = []
+    nodes = Node.objects.in_bulk([machine.node_id for machine in machines if machine.node_id])
     for machine in machines:
         if machine.cluster_id not in (None, cluster.pk):
             found.append(
@@ -43,9 +44,18 @@ def blockers(cluster: Any, machines: Any, params: CleanUpParams) -> list[Blocker
                     machine, gettext("it belongs to cluster %(name)s") % {"name": machine.cluster}
                 )
             )
+        node = nodes.get(machine.node_id or 0)
+        if cluster.is_watched and node is not None and _is_control_plane(machine, node):
+            reason = gettext("it is a control plane; RemoveControlPlane takes such out")
+            found.append(Blocker(machine, reason))
         for reason in hosts.why_unreachable(machine, settings):
             found.append(Blocker(machine, reason))
     return found
+
+
+def _is_control_plane(machine: Machine, node: Node) -> bool:
+    is_one = any(role in CONTROL_PLANE for role in node.roles)
+    return is_one and not lifecycle.was_given_up(machine)
 
 
 def reset_variables(run: StepRun, client: KubernetesClient) -> dict[str, Any]:
@@ -64,30 +74,32 @@ def clean_up(run: StepRun) -> PlaybookResults:
         return _clean_up_without_api(run)
     with client_for(run.cluster, timeout=15) as client:
         variables = reset_variables(run, client)
+        at_work.leave_those_at_work(run, client)
         per_machine = {
             # One that was given up has left etcd already, and may be reset like any other.
-            target.pk: {**_names(target), "is_control_plane": _was_given_up(target)}
+            target.pk: {
+                "node_name": _name(target),
+                "is_control_plane": target.machine is not None
+                and lifecycle.was_given_up(target.machine),
+            }
             for target in run.targets
         }
         results = _reset(run, variables, per_machine)
         # The host first: a kubelet that still ran would register its node again, and a host that
         # refuses keeps its node.
+        addresses = joining.own_addresses(run)
         for target in list(run.targets):
             run.stop_if_asked()
             if target.pk not in results.failed:
                 try:
-                    _delete_own_node(run, client, target)
+                    _delete_own_node(run, client, target, addresses[target.pk])
                 except ExternalError as error:
                     run.fail(target, error.message)
     return results
 
 
-def _names(target: OperationMachine) -> dict[str, Any]:
-    return {"node_name": joining.node_name(target)}
-
-
-def _was_given_up(target: OperationMachine) -> bool:
-    return target.machine is not None and lifecycle.RESIDUE in target.machine.labels
+def _name(target: OperationMachine) -> str:
+    return joining.linked_node_name(target)
 
 
 def _reset(
@@ -101,10 +113,11 @@ def _clean_up_without_api(run: StepRun) -> PlaybookResults:
     deleted.  Control planes are reset too, where they are known to be its own."""
     results = _reset(run, variables_without_api(run), own_without_api(run))
     try:
+        addresses = joining.own_addresses(run)
         with client_for(run.cluster, timeout=5) as client:
             for target in run.targets:
                 if target.pk not in results.failed:
-                    _delete_own_node(run, client, target)
+                    _delete_own_node(run, client, target, addresses[target.pk])
     except BeidouError as error:
         run.say(
             Sentence("Node objects are left as they are: %(why)s", why=error.message),
@@ -131,7 +144,7 @@ def own_without_api(run: StepRun) -> dict[int, dict[str, Any]]:
     for target in run.targets:
         is_begun = begun is not None and target.machine is not None and target.machine.pk in begun
         own[target.pk] = {
-            **_names(target),
+            "node_name": _name(target),
             "is_control_plane": begun is None or is_begun,
             "any_cluster": is_begun,
         }
@@ -162,20 +175,13 @@ def _kept_pins(run: StepRun) -> list[str]:
     return sorted({pin for cell in cells for pin in cell.evidence.get("ca_cert_hashes", ())})
 
 
-def _delete_own_node(run: StepRun, client: KubernetesClient, target: OperationMachine) -> None:
-    """Delete the Node with the machine's name, if it has the machine's address too."""
-    name = joining.node_name(target)
-    try:
-        node = client.get_node(name)
-    except kube_errors.NotFound:
-        return
-    if target.address not in [address for _type, address in node.addresses]:
-        run.say(
-            f"Node {name} has other addresses; it is left alone.", target=target, level="warning"
-        )
-        return
-    client.delete_node(name)
-    run.say(f"Node {name} was deleted.", target=target)
+def _delete_own_node(
+    run: StepRun, client: KubernetesClient, target: OperationMachine, addresses: Set[str]
+) -> None:
+    node = at_work.own_node(client, target, addresses)
+    if node is not None:
+        client.delete_node(node.name)
+        run.say(f"Node {node.name} was deleted.", target=target)
 
 
 def confirm_clean_up(run: StepRun, results: PlaybookResults) -> None:

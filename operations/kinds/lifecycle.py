@@ -96,6 +96,11 @@ def _free_nodes(operation: Operation, names: list[str]) -> dict[str, Node]:
 RESIDUE = "beidou.io/residue"
 
 
+def was_given_up(machine: Machine) -> bool:
+    """It has left its cluster, and etcd, without being reset."""
+    return RESIDUE in machine.labels
+
+
 def remember_residue(member: OperationMachine) -> None:
     """The machine left its cluster without being reset: a label says so until it is cleaned,
     whatever becomes of the operation."""
