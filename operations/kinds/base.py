@@ -212,6 +212,8 @@ class Kind:
     was brought back to the beginning meanwhile (cleaned, say), so that a retry begins with its
     first step.
 
+    ``outdated`` are steps whose results are too old by now to go on with: a retry and a resume do
+    them again for the machines that are not through.
     ``takes_roles``: machines become what their role says, so a machine's own must be one of
     ``roles`` unless another is given; other kinds make nothing of it.
 
@@ -275,6 +277,7 @@ class Kind:
     blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] = lambda *_: []
     remarks: Callable[[Cluster, Sequence[Machine], User], list[Remark]] = lambda *_: []
     retry_blockers: Callable[[Cluster, Sequence[Machine], Any], list[Blocker]] | None = None
+    outdated: Callable[[Operation], Collection[str]] = lambda _: ()
     reserve: Callable[[Operation, Machine], Move | None] = lambda *_: None
     release: Callable[[OperationMachine, str | None], Move | None] = lambda *_: None
     settle: Callable[[Cluster, Any, User], None] = lambda *_: None

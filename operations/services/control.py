@@ -140,13 +140,7 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
         _above[0].refuse_resume(operation)
         is_at_work = operation.steps.filter(status=Step.Status.RUNNING).exists()
         hold = calendars.hold_of(operation.cluster) if operation.mutating else None
-        if hold is None:
-            change_status(operation, to=Operation.Status.RUNNING, reason=reason)
-            if not is_at_work:
-                finish.go_on(operation)
-            audit.record("resume", operation, reason=reason)
-            return operation
-        if is_at_work:
+        if hold is not None and is_at_work:
             raise Conflict(
                 _(
                     "A step of %(name)s is still being finished. Resume it once that has ended: "
@@ -155,10 +149,18 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
                 % {"name": operation, "what": hold.sentence},
                 code="held",
             )
-        # Its slots are for others in the meantime; its machines stay held.
-        _queue(operation, {**_queued_now(), **Operation.NO_SLOTS}, reason, acting_user)
-        waits = {"waits_for": hold.sentence.english}
-        audit.record("resume", operation, reason=reason, after=waits)
+        told: dict[str, object] = {}
+        if not is_at_work and (renewed := _renew_what_goes_on(operation, reason)):
+            told["done_again"] = renewed
+        if hold is None:
+            change_status(operation, to=Operation.Status.RUNNING, reason=reason)
+            if not is_at_work:
+                finish.go_on(operation)
+        else:
+            # Its slots are for others in the meantime; its machines stay held.
+            _queue(operation, {**_queued_now(), **Operation.NO_SLOTS}, reason, acting_user)
+            told["waits_for"] = hold.sentence.english
+        audit.record("resume", operation, reason=reason, after=told or None)
     return operation
 
 
@@ -268,6 +270,7 @@ def retry(
         _refuse_blocked(operation, members, acting_user)
         anew = _begin_anew(operation, members)
         back = _go_back(members)
+        renewed = _renew(operation, members)
         MachineStep.objects.filter(machine__in=members, status__in=_OPEN).update(
             status=MachineStep.Status.WAITING, message="", checks=[], finished_at=None
         )
@@ -279,6 +282,8 @@ def retry(
             after["from_the_first_step"] = _addresses(anew)
         if back:
             after["from_an_earlier_step"] = back
+        if renewed:
+            after["done_again"] = renewed
         changed = operation.answers != before
         if changed:
             after["answers"] = operation.answers
@@ -503,6 +508,29 @@ def _go_back(members: list[OperationMachine]) -> dict[str, str]:
     return back
 
 
+def _renew_what_goes_on(operation: Operation, reason: str) -> list[str]:
+    going_on = list(
+        operation.machines.filter(
+            state__in=(OperationMachine.State.WAITING, OperationMachine.State.RUNNING),
+            left_out=False,
+        )
+    )
+    renewed = _renew(operation, going_on)
+    if renewed:
+        _open_steps(operation, going_on, reason)
+    return renewed
+
+
+def _renew(operation: Operation, members: list[OperationMachine]) -> list[str]:
+    """Have the steps whose results are too old done again.  What was skipped stays so: it was
+    somebody's word."""
+    names = sorted(kinds.get(operation.kind).outdated(operation))
+    MachineStep.objects.filter(
+        machine__in=members, step__name__in=names, status=MachineStep.Status.SUCCEEDED
+    ).update(**_AS_IF_NEVER_BEGUN)
+    return names
+
+
 def _reopen(operation: Operation, members: list[OperationMachine], reason: str, user: User) -> None:
     """Back to WAITING with these machines held again; steps with open work wait again too."""
     kind = kinds.get(operation.kind)
@@ -524,13 +552,7 @@ def _reopen(operation: Operation, members: list[OperationMachine], reason: str, 
             code="machine_is_held",
         ) from error
     holding.reserve(operation, kind, _machines_of(members))
-    open_steps = Step.objects.filter(
-        operation=operation,
-        cells__machine__in=members,
-        cells__status=MachineStep.Status.WAITING,
-    ).exclude(status=Step.Status.WAITING)
-    for step in open_steps.distinct():
-        change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
+    _open_steps(operation, members, reason)
     _queue(operation, _queued_now(), reason, user)
     finish.wake_task(operation)
 
@@ -552,6 +574,17 @@ def _queue(operation: Operation, fields: Mapping[str, Any], reason: str, user: U
     with context.acting(actor_id=user.pk, actor_name=user.get_username()):
         change_status(operation, to=Operation.Status.WAITING, reason=reason, fields=fields)
     enqueue_on_commit("operations.tasks.dispatch", queue=CLOCK)
+
+
+def _open_steps(operation: Operation, members: list[OperationMachine], reason: str) -> None:
+    """Steps with work that waits, wait again too."""
+    open_steps = Step.objects.filter(
+        operation=operation,
+        cells__machine__in=members,
+        cells__status=MachineStep.Status.WAITING,
+    ).exclude(status=Step.Status.WAITING)
+    for step in open_steps.distinct():
+        change_status(step, to=Step.Status.WAITING, reason=reason or Sentence("Done again."))
 
 
 def _machines_of(members: list[OperationMachine]) -> list[Machine]:

@@ -8,7 +8,7 @@ from clusters.services.connections import client_for
 from operations.kinds import hosts
 from operations.kinds.base import StepRun
 from operations.kinds.control_planes import alone, etcd
-from operations.kinds.upgrade_cluster import facts, gate, node
+from operations.kinds.upgrade_cluster import facts, freshness, gate, node
 from operations.models import OperationMachine
 
 
@@ -19,6 +19,7 @@ class Upgraded:
 
 def upgrade(run: StepRun) -> Upgraded:
     alone.require(run)
+    freshness.require_fresh(run)
     with client_for(run.cluster, timeout=15) as client:
         planes, _workers = facts.planes_and_workers(run, client)
         for plane in planes:  # one, unless the collector took some for workers

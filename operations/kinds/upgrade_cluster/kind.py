@@ -8,6 +8,7 @@ from operations.kinds.base import Kind, StepKind, register
 from operations.kinds.upgrade_cluster import (
     control_planes,
     facts,
+    freshness,
     node,
     planning,
     post_check,
@@ -42,6 +43,7 @@ UPGRADE_CLUSTER = register(
         looks=frozenset({"preCheck"}),
         blockers=planning.blockers,
         retry_blockers=planning.retry_blockers,
+        outdated=freshness.outdated,
         steps=(
             StepKind(
                 name="preCheck",

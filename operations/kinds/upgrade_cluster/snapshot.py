@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils import timezone
+
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
 from machines.models import Machine
 from operations.kinds import hosts, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.playbook import PlaybookResults
-from operations.kinds.upgrade_cluster import facts
+from operations.kinds.upgrade_cluster import facts, freshness
 from operations.models import MachineStep, OperationMachine
 
 STEP = "snapshot"
@@ -50,9 +52,13 @@ def take(run: StepRun) -> Taken:
 
 
 def is_there(run: StepRun) -> bool:
-    """Whether this operation has one already; a retry of other machines takes no second."""
+    """Whether this operation has one already, and not an old one; a retry of other machines takes
+    no second."""
     cells = MachineStep.objects.filter(
-        step__operation=run.operation, step__name=STEP, status=MachineStep.Status.SUCCEEDED
+        step__operation=run.operation,
+        step__name=STEP,
+        status=MachineStep.Status.SUCCEEDED,
+        finished_at__gte=timezone.now() - freshness.KEEPS,
     )
     return cells.filter(evidence__has_key="sha256").exists()
 

@@ -1,14 +1,19 @@
 """The whole upgrade through the engine: its order, what stops it, and how it goes on."""
 
-import pytest
+from datetime import timedelta
 
+import pytest
+from django.utils import timezone
+
+from beidou.base.models import AuditEntry
 from machines.models import Machine
 from operations.kinds.upgrade_cluster import facts, gate, node
-from operations.models import Operation, Step
+from operations.models import MachineStep, Operation, Step
 from operations.services import control as steering
 from operations.services import recovery
 from tests.fakes.upgrading import NEW, OLD
-from tests.operations.upgrade_cluster.conftest import PLANES, WORKERS, cells
+from tests.operations.upgrade_cluster.conftest import PLANES, WORKERS, cells, failed_checks
+from tests.operations.upgrade_cluster.test_pre_check import USED
 
 pytestmark = pytest.mark.django_db
 
@@ -238,6 +243,98 @@ def test_a_snapshot_is_taken_once(upgrade, hosts, control, work, operator):
     again(control, work, operation, operator)
     assert operation.status == "succeeded", operation.message
     assert len(hosts.of("etcd_snapshot")) == 1
+
+
+def grow_old(operation):
+    MachineStep.objects.filter(step__operation=operation, finished_at__isnull=False).update(
+        finished_at=timezone.now() - timedelta(days=30)
+    )
+
+
+def outcome(hosts):
+    return len(hosts.of("upgrade_check")), len(hosts.of("etcd_snapshot"))
+
+
+def test_a_retry_after_a_month_looks_again_and_takes_another_snapshot(
+    upgrade, hosts, control, work, operator, kube
+):
+    hosts.failing["upgrade_node", "c2"] = "disk full"
+    operation = upgrade()
+    grow_old(operation)
+    kube.metrics = USED
+    hosts.failing.clear()
+    again(control, work, operation, operator)
+    assert "removed-apis" in failed_checks(operation, "c1")
+    assert hosts.of("upgrade_node") == [["c1"], ["c2"]]
+    assert AuditEntry.objects.get(verb="retry").after["done_again"] == ["preCheck", "snapshot"]
+    kube.metrics = ""
+    again(control, work, operation, operator)
+    assert operation.status == "succeeded", operation.message
+    assert outcome(hosts) == (3, 2)
+    assert hosts.of("upgrade_node")[:3] == [["c1"], ["c2"], ["c2"]]
+
+
+def test_a_worker_is_retried_after_a_month_without_another_snapshot(
+    upgrade, hosts, control, work, operator
+):
+    hosts.failing["upgrade_node", "w1"] = "disk full"
+    operation = upgrade()
+    grow_old(operation)
+    hosts.failing.clear()
+    again(control, work, operation, operator)
+    assert operation.status == "succeeded", operation.message
+    assert outcome(hosts) == (1, 1)
+
+
+def test_an_upgrade_that_was_paused_for_long_looks_again_before_the_next_control_plane(
+    upgrade, hosts, control, work, operator
+):
+    def pause(name, nodes):
+        if name == "upgrade_node" and nodes == ["c1"]:
+            control(steering.pause, Operation.objects.get(), acting_user=operator)
+
+    hosts.during = pause
+    operation = upgrade()
+    grow_old(operation)
+    control(steering.resume, operation, acting_user=operator)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == "succeeded", operation.message
+    assert outcome(hosts) == (2, 2)
+    assert hosts.of("upgrade_node")[:2] == [["c1"], ["c2"]]
+
+
+def test_a_retry_that_has_waited_long_for_its_turn_upgrades_no_control_plane(
+    upgrade, hosts, control, work, operator
+):
+    hosts.failing["upgrade_node", "c1"] = "disk full"
+    operation = upgrade()
+    control(steering.retry, operation, acting_user=operator)
+    grow_old(operation)
+    work()
+    operation.refresh_from_db()
+    assert operation.status == "failed"
+    assert "older than an hour by now" in cells(operation, "controlPlanes")["c1"].message
+    assert hosts.of("upgrade_node") == [["c1"]]
+    hosts.failing.clear()
+    again(control, work, operation, operator)
+    assert operation.status == "succeeded", operation.message
+
+
+def test_a_drain_of_hours_makes_no_snapshot_old(upgrade, hosts):
+    def last_long(name, nodes):
+        if name == "upgrade_node" and nodes == ["c1"]:
+            operation = Operation.objects.get()
+            hours_ago = timezone.now() - timedelta(hours=5)
+            operation.status_changes.update(at=hours_ago)
+            MachineStep.objects.filter(step__operation=operation).exclude(finished_at=None).update(
+                finished_at=hours_ago
+            )
+
+    hosts.during = last_long
+    operation = upgrade()
+    assert operation.status == "succeeded", operation.message
+    assert outcome(hosts) == (1, 1)
 
 
 def test_no_snapshot_is_taken_when_none_is_wanted(upgrade, hosts):
