@@ -9,6 +9,7 @@ from beidou.base.api.not_found import not_found
 from beidou.overview.api import OverviewView
 from clusters.api.views import ClusterViewSet, GrantViewSet, NodeViewSet
 from events.api.alerts import AlertRuleViewSet, EventAlertViewSet
+from events.api.namespaces import NamespaceGrantViewSet
 from events.api.saved import SavedSearchViewSet
 from events.api.views import (
     EventRestoreViewSet,
@@ -50,6 +51,7 @@ router.register("audit", people.AuditViewSet, basename="audit")
 router.register("clusters", ClusterViewSet, basename="cluster")
 router.register("nodes", NodeViewSet, basename="node")
 router.register("grants", GrantViewSet, basename="clustergrant")
+router.register("namespace-grants", NamespaceGrantViewSet, basename="namespacegrant")
 router.register("machines", MachineViewSet, basename="machine")
 router.register("drift", DriftViewSet, basename="drift")
 router.register("credentials", CredentialViewSet, basename="sshcredential")

@@ -7,6 +7,9 @@ class EventsConfig(AppConfig):
     verbose_name = _("Events")
 
     def ready(self) -> None:
+        from django.contrib.auth.models import Group
+        from django.db.models.signals import pre_delete
+
         from beidou.base import notices, tasks
         from beidou.base.page_head import lines, parts
         from clusters.collector import further
@@ -14,14 +17,18 @@ class EventsConfig(AppConfig):
         from clusters.services import removal
         from events import neighbours
         from events.collector.attached import EventCollector
-        from events.services import alerting, retention, streams
+        from events.services import alerting, namespaces, retention, streams
         from machines import timeline
         from machines.models import Machine
         from operations.models import Operation
 
         further.register(EventCollector)
         removal.register_consequence(retention.what_goes_with_cluster)
+        removal.register_follower(namespaces.gone_with_cluster)
         removal.register_sweeper(retention.forget_soon)
+        pre_delete.connect(
+            namespaces.gone_with_team, sender=Group, dispatch_uid="beidou-namespaces-gone-with-team"
+        )
         lines.register(Cluster, "events", neighbours.of_cluster)
         lines.register(Node, "events", neighbours.of_node)
         lines.register(Machine, "events", neighbours.of_machine)
@@ -50,5 +57,12 @@ class EventsConfig(AppConfig):
                 "events.tasks.learn_reasons",
                 10,
                 "notes which reasons each cluster gives, so that a new one is noticed",
+            ),
+            tasks.Periodic(
+                "events: label namespaces",
+                "events.tasks.look_for_stale_labels",
+                1,
+                "has events on a server say which teams see them, after a namespace was granted or "
+                "taken back",
             ),
         )

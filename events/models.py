@@ -2,14 +2,15 @@
 people save to look for in them, and be told of.
 
 Events are written by the collector in bulk, by SQL (see ``events.drivers.database``), and belong
-to their cluster; rights follow it.  People edit how long they are kept, and have some brought back
-from the archive.
+to their cluster; rights follow it, and a team may be granted single namespaces of it.  People edit
+how long they are kept, and have some brought back from the archive.
 """
 
 import uuid
 from datetime import timedelta
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
@@ -28,7 +29,7 @@ class Event(models.Model):
     what it says (see the first migration).
     """
 
-    access = Access(cluster="cluster")
+    access = Access(cluster="cluster", namespace="namespace")
 
     day = models.DateField(_("day"), help_text=_("When it began, by the cluster's clock, in UTC."))
     # No constraint: rows of a cluster that was un-adopted are removed afterwards, in portions.
@@ -97,6 +98,79 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason} {self.kind} {self.name}".strip()
+
+
+class NamespaceGrant(models.Model):
+    """A team sees the events of one namespace of a cluster, and nothing else of it.
+
+    Whoever has a role on the cluster sees all of it anyway.  Made and taken back, never changed;
+    see ``services.namespaces``.
+    """
+
+    access = Access(cluster="cluster")
+
+    team = models.ForeignKey(
+        Group,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="namespace_grants",
+        verbose_name=_("team"),
+    )
+    cluster = models.ForeignKey(
+        Cluster,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="namespace_grants",
+        verbose_name=_("cluster"),
+    )
+    namespace = models.CharField(_("namespace"), max_length=63)
+    created_at = models.DateTimeField(_("granted"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("grant of a namespace")
+        verbose_name_plural = _("grants of namespaces")
+        ordering = ["team__name", "cluster__name", "namespace"]
+        constraints = [
+            # Also how it is asked whether a team sees anything of a cluster, or one event of it.
+            models.UniqueConstraint(
+                fields=["team", "cluster", "namespace"], name="namespace_granted_once"
+            ),
+        ]
+        indexes = [
+            # Which teams see an event that is written.
+            models.Index(fields=["cluster", "namespace", "team"], name="namespace_granted_to"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.team} · {self.cluster} · {self.namespace}"
+
+
+class StaleLabel(models.Model):
+    """Documents of a namespace may say otherwise of a team than the grants do: one was given or
+    taken.  It goes when that is over; see ``services.relabelling``.
+
+    By key and UID: it stays when the team is deleted, or the cluster is un-adopted.
+    """
+
+    access = Access()
+
+    team_key = models.BigIntegerField()
+    cluster_uid = models.CharField(max_length=64)
+    namespace = models.CharField(max_length=63)
+    changed_at = models.DateTimeField()
+    looked_at = models.DateTimeField(null=True)
+    held_until = models.DateTimeField(null=True)
+    problem = SentenceField(limit=500, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team_key", "cluster_uid", "namespace"], name="stale_label_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.team_key} {self.cluster_uid} {self.namespace}"
 
 
 class StoreOwner(models.Model):
@@ -216,7 +290,7 @@ SEARCH_MAX = 4000
 class SavedSearch(models.Model):
     """A search under a name.  Whoever opens it sees what he may see; the search holds no event."""
 
-    access = Access(owner="owner", owner_needs="view", shared="shared")
+    access = Access(owner="owner", owner_needs="view", shared="shared", namespace="")
 
     name = models.CharField(_("name"), max_length=100)
     owner = models.ForeignKey(

@@ -1,6 +1,6 @@
 """Entry points of the clock and of the workers."""
 
-from events.services import alerting, archiving, reasons, restoring, retention
+from events.services import alerting, archiving, reasons, relabelling, restoring, retention
 
 
 def forget_old() -> int:
@@ -16,6 +16,14 @@ def look_for_alerts() -> int:
 
 def learn_reasons() -> int:
     return reasons.learn()
+
+
+def look_for_stale_labels() -> bool:
+    return relabelling.go_on()
+
+
+def relabel() -> int:
+    return relabelling.run()
 
 
 def archive_old() -> int:

@@ -15,7 +15,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Group
 from django.db import models
-from django.db.models import Exists, Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -71,6 +71,9 @@ class Access:
     ``everyone``: whoever is signed in may see it.
     ``view_permission``: model permission with which every row may be seen (the audit trail).
     ``view_needs``: the right on the cluster that seeing needs, where plain ``view`` is too little.
+    ``namespace``: lookup to the namespace of the row in its cluster; whoever was granted that one
+    sees the row without a role on the cluster.  ``""`` for rows of no cluster: being granted any
+    is as good as ``owner_needs``.
     """
 
     cluster: str | None = None
@@ -81,6 +84,7 @@ class Access:
     everyone: bool = False
     view_permission: str | None = None
     view_needs: str = "view"
+    namespace: str | None = None
 
 
 def access_of(model: type[models.Model]) -> Access:
@@ -98,6 +102,12 @@ def _grants(user: Any, action: str) -> models.QuerySet[Any]:
     return model._default_manager.filter(
         group__in=user.groups.values("pk"), permission__codename=f"{action}_cluster"
     )
+
+
+def namespaces_of(user: Any) -> models.QuerySet[Any]:
+    """The grants of namespaces that the user's teams have; see ``events.models``."""
+    model = apps.get_model("events", "NamespaceGrant")
+    return model._default_manager.filter(team__in=user.groups.values("pk"))
 
 
 def allowed(user: Any, access: Access, action: str) -> Q | None:
@@ -119,6 +129,9 @@ def allowed(user: Any, access: Access, action: str) -> Q | None:
         clusters = _grants(user, needed).values("content_object")
         lookup = f"{access.cluster}__in" if access.cluster else "pk__in"
         conditions.append(Q(**{lookup: clusters}))
+        if access.namespace and action == VIEW:
+            place = {"cluster": OuterRef(access.cluster), "namespace": OuterRef(access.namespace)}
+            conditions.append(Q(Exists(namespaces_of(user).filter(**place))))
     if access.team is not None:
         # A team has on its own unassigned machines the rights it was granted on any cluster;
         # seeing them needs membership alone.
@@ -146,7 +159,10 @@ def _owned(user: Any, access: Access, owner: str, action: str) -> Q:
     if access.cluster:
         own &= Q(**{f"{access.cluster}__isnull": True})
     if access.owner_needs and not _sees_all(user, access.owner_needs):
-        own &= Q(Exists(_grants(user, access.owner_needs)))
+        needed = Q(Exists(_grants(user, access.owner_needs)))
+        if access.namespace == "":
+            needed |= Q(Exists(namespaces_of(user)))
+        own &= needed
     return own
 
 
@@ -199,7 +215,12 @@ def may_anywhere(user: Any, model: type[models.Model], action: str = VIEW) -> bo
         is_granted = any(user.__dict__.get("_may_anywhere", {}).values())
         return is_granted or _remembered(user, "team", lambda: {"team": user.groups.exists()})
     needed = access.owner_needs or (access.view_needs if action == VIEW else action)
-    return _remembered(user, needed, lambda: _granted_anywhere(user))
+    if _remembered(user, needed, lambda: _granted_anywhere(user)):
+        return True
+    if access.namespace is None or (access.namespace and action != VIEW):
+        return False
+    granted = namespaces_of(user)
+    return _remembered(user, "namespace", lambda: {"namespace": granted.exists()})
 
 
 def _granted_anywhere(user: Any) -> dict[str, bool]:

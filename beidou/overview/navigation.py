@@ -50,6 +50,7 @@ SECTIONS = (
             Entry(gettext_lazy("Clusters"), "hub", "clusters.Cluster"),
             Entry(gettext_lazy("Nodes"), "dns", "clusters.Node"),
             Entry(gettext_lazy("Grants"), "key", "clusters.ClusterGrant"),
+            Entry(gettext_lazy("Grants of namespaces"), "vpn_key", "events.NamespaceGrant"),
         ),
     ),
     Section(
@@ -146,6 +147,7 @@ class Sight:
             everyone=access.everyone,
             view_permission=access.view_permission,
             view_needs=access.view_needs,
+            namespace=access.namespace and "namespace",
         )
         if alike not in self._answers:
             self._answers[alike] = bool(model_admin.has_view_permission(self._request))

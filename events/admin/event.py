@@ -26,7 +26,6 @@ from unfold.decorators import display as column
 from beidou.base import audit, display, exports
 from beidou.base.admin import ReadOnlyAdmin
 from beidou.base.errors import SAID, InvalidInput
-from beidou.base.permissions import may
 from events.admin import files, key, live, parts, saved, shown
 from events.admin.address import Address
 from events.models import Event
@@ -287,9 +286,9 @@ class EventAdmin(ReadOnlyAdmin):
         return None if found is None else _as_row(found)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return (
-            super().has_view_permission(request) if obj is None else may(request.user, obj.cluster)
-        )
+        if obj is None:
+            return super().has_view_permission(request)
+        return search.sees(request.user, obj)
 
     @column(description=_("type"))
     def type_shown(self, event: Event) -> SafeString:

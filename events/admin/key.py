@@ -7,17 +7,18 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from beidou.base.permissions import visible_to
 from clusters.models import Cluster
 from events.admin.shown import RANGES, Choice
 from events.services import flow, key_events
 from events.services.key_events import Figure, KeyEvents, Top, Wanted
+from events.services.search import scope_of
 
 
 def page(user: Any, given: QueryDict) -> dict[str, Any]:
     """InvalidInput where the address says something else."""
     wanted = key_events.wanted(user, given)
-    rows = visible_to(user, Cluster.objects.exclude(phase__in=Cluster.UNWATCHED))
+    rows = Cluster.objects.exclude(phase__in=Cluster.UNWATCHED)
+    rows = rows.filter(pk__in=scope_of(user).known)
     ranges = [
         Choice(RANGES[name], f"?{_address(wanted, range=name)}", is_chosen=name == wanted.range)
         for name in key_events.RANGES
@@ -53,6 +54,8 @@ def figures(user: Any, given: QueryDict) -> dict[str, Any]:
             )
         ],
         "new": [(row, _of_reason(wanted, row)) for row in found.new.rows],
+        # Reasons are known of whole clusters.
+        "has_new": bool(scope_of(user).clusters),
     }
 
 

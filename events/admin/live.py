@@ -58,7 +58,7 @@ def _rows(scope: Scope, events: Sequence[FoundEvent]) -> list[str]:
     template = get_template("events/row.html")
     return [
         template.render({"row": row, "event": row["event"]})
-        for row in shown.each_row(events, nodes)
+        for row in shown.each_row(events, nodes, scope)
     ]
 
 

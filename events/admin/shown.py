@@ -14,10 +14,10 @@ from django.utils.translation import gettext_lazy as _
 
 from beidou.base import display
 from beidou.base.permissions import visible_to
-from clusters.models import Cluster, Node
+from clusters.models import Node
 from events.admin.address import Address
 from events.services import asked, flow, retention, search
-from events.services.search import Cursor, FoundEvent, Query
+from events.services.search import Cursor, FoundEvent, Query, Scope
 
 ROWS = 100
 VALUES = 10
@@ -102,11 +102,13 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     cursor = given.get("cursor", "")
     after = Cursor.parse(cursor) if cursor else None
     found = search.page(user, query, after=after, limit=ROWS)
+    scope = search.scope_of(user)
     address = Address(given)
     kept, otherwise = retention.kept(user, query.clusters)
     return {
         "found": found,
-        "rows": each_row(found.rows, visible_to(user, Node.objects.all())),
+        "rows": each_row(found.rows, visible_to(user, Node.objects.all()), scope),
+        "is_limited": not scope.clusters and bool(scope.limited),
         "newest": str(address) if after else "",
         "older": address.after(found.next) if found.next else "",
         "without_filters": address.without_filters() if _is_narrowed(given) else "",
@@ -118,14 +120,18 @@ def rows(user: Any, query: Query, given: QueryDict) -> dict[str, Any]:
     }
 
 
-def each_row(events: Sequence[FoundEvent], nodes: QuerySet[Node]) -> list[dict[str, Any]]:
-    """What ``row.html`` shows of each; nodes that are not among ``nodes`` are not linked."""
+def each_row(
+    events: Sequence[FoundEvent], nodes: QuerySet[Node], scope: Scope
+) -> list[dict[str, Any]]:
+    """What ``row.html`` shows of each; nodes that are not among ``nodes`` are not linked, and no
+    cluster of which only namespaces are seen."""
     pages = _pages_of_nodes(nodes, events)
     return [
         {
             "event": event,
             "badge": type_badge(event.type),
             "node_page": pages.get((event.cluster_id, event.node), ""),
+            "has_cluster_page": event.cluster_id in scope.clusters,
         }
         for event in events
     ]
@@ -164,8 +170,8 @@ def _pages_of_nodes(
 def _names_of_clusters(user: Any, keys: Any) -> dict[str, str]:
     if not keys:
         return {}
-    clusters = visible_to(user, Cluster.objects.filter(pk__in=keys))
-    return {str(pk): name for pk, name in clusters.order_by().values_list("pk", "name")}
+    known = search.scope_of(user).known
+    return {str(key): known[int(key)].name for key in keys if int(key) in known}
 
 
 # --- the figures ----------------------------------------------------------------------------------

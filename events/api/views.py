@@ -22,7 +22,7 @@ from beidou.base.api.viewsets import BaseViewSet, ReadOnlyViewSet
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.models import User
 from beidou.base.numbers import as_number
-from beidou.base.permissions import CHANGE, visible_to
+from beidou.base.permissions import CHANGE
 from clusters.models import Cluster
 from events.api import serializers
 from events.models import Event, EventRestore, EventRetention, EventSegment, EventStream
@@ -320,5 +320,5 @@ def _size(request: Request, name: str, usual: int, most: int) -> int:
 
 
 def _names(user: Any, counted: "list[tuple[Any, int]]") -> dict[Any, str]:
-    clusters = visible_to(user, Cluster.objects.filter(pk__in=[key for key, _count in counted]))
-    return dict(clusters.order_by().values_list("pk", "name"))
+    known = search.scope_of(user).known
+    return {key: known[key].name for key, _count in counted if key in known}

@@ -30,7 +30,7 @@ from events.collector.spools import Home
 from events.collector.stream import Flow, Stream, Trouble
 from events.services import storing, streams
 from events.services.stores import chosen
-from events.services.stores.base import Keeper, Store
+from events.services.stores.base import Keeper, Labels, Store
 from events.services.streams import Report
 
 T = TypeVar("T")
@@ -226,12 +226,14 @@ class EventCollector:
                 storing.keep_in_database, self._store, uid, portions
             )
             return last
-        keeper: Keeper | None = await self._in_writer(storing.keeper_of, uid)
-        if keeper is None:
+        addressed: tuple[Keeper, Labels] | None = await self._in_writer(
+            storing.addressed, self._store, uid
+        )
+        if addressed is None:
             return None
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._senders, storing.keep, self._store, keeper, portions
+            self._senders, storing.keep, self._store, *addressed, portions
         )
 
     # --- what others left -------------------------------------------------------------------------

@@ -63,8 +63,10 @@ def take_over(rule: AlertRule, *, acting_user: Any) -> None:
 
 
 def query_of(user: Any, rule: AlertRule, *, since: datetime, until: datetime) -> Query:
-    """What the rule searches, as ``user`` may see it."""
-    return replace(asked.query(user, QueryDict(rule.search)), since=since, until=until)
+    """What the rule searches, as ``user`` may see it; in clusters of which he sees all, because an
+    alert belongs to its cluster."""
+    query = asked.query(user, QueryDict(rule.search))
+    return replace(query, since=since, until=until, in_full=True)
 
 
 def search_of(rule: AlertRule, *, cluster: int | None, value: str) -> str:

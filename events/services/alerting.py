@@ -22,7 +22,7 @@ from beidou.base.notices import News
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers.kube_events import MOST_AHEAD
-from events.models import AlertRule, Event, EventAlert
+from events.models import AlertRule, EventAlert
 from events.services import alert_rules, figures, searches
 from events.services.figures import Clock, Group, Groups
 
@@ -114,7 +114,7 @@ def _hindrance(rule: AlertRule) -> Sentence | None:
             "or delete it.",
             who=rule.owner_name,
         )
-    if not permissions.may_anywhere(owner, Event):
+    if not permissions.may_anywhere(owner, Cluster):
         return Sentence("%(who)s, whose rule it is, may see no cluster.", who=rule.owner_name)
     return None
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -18,9 +17,8 @@ from django.utils.translation import ngettext
 
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_key
-from beidou.base.permissions import visible_to
-from clusters.models import Cluster
 from events.drivers.text import parse
+from events.services import search
 from events.services.search import FIELDS, Query
 
 RANGES = {
@@ -149,14 +147,15 @@ def _text(given: QueryDict) -> str:
 
 
 def clusters(user: Any, given: QueryDict) -> tuple[int, ...]:
-    """The keys of those clusters, given by key or name, that ``user`` may see."""
-    wanted = values(given, "cluster")
+    """The keys of those clusters, given by key or name, of which ``user`` may see anything."""
+    wanted = set(values(given, "cluster"))
     if not wanted:
         return ()
-    keys = [key for key in map(as_key, wanted) if key is not None]
-    rows = visible_to(user, Cluster.objects.filter(Q(pk__in=keys) | Q(name__in=wanted)))
+    keys = set(map(as_key, wanted))
+    known = search.scope_of(user).known
     nothing = (0,)
-    return tuple(rows.order_by("pk").values_list("pk", flat=True)) or nothing
+    found = sorted(key for key, row in known.items() if key in keys or row.name in wanted)
+    return tuple(found) or nothing
 
 
 def _refusal(name: str, sentence: str) -> InvalidInput:

@@ -62,7 +62,8 @@ def _move(source: Store, target: Store, row: EventMove) -> Iterator[Progress]:
         after = Cursor.parse(row.cursor) if row.cursor else None
         page = source.page(query, scope, after=after, limit=AT_ONCE, with_raw=True)
         records = [event.record() for event in page.rows]
-        refused = storing.put(target, Keeper.of(cluster), records)
+        keeper = Keeper.of(cluster)
+        refused = storing.put(target, keeper, records, storing.labels_of(target, keeper))
         row.moved += len(records) - refused
         row.refused += refused
         row.cursor = str(page.next or "")

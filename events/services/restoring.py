@@ -124,7 +124,8 @@ def restore(row: EventRestore) -> Iterator[EventSegment]:
 
 
 def _write(store: Store, row: EventRestore, records: list[Record]) -> None:
-    refused = storing.put(store, Keeper.of(row.cluster), records)
+    keeper = Keeper.of(row.cluster)
+    refused = storing.put(store, keeper, records, storing.labels_of(store, keeper))
     row.events += len(records) - refused
     row.refused += refused
 

@@ -1,19 +1,20 @@
 """Finding events: newest first, page by page, with counts and a histogram, in whichever store.
 
 Time is always bounded, a page goes on behind the last row of the one before (never by counting
-rows), and who asks sees the clusters that he may see.
+rows), and who asks sees the clusters that he may see, and of others the namespaces that one of his
+teams was granted.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef
 
-from beidou.base.permissions import VIEW, access_of, allowed, visible_to
+from beidou.base.permissions import VIEW, access_of, allowed, namespaces_of
 from clusters.models import Cluster
 from events.drivers.errors import StoreAway
 from events.services.stores import chosen
@@ -54,6 +55,8 @@ __all__ = [
     "page",
     "page_in",
     "parts",
+    "scope_of",
+    "sees",
     "tallies",
 ]
 MOST_AT_ONCE = 2000
@@ -79,12 +82,12 @@ class Bucket:
 
 def page(user: Any, query: Query, *, after: Cursor | None = None, limit: int = 100) -> Page:
     """The newest events, or those behind ``after``; at most ``MOST_AT_ONCE``."""
-    return page_in(scope_of(user, query.clusters), query, after=after, limit=limit)
+    return page_in(_scope(user, query), query, after=after, limit=limit)
 
 
 def every(user: Any, query: Query, *, most: int) -> Iterator[FoundEvent]:
     """The newest events, up to ``most``, in short queries: no transaction stays open meanwhile."""
-    scope = scope_of(user, query.clusters)
+    scope = _scope(user, query)
     after: Cursor | None = None
     while most > 0:
         found = page_in(scope, query, after=after, limit=min(most, MOST_AT_ONCE))
@@ -101,8 +104,8 @@ def begun(rows: Iterator[FoundEvent]) -> Iterator[FoundEvent]:
 
 
 def page_in(scope: Scope, query: Query, *, after: Cursor | None = None, limit: int) -> Page:
-    """As ``page``, for whoever sees the clusters of ``scope``."""
-    if not scope.clusters:
+    """As ``page``, for whoever sees what is in ``scope``."""
+    if not scope.known:
         return Page([], None)
     limit = min(max(limit, 1), MOST_AT_ONCE)
     return chosen.store().page(query, scope, after=after, limit=limit, with_raw=False)
@@ -120,8 +123,8 @@ def counts(user: Any, query: Query, field: str, *, most: int = 10) -> list[tuple
     it does not limit its counts.  That an event has none (no node, no namespace) is no value.
     """
     query = query.without("clusters" if field == "cluster" else field)
-    scope = scope_of(user, query.clusters)
-    return chosen.store().counts(query, scope, field, most) if scope.clusters else []
+    scope = _scope(user, query)
+    return chosen.store().counts(query, scope, field, most) if scope.known else []
 
 
 def histogram(user: Any, query: Query) -> list[Bucket]:
@@ -150,8 +153,8 @@ def parts(user: Any, query: Query, seconds: int) -> dict[int, Part]:
 
 
 def _parts(user: Any, query: Query, begin: datetime, seconds: int) -> dict[int, Part]:
-    scope = scope_of(user, query.clusters)
-    return chosen.store().parts(query, scope, begin, seconds) if scope.clusters else {}
+    scope = _scope(user, query)
+    return chosen.store().parts(query, scope, begin, seconds) if scope.known else {}
 
 
 def tallies(
@@ -160,7 +163,7 @@ def tallies(
     """How many of the events of each query went on in each span: for what is counted before now,
     an event that was repeated since then counts, too."""
     scope = scope_of(user, clusters)
-    if not scope.clusters:
+    if not scope.known:
         return {name: [0] * len(spans) for name in queries}
     return chosen.store().tallies(queries, scope, spans)
 
@@ -168,20 +171,60 @@ def tallies(
 def firsts(user: Any, clusters: tuple[int, ...], spans: Sequence[Span]) -> list[datetime | None]:
     """From when on there are events in each span; None in one without."""
     scope = scope_of(user, clusters)
-    return chosen.store().firsts(scope, spans) if scope.clusters else [None] * len(spans)
+    return chosen.store().firsts(scope, spans) if scope.known else [None] * len(spans)
+
+
+def sees(user: Any, event: Any) -> bool:
+    """Whether ``user`` may see an event with this ``cluster_id`` and ``namespace``."""
+    scope = scope_of(user)
+    if event.cluster_id in scope.clusters:
+        return True
+    granted = namespaces_of(user).filter(cluster=event.cluster_id, namespace=event.namespace)
+    return event.cluster_id in scope.limited and granted.exists()
+
+
+def _scope(user: Any, query: Query) -> Scope:
+    scope = scope_of(user, query.clusters)
+    return replace(scope, limited={}, teams=()) if query.in_full else scope
 
 
 def scope_of(user: Any, keys: tuple[int, ...] = ()) -> Scope:
-    """The clusters that ``user`` may see, or those of ``keys`` among them.
+    """What ``user`` may see, or that of the clusters of ``keys`` alone.
 
-    One query for each user object: a page asks for each of its figures, and each request loads its
+    Asked once for each user object: a page asks for each of its figures, and each request loads its
     user anew, so that nothing is remembered beyond it.
     """
-    visible = user.__dict__.get("_clusters_of_events")
-    if visible is None:
-        rows = visible_to(user, Cluster.objects.only("name", "uid", "insecure_tls"))
-        visible = user.__dict__["_clusters_of_events"] = {row.pk: row for row in rows.order_by()}
-    if keys:
-        return Scope({key: visible[key] for key in keys if key in visible})
-    sees_all = allowed(user, access_of(Cluster), VIEW) == Q()
-    return Scope(visible, is_all=sees_all)
+    scope: Scope | None = user.__dict__.get("_scope_of_events")
+    if scope is None:
+        scope = user.__dict__["_scope_of_events"] = _sight(user)
+    if not keys:
+        return scope
+    clusters, limited = (
+        {key: among[key] for key in keys if key in among}
+        for among in (scope.clusters, scope.limited)
+    )
+    return Scope(clusters, limited=limited, teams=scope.teams if limited else ())
+
+
+def _sight(user: Any) -> Scope:
+    """One query, and another for whoever is limited to namespaces anywhere; neither looks at more
+    than one grant of a team on a cluster."""
+    in_full = allowed(user, access_of(Cluster), VIEW)
+    if in_full is None:
+        return Scope({})
+    rows = Cluster.objects.only("name", "uid", "insecure_tls").order_by()
+    if not in_full:
+        return Scope({row.pk: row for row in rows}, is_all=True)
+    in_part = Exists(namespaces_of(user).filter(cluster=OuterRef("pk")))
+    rows = rows.filter(in_full | in_part).annotate(
+        is_seen=ExpressionWrapper(in_full, output_field=BooleanField())
+    )
+    found = {row.pk: row for row in rows}
+    limited = {key: row for key, row in found.items() if not row.is_seen}
+    if not limited:
+        return Scope(found)
+    granted = namespaces_of(user).filter(team=OuterRef("pk"))
+    teams = user.groups.filter(Exists(granted)).order_by("pk").values_list("pk", flat=True)
+    return Scope(
+        {key: row for key, row in found.items() if row.is_seen}, limited=limited, teams=tuple(teams)
+    )

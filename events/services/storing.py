@@ -7,7 +7,8 @@ import structlog
 
 from clusters.models import Cluster
 from events.drivers.kube_events import KubeEvent, Record, record
-from events.services.stores.base import Keeper, Store
+from events.services.stores import granted
+from events.services.stores.base import NO_LABELS, Keeper, Labels, Store
 
 logger = structlog.get_logger(__name__)
 
@@ -22,12 +23,23 @@ def keeper_of(cluster_uid: str) -> Keeper | None:
     return None if found is None else Keeper(*found)
 
 
-def put(store: Store, keeper: Keeper, records: Sequence[Record]) -> int:
+def labels_of(store: Store, keeper: Keeper) -> Labels:
+    """As the grants are now, where the store keeps them with the events."""
+    return NO_LABELS if store.label_delay is None else granted.of_cluster(keeper.pk)
+
+
+def addressed(store: Store, cluster_uid: str) -> tuple[Keeper, Labels] | None:
+    """All that must be known before anything of a cluster is kept."""
+    keeper = keeper_of(cluster_uid)
+    return None if keeper is None else (keeper, labels_of(store, keeper))
+
+
+def put(store: Store, keeper: Keeper, records: Sequence[Record], labels: Labels) -> int:
     """Keep the records; gives how many the store refuses for good.
 
     Such a one goes into the log with its whole text: it must not hold up what follows.
     """
-    refused = store.write(keeper, records)
+    refused = store.write(keeper, records, labels)
     for each, why in refused:
         logger.error(
             "event_refused",
@@ -39,21 +51,21 @@ def put(store: Store, keeper: Keeper, records: Sequence[Record]) -> int:
     return len(refused)
 
 
-def keep(store: Store, keeper: Keeper, portions: Portions) -> datetime | None:
+def keep(store: Store, keeper: Keeper, labels: Labels, portions: Portions) -> datetime | None:
     """Keep what was received; gives when the last event was."""
     records = [
         record(event, datetime.fromtimestamp(received_at, UTC))
         for received_at, events in portions
         for event in events
     ]
-    put(store, keeper, records)
+    put(store, keeper, records, labels)
     return max((each.last_seen for each in records), default=None)
 
 
 def keep_in_database(store: Store, cluster_uid: str, portions: Portions) -> datetime | None:
     """Both at once, where one thread has the database."""
     keeper = keeper_of(cluster_uid)
-    return None if keeper is None else keep(store, keeper, portions)
+    return None if keeper is None else keep(store, keeper, NO_LABELS, portions)
 
 
 def unknown_of(cluster_uids: list[str]) -> list[str]:

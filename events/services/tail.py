@@ -103,9 +103,13 @@ class Followed:
     @classmethod
     def of(cls, user: Any, query: Query) -> "Followed":
         scope = search.scope_of(user, query.clusters)
-        clusters = sorted(scope.clusters.items())
-        marks = [(key, row.name, row.uid, row.insecure_tls) for key, row in clusters]
-        return cls(replace(query, since=_EPOCH, until=_EPOCH), (scope.is_all, *marks), scope)
+        clusters = sorted(scope.known.items())
+        marks = [
+            (key, row.name, row.uid, row.insecure_tls, key in scope.limited)
+            for key, row in clusters
+        ]
+        timeless = replace(query, since=_EPOCH, until=_EPOCH)
+        return cls(timeless, (scope.is_all, scope.teams, *marks), scope)
 
 
 @dataclass(frozen=True)

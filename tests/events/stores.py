@@ -7,6 +7,7 @@ from typing import Any
 from clusters.models import Cluster
 from events.drivers.elastic.server import WRITE_SECONDS, Server
 from events.drivers.kube_events import Record
+from events.services import storing
 from events.services.stores.base import FoundEvent, Keeper, Query, Scope, Store
 
 ALL_TIMES = {
@@ -20,7 +21,8 @@ class Stored:
         self.store = store
 
     def keep(self, cluster: Cluster, *records: Record) -> list[tuple[Record, str]]:
-        refused = self.store.write(Keeper.of(cluster), records)
+        keeper = Keeper.of(cluster)
+        refused = self.store.write(keeper, records, storing.labels_of(self.store, keeper))
         self.settle()
         return refused
 

@@ -57,6 +57,13 @@ def test_an_event_is_one_line_in_the_elastic_common_schema(store, folder):
     assert json.loads(line["event"]["original"])["metadata"]["uid"] == "uid-web.1"
 
 
+def test_a_line_says_which_teams_see_it(store, folder):
+    store.write(KEEPER, [made(), made("other", regarding__namespace="pay")], {"shop": [3, 12]})
+    first, other = (line["beidou"] for line in lines(folder))
+    assert first["teams"] == ["3", "12"]
+    assert "teams" not in other
+
+
 def test_a_line_says_where_it_belongs_so_that_sending_it_twice_stores_it_once(store, folder):
     store.write(KEEPER, [made(version=1)])
     store.write(KEEPER, [made(version=2), made("other")])

@@ -14,7 +14,7 @@ from django.utils import timezone
 from beidou.base import config, streaming
 from beidou.base.models import ApiToken
 from events.admin import shown
-from events.models import Event
+from events.models import Event, NamespaceGrant
 from events.services import search, tail
 from tests import factories
 from tests.operations.portal import Portal, Reader, until
@@ -543,3 +543,55 @@ def test_elsewhere_in_the_list_live_leads_to_the_newest(place, viewer, browser, 
     page = browser(viewer).get(f"/events/event/?reason=Failed&{place}").content.decode()
     assert 'href="/events/event/?reason=Failed#live"' in page
     assert "ev-live-data" not in page
+
+
+# --- namespaces alone -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(cluster_a):
+    team = factories.make_team("shop")
+    NamespaceGrant.objects.create(team=team, cluster=cluster_a, namespace="shop")
+    return factories.make_user("limited", teams=(team,))
+
+
+def test_a_team_is_told_of_its_namespaces_alone(follow, limited, viewer, cluster_a):
+    reader, whole = follow(limited), follow(viewer)
+    now(cluster_a, "other", namespace="pay")
+    now(cluster_a, "node", namespace="")
+    now(cluster_a, "own")
+    told(reader, "own")
+    told(whole, "own")
+    assert names(reader) == ["own"]
+    assert names(whole) == ["other", "node", "own"]
+
+
+def test_teams_with_other_namespaces_share_no_reader(follow, limited, cluster_a):
+    other = factories.make_team("other")
+    NamespaceGrant.objects.create(team=other, cluster=cluster_a, namespace="pay")
+    theirs = follow(factories.make_user("neighbour", teams=(other,)))
+    reader = follow(limited)
+    now(cluster_a, "own")
+    now(cluster_a, "other", namespace="pay")
+    told(reader, "own")
+    told(theirs, "other")
+    assert names(reader) == ["own"]
+    assert names(theirs) == ["other"]
+    assert len(channels()) == 2
+
+
+def test_what_is_taken_is_told_no_more_and_what_is_given_is(follow, limited, cluster_a):
+    reader = follow(limited)
+    NamespaceGrant.objects.create(team=limited.groups.get(), cluster=cluster_a, namespace="pay")
+    NamespaceGrant.objects.filter(namespace="shop").delete()
+    now(cluster_a, "taken")
+    now(cluster_a, "given", namespace="pay")
+    told(reader, "given")
+    assert names(reader) == ["given"]
+
+
+def test_when_the_last_namespace_is_taken_it_ends(follow, limited, cluster_a):
+    reader = follow(limited)
+    NamespaceGrant.objects.all().delete()
+    until(lambda: reader.is_over, "the end of the stream")
+    assert reader.named("changed") == [{}]

@@ -7,7 +7,7 @@ have the same documents.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ TIME = "@timestamp"
 BEGAN = "event.start"
 TIE = "beidou.tie"
 TEXT = "beidou.text"
+TEAMS = "beidou.teams"
 CLUSTER = "orchestrator.cluster.id"
 VERSION = "event.sequence"
 DAY = "beidou.day"
@@ -52,6 +53,8 @@ MAPPING: dict[str, Any] = {
                 "text": {"type": "text", "analyzer": "whitespace", "norms": False},
                 "tie": {"type": "long", "index": False},
                 "day": {"type": "date", "format": "strict_date"},
+                # Keys of the teams that were granted the namespace.
+                "teams": _WORD,
             }
         },
         "event": {
@@ -91,7 +94,9 @@ def tie_of(key: str) -> int:
     return int(key[:16], 16) >> 1
 
 
-def document(cluster_uid: str, cluster_name: str, record: Record) -> dict[str, Any]:
+def document(
+    cluster_uid: str, cluster_name: str, record: Record, teams: Sequence[int] = ()
+) -> dict[str, Any]:
     """What is stored of an event; empty values are left out."""
     key = identity(cluster_uid, record.uid)
     resource = {"type": record.kind, "name": record.name, "id": record.object_uid}
@@ -123,13 +128,24 @@ def document(cluster_uid: str, cluster_name: str, record: Record) -> dict[str, A
         "beidou": {
             "day": record.day.isoformat(),
             "tie": tie_of(key),
-            "text": [
-                " ".join(found)
-                for name in text.TEXT_COLUMNS
-                if (found := text.tokens(getattr(record, name)))
-            ],
+            "text": _words({name: getattr(record, name) for name in text.TEXT_COLUMNS}),
+            **({"teams": _labels(teams)} if teams else {}),
         },
     }
+
+
+def labelled(found: Mapping[str, Any], teams: Sequence[int]) -> dict[str, Any]:
+    """What of a stored document is another with these labels.  Its words are made anew: they are
+    not kept, and a server that writes it again without them would find it by no word any more."""
+    return {"beidou": {"teams": _labels(teams), "text": _words(values(found))}}
+
+
+def _labels(teams: Sequence[int]) -> list[str]:
+    return [str(team) for team in sorted(teams)]
+
+
+def _words(said: Mapping[str, Any]) -> list[str]:
+    return [" ".join(found) for name in text.TEXT_COLUMNS if (found := text.tokens(said[name]))]
 
 
 def values(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,17 @@ class Indices:
             self._is_prepared = False
             self._checked.clear()
 
+    def complete(self) -> None:
+        """Indices of earlier versions get the fields that came since.  Writing needs them not: a
+        credential that may not do this holds up no event."""
+        answer = self._server.ask("GET", f"/{self.all}/_mapping")
+        fields = [each["mappings"].get("properties", {}) for each in answer.values()]
+        if all("teams" in each.get("beidou", {}).get("properties", {}) for each in fields):
+            return
+        new = {"teams": documents.MAPPING["properties"]["beidou"]["properties"]["teams"]}
+        body = {"properties": {"beidou": {"properties": new}}}
+        self._server.ask("PUT", f"/{self.all}/_mapping", body=body)
+
     def names(self) -> list[str]:
         answer = self._server.ask("GET", f"/{self.all}/_alias", expand_wildcards="open")
         return sorted(answer)

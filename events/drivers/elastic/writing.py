@@ -5,7 +5,7 @@ the same state again; only of those the stored state is looked at, because a clu
 restored from a backup counts from lower numbers again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -64,12 +64,19 @@ class Writer:
         self._indices = indices
 
     def write(
-        self, cluster_uid: str, cluster_name: str, records: Sequence[Record]
+        self,
+        cluster_uid: str,
+        cluster_name: str,
+        records: Sequence[Record],
+        labels: Mapping[str, Sequence[int]],
     ) -> list[tuple[Record, str]]:
         """Gives those that are refused for good, and why; StoreAway where it cannot be now."""
         if not records:
             return []
-        lines = [self._line(cluster_uid, cluster_name, record) for record in records]
+        lines = [
+            self._line(cluster_uid, cluster_name, record, labels.get(record.namespace, ()))
+            for record in records
+        ]
         self._indices.prepare({line.index for line in lines})
         answers = self._bulk([(line.action, line.document) for line in lines])
         conflicts, refused = [], []
@@ -98,6 +105,23 @@ class Writer:
             if answer["status"] not in _OK and answer["status"] != NOT_FOUND:
                 self._give_up(answer)
 
+    def relabel(
+        self, hits: Sequence[Mapping[str, Any]], labels: Mapping[str, Sequence[int]]
+    ) -> None:
+        """``hits`` with their sources and numbers.  One that was written meanwhile stays as it is:
+        it was labelled then."""
+        lines = []
+        for hit in hits:
+            place = {"_index": hit["_index"], "_id": hit["_id"]}
+            same = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+            teams = labels.get(documents.values(hit["_source"])["namespace"], ())
+            change = {"doc": documents.labelled(hit["_source"], teams)}
+            action = documents.encoded({"update": {**place, **same}})
+            lines.append((action, documents.encoded(change)))
+        for answer in self._bulk(lines):
+            if answer["status"] not in (*_OK, CONFLICT, NOT_FOUND):
+                self._give_up(answer)
+
     def remove(self, cluster_uid: str, records: Sequence[Record]) -> int:
         """Delete these states, and none that is another by now; gives how many went."""
         if not records:
@@ -121,12 +145,14 @@ class Writer:
                 self._give_up(answer)
         return removed
 
-    def _line(self, cluster_uid: str, cluster_name: str, record: Record) -> _Line:
+    def _line(
+        self, cluster_uid: str, cluster_name: str, record: Record, teams: Sequence[int]
+    ) -> _Line:
         return _Line(
             record,
             self._indices.of(record.day),
             documents.identity(cluster_uid, record.uid),
-            documents.encoded(documents.document(cluster_uid, cluster_name, record)),
+            documents.encoded(documents.document(cluster_uid, cluster_name, record, teams)),
         )
 
     def _bulk(self, lines: Sequence[tuple[bytes, ...]]) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """What every event store can do: keep, find and forget.  Which one is used is a setting.
 
-A store knows clusters and times, and nothing of people: whoever asks has been given the clusters
-that may be looked at (``Scope``).
+A store knows clusters, times and namespaces that teams were granted, and nothing of people: whoever
+asks has been given what may be looked at (``Scope``).
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from django.utils import timezone
@@ -41,6 +43,8 @@ class Query:
     type: tuple[str, ...] = ()
     component: tuple[str, ...] = ()
     node: tuple[str, ...] = ()
+    in_full: bool = False
+    """Only in clusters of which everything is seen."""
 
     @classmethod
     def of(
@@ -66,10 +70,21 @@ class Query:
 @dataclass(frozen=True)
 class Scope:
     """The clusters, by key, in which is searched.  ``is_all`` says that these are all there are, so
-    that a store need not compare."""
+    that a store need not compare.
+
+    Of the ``limited`` clusters only the namespaces are searched that one of the ``teams`` (keys)
+    was granted.  Which these are is the store's to find for each event: they may be thousands.
+    """
 
     clusters: Mapping[int, Cluster]
     is_all: bool = False
+    limited: Mapping[int, Cluster] = field(default_factory=dict)
+    teams: tuple[int, ...] = ()
+
+    @cached_property
+    def known(self) -> Mapping[int, Cluster]:
+        """Of which events may be found, all of them or some."""
+        return {**self.clusters, **self.limited}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +201,11 @@ class Keeper(NamedTuple):
         return cls(cluster.pk, cluster.uid, cluster.name)
 
 
+Labels = Mapping[str, Sequence[int]]
+"""Of a cluster, by namespace, the teams (keys) that were granted it."""
+NO_LABELS: Labels = MappingProxyType({})
+
+
 class Limit(NamedTuple):
     """What was not seen since these days is past its time."""
 
@@ -243,10 +263,21 @@ class Store(Protocol):
     """How many calls of ``write`` may be under way in one process."""
     is_in_database: bool
     """Where the portal's database is the store, one thread writes to it."""
+    label_delay: timedelta | None
+    """Events may be stored for so long with labels that were read before.  None where nothing is
+    labelled, because the grants themselves are looked at."""
 
-    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
+    def write(
+        self, keeper: Keeper, records: Sequence[Record], labels: Labels = NO_LABELS
+    ) -> list[tuple[Record, str]]:
         """Keep the records of one cluster; again or in another order, it comes to the same.  Gives
         those that are refused for good, and why."""
+
+    def relabel(
+        self, cluster_uid: str, team: int, namespaces: Sequence[str], labels: Labels
+    ) -> bool:
+        """Put right some of what is labelled wrongly about this team in these namespaces; True
+        when there was nothing.  ``labels`` are those of these namespaces."""
 
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool

@@ -1,7 +1,7 @@
 """Elasticsearch or OpenSearch as the event store."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from elasticsearch.dsl import A, Q, Search
@@ -14,11 +14,14 @@ from events.drivers.elastic.indices import Indices
 from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server, cause, refusal
 from events.drivers.elastic.writing import Writer
 from events.drivers.kube_events import Record
+from events.services.stores import granted
 from events.services.stores.base import (
+    NO_LABELS,
     WARNING,
     Cursor,
     FoundEvent,
     Keeper,
+    Labels,
     Limits,
     Page,
     Part,
@@ -27,9 +30,16 @@ from events.services.stores.base import (
     SeenReason,
     Span,
 )
-from events.services.stores.elastic_queries import condition, of_clusters, past
+from events.services.stores.elastic_queries import (
+    condition,
+    mislabelled,
+    of_clusters,
+    of_scope,
+    past,
+)
 
 DELETED_AT_ONCE = 2000
+RELABELLED_AT_ONCE = 1000
 MOST_CLUSTERS = 10_000
 COUNTED_BY_DAY = 5_000
 """Values of which each day's index tells; with more than so many, a sum may be too low."""
@@ -45,6 +55,8 @@ class ElasticStore:
 
     portions_at_once = 2
     is_in_database = False
+    label_delay: timedelta | None = timedelta(minutes=2)
+    """A portion on its way is given up long before."""
 
     def __init__(self, address: EventServer, owner: str) -> None:
         self.address = address
@@ -53,15 +65,37 @@ class ElasticStore:
         self.indices = Indices(writing, owner)
         self._writer = Writer(writing, self.indices)
 
-    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
-        return self._writer.write(keeper.uid, keeper.name, records)
+    def write(
+        self, keeper: Keeper, records: Sequence[Record], labels: Labels = NO_LABELS
+    ) -> list[tuple[Record, str]]:
+        return self._writer.write(keeper.uid, keeper.name, records, labels)
+
+    def relabel(
+        self, cluster_uid: str, team: int, namespaces: Sequence[str], labels: Labels
+    ) -> bool:
+        """By its own words instead of a script: the server does not keep those of the full text,
+        and need allow no scripts."""
+        if not self.indices.are_ours():
+            return True
+        self.indices.complete()
+        self.refresh()
+        given = [name for name in namespaces if team in labels.get(name, ())]
+        taken = [name for name in namespaces if team not in labels.get(name, ())]
+        search = Search().query(mislabelled(cluster_uid, team, given, taken)).sort(*_NEWEST)
+        search = search.source(excludes=[documents.WHOLE])
+        hits = self._search(
+            search.extra(size=RELABELLED_AT_ONCE, track_total_hits=False, seq_no_primary_term=True)
+        )["hits"]["hits"]
+        if hits:
+            self._writer.relabel(hits, labels)
+        return not hits
 
     # --- finding ----------------------------------------------------------------------------------
 
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
     ) -> Page:
-        search = Search().query(condition(query, scope)).sort(*_NEWEST)
+        search = Search().query(condition(query, _within(scope))).sort(*_NEWEST)
         search = search.extra(size=limit + 1, track_total_hits=False)
         if not with_raw:
             search = search.source(excludes=[documents.WHOLE])
@@ -78,13 +112,14 @@ class ElasticStore:
         return Page([event for event in found if event is not None], behind)
 
     def one(self, key: str, scope: Scope) -> FoundEvent | None:
-        search = Search().query(Q("ids", values=[key])).extra(size=1)
+        wanted = Q("bool", filter=[Q("ids", values=[key]), *_within(scope)])
+        search = Search().query(wanted).extra(size=1)
         hits = self._search(search)["hits"]["hits"]
         return _found(hits[0], _by_uid(scope)) if hits else None
 
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
         name = documents.CLUSTER if field == "cluster" else documents.FIELDS[field]
-        search = Search().query(condition(query, scope))
+        search = Search().query(condition(query, _within(scope)))
         search.aggs.bucket(
             "found", A("terms", field=name, size=most, shard_size=COUNTED_BY_DAY, order=_COMMONEST)
         )
@@ -96,7 +131,7 @@ class ElasticStore:
 
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         first = int(begin.timestamp())
-        search = Search().query(condition(query, scope))
+        search = Search().query(condition(query, _within(scope)))
         search.aggs.bucket(
             "found",
             A(
@@ -117,7 +152,8 @@ class ElasticStore:
     def tallies(
         self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
     ) -> dict[str, list[int]]:
-        filters = {name: condition(query, scope) for name, query in queries.items()}
+        within = _within(scope)
+        filters = {name: condition(query, within) for name, query in queries.items()}
         went_on = {str(number): _went_on(span) for number, span in enumerate(spans)}
         search = Search().query(Q("bool", filter=[Q("bool", should=list(filters.values()))]))
         search.aggs.bucket("found", A("filters", filters=filters)).bucket(
@@ -133,10 +169,11 @@ class ElasticStore:
 
     def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
         """By searches, which end at the first; an aggregation would look at every event."""
+        within = _within(scope)
         lines = b"".join(
             documents.encoded(part) + b"\n"
             for span in spans
-            for part in (_SEARCHED_ALL, _first_of(span, scope).to_dict())
+            for part in (_SEARCHED_ALL, _first_of(span, within).to_dict())
         )
         answers = self._reading.ask("POST", f"/{self.indices.all}/_msearch", lines=lines)
         found = []
@@ -150,10 +187,11 @@ class ElasticStore:
 
     def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
         known = _by_uid(scope)
+        wanted = condition(query, _within(scope))
         found: list[SeenReason] = []
         after: dict[str, str] = {}
         while len(found) < most:
-            buckets = self._buckets(_reasons_after(condition(query, scope), after))
+            buckets = self._buckets(_reasons_after(wanted, after))
             for bucket in buckets:
                 if (cluster := known.get(bucket["key"]["cluster"])) is not None:
                     first = datetime.fromtimestamp(bucket["first"]["value"] / 1000, UTC)
@@ -265,8 +303,8 @@ def _went_on(span: Span) -> Condition:
     return Q("bool", filter=[began, seen])
 
 
-def _first_of(span: Span, scope: Scope) -> Search:
-    wanted = condition(Query(since=span.since, until=span.until), scope)
+def _first_of(span: Span, within: Sequence[Condition]) -> Search:
+    wanted = condition(Query(since=span.since, until=span.until), within)
     search = (
         Search().query(wanted).sort({documents.TIME: {"order": "asc"}}).source([documents.TIME])
     )
@@ -285,7 +323,11 @@ def _reasons_after(wanted: Condition, after: dict[str, str]) -> Search:
 
 
 def _by_uid(scope: Scope) -> dict[str, Cluster]:
-    return {cluster.uid: cluster for cluster in scope.clusters.values()}
+    return {cluster.uid: cluster for cluster in scope.known.values()}
+
+
+def _within(scope: Scope) -> list[Condition]:
+    return of_scope(scope, granted.withheld(scope))
 
 
 def _found(hit: dict[str, Any], clusters: dict[str, Cluster]) -> FoundEvent | None:

@@ -1,6 +1,6 @@
 """A search in the words of Elasticsearch, by its own DSL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from elasticsearch.dsl import Q
 from elasticsearch.dsl.query import Query as Condition
@@ -13,13 +13,12 @@ MOST_EXPANSIONS = 10_000
 """Of words that begin with what was typed."""
 
 
-def condition(query: Query, scope: Scope) -> Condition:
+def condition(query: Query, within: Sequence[Condition]) -> Condition:
     filters = [
         Q("range", **{documents.TIME: {"gte": documents.moment(query.since),
                                        "lt": documents.moment(query.until)}})
     ]  # fmt: skip
-    if not scope.is_all:
-        filters.append(of_clusters([cluster.uid for cluster in scope.clusters.values()]))
+    filters += within
     for field in FIELDS:
         if values := getattr(query, field):
             filters.append(Q("terms", **{documents.FIELDS[field]: list(values)}))
@@ -29,8 +28,47 @@ def condition(query: Query, scope: Scope) -> Condition:
     return Q("bool", filter=filters, must_not=unwanted)
 
 
-def of_clusters(uids: list[str]) -> Condition:
-    return Q("terms", **{documents.CLUSTER: uids})
+def of_scope(scope: Scope, withheld: Mapping[str, Sequence[str]]) -> list[Condition]:
+    """What may be found: a few terms, however many namespaces a team was granted.  ``withheld``
+    are namespaces, by the cluster's UID, that were taken and may still be labelled."""
+    if scope.is_all:
+        return []
+    seen = of_clusters(cluster.uid for cluster in scope.clusters.values())
+    if not scope.limited:
+        return [seen]
+    in_part = Q(
+        "bool",
+        filter=[
+            of_clusters(cluster.uid for cluster in scope.limited.values()),
+            Q("terms", **{documents.TEAMS: [str(team) for team in scope.teams]}),
+        ],
+        must_not=[of_namespaces(uid, names) for uid, names in withheld.items()],
+    )
+    if not scope.clusters:
+        return [in_part]
+    return [Q("bool", should=[seen, in_part], minimum_should_match=1)]
+
+
+def mislabelled(
+    cluster_uid: str, team: int, given: Sequence[str], taken: Sequence[str]
+) -> Condition:
+    """What lacks the team's label in namespaces that it was granted, or has it in others."""
+    label = Q("term", **{documents.TEAMS: str(team)})
+    wrong = []
+    if given:
+        wrong.append(Q("bool", filter=[of_namespaces(cluster_uid, given)], must_not=[label]))
+    if taken:
+        wrong.append(Q("bool", filter=[of_namespaces(cluster_uid, taken), label]))
+    return Q("bool", filter=[Q("bool", should=wrong, minimum_should_match=1)])
+
+
+def of_namespaces(cluster_uid: str, names: Sequence[str]) -> Condition:
+    named = Q("terms", **{documents.FIELDS["namespace"]: list(names)})
+    return Q("bool", filter=[of_clusters([cluster_uid]), named])
+
+
+def of_clusters(uids: Iterable[str]) -> Condition:
+    return Q("terms", **{documents.CLUSTER: list(uids)})
 
 
 def past(group: Group, held: Sequence[Held]) -> Condition:

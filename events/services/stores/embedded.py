@@ -7,7 +7,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import BigIntegerField, BooleanField, Count, F, Func, Min, Q, QuerySet
+from django.db.models import (
+    BigIntegerField,
+    BooleanField,
+    Count,
+    Exists,
+    F,
+    Func,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+)
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -16,15 +27,17 @@ from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers import database, days, text
 from events.drivers.kube_events import Record
-from events.models import Event
+from events.models import Event, NamespaceGrant
 from events.services.stores.base import (
     FIELDS,
+    NO_LABELS,
     WARNING,
     Cursor,
     FoundEvent,
     Group,
     Held,
     Keeper,
+    Labels,
     Limits,
     Page,
     Part,
@@ -44,15 +57,23 @@ class EmbeddedStore:
 
     portions_at_once = 1
     is_in_database = True
+    label_delay: timedelta | None = None
 
-    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
+    def write(
+        self, keeper: Keeper, records: Sequence[Record], labels: Labels = NO_LABELS
+    ) -> list[tuple[Record, str]]:
         return database.write(keeper.pk, records)
+
+    def relabel(
+        self, cluster_uid: str, team: int, namespaces: Sequence[str], labels: Labels
+    ) -> bool:
+        return True
 
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
     ) -> Page:
         several = query.reason if len(query.reason) > 1 else ()
-        rows = _matching(query.without("reason") if several else query, scope)
+        rows = _matching(query.without("reason") if several else query, scope, in_order=True)
         if several:
             # By the index of reasons all of them would be read and sorted for the newest few.
             rows = rows.alias(said=_Unindexed(F("reason"))).filter(said__in=several)
@@ -68,14 +89,14 @@ class EmbeddedStore:
             found = found[:limit]
             behind = Cursor(found[-1]["last_seen"], found[-1]["id"])
         return Page(
-            [_found(row, scope) for row in found if row["cluster_id"] in scope.clusters], behind
+            [_found(row, scope) for row in found if row["cluster_id"] in scope.known], behind
         )
 
     def one(self, key: str, scope: Scope) -> FoundEvent | None:
         pk = as_key(key)
         if pk is None:
             return None
-        rows = Event.objects.filter(pk=pk, cluster__in=scope.clusters)
+        rows = _within(Event.objects.filter(pk=pk), replace(scope, is_all=False))
         row = rows.values("id", "cluster_id", "raw", *_SHOWN).first()
         return None if row is None else _found(row, scope)
 
@@ -180,7 +201,7 @@ def _prepare() -> None:
 
 
 def _found(row: dict[str, Any], scope: Scope) -> FoundEvent:
-    key, cluster = row.pop("id"), scope.clusters[row.pop("cluster_id")]
+    key, cluster = row.pop("id"), scope.known[row.pop("cluster_id")]
     if "raw" in row:
         row["raw"], row["trouble"] = _unpacked(row["raw"])
     return FoundEvent(key=str(key), tie=key, cluster=cluster, **row)
@@ -208,10 +229,10 @@ def _counted(query: Query, scope: Scope) -> QuerySet[Event]:
     return _matching(query, replace(scope, is_all=False)).order_by()
 
 
-def _matching(query: Query, scope: Scope) -> QuerySet[Event]:
+def _matching(query: Query, scope: Scope, *, in_order: bool = False) -> QuerySet[Event]:
+    """``in_order``: for the newest few, which are found by walking back from the newest of all."""
     rows = Event.objects.filter(last_seen__gte=query.since, last_seen__lt=query.until)
-    if not scope.is_all:
-        rows = rows.filter(cluster__in=list(scope.clusters))
+    rows = _within(rows, scope, in_order=in_order)
     for field in FIELDS:
         values = getattr(query, field)
         if values:
@@ -219,9 +240,28 @@ def _matching(query: Query, scope: Scope) -> QuerySet[Event]:
     return _with_text(rows, query.text)
 
 
+def _within(rows: QuerySet[Event], scope: Scope, *, in_order: bool = False) -> QuerySet[Event]:
+    """What may be found.  Each event of a limited cluster is looked up in the index of grants, so
+    that the question is the same however many there are."""
+    if scope.is_all:
+        return rows
+    if not scope.limited:
+        return rows.filter(cluster__in=list(scope.clusters))
+    if in_order and len(scope.known) > 1:
+        # By the index of clusters all events of all of them would be looked up and sorted.
+        of = _Unindexed(F("cluster_id"), output_field=BigIntegerField())
+        rows = rows.alias(of=of).filter(of__in=list(scope.known))
+    else:
+        rows = rows.filter(cluster__in=list(scope.known))
+    granted = NamespaceGrant.objects.filter(
+        team__in=scope.teams, cluster=OuterRef("cluster"), namespace=OuterRef("namespace")
+    )
+    return rows.filter(Q(cluster__in=list(scope.clusters)) | Q(Exists(granted)))
+
+
 def _tally(query: Query, scope: Scope, spans: Sequence[Span]) -> list[int]:
     limit = Q()
-    if query.reason and not scope.is_all:
+    if query.reason and not scope.is_all and not scope.limited:
         # So that SQLite takes the index of reasons, which has all that is asked, and not that of
         # the cluster, by which every event of it would be read.
         limit, scope = Q(cluster__in=list(scope.clusters)), Scope({}, is_all=True)

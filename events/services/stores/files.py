@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from events.drivers.elastic import documents
 from events.drivers.errors import StoreAway
 from events.drivers.kube_events import Record
 from events.services.stores.base import (
+    NO_LABELS,
     Cursor,
     FoundEvent,
     Keeper,
+    Labels,
     Limits,
     Page,
     Part,
@@ -44,6 +46,8 @@ class FilesStore:
 
     portions_at_once = 1
     is_in_database = False
+    label_delay: timedelta | None = timedelta(days=1)
+    """An agent that was away ships what was written hours ago."""
 
     def __init__(self, reader: ElasticStore, folder: Path, most_bytes: int) -> None:
         self._reader = reader
@@ -52,8 +56,10 @@ class FilesStore:
         self._lock = threading.Lock()
         self._path: Path | None = None
 
-    def write(self, keeper: Keeper, records: Sequence[Record]) -> list[tuple[Record, str]]:
-        lines = b"".join(self._line(keeper, record) for record in records)
+    def write(
+        self, keeper: Keeper, records: Sequence[Record], labels: Labels = NO_LABELS
+    ) -> list[tuple[Record, str]]:
+        lines = b"".join(self._line(keeper, record, labels) for record in records)
         with self._lock:
             try:
                 self._append(lines)
@@ -67,8 +73,9 @@ class FilesStore:
                 ) from error
         return []
 
-    def _line(self, keeper: Keeper, record: Record) -> bytes:
-        found = documents.document(keeper.uid, keeper.name, record)
+    def _line(self, keeper: Keeper, record: Record, labels: Labels) -> bytes:
+        teams = labels.get(record.namespace, ())
+        found = documents.document(keeper.uid, keeper.name, record, teams)
         found["beidou"]["index"] = self._reader.indices.of(record.day)
         found["beidou"]["id"] = documents.identity(keeper.uid, record.uid)
         return documents.encoded(found) + b"\n"
@@ -138,6 +145,11 @@ class FilesStore:
 
     def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
         return self._reader.reasons(query, scope, most)
+
+    def relabel(
+        self, cluster_uid: str, team: int, namespaces: Sequence[str], labels: Labels
+    ) -> bool:
+        return self._reader.relabel(cluster_uid, team, namespaces, labels)
 
     def forget(self, limits: Limits) -> int:
         return self._reader.forget(limits)
