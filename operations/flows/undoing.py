@@ -123,7 +123,7 @@ def touched(task: AutoOperationTask) -> dict[int, TaskMachine]:
 
 def _has_changed(result: OperationMachine) -> bool:
     kind = KINDS.get(result.operation.kind)
-    names = [step.name for step in kind.steps if step.touches] if kind is not None else []
+    names = _touching(kind) if kind is not None else []
     begun = result.cells.filter(started_at__isnull=False)
     return (begun.filter(step__name__in=names) if names else begun).exists()
 
@@ -152,18 +152,28 @@ def begin_anew(
 
 
 def _to_do_again(steps: Sequence[TaskStep], member: TaskMachine) -> set[str]:
-    """The first step that could begin with the machine as it is now, and all behind it.  One that
-    was taken out is free, and is brought in again; one of which only a setting was taken back is a
-    node still, and is not.  What a person has skipped is not done either."""
+    """The steps that could begin with the machine as it is now, and all behind one of those that
+    changes machines.  One that was taken out is free, and is brought in again; one of which only a
+    setting was taken back is a node still, and is not.  What a person has skipped is not done."""
     state = member.machine.state if member.machine is not None else ""
     by_key = {step.key: step for step in steps}
     found: set[str] = set()
+    changing: set[str] = set()
     for step in steps:
-        kinds = () if step.compensates or step.status == Status.SKIPPED else _kinds_of(step)
-        is_behind = any(each.key in found for each in graph.before(step, by_key))
+        is_its = step.params.get("group", "") in ("", member.group)
+        if step.compensates or step.status == Status.SKIPPED or not is_its:
+            continue
+        kinds = _kinds_of(step)
+        is_behind = any(each.key in changing for each in graph.before(step, by_key))
         if kinds and (is_behind or any(state in kind.startable_states for kind in kinds)):
             found.add(step.key)
+            if any(_touching(kind) for kind in kinds):
+                changing.add(step.key)
     return found
+
+
+def _touching(kind: Kind) -> list[str]:
+    return [step.name for step in kind.steps if step.touches]
 
 
 def _kinds_of(step: TaskStep) -> list[Kind]:

@@ -1,6 +1,8 @@
 # ruff: noqa: F811
 """What was undone: nothing goes on with it, and a retry begins anew with it."""
 
+from dataclasses import replace
+
 import pytest
 from django.utils import timezone
 
@@ -10,6 +12,7 @@ from operations.flows import advance, graph, live
 from operations.flows import control as controls
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
 from operations.flows.start import Batches
+from operations.kinds import base as kinds
 from operations.models import Operation
 from operations.services import control as operation_control
 from tests import factories
@@ -417,6 +420,24 @@ def test_nothing_is_done_again_that_could_not_begin_with_the_machine_as_it_is(
     give_up(control, task, "gate")
     assert begun_by("undo").count() == 1
     assert steps_of(task)["undo"] == "failed"  # and nor could the toy
+
+
+def test_what_may_be_done_at_any_time_has_nothing_else_done_again(
+    undone, work, control, operator, toy, machines, steps_of, monkeypatch
+):
+    states = frozenset({Machine.State.AVAILABLE, Machine.State.IN_SERVICE})
+    made = kinds.get("Toy")
+    plain = tuple(replace(each, touches=False) for each in made.steps)
+    monkeypatch.setitem(
+        kinds.KINDS, "Plain", replace(made, name="Plain", steps=plain, startable_states=states)
+    )
+    task = undone(step("prepare", name="Plain"), step("join", needs=("prepare",)))
+    Machine.objects.update(state=Machine.State.IN_SERVICE)
+    control(controls.retry, task, acting_user=operator)
+    work()
+    assert calls_of(toy) == both(machines)
+    assert (begun_by("prepare").count(), begun_by("join").count()) == (2, 1)
+    assert steps_of(task)["gate"] == "running"
 
 
 # --- below ----------------------------------------------------------------------------------------
