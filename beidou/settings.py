@@ -42,7 +42,10 @@ NOTICE_DAYS: int = CONFIG.notice_days
 EVENT_STORE_API_KEY: str = CONFIG.event_store_api_key or ""
 EVENT_STORE_CA = str(CONFIG.event_store_ca or "")
 EVENT_STORE: config.EventServer | None = CONFIG.event_store_url and replace(
-    CONFIG.event_store_url, api_key=EVENT_STORE_API_KEY, ca=EVENT_STORE_CA
+    CONFIG.event_store_url,
+    api_key=EVENT_STORE_API_KEY,
+    ca=EVENT_STORE_CA,
+    ilm_policy=CONFIG.event_ilm_policy or "",
 )
 EVENT_FILES: Path | None = CONFIG.event_files
 EVENT_FILES_BYTES: int = CONFIG.event_files_mib << 20

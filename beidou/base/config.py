@@ -236,6 +236,7 @@ class EventServer:
     password: str = field(default="", repr=False)
     api_key: str = field(default="", repr=False)
     ca: str = ""
+    ilm_policy: str = ""
 
 
 _EVENT_STORE = re.compile(r"(elasticsearch|opensearch)\+(https?)")
@@ -277,6 +278,12 @@ def parse_event_store_url(value: str) -> EventServer | None:
         user=unquote(user),
         password=unquote(password),
     )
+
+
+def _policy(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.@-][A-Za-z0-9._@-]{0,199}", value):
+        raise ValueError("is no name of a policy: letters, digits and . _ @ - only")
+    return value
 
 
 def _bracketed(host: str | None) -> str:
@@ -567,6 +574,13 @@ VARIABLES = (
         "File with the certificate authority of the event store. Default: those of the system.",
     ),
     Variable(
+        "EVENT_ILM_POLICY",
+        _policy,
+        None,
+        "Name of an ILM policy of Elasticsearch, which new indices of events then follow. Default: "
+        "none; the portal deletes days by itself in any case.",
+    ),
+    Variable(
         "EVENT_FILES",
         _folder,
         None,
@@ -650,6 +664,11 @@ def load(environ: Mapping[str, str]) -> Config:
         mistakes.append(
             "BEIDOU_EVENT_STORE_API_KEY is for Elasticsearch; OpenSearch knows user and password "
             "alone."
+        )
+    if values.get("event_ilm_policy") and (store is None or store.product != "elasticsearch"):
+        mistakes.append(
+            "BEIDOU_EVENT_ILM_POLICY is for Elasticsearch alone; a policy of OpenSearch names the "
+            "indices itself (ism_template)."
         )
     if values.get("event_files") and values.get("event_store_url") is None:
         mistakes.append(

@@ -3,26 +3,34 @@
 The server compares the version itself (``external``).  What it calls a conflict is almost always
 the same state again; only of those the stored state is looked at, because a cluster that was
 restored from a backup counts from lower numbers again.
+
+An index that a policy has sealed takes nothing: what is newer than the state in it goes into
+another index, under the same key.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from beidou.base.sentences import Sentence
 from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
 from events.drivers.elastic.server import Server, refusal
+from events.drivers.errors import StoreAway
 from events.drivers.kube_events import Record
 
 CONFLICT, NOT_FOUND, BAD = 409, 404, 400
 _OK = range(200, 300)
+_BLOCKED = "cluster_block_exception"
 _UNREADABLE = (
     "mapper_parsing_exception",
     "document_parsing_exception",
     "illegal_argument_exception",
 )
 """What is wrong with the event itself; an index that is closed, say, is no reason to lose one."""
+_Place = tuple[str, str]
+"""An index, and the key in it."""
 BULK_BYTES = 8 * 1024 * 1024
 """A server takes a hundred MiB in one request at most."""
 
@@ -35,6 +43,10 @@ class _Line:
     index: str
     key: str
     document: bytes
+
+    @property
+    def place(self) -> _Place:
+        return self.index, self.key
 
     @property
     def action(self) -> bytes:
@@ -77,15 +89,29 @@ class Writer:
             self._line(cluster_uid, cluster_name, record, labels.get(record.namespace, ()))
             for record in records
         ]
+        refused, blocked = self._put(lines)
+        if blocked:
+            more, blocked = self._put(self._late(blocked))
+            refused += more
+        for _line, answer in blocked:
+            self._give_up(answer)
+        return refused
+
+    def _put(
+        self, lines: Sequence[_Line]
+    ) -> tuple[list[tuple[Record, str]], list[tuple[_Line, dict[str, Any]]]]:
+        """Gives those that are refused for good, and those for which there is a block."""
         self._indices.prepare({line.index for line in lines})
         answers = self._bulk([(line.action, line.document) for line in lines])
-        conflicts, refused = [], []
+        conflicts, refused, blocked = [], [], []
         for line, answer in zip(lines, answers, strict=True):
             status = answer["status"]
             if status == CONFLICT:
                 conflicts.append(line)
             elif status == BAD and answer["error"].get("type") in _UNREADABLE:
                 refused.append((line.record, str(answer["error"].get("reason", "refused"))))
+            elif status not in _OK and answer.get("error", {}).get("type") == _BLOCKED:
+                blocked.append((line, answer))
             elif status not in _OK:
                 self._give_up(answer)
         if refused:
@@ -94,7 +120,22 @@ class Writer:
             self._indices.forget()
             self._indices.prepare({self._indices.of(record.day) for record, _why in refused})
         self._settle(conflicts)
-        return refused
+        return refused, blocked
+
+    def _late(self, blocked: Sequence[tuple[_Line, dict[str, Any]]]) -> list[_Line]:
+        """What is newer than what a sealed index has, on its way to where it can be stored."""
+        sealed = {name for name in {line.index for line, _answer in blocked}
+                  if self._indices.sealed(name)}  # fmt: skip
+        for line, answer in blocked:
+            if line.index not in sealed:
+                self._give_up(answer)
+        stored = self._stored({line.place for line, _answer in blocked})
+        late = []
+        for line, _answer in blocked:
+            there = stored.get(line.place)
+            if there is None or _is_newer(line.record, there.version, there.last_seen):
+                late.append(replace(line, index=self._indices.other))
+        return late
 
     def delete(self, found: Sequence[tuple[str, str]]) -> None:
         """``found`` are indices with keys."""
@@ -126,14 +167,15 @@ class Writer:
         """Delete these states, and none that is another by now; gives how many went."""
         if not records:
             return 0
-        places = {
-            documents.identity(cluster_uid, each.uid): (self._indices.of(each.day), each)
-            for each in records
-        }
-        stored = self._stored({(index, key) for key, (index, _record) in places.items()})
+        places: dict[_Place, Record] = {}
+        for each in records:
+            key = documents.identity(cluster_uid, each.uid)
+            places |= {
+                (index, key): each for index in (self._indices.of(each.day), self._indices.other)
+            }
         lines = []
-        for key, there in stored.items():
-            index, record = places[key]
+        for (index, key), there in self._stored(set(places)).items():
+            record = places[index, key]
             if (there.version, there.last_seen) == (record.version, record.last_seen):
                 action = {"_index": index, "_id": key, **there.unchanged}
                 lines.append((documents.encoded({"delete": action}),))
@@ -142,8 +184,20 @@ class Writer:
             if answer["status"] in _OK:
                 removed += 1
             elif answer["status"] not in (CONFLICT, NOT_FOUND):
+                self._say_if_sealed(answer)
                 self._give_up(answer)
         return removed
+
+    def _say_if_sealed(self, answer: dict[str, Any]) -> None:
+        name = answer.get("_index", "")
+        if answer.get("error", {}).get("type") == _BLOCKED and self._indices.sealed(name):
+            raise StoreAway(
+                Sentence(
+                    "The index “%(name)s” is read-only, so that what is in the archive cannot be "
+                    "deleted from it; make it writable, or delete it, as its policy may do.",
+                    name=name,
+                )
+            )
 
     def _line(
         self, cluster_uid: str, cluster_name: str, record: Record, teams: Sequence[int]
@@ -175,7 +229,10 @@ class Writer:
         """Store those that are newer than what is there although their numbers are not higher."""
         if not conflicts:
             return
-        stored = self._stored({(line.index, line.key) for line in conflicts})
+        stored = {
+            key: there
+            for (_i, key), there in self._stored({line.place for line in conflicts}).items()
+        }
         newest: dict[str, _Line] = {}
         gone: dict[str, _Line] = {}
         for line in conflicts:
@@ -201,20 +258,22 @@ class Writer:
             if answer["status"] not in _OK:
                 self._give_up(answer)
 
-    def _stored(self, places: set[tuple[str, str]]) -> dict[str, _Stored]:
+    def _stored(self, places: set[_Place]) -> dict[_Place, _Stored]:
+        asked = sorted(places)
         wanted = [
             {"_index": index, "_id": key, "_source": [documents.TIME, documents.VERSION]}
-            for index, key in sorted(places)
+            for index, key in asked
         ]
         answer = self._server.ask("POST", "/_mget", body={"docs": wanted})
+        # In the order of the question; the index of an answer may have another name by now.
         return {
-            each["_id"]: _Stored(
+            place: _Stored(
                 each["_source"]["event"]["sequence"],
                 documents.moment_of(each["_source"][documents.TIME]),
                 each["_seq_no"],
                 each["_primary_term"],
             )
-            for each in answer["docs"]
+            for place, each in zip(asked, answer["docs"], strict=True)
             if each.get("found")
         }
 

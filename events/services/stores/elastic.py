@@ -113,7 +113,8 @@ class ElasticStore:
 
     def one(self, key: str, scope: Scope) -> FoundEvent | None:
         wanted = Q("bool", filter=[Q("ids", values=[key]), *_within(scope)])
-        search = Search().query(wanted).extra(size=1)
+        # What came too late for a sealed index has the same key, and is newer.
+        search = Search().query(wanted).sort(*_NEWEST).extra(size=1)
         hits = self._search(search)["hits"]["hits"]
         return _found(hits[0], _by_uid(scope)) if hits else None
 
@@ -272,6 +273,9 @@ class ElasticStore:
         return bool(answer["hits"]["total"]["value"])
 
     def _delete(self, condition: Condition) -> int:
+        """But for what is in sealed indices: they can only go as a whole."""
+        if sealed := self.indices.sealed():
+            condition = Q("bool", filter=[condition], must_not=[Q("terms", _index=sealed)])
         deleted = 0
         for portion in self._each(condition):
             self._writer.delete(portion)
