@@ -9,8 +9,9 @@ from django.utils.translation import ngettext
 
 from clusters.models import Cluster
 from events.admin.shown import RANGES, Choice
-from events.services import flow, key_events
+from events.services import flow, key_events, reasons
 from events.services.key_events import Figure, KeyEvents, Top, Wanted
+from events.services.reasons import New
 from events.services.search import scope_of
 
 
@@ -56,6 +57,8 @@ def figures(user: Any, given: QueryDict) -> dict[str, Any]:
         "new": [(row, _of_reason(wanted, row)) for row in found.new.rows],
         # Reasons are known of whole clusters.
         "has_new": bool(scope_of(user).clusters),
+        "cut": _cut(found.new),
+        "full": _full(found.new),
     }
 
 
@@ -85,6 +88,26 @@ def _of_reason(wanted: Wanted, row: Any) -> str:
     given["range"], given["cluster"] = wanted.range, str(row.cluster_id)
     given["reason"] = row.reason
     return f"{reverse('admin:events_event_changelist')}?{given.urlencode()}"
+
+
+def _cut(new: New) -> str:
+    if new.count == len(new.rows):
+        return ""
+    return _("These are the newest %(shown)s of %(count)s.") % {
+        "shown": len(new.rows),
+        "count": new.count,
+    }
+
+
+def _full(new: New) -> str:
+    if not new.full:
+        return ""
+    return ngettext(
+        "%(count)s cluster has given %(most)s different reasons; no further one is noticed.",
+        "%(count)s clusters have given %(most)s different reasons each; no further ones are "
+        "noticed.",
+        new.full,
+    ) % {"count": new.full, "most": reasons.MOST_OF_CLUSTER}
 
 
 def _compared(found: KeyEvents) -> str:

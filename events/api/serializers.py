@@ -130,10 +130,19 @@ class KeyEventsSerializer(serializers.Serializer[Any]):
     figures = KeyFigureSerializer(many=True)
     objects = TopSerializer(many=True)
     nodes = TopSerializer(many=True)
-    new_reasons = NewReasonSerializer(source="new.rows", many=True)
+    new_reasons = NewReasonSerializer(
+        source="new.rows", many=True, help_text="The newest 50 of them."
+    )
+    new_reasons_count = serializers.IntegerField(
+        source="new.count", help_text="How many there are, listed or not."
+    )
     not_compared = serializers.IntegerField(
         source="new.untold",
         help_text="Clusters of which nothing is known from before, so that no reason is new.",
+    )
+    not_noticed = serializers.IntegerField(
+        source="new.full",
+        help_text="Clusters that have given 1,000 reasons: no further one is noticed.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Min
+from django.db.models import Count, Min
 from django.utils import timezone
 
 from beidou.base.permissions import visible_to
@@ -27,6 +27,7 @@ STEPS_AT_ONCE = 60
 LATE = timedelta(hours=2)
 """What waits in a spool is stored later than it was seen."""
 MOST = 20_000
+"""Of one answer; where it is cut the clusters are asked in halves."""
 MOST_OF_CLUSTER = 1_000
 """Reasons are words of a program; a cluster that makes up new ones fills no table."""
 SHOWN = 50
@@ -35,11 +36,14 @@ SHOWN = 50
 @dataclass(frozen=True)
 class New:
     """Reasons never seen before ``since`` on the ``told`` clusters; of the ``untold`` ones nothing
-    is known from before that time, so that nothing can be said."""
+    is known from before that time, so that nothing can be said.  The newest are in ``rows``, of
+    ``count``; of the ``full`` clusters no further reason is noticed."""
 
     rows: list[KnownReason]
+    count: int
     told: int
     untold: int
+    full: int
 
 
 def learn(now: datetime | None = None) -> int:
@@ -63,7 +67,7 @@ def _learn(since: datetime, until: datetime) -> int:
     if not clusters:
         return 0
     query = Query.of(since=since, until=until)
-    seen = chosen.store().reasons(query, Scope(clusters, is_all=True), MOST)
+    seen = _seen(query, Scope(clusters, is_all=True))
     with transaction.atomic():
         known: dict[int, set[str]] = {}
         for cluster, reason in KnownReason.objects.values_list("cluster", "reason"):
@@ -71,6 +75,17 @@ def _learn(since: datetime, until: datetime) -> int:
         rows = [_row(each, since, until) for each in seen if _is_new(each, clusters, known)]
         KnownReason.objects.bulk_create(rows, ignore_conflicts=True)
     return len(rows)
+
+
+def _seen(query: Query, scope: Scope) -> list[SeenReason]:
+    """Whole but for a single cluster that gives more than are kept of it anyway."""
+    seen = chosen.store().reasons(query, scope, MOST)
+    if len(seen) < MOST or len(scope.clusters) == 1:
+        return seen
+    clusters = sorted(scope.clusters.items())
+    middle = len(clusters) // 2
+    halves = (dict(clusters[:middle]), dict(clusters[middle:]))
+    return [each for half in halves for each in _seen(query, Scope(half))]
 
 
 def _is_new(seen: SeenReason, clusters: dict[int, Cluster], known: dict[int, set[str]]) -> bool:
@@ -92,12 +107,14 @@ def _row(seen: SeenReason, since: datetime, until: datetime) -> KnownReason:
 
 
 def new(user: Any, *, since: datetime, clusters: tuple[int, ...] = ()) -> New:
-    """Two queries to the portal's own database."""
+    """Three queries to the portal's own database."""
     rows = visible_to(user, KnownReason.objects.all())
     if clusters:
         rows = rows.filter(cluster__in=clusters)
-    begun = rows.values("cluster").annotate(begin=Min("first_seen")).order_by()
+    begun = rows.values("cluster").annotate(begin=Min("first_seen"), known=Count("pk")).order_by()
+    full = sum(row["known"] >= MOST_OF_CLUSTER for row in begun)
     told = [row["cluster"] for row in begun if row["begin"] < since]
     newest = rows.filter(cluster__in=told, first_seen__gte=since).select_related("cluster")
     found = list(newest.order_by("-first_seen", "reason", "cluster")[:SHOWN])
-    return New(found, told=len(told), untold=len(begun) - len(told))
+    count = newest.count() if len(found) == SHOWN else len(found)
+    return New(found, count, told=len(told), untold=len(begun) - len(told), full=full)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from events.drivers.kube_events import record
 from events.models import Event, EventRetention, KnownReason
-from events.services import key_events, search
+from events.services import key_events, reasons, search
 from events.services.measures import ALL, MEASURES
 from tests import factories
 from tests.events.made import kube, modern
@@ -348,6 +348,20 @@ def test_of_a_cluster_that_is_known_for_too_short_no_reason_is_called_new(
     page = text_of(browser(viewer).get(FIGURES))
     assert "reason=Odd" not in page
     assert "No comparison yet: nothing is known from before this time." in page
+
+
+def test_new_reasons_that_are_not_listed_or_not_noticed_are_told(
+    viewer, browser, api, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(reasons, "SHOWN", 2)
+    monkeypatch.setattr(reasons, "MOST_OF_CLUSTER", 4)
+    for reason, days in (("Old", 9), ("A", 0), ("B", 0), ("C", 0)):
+        KnownReason.objects.create(cluster=cluster_a, reason=reason, first_seen=ago(days=days))
+    page = text_of(browser(viewer).get(FIGURES))
+    assert "These are the newest 2 of 3." in page
+    assert "1 cluster has given 4 different reasons; no further one is noticed." in page
+    found = api(viewer).get(API).json()
+    assert (found["new_reasons_count"], found["not_noticed"]) == (3, 1)
 
 
 def test_without_scripts_the_figures_come_with_the_page(viewer, browser, cluster_a):

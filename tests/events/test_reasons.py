@@ -97,6 +97,19 @@ def test_a_cluster_that_makes_up_reasons_fills_no_table(cluster_a, cluster_b, mo
     assert known(cluster_b) == ["Odd"]
 
 
+def test_a_cluster_with_many_reasons_hides_none_of_another(cluster_a, cluster_b, monkeypatch):
+    cluster_c = factories.make_cluster("cluster-c")
+    monkeypatch.setattr(reasons, "MOST", 4)
+    monkeypatch.setattr(reasons, "MOST_OF_CLUSTER", 3)
+    for cluster in (cluster_a, cluster_b, cluster_c):
+        for number in range(3):
+            factories.make_event(cluster, reason=f"R{number}")
+    for number in range(9):
+        factories.make_event(cluster_a, reason=f"A{number}")
+    assert reasons.learn() == 9
+    assert [len(known(cluster)) for cluster in (cluster_a, cluster_b, cluster_c)] == [3, 3, 3]
+
+
 def test_reasons_go_with_their_cluster(cluster_a):
     factories.make_event(cluster_a, reason="Odd")
     reasons.learn()
@@ -124,3 +137,21 @@ def test_of_a_cluster_without_earlier_reasons_nothing_is_told(viewer, cluster_a)
     KnownReason.objects.create(cluster=cluster_a, reason="Odd", first_seen=ago(hours=3))
     found = reasons.new(viewer, since=ago(days=1))
     assert (found.rows, found.told, found.untold) == ([], 0, 1)
+
+
+def test_what_is_not_listed_is_counted(viewer, cluster_a, monkeypatch):
+    monkeypatch.setattr(reasons, "SHOWN", 2)
+    for reason, days in (("Old", 9), ("A", 0), ("B", 0), ("C", 0)):
+        KnownReason.objects.create(cluster=cluster_a, reason=reason, first_seen=ago(days=days))
+    found = reasons.new(viewer, since=ago(days=1))
+    assert ([row.reason for row in found.rows], found.count) == (["C", "B"], 3)
+
+
+def test_a_cluster_of_which_no_further_reason_is_noticed_is_counted(
+    viewer, cluster_a, cluster_b, monkeypatch
+):
+    monkeypatch.setattr(reasons, "MOST_OF_CLUSTER", 2)
+    for cluster in (cluster_a, cluster_b):  # the viewer does not see the other one
+        for number in range(2):
+            KnownReason.objects.create(cluster=cluster, reason=f"R{number}", first_seen=ago(days=9))
+    assert reasons.new(viewer, since=ago(days=1)).full == 1
