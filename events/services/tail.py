@@ -194,7 +194,12 @@ class TailChannel(streaming.Channel):
         try:
             look = await streaming.in_thread(self._look, viewers, threads=_LOOKS)
         except (StoreAway, DatabaseError, InterfaceError) as error:
-            self._note_away(error)
+            logger.warning("tail_look_failed", failures=self.failures + 1, error=str(error))
+            self._note_away(_why(error))
+            return
+        except Exception:  # the next look may go well, and those who follow would not know
+            logger.exception("tail_look_failed", failures=self.failures + 1)
+            self._note_away(Sentence("The portal made a mistake; it is in its log."))
             return
         self._take(look)
         for viewer, text in look.texts.items():
@@ -326,13 +331,9 @@ class TailChannel(streaming.Channel):
             text = message("left_out", {"count": left.count, "more": left.is_more, "url": url})
         return text + message("rows", rows, number=Position(self.run, batch.number, batch.moment))
 
-    def _note_away(self, error: StoreAway | DatabaseError | InterfaceError) -> None:
+    def _note_away(self, why: str) -> None:
         self.failures += 1
-        if isinstance(error, StoreAway):
-            self.away = error.message
-        else:
-            self.away = Sentence("The portal's database does not answer now.")
-        logger.warning("tail_look_failed", failures=self.failures, error=str(error))
+        self.away = why
         self._say_away(self.watchers)
 
     def _say_away(self, viewers: Iterable[Viewer]) -> None:
@@ -342,6 +343,12 @@ class TailChannel(streaming.Channel):
             if viewer.told_away != said:
                 viewer.told_away = said
                 viewer.put(message("away", {"message": said}))
+
+
+def _why(error: StoreAway | DatabaseError | InterfaceError) -> str:
+    if isinstance(error, StoreAway):
+        return error.message
+    return Sentence("The portal's database does not answer now.")
 
 
 def _state(row: FoundEvent) -> object:

@@ -436,6 +436,22 @@ def test_a_database_that_does_not_answer_costs_no_viewer(follow, viewer, cluster
     assert reader.named("away") == [{"message": "The portal's database does not answer now."}]
 
 
+def test_a_mistake_of_the_portal_is_told_and_the_tail_goes_on(
+    follow, viewer, cluster_a, monkeypatch, caplog
+):
+    def fail(*args, **values):
+        raise ZeroDivisionError
+
+    reader = follow(viewer)
+    with monkeypatch.context() as broken:
+        broken.setattr(search, "page_in", fail)
+        until(lambda: reader.named("away"), "that something is wrong")
+    now(cluster_a, "meanwhile")
+    told(reader, "meanwhile")
+    assert reader.named("away") == [{"message": "The portal made a mistake; it is in its log."}]
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_each_failure_makes_the_pause_longer_up_to_a_limit(monkeypatch):
     monkeypatch.undo()
     channel = tail.TailChannel.__new__(tail.TailChannel)
