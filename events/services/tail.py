@@ -51,6 +51,8 @@ KNOWN_MAX = 4 * READ_MAX
 REMEMBERED_MAX = 2 * TOLD_MAX
 """Rows for those that come back."""
 SEARCHES_MAX = 100
+SEARCHES_OF_ONE_MAX = 10
+"""Of one person; the others are for others."""
 QUEUE_MESSAGES = 30
 AT_SECONDS = 30.0
 """In silence the place is told so often, so that who comes back is not told old things."""
@@ -143,6 +145,7 @@ class Batch:
 @dataclass(eq=False)
 class Viewer(streaming.Watcher):
     most: int = QUEUE_MESSAGES
+    person: object = field(kw_only=True)
     shape: Shape = field(kw_only=True)
     language: str = field(kw_only=True)
     after: Position | None = field(kw_only=True)
@@ -173,6 +176,8 @@ class TailChannel(streaming.Channel):
         self.has_looked = False
         self.failures = 0
         self.away: str = ""
+        self.last: object = None
+        """Who was the last to leave: a reader that lingers is theirs."""
         self._known: OrderedDict[str, object] = OrderedDict()
         self._remembered: deque[Batch] = deque()
         self._forgotten = 0
@@ -185,6 +190,9 @@ class TailChannel(streaming.Channel):
             self._say_away([viewer])
         elif not viewer.has_begun:
             self._wake.set()
+
+    def is_of(self, person: object) -> bool:
+        return person in ({each.person for each in self.watchers} or {self.last})
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -379,6 +387,7 @@ def answer(
 
     parts = stream(
         followed,
+        person=user.pk,
         shape=shape,
         language=translation.get_language() or settings.LANGUAGE_CODE,
         after=position,
@@ -390,6 +399,7 @@ def answer(
 async def stream(
     followed: Followed,
     *,
+    person: object,
     shape: Shape,
     language: str,
     after: Position | None,
@@ -397,17 +407,31 @@ async def stream(
 ) -> AsyncIterator[str]:
     """What one viewer is told; without ``after`` from now on."""
     centre = streaming.hub(TailChannel)
-    if len(centre.channels) >= SEARCHES_MAX and (followed,) not in centre.channels:
+    if (followed,) not in centre.channels:
         with translation.override(language):
-            full = _("Too many different searches are followed now; it is tried again by itself.")
-        yield FULL_RETRY + message("away", {"message": full})
-        return
+            full = _why_full(list(centre.channels.values()), person)
+        if full:
+            yield FULL_RETRY + message("away", {"message": full})
+            return
     yield streaming.RETRY
-    viewer = Viewer(shape=shape, language=language, after=after)
+    viewer = Viewer(person=person, shape=shape, language=language, after=after)
     channel, _viewer = await centre.join(followed, watcher=viewer)
     try:
         channel.begin(viewer)
         async for text in streaming.watch(viewer, why_not=why_not):
             yield text
     finally:
+        channel.last = person
         centre.leave(channel, viewer)
+
+
+def _why_full(channels: Sequence[TailChannel], person: object) -> str:
+    """Why there cannot be one more reader, if there cannot."""
+    if sum(each.is_of(person) for each in channels) >= SEARCHES_OF_ONE_MAX:
+        return _(
+            "You follow %(count)s different searches already; close one of them. It is tried again "
+            "by itself."
+        ) % {"count": SEARCHES_OF_ONE_MAX}
+    if len(channels) >= SEARCHES_MAX:
+        return _("Too many different searches are followed now; it is tried again by itself.")
+    return ""

@@ -377,6 +377,46 @@ def test_there_are_never_too_many_readers(follow, portal, viewer, cluster_a, mon
     assert "Too many different searches" in data["message"]
 
 
+def refusal(portal, user, query):
+    """What somebody is told instead of what they wanted to follow."""
+    refused = Reader(portal, user, f"{PATH}{query}")
+    until(lambda: refused.is_over, "the end of the stream")
+    ((name, data, _number),) = refused.events
+    assert name == "away"
+    return data["message"]
+
+
+def test_one_person_cannot_take_the_room_of_the_others(
+    follow, portal, viewer, admin, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(tail, "SEARCHES_OF_ONE_MAX", 2)
+    for reason in ("A", "B", "B"):
+        follow(viewer, f"?reason={reason}")
+    assert "You follow 2 different searches already" in refusal(portal, viewer, "?reason=C")
+    follow(admin, "?reason=C")
+
+
+def test_a_search_that_others_follow_costs_a_person_nothing(
+    follow, viewer, admin, operator, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(tail, "SEARCHES_OF_ONE_MAX", 1)
+    follow(viewer, "?reason=A")
+    follow(operator, "?reason=B")
+    follow(viewer, "?reason=B")
+
+
+def test_a_reader_that_lingers_is_of_whoever_left_it(
+    follow, portal, viewer, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(tail, "SEARCHES_OF_ONE_MAX", 1)
+    reader = follow(viewer, "?reason=A")
+    reader.stopped.set()
+    (channel,) = channels()
+    until(lambda: not channel.watchers, "the viewer has left")
+    assert "already" in refusal(portal, viewer, "?reason=B")
+    follow(viewer, "?reason=A")
+
+
 # --- while the store is away ----------------------------------------------------------------------
 
 
