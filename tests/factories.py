@@ -13,7 +13,7 @@ from guardian.shortcuts import assign_perm
 from beidou.base.models import Notice, User
 from beidou.base.permissions import ROLES
 from clusters.models import Cluster, ClusterGrant, Node
-from events.models import AlertRule, Event, EventStream
+from events.models import AlertRule, Event, EventAlert, EventStream
 from machines.models import Machine, SshCredential
 from notifications.models import Delivery, NotificationRule, Receiver
 from notifications.services import content
@@ -209,6 +209,16 @@ def make_site_playbook() -> SitePlaybook:
 
 def make_event_stream(cluster: Cluster, **values: Any) -> EventStream:
     return EventStream.objects.create(cluster=cluster, **values)
+
+
+def make_event_alert(rule: AlertRule, cluster: Cluster | None, **values: Any) -> EventAlert:
+    """One that fires, and began just now."""
+    now = timezone.now()
+    moments = {"since": now - rule.window, "began_at": now, "last_at": now}
+    counts = {"count": rule.threshold, "peak": rule.threshold}
+    return EventAlert.objects.create(
+        rule=rule, cluster=cluster, **{"group_by": rule.group_by, **moments, **counts, **values}
+    )
 
 
 def make_alert_rule(owner: User, **values: Any) -> AlertRule:

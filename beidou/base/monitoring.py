@@ -205,6 +205,15 @@ def _event_streams() -> Iterator[Metric]:
         "1 while something keeps events from the archive.",
         value=int(archiving.exclude(problem="").exists()),
     )
+    firing = apps.get_model("events", "EventAlert")._default_manager.filter(ended_at=None)
+    by_severity = firing.order_by().values_list("rule__severity")
+    counts = dict(by_severity.annotate(count=models.Count("pk")))
+    alerts = GaugeMetricFamily(
+        "beidou_event_alerts_firing", "Alerts on events that fire.", labels=["severity"]
+    )
+    for severity in Notice.Severity.values:
+        alerts.add_metric([severity], counts.get(severity, 0))
+    yield alerts
 
 
 REGISTRY.register(FleetCollector())

@@ -8,17 +8,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db.models import Count, Exists, F, Min, Model, OuterRef, Q, QuerySet, Window
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    Min,
+    Model,
+    OuterRef,
+    Q,
+    QuerySet,
+    When,
+    Window,
+)
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from beidou.base.display import BAD, WARNING
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, Notice
 from beidou.base.permissions import APPROVE, visible_to
 from beidou.overview.links import listing, page
 from clusters.models import Cluster, Node
 from clusters.services.expiry import SOON, expiring
+from events.models import EventAlert
 from machines.models import Drift, Machine
 from operations.flows import approval, children
 from operations.flows.models import AutoOperationTask, TaskStep, WorkOrder
@@ -58,6 +71,7 @@ def needs(user: Any) -> list[Need]:
     kinds: tuple[Callable[[Any, datetime], Iterator[Need]], ...] = (
         _work_orders,
         _unwell_clusters,
+        _event_alerts,
         _silence,
         _failed_operations,
         _tasks,
@@ -136,6 +150,27 @@ def _unwell_clusters(user: Any, now: datetime) -> Iterator[Need]:
         )
     link = listing("clusters.Cluster", health__in=",".join(bad))
     yield from _rest("unwell", WARNING, len(rows), total, link)
+
+
+def _event_alerts(user: Any, now: datetime) -> Iterator[Need]:
+    critical = Notice.Severity.CRITICAL
+    rows, total = _first(
+        visible_to(user, EventAlert.objects.filter(ended_at=None))
+        .select_related("rule", "cluster")
+        .order_by(Case(When(rule__severity=critical, then=0), default=1), "-began_at", "-pk")
+    )
+    for alert in rows:
+        where = alert.cluster.name if alert.cluster is not None else ""
+        yield Need(
+            "event_alert",
+            BAD if alert.rule.severity == critical else WARNING,
+            _("Alert on events: %(name)s") % {"name": alert.rule.name},
+            page(alert),
+            ", ".join(filter(None, (alert.value, where))),
+            alert.began_at,
+        )
+    link = listing("events.EventAlert", state="firing")
+    yield from _rest("event_alert", WARNING, len(rows), total, link)
 
 
 def _silence(user: Any, now: datetime) -> Iterator[Need]:

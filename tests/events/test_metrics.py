@@ -1,6 +1,7 @@
 """What monitoring is told of events."""
 
 import pytest
+from django.utils import timezone
 
 from events.models import EventArchiving
 from tests import factories
@@ -24,3 +25,17 @@ def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
     ):
         assert line in told
     assert "full" not in told
+
+
+def test_monitoring_learns_how_many_alerts_fire(client, operator, cluster_a, cluster_b):
+    critical = factories.make_alert_rule(operator, severity="critical")
+    for rule, cluster in (
+        (critical, cluster_a),
+        (critical, cluster_b),
+        (factories.make_alert_rule(operator), cluster_a),
+    ):
+        factories.make_event_alert(rule, cluster)
+    factories.make_event_alert(critical, None, ended_at=timezone.now())
+    told = client.get("/metrics").content.decode()
+    for severity, count in (("critical", 2), ("warning", 1), ("info", 0)):
+        assert f'beidou_event_alerts_firing{{severity="{severity}"}} {count}.0' in told

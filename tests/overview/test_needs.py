@@ -262,6 +262,49 @@ def test_a_step_is_late_when_it_is_well_beyond_its_usual_time(
     assert estimates.is_late(usual, spent) is is_late
 
 
+# --- alerts on events -----------------------------------------------------------------------------
+
+
+def test_alerts_that_fire_are_told_the_critical_ones_first(
+    admin: User, operator: User, cluster_a: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    usual = factories.make_alert_rule(operator, name="Back-offs", group_by="namespace")
+    bad = factories.make_alert_rule(operator, name="Nodes", severity="critical")
+    alert = factories.make_event_alert(bad, cluster_a)
+    factories.make_event_alert(usual, cluster_a, value="shop")
+    factories.make_event_alert(usual, cluster_a, value="old", ended_at=timezone.now())
+    first, second = needs(admin)
+    assert (first.text, first.tone, first.detail) == ("Alert on events: Nodes", "bad", "cluster-a")
+    assert (first.url, first.moment) == (
+        f"/events/eventalert/{alert.pk}/change/", alert.began_at,
+    )  # fmt: skip
+    assert (second.tone, second.detail) == ("warning", "shop, cluster-a")
+
+
+def test_many_alerts_are_a_few_and_the_way_to_the_rest(
+    admin: User, operator: User, cluster_a: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    rule = factories.make_alert_rule(operator, group_by="namespace")
+    for number in range(5):
+        factories.make_event_alert(rule, cluster_a, value=f"n{number}")
+    last = needs(admin)[-1]
+    assert last.text == "2 more like these"
+    assert last.url == "/events/eventalert/?state=firing"
+
+
+def test_alerts_are_told_to_nobody_who_may_not_see_them(
+    viewer: User, stranger: User, operator: User, cluster_a: Cluster, cluster_b: Cluster
+) -> None:
+    set_health(cluster_a, "healthy")
+    rule = factories.make_alert_rule(operator, name="Mine", group_by="")
+    factories.make_event_alert(rule, cluster_b)
+    factories.make_event_alert(rule, None)  # of all that its owner may see
+    assert texts(viewer) == texts(stranger) == []
+    assert texts(operator) == ["Alert on events: Mine"]
+
+
 # --- nodes, in spite of windows and freezes -------------------------------------------------------
 
 
