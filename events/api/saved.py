@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from beidou.base import permissions
+from beidou.base import audit, permissions
 from beidou.base.api.viewsets import BaseViewSet
 from events.api import serializers
 from events.models import SavedSearch
@@ -29,4 +29,9 @@ class SavedSearchViewSet(BaseViewSet):
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         searches.require_may_save(request.user)
-        return super().create(request, *args, **kwargs)
+        with audit.entries_last():  # what was checked holds until it is saved
+            return super().create(request, *args, **kwargs)
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        with audit.entries_last():
+            return super().update(request, *args, **kwargs)

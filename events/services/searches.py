@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from beidou.base import audit, bodies, permissions
 from beidou.base.errors import Forbidden, InvalidInput, shorten
+from beidou.base.models import User
 from beidou.base.storable import is_storable
 from events.models import SEARCH_MAX, Event, SavedSearch
 from events.services import asked
@@ -82,7 +83,12 @@ def require_may_save(user: Any) -> None:
 
 
 def validate(wanted: SavedSearch, user: Any) -> None:
-    """Raise ``InvalidInput`` naming what cannot be right; puts the search in order."""
+    """Raise ``InvalidInput`` naming what cannot be right; puts the search in order.
+
+    Within the transaction that saves it: of two at the same moment the second one waits here, and
+    finds the name of the first one taken.
+    """
+    User.objects.select_for_update(no_key=True).get(pk=wanted.owner_id)
     wanted.search = checked(user, wanted.search)
     own = SavedSearch.objects.filter(owner=wanted.owner_id)
     if own.filter(name=wanted.name).exclude(pk=wanted.pk).exists():
@@ -107,8 +113,8 @@ def save(*, name: str, search: str, shared: bool, acting_user: Any) -> SavedSear
     if not name or len(name) > 100:
         raise _refusal("name", _("Give the search a name of at most 100 characters."))
     wanted = SavedSearch(name=name, owner=acting_user, search=search, shared=shared)
-    validate(wanted, acting_user)
     with audit.entries_last():
+        validate(wanted, acting_user)
         wanted.save()
         audit.record("add", wanted, after=audit.snapshot(wanted))
     return wanted

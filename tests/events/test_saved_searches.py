@@ -1,8 +1,10 @@
 """Searches under a name: saved on the event centre, shared or not, opened with one's own rights."""
 
+import threading
 from html import unescape
 
 import pytest
+from django.db import connection
 
 from beidou.base.models import AuditEntry
 from events.models import SavedSearch
@@ -27,6 +29,21 @@ def saved(owner, name="Back-offs", search="reason=BackOff&range=7d", **values) -
 def save(client, **values):
     body = {"save_search": "1", "name": "Back-offs", "search": "?reason=BackOff", **values}
     return client.post(PAGE, body)
+
+
+def by_page(client):
+    """What one is told who saves a search there."""
+    page = text_of(client.get(save(client)["Location"]))
+    assert ("is saved." in page) != ("of this name already" in page)
+    return "saved" if "is saved." in page else "refused"
+
+
+def by_api(client):
+    answer = client.post(API, {"name": "Back-offs", "search": "reason=BackOff"}, format="json")
+    assert answer.status_code in (201, 400)
+    if answer.status_code == 400:
+        assert "of this name already" in answer.json()["fields"]["name"]
+    return "saved" if answer.status_code == 201 else "refused"
 
 
 @pytest.fixture
@@ -206,6 +223,53 @@ def test_the_api_refuses_with_the_field(body, field, viewer, api, cluster_a):
     saved(viewer, "taken")
     answer = api(viewer).post(API, body)
     assert (answer.status_code, set(answer.json()["fields"])) == (400, {field})
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", [by_api, by_page])
+def test_of_two_who_give_the_same_name_at_the_same_moment_one_is_refused(
+    way, viewer, cluster_a, api, browser
+):
+    start = threading.Barrier(2)
+    told = []
+
+    def race():
+        client = api(viewer) if way is by_api else browser(viewer)
+        start.wait(timeout=10)
+        try:
+            told.append(way(client))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=race) for _number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(told) == ["refused", "saved"]
+    assert SavedSearch.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_take_the_same_name_for_two_searches_one_is_refused(viewer, cluster_a, api):
+    keys = [saved(viewer, name).pk for name in ("a", "b")]
+    start = threading.Barrier(2)
+    told = []
+
+    def race(key):
+        client = api(viewer)
+        start.wait(timeout=10)
+        try:
+            told.append(client.patch(f"{API}{key}/", {"name": "c"}, format="json").status_code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=race, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(told) == [200, 400]
 
 
 def test_the_api_lets_nobody_change_what_others_share(viewer, colleague, api, cluster_a):
