@@ -9,7 +9,6 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,6 +22,7 @@ from events.drivers.kube_events import Record
 
 LINE_BYTES = 32 * 1024 * 1024
 """Several times the largest object that an API server takes."""
+PORTION_BYTES = 16 * 1024 * 1024
 _GZIP = 31
 
 
@@ -76,10 +76,18 @@ class Draft:
 
 
 def records(file: IO[bytes], at_once: int) -> Iterator[list[Record]]:
-    """The events of a segment in portions; SegmentLost where it cannot be read as one."""
+    """The events of a segment in portions of so many at most, fewer where their objects are large;
+    SegmentLost where it cannot be read as one."""
     file.seek(0)
-    lines = _lines(file)
-    while portion := list(islice(lines, at_once)):
+    portion: list[Record] = []
+    size = 0
+    for record in _lines(file):
+        portion.append(record)
+        size += len(record.raw)
+        if len(portion) >= at_once or size >= PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
         yield portion
 
 

@@ -8,7 +8,7 @@ says which, and a segment is noted only by that one.
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import IO
 
@@ -40,6 +40,9 @@ from events.services.stores.base import (
 logger = structlog.get_logger(__name__)
 Part = EventSegment.Part
 AT_ONCE = 1000
+WHOLE_AT_ONCE, BYTES_AT_ONCE = 100, 16 << 20
+"""Whole objects that are read from the store together: so many, and fewer where those before came
+to more bytes.  An API server takes none above 1.5 MiB."""
 EVENTS_MAX = 100_000
 """Of one segment; a day with more has several."""
 LEASE = timedelta(minutes=15)
@@ -208,10 +211,12 @@ class _Run:
         only = (WARNING,) if part is Part.WARNINGS else ()
         query = Query.of(since=_begin(day), until=_begin(day + timedelta(days=1)), type=only)
         after = None
+        at_once = min(AT_ONCE, WHOLE_AT_ONCE)
         while True:
             page = self._store.page(
-                query, _scope(cluster), after=after, limit=AT_ONCE, with_raw=True
+                query, _scope(cluster), after=after, limit=at_once, with_raw=True
             )
+            at_once = _next_portion(page.rows)
             for event in page.rows:
                 is_warning = event.type == WARNING
                 before = limit.warnings if is_warning else limit.normal
@@ -258,6 +263,13 @@ class _Run:
             self.gone += self._store.remove(keeper, records)
             self._hold()
         EventSegment.objects.filter(pk=segment.pk).update(removed_at=timezone.now(), problem="")
+
+
+def _next_portion(rows: Sequence[FoundEvent]) -> int:
+    """How many such as these are ``BYTES_AT_ONCE``."""
+    most = min(AT_ONCE, WHOLE_AT_ONCE)
+    size = sum(len(each.raw) for each in rows)
+    return max(1, min(most, BYTES_AT_ONCE * len(rows) // size)) if size else most
 
 
 def _begin(day: date) -> datetime:

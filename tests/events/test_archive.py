@@ -143,6 +143,40 @@ def test_a_day_with_many_events_has_several_segments(folder, cluster_a, monkeypa
     assert left() == []
 
 
+def test_of_large_objects_fewer_are_read_at_once(folder, cluster_a, monkeypatch):
+    keep(cluster_a, *(of_day(ago(100), f"e{number}") for number in range(20)))
+    size = len(Stored(chosen.store()).all()[0].raw)
+    monkeypatch.setattr(archiving, "WHOLE_AT_ONCE", 8)
+    monkeypatch.setattr(archiving, "BYTES_AT_ONCE", 3 * size)
+    limits = []
+    page = EmbeddedStore.page
+
+    def noted(self, *given, **values):
+        limits.append(values["limit"])
+        return page(self, *given, **values)
+
+    monkeypatch.setattr(EmbeddedStore, "page", noted)
+    assert tasks.archive_old() == 20
+    assert limits[0] == 8
+    assert set(limits[1:]) <= {2, 3}  # names differ in length
+    assert len(archived(folder)) == 20
+
+
+def test_of_large_objects_fewer_are_removed_at_once(folder, cluster_a, monkeypatch):
+    monkeypatch.setattr(segments, "PORTION_BYTES", 1)
+    keep(cluster_a, *(of_day(ago(100), f"e{number}") for number in range(3)))
+    removed = []
+    remove = EmbeddedStore.remove
+
+    def noted(self, cluster, records):
+        removed.append(len(records))
+        return remove(self, cluster, records)
+
+    monkeypatch.setattr(EmbeddedStore, "remove", noted)
+    assert tasks.archive_old() == 3
+    assert removed == [1, 1, 1]
+
+
 def test_with_an_archive_the_clock_leaves_it_to_a_worker(folder, cluster_a, monkeypatch):
     asked = []
     monkeypatch.setattr(
