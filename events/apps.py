@@ -44,6 +44,7 @@ class EventsConfig(AppConfig):
                 "events.tasks.look_for_alerts",
                 1,
                 "counts what each alert rule searches, and tells what began",
+                queue=tasks.OUTSIDE,  # an event store that hangs must keep nothing else waiting
             ),
             tasks.Periodic(
                 "events: forget old ones",
@@ -51,12 +52,14 @@ class EventsConfig(AppConfig):
                 60,
                 "deletes events past their time, by way of the archive where there is one, and "
                 "those of un-adopted clusters",
+                queue=tasks.WORK,  # on a large store it lasts
             ),
             tasks.Periodic(
                 "events: learn reasons",
                 "events.tasks.learn_reasons",
                 10,
                 "notes which reasons each cluster gives, so that a new one is noticed",
+                queue=tasks.OUTSIDE,
             ),
             tasks.Periodic(
                 "events: label namespaces",

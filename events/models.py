@@ -611,6 +611,15 @@ class EventArchiving(models.Model):
         return self.holder
 
 
+class EventForgetting(models.Model):
+    """Until when a worker may be deleting what is past its time; one row."""
+
+    held_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return str(self.held_until)
+
+
 class EventRestore(models.Model):
     """Days of a cluster that were brought back from the archive, and until when they stay."""
 

@@ -1,6 +1,11 @@
-"""Entry points of the clock and of the workers."""
+"""Entry points of the workers, and of the callers: what asks the event store keeps no clock waiting."""
+
+import threading
+from collections.abc import Callable
 
 from events.services import alerting, archiving, reasons, relabelling, restoring, retention
+
+_looking, _learning = threading.Lock(), threading.Lock()
 
 
 def forget_old() -> int:
@@ -11,11 +16,11 @@ def forget_old() -> int:
 
 
 def look_for_alerts() -> int:
-    return alerting.look_at_all()
+    return _alone(_looking, alerting.look_at_all)
 
 
 def learn_reasons() -> int:
-    return reasons.learn()
+    return _alone(_learning, reasons.learn)
 
 
 def look_for_stale_labels() -> bool:
@@ -36,3 +41,13 @@ def restore(key: int) -> None:
 
 def forget_clusters() -> int:
     return retention.forget_clusters()
+
+
+def _alone(lock: threading.Lock, function: Callable[[], int]) -> int:
+    """The callers have room for many at once; of what hangs in the database, one is enough."""
+    if not lock.acquire(blocking=False):
+        return 0
+    try:
+        return function()
+    finally:
+        lock.release()

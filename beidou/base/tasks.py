@@ -41,12 +41,16 @@ def is_empty(queue: str) -> bool:
 
 @dataclass(frozen=True)
 class Periodic:
-    """One entry of the clock: every ``minutes``, ``function`` runs, because of ``why``."""
+    """Every ``minutes``, ``function`` runs, because of ``why``.
+
+    The clock does it, one after the other; what may hang or last names another ``queue``.
+    """
 
     name: str
     function: str
     minutes: int
     why: str
+    queue: str = CLOCK
 
 
 SCHEDULES: list[Periodic] = []
@@ -65,8 +69,9 @@ LOOKS: dict[str, Callable[[], object]] = {}
 BUSY: dict[str, Callable[[], bool]] = {}
 
 
-# The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2.
-_TO_THE_CLOCK: Final = repr({"q_options": {"cluster": CLOCK}})
+def _to(queue: str) -> str:
+    """The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2."""
+    return repr({"q_options": {"cluster": queue}})
 
 
 def apply_schedules(**kwargs: Any) -> None:
@@ -79,7 +84,7 @@ def apply_schedules(**kwargs: Any) -> None:
                 "schedule_type": Schedule.MINUTES,
                 "minutes": entry.minutes,
                 "repeats": -1,
-                "kwargs": _TO_THE_CLOCK,
+                "kwargs": _to(entry.queue),
             },
         )
     Schedule.objects.exclude(name__in=[entry.name for entry in SCHEDULES]).delete()

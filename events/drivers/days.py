@@ -12,6 +12,8 @@ from django.db import connection, transaction
 from django.db.utils import IntegrityError, OperationalError
 from django.utils import timezone
 
+from events.drivers import patience
+
 logger = structlog.get_logger(__name__)
 TABLE = "events_event"
 DELETED_AT_ONCE = 5000
@@ -103,9 +105,10 @@ def _partitions() -> list[str]:
 
 
 def delete_where(condition: str, values: Sequence[Any]) -> int:
-    """Delete the rows of a condition in portions, each a transaction of its own."""
+    """Delete the rows of a condition in portions, each a transaction of its own, for as long as
+    there is patience."""
     deleted = 0
-    while True:
+    while not patience.is_over():
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 f"DELETE FROM {TABLE} WHERE id IN"  # noqa: S608 - the condition is ours
@@ -115,4 +118,5 @@ def delete_where(condition: str, values: Sequence[Any]) -> int:
             count = int(cursor.rowcount)
         deleted += count
         if count < DELETED_AT_ONCE:
-            return deleted
+            break
+    return deleted

@@ -28,3 +28,8 @@ def left(seconds: float) -> float:
     """Of ``seconds``, as many as there are; none or less when the time is over."""
     ends_at = _ends_at.get()
     return seconds if ends_at is None else min(seconds, ends_at - time.monotonic())
+
+
+def is_over() -> bool:
+    """What goes on portion by portion ends here, and does the rest another time."""
+    return left(1.0) <= 0

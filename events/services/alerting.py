@@ -1,4 +1,4 @@
-"""What the clock does with alert rules, once a minute.
+"""What is done with alert rules, once a minute.
 
 Each rule is claimed, counts its groups and writes what began, goes on and is over; what goes wrong
 with one is said on its page and stops no other.  Nothing is told twice: whom to tell is decided in
@@ -21,6 +21,7 @@ from beidou.base.errors import BeidouError, TemporaryError
 from beidou.base.notices import News
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
+from events.drivers.errors import StoreAway
 from events.drivers.kube_events import MOST_AHEAD
 from events.models import AlertRule, EventAlert
 from events.services import alert_rules, figures, searches
@@ -45,12 +46,16 @@ def look_at_all(now: datetime | None = None) -> int:
     due = AlertRule.objects.filter(Q(looked_at=None) | Q(looked_at__lte=now - EVERY), enabled=True)
     rows = due.select_related("owner").order_by(F("looked_at").asc(nulls_first=True), "pk")
     count = 0
+    away: StoreAway | None = None
     for rule in rows:
+        if away is not None:
+            _say(rule, away.message, now)
+            continue
         if time.monotonic() - begun > ALL_SECONDS:
             logger.warning("alert_rules_took_too_long", looked_at=count)
             break
         if _claim(rule, now):
-            look_at(rule, now)
+            away = look_at(rule, now)
             count += 1
     return count
 
@@ -61,10 +66,14 @@ def _claim(rule: AlertRule, now: datetime) -> bool:
     return bool(same.update(looked_at=now))
 
 
-def look_at(rule: AlertRule, now: datetime) -> None:
-    """Count for one rule, and write what became of its alerts."""
+def look_at(rule: AlertRule, now: datetime) -> StoreAway | None:
+    """Count for one rule, and write what became of its alerts; gives why the store cannot be asked:
+    the others need not wait in vain for it, too."""
     try:
         _look_at(rule, now)
+    except StoreAway as error:
+        _say(rule, error.message, now)
+        return error
     except BeidouError as error:
         _say(rule, error.message, now)
     except DatabaseError:
@@ -73,6 +82,7 @@ def look_at(rule: AlertRule, now: datetime) -> None:
     except Exception:
         logger.exception("alert_rule_not_looked_at", rule=rule.pk)
         _say(rule, Sentence("The portal made a mistake; it is in its log."), now)
+    return None
 
 
 def _look_at(rule: AlertRule, now: datetime) -> None:

@@ -4,13 +4,14 @@ A cluster may have days of its own.  With an archive nothing is deleted here but
 are gone: see ``archiving``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -20,10 +21,16 @@ from beidou.base.errors import InvalidInput
 from beidou.base.models import User
 from beidou.base.permissions import visible_to
 from clusters.models import Cluster
-from events.models import EventRestore, EventRetention, EventStream
+from events.drivers import patience
+from events.drivers.errors import StoreAway
+from events.models import EventForgetting, EventRestore, EventRetention, EventStream
 from events.services.stores import chosen
 from events.services.stores.base import Held, Keeper, Limit, Limits
 
+RUN_FOR = timedelta(minutes=30)
+"""Then the worker is for others."""
+LEASE_MORE = timedelta(minutes=5)
+"""No single portion takes longer."""
 FIELDS = ("days", "warning_days")
 _CLUSTER = ("cluster_id", "cluster__uid", "cluster__name")
 
@@ -32,11 +39,45 @@ _CLUSTER = ("cluster_id", "cluster__uid", "cluster__name")
 
 
 def forget_old() -> int:
-    """Delete what is past its time; gives how many rows, or whole days of them, went."""
-    if settings.EVENT_ARCHIVE is not None:  # it may take longer than the clock has time
+    """Delete what is past its time, for ``RUN_FOR`` at most: the next run goes on.  Gives how many
+    rows, or whole days of them, went."""
+    if settings.EVENT_ARCHIVE is not None:  # it takes turns with other work, and has its own lease
         tasks.enqueue("events.tasks.archive_old")
-        return forget_clusters()
-    return forget_clusters() + chosen.store().forget(limits())
+    if not _begin():
+        return 0
+    try:
+        with patience.of(RUN_FOR.total_seconds()):
+            return _forget()
+    finally:
+        EventForgetting.objects.update(held_until=None)
+
+
+def _begin() -> bool:
+    """One run at a time: the next may come while this one lasts, or waited behind it."""
+    EventForgetting.objects.get_or_create(pk=1)
+    now = timezone.now()
+    free = Q(held_until=None) | Q(held_until__lt=now)
+    return bool(EventForgetting.objects.filter(free).update(held_until=now + RUN_FOR + LEASE_MORE))
+
+
+def _forget() -> int:
+    """Whole days first: a server without room lets them go when it deletes nothing else.  One part
+    that fails keeps no other from being tried."""
+    parts: list[Callable[[], int]] = [forget_clusters]
+    if settings.EVENT_ARCHIVE is None:
+        parts.insert(0, lambda: chosen.store().forget(limits()))
+    gone = 0
+    failed: StoreAway | None = None
+    for part in parts:
+        if patience.is_over():
+            break
+        try:
+            gone += part()
+        except StoreAway as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return gone
 
 
 def limits() -> Limits:
@@ -76,7 +117,7 @@ def forget_clusters() -> int:
 
 
 def forget_soon(_key: int) -> None:
-    """A cluster was un-adopted: the clock need not be waited for."""
+    """A cluster was un-adopted: the next hour need not be waited for."""
     tasks.enqueue_on_commit("events.tasks.forget_clusters")
 
 

@@ -45,10 +45,12 @@ def test_the_clock_leaves_the_work_to_workers():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_schedule_goes_to_the_clock():
+def test_every_schedule_goes_to_its_queue_which_is_the_clocks_if_nothing_else_is_said():
     tasks.apply_schedules()
     scheduler(broker=get_broker(tasks.WORK))
-    assert set(OrmQ.objects.values_list("key", flat=True)) == {tasks.CLOCK}
+    queued = {(row.func(), row.key) for row in OrmQ.objects.all()}
+    assert queued == {(entry.function, entry.queue) for entry in tasks.SCHEDULES}
+    assert ("operations.tasks.maintain", tasks.CLOCK) in queued
     assert OrmQ.objects.count() == Schedule.objects.count() == len(tasks.SCHEDULES)
 
 

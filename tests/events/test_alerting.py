@@ -13,7 +13,9 @@ from guardian.shortcuts import remove_perm
 from beidou.base.errors import TemporaryError
 from beidou.base.models import Notice
 from beidou.base.sentences import Sentence
+from beidou.base.tasks import OUTSIDE, SCHEDULES, WORK
 from events import tasks
+from events.drivers.errors import StoreAway
 from events.models import AlertRule, EventAlert
 from events.services import alerting, search
 from tests import factories
@@ -442,6 +444,29 @@ def test_a_problem_keeps_the_moment_of_its_beginning_and_goes_by_itself(
     assert (rule.problem, rule.problem_since) == ("", None)
 
 
+def test_a_store_that_does_not_answer_is_waited_for_once_and_all_rules_say_so(
+    operator, cluster_a, noon, monkeypatch
+):
+    asked = []
+
+    def hang(*_args, **_more):
+        asked.append(1)
+        raise StoreAway(Sentence("The event store does not answer."))
+
+    for name in "abc":
+        factories.make_alert_rule(operator, name=name)
+    happen(cluster_a, 3, noon)
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "counts", hang)
+        assert alerting.look_at_all(noon) == 1
+    assert len(asked) == 1
+    told = set(AlertRule.objects.values_list("problem", "problem_since"))
+    assert told == {("The event store does not answer.", noon)}
+    # Those that were not looked at are due at once.
+    assert alerting.look_at_all(noon + timedelta(seconds=1)) == 2
+    assert [row.rule.name for row in alerts()] == ["b", "c"]
+
+
 def test_what_fires_goes_on_while_the_store_is_away(failing, operator, cluster_a, noon):
     factories.make_alert_rule(operator, search="reason=bad")
     happen(cluster_a, 3, noon, reason="bad")
@@ -490,12 +515,30 @@ def test_a_cluster_that_goes_takes_its_alerts_along(admin, cluster_a, noon):
     assert alerts() == []
 
 
-# --- the clock ------------------------------------------------------------------------------------
+# --- who does it ----------------------------------------------------------------------------------
 
 
-def test_the_clock_looks_once_a_minute(operator, cluster_a):
+def test_rules_are_looked_at_once_a_minute(operator, cluster_a):
     factories.make_alert_rule(operator)
     assert tasks.look_for_alerts() == 1
+
+
+def test_nothing_that_asks_the_event_store_keeps_the_clock():
+    queues = {each.function: each.queue for each in SCHEDULES if each.function.startswith("events")}
+    assert queues == {
+        "events.tasks.look_for_alerts": OUTSIDE,
+        "events.tasks.learn_reasons": OUTSIDE,
+        "events.tasks.forget_old": WORK,
+    }
+
+
+def test_while_one_look_hangs_no_other_begins(operator, cluster_a, monkeypatch):
+    factories.make_alert_rule(operator)
+    found = []
+    monkeypatch.setattr(alerting, "look_at_all", lambda: found.append(tasks.look_for_alerts()) or 1)
+    assert tasks.look_for_alerts() == 1
+    assert found == [0]
+    assert tasks.look_for_alerts() == 1  # and the next is not kept out
 
 
 def test_what_is_over_is_forgotten_with_the_notices(operator, cluster_a, noon, settings):

@@ -10,9 +10,18 @@ from beidou.base import config
 from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
 from clusters.services import removal
-from events.models import EventArchiving, EventRestore, EventRetention, EventSegment
+from events.drivers.errors import StoreAway
+from events.models import (
+    Event,
+    EventArchiving,
+    EventForgetting,
+    EventRestore,
+    EventRetention,
+    EventSegment,
+)
 from events.services import retention
 from events.services.retention import Kept
+from events.services.stores.embedded import EmbeddedStore
 from tests import factories
 from tests.events.test_pages import PAGE, look, text_of
 
@@ -342,3 +351,51 @@ def test_the_list_says_what_became_of_it(values, word, viewer, browser, cluster_
            "kept_until": TODAY + timedelta(days=1), **values}
     )  # fmt: skip
     assert word in text_of(browser(viewer).get(RESTORES))
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+def old_events(cluster, number=3):
+    for _number in range(number):
+        factories.make_event(cluster, last_seen=timezone.now() - timedelta(days=100))
+
+
+def test_one_run_deletes_at_a_time(cluster_a):
+    old_events(cluster_a)
+    row = EventForgetting.objects.create(pk=1, held_until=timezone.now() + timedelta(minutes=1))
+    assert retention.forget_old() == 0
+    row.held_until = timezone.now() - timedelta(seconds=1)  # of a worker that was killed
+    row.save()
+    assert retention.forget_old() == 3
+    row.refresh_from_db()
+    assert row.held_until is None
+
+
+def test_a_run_that_fails_keeps_no_other_out(cluster_a, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("events.drivers.days.drop_over", lambda *_args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            retention.forget_old()
+    old_events(cluster_a)
+    assert retention.forget_old() == 3
+
+
+def test_what_cannot_be_deleted_in_time_is_left_for_the_next_run(cluster_a, monkeypatch):
+    old_events(cluster_a)
+    with monkeypatch.context() as patched:
+        patched.setattr(retention, "RUN_FOR", timedelta())
+        assert retention.forget_old() == 0
+    assert retention.forget_old() == 3
+
+
+def test_a_deletion_that_is_refused_keeps_no_other_from_being_tried(cluster_a, monkeypatch):
+    def refuse(*_args):
+        raise StoreAway("It takes nothing.")
+
+    old_events(cluster_a, 2)
+    Event.objects.update(cluster_id=cluster_a.pk + 1000)  # of a cluster that is gone
+    monkeypatch.setattr(EmbeddedStore, "forget", refuse)
+    with pytest.raises(StoreAway, match="takes nothing"):
+        retention.forget_old()
+    assert not Event.objects.exists()

@@ -307,8 +307,8 @@ class Store(Protocol):
         """Each reason of each cluster once; at most so many."""
 
     def forget(self, limits: Limits) -> int:
-        """Delete what is past its time, whole days at once where nothing in them is needed; gives
-        how many rows, or whole days, went."""
+        """Delete what is past its time, whole days at once where nothing in them is needed, for as
+        long as there is patience; gives how many rows, or whole days, went."""
 
     def remove(self, keeper: Keeper, records: Sequence[Record]) -> int:
         """Delete these states of events, and none that is another by now; gives how many went."""

@@ -9,6 +9,7 @@ from elasticsearch.dsl.query import Query as Condition
 
 from beidou.base.config import EventServer
 from clusters.models import Cluster
+from events.drivers import patience
 from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
 from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server, cause, refusal
@@ -283,11 +284,11 @@ class ElasticStore:
         return deleted
 
     def _each(self, condition: Condition) -> Iterator[list[tuple[str, str]]]:
-        """Where those of a condition are, in portions."""
+        """Where those of a condition are, in portions, for as long as there is patience."""
         search = Search().query(condition).source(False).sort(*_NEWEST)
         search = search.extra(size=DELETED_AT_ONCE, track_total_hits=False)
         after: list[Any] | None = None
-        while True:
+        while not patience.is_over():
             asked = search if after is None else search.extra(search_after=after)
             hits = self._search(asked)["hits"]["hits"]
             if not hits:
