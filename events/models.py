@@ -265,6 +265,11 @@ class EventStream(models.Model):
     stored = models.PositiveBigIntegerField(
         _("stored"), default=0, help_text=_("Of these, taken by the event store.")
     )
+    refused = models.PositiveBigIntegerField(
+        _("refused"),
+        default=0,
+        help_text=_("Not taken by the event store, and never will be; see the collector's log."),
+    )
     waiting = models.PositiveBigIntegerField(_("waiting in the spool"), default=0)
     waiting_bytes = models.PositiveBigIntegerField(_("size of the spool, bytes"), default=0)
     lag_seconds = models.FloatField(

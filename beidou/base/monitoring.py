@@ -188,17 +188,23 @@ def _event_streams() -> Iterator[Metric]:
     stored = CounterMetricFamily(
         "beidou_events_stored", "Events and their updates that were stored.", labels=["cluster"]
     )
+    refused = CounterMetricFamily(
+        "beidou_events_refused",
+        "Events that the event store refused for good; the collector's log has them.",
+        labels=["cluster"],
+    )
     problem = GaugeMetricFamily(
         "beidou_events_problem", "1 while something holds the events up.", labels=["cluster"]
     )
     rows = apps.get_model("events", "EventStream")._default_manager.order_by("cluster__name")
-    fields = ("cluster__name", "lag_seconds", "waiting", "stored", "problem")
-    for name, seconds, count, total, sentence in rows.values_list(*fields):
+    fields = ("cluster__name", "lag_seconds", "waiting", "stored", "refused", "problem")
+    for name, seconds, count, total, lost, sentence in rows.values_list(*fields):
         lag.add_metric([name], seconds)
         waiting.add_metric([name], count)
         stored.add_metric([name], total)
+        refused.add_metric([name], lost)
         problem.add_metric([name], 1 if sentence else 0)
-    yield from (lag, waiting, stored, problem)
+    yield from (lag, waiting, stored, refused, problem)
     archiving = apps.get_model("events", "EventArchiving")._default_manager
     yield GaugeMetricFamily(
         "beidou_events_archive_problem",

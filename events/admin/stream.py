@@ -41,7 +41,7 @@ class EventStreamAdmin(ReadOnlyAdmin):
     list_display_links = ("cluster_shown",)
     search_fields = ("cluster__name", "holder")
     fields = (
-        "cluster", "state", "problem_shown", "rate", "heard", "stored", "waits", "size", "lag",
+        "cluster", "state", "problem_shown", "rate", "heard", "stored", "refused", "waits", "size", "lag",
         "last_event_at", "contact_at", "position", "position_at", "holder", "updated_at", "kept",
         "found",
     )  # fmt: skip
@@ -74,7 +74,12 @@ class EventStreamAdmin(ReadOnlyAdmin):
 
     @column(description=gettext_lazy("state"))
     def state(self, stream: EventStream) -> SafeString:
-        return badge(stream)
+        if not stream.refused:
+            return badge(stream)
+        text = ngettext("%(count)d refused", "%(count)d refused", stream.refused)
+        why = _("The event store does not take them; they are in the collector's log.")
+        refused = display.badge(text % {"count": stream.refused}, display.BAD, title=why)
+        return format_html("{} {}", badge(stream), refused)
 
     @column(description=gettext_lazy("problem"))
     def problem_shown(self, stream: EventStream) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +59,7 @@ class Reported:
     position_at: float
     heard: int = 0
     stored: int = 0
+    refused: int = 0
     per_minute: float = 0.0
     at: float = field(default_factory=time.monotonic)
 
@@ -67,6 +67,7 @@ class Reported:
         self.position_at = report.position_at
         self.heard += report.heard
         self.stored += report.stored
+        self.refused += report.refused
         self.per_minute = report.per_minute
         self.at = time.monotonic()
 
@@ -148,8 +149,8 @@ class EventCollector:
         if position and spool.reached.reached_at > reached_at:
             position = spool.reached.position
         # What a spool of before has reached says nothing of a cluster that is read from its list.
-        since = reached_at if position else time.time()
-        mine = (held, Reported(since, shipment.flow.heard, shipment.flow.stored))
+        since, flow = reached_at if position else time.time(), shipment.flow
+        mine = (held, Reported(since, flow.heard, flow.stored, flow.refused))
         self._held[held.uid] = mine
         self._unusable.pop(held.cluster_id, None)
         try:
@@ -213,24 +214,25 @@ class EventCollector:
             if not portion.bytes:
                 return False
             events = [(frame.received_at, frame.events) for frame in portion.frames]
-            last = await self._keep(uid, events)
-        flow.stored += portion.events
-        flow.last_event_at = max(filter(None, (last, flow.last_event_at)), default=None)
+            kept = await self._keep(uid, events)
+        flow.stored += portion.events - kept.refused
+        flow.refused += kept.refused
+        flow.last_event_at = max(filter(None, (kept.last, flow.last_event_at)), default=None)
         await self._on_disk(spool.acknowledge, portion)
         return True
 
-    async def _keep(self, uid: str, portions: storing.Portions) -> datetime | None:
+    async def _keep(self, uid: str, portions: storing.Portions) -> storing.Kept:
         """A store that hangs holds up its own threads, and not the one that has the database."""
         if self._store.is_in_database:
-            last: datetime | None = await self._in_writer(
+            kept: storing.Kept = await self._in_writer(
                 storing.keep_in_database, self._store, uid, portions
             )
-            return last
+            return kept
         addressed: tuple[Keeper, Labels] | None = await self._in_writer(
             storing.addressed, self._store, uid
         )
         if addressed is None:
-            return None
+            return storing.Kept()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._senders, storing.keep, self._store, *addressed, portions
@@ -331,6 +333,7 @@ class EventCollector:
             problem_since=trouble.since,
             heard=heard,
             stored=flow.stored - last.stored,
+            refused=flow.refused - last.refused,
             waiting=standing.events,
             waiting_bytes=standing.bytes,
             lag_seconds=0.0 if oldest is None else max(0.0, time.time() - oldest),

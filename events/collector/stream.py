@@ -95,6 +95,7 @@ class Flow:
         self.last_event_at: datetime | None = None
         self.heard = 0
         self.stored = 0
+        self.refused = 0
 
     def trouble(self, alarm: Trouble) -> Trouble:
         """What is to be told.  What is farther down holds up all before it; that the spool takes no

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -51,21 +52,28 @@ def put(store: Store, keeper: Keeper, records: Sequence[Record], labels: Labels)
     return len(refused)
 
 
-def keep(store: Store, keeper: Keeper, labels: Labels, portions: Portions) -> datetime | None:
-    """Keep what was received; gives when the last event was."""
+class Kept(NamedTuple):
+    """When the last event was, and how many were refused for good."""
+
+    last: datetime | None = None
+    refused: int = 0
+
+
+def keep(store: Store, keeper: Keeper, labels: Labels, portions: Portions) -> Kept:
+    """Keep what was received."""
     records = [
         record(event, datetime.fromtimestamp(received_at, UTC))
         for received_at, events in portions
         for event in events
     ]
-    put(store, keeper, records, labels)
-    return max((each.last_seen for each in records), default=None)
+    refused = put(store, keeper, records, labels)
+    return Kept(max((each.last_seen for each in records), default=None), refused)
 
 
-def keep_in_database(store: Store, cluster_uid: str, portions: Portions) -> datetime | None:
+def keep_in_database(store: Store, cluster_uid: str, portions: Portions) -> Kept:
     """Both at once, where one thread has the database."""
     keeper = keeper_of(cluster_uid)
-    return None if keeper is None else keep(store, keeper, NO_LABELS, portions)
+    return Kept() if keeper is None else keep(store, keeper, NO_LABELS, portions)
 
 
 def unknown_of(cluster_uids: list[str]) -> list[str]:

@@ -32,6 +32,7 @@ class Report:
     problem_since: datetime | None
     heard: int
     stored: int
+    refused: int
     waiting: int
     waiting_bytes: int
     lag_seconds: float
@@ -111,6 +112,7 @@ def _write(holder: str, report: Report) -> None:
         "problem_since": report.problem_since,
         "heard": F("heard") + report.heard,
         "stored": F("stored") + report.stored,
+        "refused": F("refused") + report.refused,
         "waiting": report.waiting,
         "waiting_bytes": report.waiting_bytes,
         "lag_seconds": report.lag_seconds,

@@ -16,6 +16,7 @@ from events.collector import attached
 from events.collector.spool import Frame, Room, Spool
 from events.models import Event, EventStream
 from events.services import storing, streams
+from events.services.stores.embedded import EmbeddedStore
 from tests.events.collecting import (
     CORE,
     MODERN,
@@ -232,6 +233,22 @@ def test_while_the_store_takes_nothing_events_wait_and_nothing_is_lost(kube, wat
         faults.clear()
         collector.until(lambda: len(stored()) == 6)
         collector.until(lambda: not stream_of(watched).problem)
+
+
+def test_what_the_store_refuses_is_counted_apart_and_holds_up_nothing(kube, watched, monkeypatch):
+    write = EmbeddedStore.write
+
+    def refusing(self, keeper, records):
+        bad = [each for each in records if each.uid == "uid-bad"]
+        write(self, keeper, [each for each in records if each not in bad])
+        return [(each, "too odd") for each in bad]
+
+    monkeypatch.setattr(EmbeddedStore, "write", refusing)
+    give(kube, listed(modern("a"), modern("bad"), modern("b")))
+    with collecting() as collector:
+        collector.until(lambda: (row := stream_of(watched)) and row.stored == 2)
+        collector.until(lambda: stream_of(watched).refused == 1)
+        collector.until(lambda: not stream_of(watched).waiting)
 
 
 def test_what_waited_when_the_process_ended_is_stored_by_the_next(kube, watched, monkeypatch):

@@ -320,6 +320,63 @@ def test_no_secret_is_in_what_is_said_of_an_address():
     assert "secret" not in repr(replace(address, api_key="secret"))
 
 
+# --- single events that are refused ---------------------------------------------------------------
+
+
+@contextmanager
+def answering_bulk(*errors):
+    """A store whose server answers one bulk request so: with a status for each line."""
+    items = [
+        {"index": {"status": 201} if each is None else {"status": 400, "error": each}}
+        for each in errors
+    ]
+    with answering(200, json.dumps({"items": items})) as url:
+        store = ElasticStore(address_of(url), owner="me")
+        store.indices.prepare = lambda _names: None
+        yield store
+
+
+IMMENSE = {
+    "type": "illegal_argument_exception",
+    "reason": 'Document contains at least one immense term in field="x"',
+}
+UNREADABLE = {"type": "document_parsing_exception", "reason": "failed to parse field [x]"}
+
+
+@pytest.mark.parametrize("fault", [IMMENSE, UNREADABLE])
+def test_an_event_that_can_never_be_stored_holds_up_no_other(fault):
+    with answering_bulk(None, fault, None) as store:
+        ((refused, why),) = store.write(KEEPER, [made(name) for name in "abc"])
+    assert (refused.uid, why) == ("uid-b", fault["reason"])
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "pipeline with id [site] does not exist",
+        "number of documents in the index cannot exceed 2147483519",
+        "Limit of total fields [1000] has been exceeded",
+    ],
+)
+def test_what_is_no_fault_of_the_event_holds_up_and_loses_nothing(reason):
+    fault = {"type": "illegal_argument_exception", "reason": reason}
+    with answering_bulk(None, fault) as store, pytest.raises(StoreAway) as away:
+        store.write(KEEPER, [made("a"), made("b")])
+    assert reason in away.value.message
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_where_all_of_many_are_refused_the_events_are_not_to_blame(number, monkeypatch):
+    monkeypatch.setattr(writing, "MOST_REFUSED", 3)
+    records = [made(f"e{each}") for each in range(number)]
+    with answering_bulk(*[UNREADABLE] * number) as store:
+        if number > 3:
+            with pytest.raises(StoreAway, match="failed to parse"):
+                store.write(KEEPER, records)
+        else:
+            assert len(store.write(KEEPER, records)) == number
+
+
 # --- the portal beside it -------------------------------------------------------------------------
 
 

@@ -487,6 +487,16 @@ def test_streams_of_foreign_clusters_are_not_listed(viewer, browser, cluster_a, 
     assert "cluster-b" not in text_of(browser(viewer).get("/events/eventstream/"))
 
 
+def test_events_that_were_refused_are_told_beside_the_state(viewer, browser, cluster_a):
+    now = timezone.now()
+    values = {"contact_at": now, "updated_at": now}
+    stream = factories.make_event_stream(cluster_a, refused=3, **values)
+    for page in ("", f"{stream.pk}/change/"):
+        told = text_of(browser(viewer).get(f"/events/eventstream/{page}"))
+        assert "Flowing" in told
+        assert "3 refused" in told
+
+
 # --- from other pages -----------------------------------------------------------------------------
 
 

@@ -23,12 +23,12 @@ from events.drivers.kube_events import Record
 CONFLICT, NOT_FOUND, BAD = 409, 404, 400
 _OK = range(200, 300)
 _BLOCKED = "cluster_block_exception"
-_UNREADABLE = (
-    "mapper_parsing_exception",
-    "document_parsing_exception",
-    "illegal_argument_exception",
-)
-"""What is wrong with the event itself; an index that is closed, say, is no reason to lose one."""
+_UNREADABLE = ("mapper_parsing_exception", "document_parsing_exception")
+_TOO_LONG = ("illegal_argument_exception", "immense term")
+"""What is wrong with the event itself.  An index that is closed or full, or whose pipeline is gone,
+is no reason to lose one, although the server calls that an illegal argument, too."""
+MOST_REFUSED = 20
+"""When of more than so many each one is refused, it is not the events that are wrong."""
 _Place = tuple[str, str]
 """An index, and the key in it."""
 BULK_BYTES = 8 * 1024 * 1024
@@ -108,12 +108,14 @@ class Writer:
             status = answer["status"]
             if status == CONFLICT:
                 conflicts.append(line)
-            elif status == BAD and answer["error"].get("type") in _UNREADABLE:
+            elif status == BAD and _is_of_the_event(answer["error"]):
                 refused.append((line.record, str(answer["error"].get("reason", "refused"))))
             elif status not in _OK and answer.get("error", {}).get("type") == _BLOCKED:
                 blocked.append((line, answer))
             elif status not in _OK:
                 self._give_up(answer)
+        if len(refused) == len(lines) > MOST_REFUSED:
+            self._give_up(answers[0])
         if refused:
             # Somebody may have made the index anew, with other fields: then it is to blame, and not
             # the event.
@@ -276,6 +278,11 @@ class Writer:
             for place, each in zip(asked, answer["docs"], strict=True)
             if each.get("found")
         }
+
+
+def _is_of_the_event(error: Mapping[str, Any]) -> bool:
+    kind, reason = str(error.get("type")), str(error.get("reason"))
+    return kind in _UNREADABLE or (kind == _TOO_LONG[0] and _TOO_LONG[1] in reason)
 
 
 def _portions(lines: Sequence[tuple[bytes, ...]]) -> Iterator[bytes]:
