@@ -272,6 +272,11 @@ class EventStream(models.Model):
     )
     waiting = models.PositiveBigIntegerField(_("waiting in the spool"), default=0)
     waiting_bytes = models.PositiveBigIntegerField(_("size of the spool, bytes"), default=0)
+    spool_percent = models.PositiveIntegerField(
+        _("spool full, percent"),
+        default=0,
+        help_text=_("Of the room that its collector has for the events of all its clusters."),
+    )
     lag_seconds = models.FloatField(
         _("lag, seconds"), default=0, help_text=_("How long the oldest that waits has waited.")
     )

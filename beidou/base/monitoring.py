@@ -8,6 +8,7 @@ database when they are asked for, so that every web process gives the same.
 import hmac
 import ipaddress
 from collections.abc import Iterator
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings
@@ -175,6 +176,12 @@ def _lag() -> Metric:
     return family
 
 
+_OF_STREAMS = (
+    "cluster__name", "lag_seconds", "waiting", "stored", "refused", "waiting_bytes",
+    "spool_percent", "problem",
+)  # fmt: skip
+
+
 def _event_streams() -> Iterator[Metric]:
     """How the events of each cluster flow, as its collector last said."""
     lag = GaugeMetricFamily(
@@ -193,18 +200,28 @@ def _event_streams() -> Iterator[Metric]:
         "Events that the event store refused for good; the collector's log has them.",
         labels=["cluster"],
     )
+    spool = GaugeMetricFamily(
+        "beidou_events_spool_bytes", "Size of what waits in the spool.", labels=["cluster"]
+    )
+    full = GaugeMetricFamily(
+        "beidou_events_spool_full_ratio",
+        "How full the spool of the cluster's collector is; at 1 no more is read.",
+        labels=["cluster"],
+    )
     problem = GaugeMetricFamily(
         "beidou_events_problem", "1 while something holds the events up.", labels=["cluster"]
     )
-    rows = apps.get_model("events", "EventStream")._default_manager.order_by("cluster__name")
-    fields = ("cluster__name", "lag_seconds", "waiting", "stored", "refused", "problem")
-    for name, seconds, count, total, lost, sentence in rows.values_list(*fields):
-        lag.add_metric([name], seconds)
-        waiting.add_metric([name], count)
-        stored.add_metric([name], total)
-        refused.add_metric([name], lost)
-        problem.add_metric([name], 1 if sentence else 0)
-    yield from (lag, waiting, stored, refused, problem)
+    rows: Any = apps.get_model("events", "EventStream")._default_manager.order_by("cluster__name")
+    for stream in rows.select_related("cluster").only(*_OF_STREAMS):
+        of = [stream.cluster.name]
+        lag.add_metric(of, stream.lag_seconds)
+        waiting.add_metric(of, stream.waiting)
+        stored.add_metric(of, stream.stored)
+        refused.add_metric(of, stream.refused)
+        spool.add_metric(of, stream.waiting_bytes)
+        full.add_metric(of, stream.spool_percent / 100)
+        problem.add_metric(of, 1 if stream.problem else 0)
+    yield from (lag, waiting, stored, refused, spool, full, problem)
     archiving = apps.get_model("events", "EventArchiving")._default_manager
     yield GaugeMetricFamily(
         "beidou_events_archive_problem",

@@ -41,9 +41,9 @@ class EventStreamAdmin(ReadOnlyAdmin):
     list_display_links = ("cluster_shown",)
     search_fields = ("cluster__name", "holder")
     fields = (
-        "cluster", "state", "problem_shown", "rate", "heard", "stored", "refused", "waits", "size", "lag",
-        "last_event_at", "contact_at", "position", "position_at", "holder", "updated_at", "kept",
-        "found",
+        "cluster", "state", "problem_shown", "rate", "heard", "stored", "refused", "waits", "size",
+        "spool_percent", "lag", "last_event_at", "contact_at", "position", "position_at", "holder",
+        "updated_at", "kept", "found",
     )  # fmt: skip
     readonly_fields = fields
 

@@ -336,6 +336,7 @@ class EventCollector:
             refused=flow.refused - last.refused,
             waiting=standing.events,
             waiting_bytes=standing.bytes,
+            spool_percent=self._room.percent,
             lag_seconds=0.0 if oldest is None else max(0.0, time.time() - oldest),
             per_minute=round(last.per_minute + change * min(1.0, seconds / 60), 2),
         )

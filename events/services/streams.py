@@ -35,6 +35,7 @@ class Report:
     refused: int
     waiting: int
     waiting_bytes: int
+    spool_percent: int
     lag_seconds: float
     per_minute: float
 
@@ -115,6 +116,7 @@ def _write(holder: str, report: Report) -> None:
         "refused": F("refused") + report.refused,
         "waiting": report.waiting,
         "waiting_bytes": report.waiting_bytes,
+        "spool_percent": report.spool_percent,
         "lag_seconds": report.lag_seconds,
         "per_minute": report.per_minute,
         "updated_at": timezone.now(),

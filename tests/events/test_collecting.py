@@ -324,6 +324,19 @@ def test_a_spool_that_fills_anew_is_told_anew_and_one_on_the_brink_once(settings
         assert len(told) == times, used
 
 
+def test_how_full_the_spool_is_is_told_also_while_the_store_is_away(kube, watched, monkeypatch):
+    def away(*args):
+        raise OperationalError("the store is away")
+
+    monkeypatch.setattr(storing, "keep_in_database", away)
+    give(kube, listed(modern("a")))
+    with collecting() as collector:
+        collector.until(lambda: (row := stream_of(watched)) and row.waiting)
+        (events,) = collector.process._further
+        events._room.most_bytes = events._room.used_bytes * 10 // 9
+        collector.until(lambda: stream_of(watched).spool_percent == 90)
+
+
 def test_events_of_a_cluster_that_was_un_adopted_leave_no_file(kube, watched, tmp_path):
     give(kube, listed(modern("a")))
     with collecting() as collector:

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
-    factories.make_event_stream(cluster_a, lag_seconds=12.5, waiting=3, stored=40, refused=2)
+    factories.make_event_stream(cluster_a, lag_seconds=12.5, waiting=3, stored=40, refused=2, waiting_bytes=512, spool_percent=85)
     factories.make_event_stream(cluster_b, problem="The disk is full.")
     assert "beidou_events_archive_problem 0.0" in client.get("/metrics").content.decode()
     EventArchiving.objects.create(pk=1, problem="The archive is away.")
@@ -21,6 +21,8 @@ def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
         'beidou_events_waiting{cluster="cluster-a"} 3.0',
         'beidou_events_stored_total{cluster="cluster-a"} 40.0',
         'beidou_events_refused_total{cluster="cluster-a"} 2.0',
+        'beidou_events_spool_bytes{cluster="cluster-a"} 512.0',
+        'beidou_events_spool_full_ratio{cluster="cluster-a"} 0.85',
         'beidou_events_problem{cluster="cluster-a"} 0.0',
         'beidou_events_problem{cluster="cluster-b"} 1.0',
     ):

@@ -114,13 +114,13 @@ class Writer:
                 blocked.append((line, answer))
             elif status not in _OK:
                 self._give_up(answer)
-        if len(refused) == len(lines) > MOST_REFUSED:
-            self._give_up(answers[0])
         if refused:
             # Somebody may have made the index anew, with other fields: then it is to blame, and not
             # the event.
             self._indices.forget()
             self._indices.prepare({self._indices.of(record.day) for record, _why in refused})
+        if len(refused) == len(lines) > MOST_REFUSED:
+            self._give_up(answers[0])
         self._settle(conflicts)
         return refused, blocked
 
