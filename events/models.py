@@ -6,6 +6,7 @@ to their cluster; rights follow it, and a team may be granted single namespaces 
 how long they are kept, and have some brought back from the archive.
 """
 
+import hashlib
 import uuid
 from datetime import timedelta
 
@@ -416,6 +417,10 @@ class AlertRule(models.Model):
     enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     looked_at = models.DateTimeField(_("last looked"), null=True, editable=False)
+    counted_at = models.DateTimeField(null=True, editable=False)
+    """Up to when windows were counted; None where the rule begins."""
+    counted_as = models.CharField(max_length=64, blank=True, editable=False)
+    """``meaning`` at that time: a rule that was changed begins anew."""
     problem = SentenceField(_("problem"), limit=500, blank=True, editable=False)
     problem_since = models.DateTimeField(_("problem since"), null=True, editable=False)
 
@@ -443,6 +448,12 @@ class AlertRule(models.Model):
     @property
     def window(self) -> timedelta:
         return timedelta(minutes=self.window_minutes)
+
+    @property
+    def meaning(self) -> str:
+        """Stands for what is counted, and for whom."""
+        fields = (self.owner_id, self.search, self.threshold, self.window_minutes, self.group_by)
+        return hashlib.sha256(repr(fields).encode()).hexdigest()
 
 
 class EventAlert(models.Model):

@@ -1,4 +1,4 @@
-"""Entry points of the workers, and of the callers: what asks the event store keeps no clock waiting."""
+"""Entry points of workers, and of the callers: what asks the event store keeps no clock waiting."""
 
 import threading
 from collections.abc import Callable

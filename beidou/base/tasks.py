@@ -70,7 +70,7 @@ BUSY: dict[str, Callable[[], bool]] = {}
 
 
 def _to(queue: str) -> str:
-    """The field ``cluster`` of a schedule would say who looks after it, and that stays django-q2."""
+    """The field ``cluster`` of a schedule would say who looks after it: that stays django-q2."""
     return repr({"q_options": {"cluster": queue}})
 
 

@@ -158,8 +158,8 @@ class EventStreamSerializer(serializers.ModelSerializer[EventStream]):
         fields = (
             "cluster", "cluster_name", "cluster_insecure_tls", "state", "problem",
             "problem_since", "heard", "stored", "refused",
-            "waiting", "waiting_bytes", "spool_percent", "lag_seconds", "per_minute", "last_event_at",
-            "contact_at", "position", "position_at", "holder", "updated_at",
+            "waiting", "waiting_bytes", "spool_percent", "lag_seconds", "per_minute",
+            "last_event_at", "contact_at", "position", "position_at", "holder", "updated_at",
         )  # fmt: skip
         read_only_fields = fields
 

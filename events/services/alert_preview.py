@@ -5,7 +5,7 @@ histograms of the largest groups.  What is cut short (too many groups, too littl
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from events.models import AlertRule
 from events.services import alert_rules, figures
-from events.services.figures import Clock, Group
+from events.services.figures import Clock
 from events.services.search import Query
 
 SPAN: Final = timedelta(days=7)
@@ -113,7 +113,7 @@ def _asked(rule: AlertRule, user: Any, query: Query) -> _Counted:
     for group in groups.found:
         found = figures.steps(
             user,
-            _narrowed(query, rule.group_by, group),
+            figures.of_group(query, rule.group_by, group),
             rule.window / PARTS,
             clock=clock,
         )
@@ -135,12 +135,6 @@ def _firings(
         over = ended if ended <= query.until else None
         told = alert_rules.told_at(rule, began, over)
         yield Firing(cluster, value, search, began, over, peak, told)
-
-
-def _narrowed(query: Query, by: str, group: Group) -> Query:
-    if group.cluster is not None:
-        query = replace(query, clusters=(group.cluster,))
-    return figures.narrowed(query, by, group.value) if group.value else query
 
 
 def _runs(steps: dict[int, int], least: int) -> Iterator[tuple[int, int, int]]:

@@ -5,15 +5,17 @@ with one is said on its page and stops no other.  Nothing is told twice: whom to
 the transaction that writes that he was told.
 """
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 
 from beidou.base import notices, permissions
@@ -23,9 +25,10 @@ from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers.errors import StoreAway
 from events.drivers.kube_events import MOST_AHEAD
-from events.models import AlertRule, EventAlert
-from events.services import alert_rules, figures, searches
+from events.models import AlertRule, Event, EventAlert, EventStream
+from events.services import alert_rules, figures, flow, searches
 from events.services.figures import Clock, Group, Groups
+from events.services.search import Query
 
 logger = structlog.get_logger(__name__)
 
@@ -35,6 +38,16 @@ EVERY: Final = timedelta(seconds=45)
 GROUPS_MAX: Final = 100
 RULE_SECONDS: Final = 10.0
 ALL_SECONDS: Final = 45.0
+LATE: Final = timedelta(minutes=2)
+"""What another collector takes over, or a server has not yet made searchable, is found later than
+it was seen."""
+WAITING_MAX: Final = timedelta(hours=2)
+"""What waits in a spool for longer is not waited for: all rules would look far back for it."""
+MISSED_MAX: Final = timedelta(days=1)
+"""After an outage, so far back is looked."""
+WINDOW_STEPS: Final = 60
+STEPS_MAX: Final = 20_000
+"""A server counts no more parts than about three times as many."""
 Key = tuple[int | None, str]
 
 
@@ -88,31 +101,108 @@ def look_at(rule: AlertRule, now: datetime) -> StoreAway | None:
 def _look_at(rule: AlertRule, now: datetime) -> None:
     why = _hindrance(rule)
     if why is not None:
-        _settle(rule, Groups(()), now)
+        _settle(rule, Groups(()), [], now)
         _say(rule, why, now)
+        AlertRule.objects.filter(pk=rule.pk).update(counted_at=None)
         return
-    # A cluster's clock may be ahead of ours.
-    since, until = now - rule.window, now + MOST_AHEAD
-    query = alert_rules.query_of(rule.owner, rule, since=since, until=until)
-    found = figures.groups(
-        rule.owner,
-        query,
-        rule.group_by,
-        least=rule.threshold,
-        most=GROUPS_MAX,
-        clock=Clock(RULE_SECONDS),
-    )
+    clock = Clock(RULE_SECONDS)
+    found = _groups(rule, now - rule.window, now, clock)
     if found.is_late:  # what was not counted must not be taken for over
-        raise TemporaryError(
-            Sentence("The event store answers too slowly: counting took too long.")
-        )
-    _settle(rule, found, now)
+        raise _too_slow()
+    missed, are_all = _missed(rule, found, now, clock)
+    _settle(rule, found, missed, now)
+    if not are_all:
+        raise _too_slow()
+    AlertRule.objects.filter(pk=rule.pk).update(
+        counted_at=_stored_until(now), counted_as=rule.meaning
+    )
     more = Sentence(
         "There are more groups with so many events than are looked at: the %(count)s largest are "
         "alerts.",
         count=GROUPS_MAX,
     )
     _say(rule, more if found.is_part else "", now)
+
+
+def _groups(rule: AlertRule, since: datetime, now: datetime, clock: Clock) -> Groups:
+    # A cluster's clock may be ahead of ours.
+    query = alert_rules.query_of(rule.owner, rule, since=since, until=now + MOST_AHEAD)
+    return figures.groups(
+        rule.owner, query, rule.group_by, least=rule.threshold, most=GROUPS_MAX, clock=clock
+    )
+
+
+def _too_slow() -> TemporaryError:
+    return TemporaryError(Sentence("The event store answers too slowly: counting took too long."))
+
+
+# --- windows between the looks --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Missed:
+    """The latest window that held enough, and no look counted: with how many events, at most."""
+
+    group: Group
+    since: datetime
+    until: datetime
+
+
+def _missed(
+    rule: AlertRule, found: Groups, now: datetime, clock: Clock
+) -> tuple[list[Missed], bool]:
+    """What no look has counted: it was stored late, lies across two looks, or there was none.
+
+    Gives what is not found now, and whether there was time to look at all of it.
+    """
+    if rule.counted_at is None or rule.counted_as != rule.meaning:
+        return [], True
+    begin = max(rule.counted_at - LATE, now - MISSED_MAX) - rule.window
+    wide = _groups(rule, begin, now, clock)
+    known = {(group.cluster, group.value) for group in found.found}
+    known |= set(_lately(rule, now).values_list("cluster", "value"))
+    missed: list[Missed] = []
+    for group in wide.found:
+        if (group.cluster, group.value) in known:
+            continue
+        query = alert_rules.query_of(rule.owner, rule, since=begin, until=now)
+        window = _fullest(rule, figures.of_group(query, rule.group_by, group), group, clock)
+        if window is None:
+            return missed, False
+        if window.group.count >= rule.threshold:
+            missed.append(window)
+    return missed, not wide.is_late
+
+
+def _stored_until(now: datetime) -> datetime:
+    """What was heard before is in the store; what still waits in a spool is counted later."""
+    reporting = EventStream.objects.filter(updated_at__gt=now - flow.SILENT_AFTER, waiting__gt=0)
+    lag = reporting.aggregate(most=Max("lag_seconds"))["most"] or 0.0
+    return now - min(timedelta(seconds=lag), WAITING_MAX)
+
+
+def _fullest(rule: AlertRule, query: Query, group: Group, clock: Clock) -> Missed | None:
+    """The last window that holds enough, in small steps; one step more than a window has is
+    counted, so that where a step begins does not matter.  None when the time is over."""
+    span = query.until - query.since
+    width = max(timedelta(seconds=1), *_rounded(rule.window / WINDOW_STEPS, span / STEPS_MAX))
+    found = figures.steps(rule.owner, query, width, clock=clock)
+    if found.is_late:
+        return None
+    behind = -(-rule.window // width)
+    last, most = 0, 0
+    for end in sorted(found.steps):
+        total = sum(found.steps.get(end - back, 0) for back in range(behind + 1))
+        if total >= rule.threshold:
+            last, most = end, max(most, total)
+    until = query.since + (last + 1) * width
+    return Missed(replace(group, count=most), until - rule.window - width, until)
+
+
+def _rounded(*widths: timedelta) -> Iterator[timedelta]:
+    """Up to whole seconds."""
+    for width in widths:
+        yield timedelta(seconds=math.ceil(width.total_seconds()))
 
 
 def _hindrance(rule: AlertRule) -> Sentence | None:
@@ -140,11 +230,15 @@ def _say(rule: AlertRule, problem: str, now: datetime) -> None:
 # --- what became of the alerts --------------------------------------------------------------------
 
 
-def _settle(rule: AlertRule, found: Groups, now: datetime) -> None:
+def _lately(rule: AlertRule, now: datetime) -> QuerySet[EventAlert]:
+    """Those that fire, or were over within a window: found again, they go on."""
+    return rule.alerts.filter(Q(ended_at=None) | Q(ended_at__gt=now - rule.window))
+
+
+def _settle(rule: AlertRule, found: Groups, missed: Sequence[Missed], now: datetime) -> None:
     groups = _of_present_clusters(found.found)
     with transaction.atomic():
-        lately = Q(ended_at=None) | Q(ended_at__gt=now - rule.window)
-        rows = EventAlert.objects.select_for_update().filter(lately, rule=rule).order_by("pk")
+        rows = _lately(rule, now).select_for_update().order_by("pk")
         present: dict[Key, EventAlert] = {}
         over: list[EventAlert] = []
         for row in rows:
@@ -156,12 +250,13 @@ def _settle(rule: AlertRule, found: Groups, now: datetime) -> None:
         for key, group in groups.items():
             known = present.pop(key, None)
             if known is None:
-                new.append(_begun(rule, group, now))
+                new.append(_begun(rule, group, now - rule.window, now))
             else:
                 known.last_at, known.ended_at = now, None
                 known.count, known.peak = group.count, max(known.peak, group.count)
                 going_on.append(known)
         over += present.values()
+        new += _begun_late(rule, missed, present, now)
         _end([row for row in over if row.is_firing], now)
         _tell(rule, [*new, *going_on], now)
         EventAlert.objects.bulk_update(
@@ -177,14 +272,28 @@ def _of_present_clusters(found: Iterable[Group]) -> dict[Key, Group]:
     return {key: group for key, group in groups.items() if key[0] in known}
 
 
-def _begun(rule: AlertRule, group: Group, now: datetime) -> EventAlert:
+def _begun_late(
+    rule: AlertRule, missed: Sequence[Missed], present: Mapping[Key, EventAlert], now: datetime
+) -> list[EventAlert]:
+    """What an alert told already, or would have gone on with, is none."""
+    windows = {(each.group.cluster, each.group.value): each for each in missed}
+    begun = []
+    for key, group in _of_present_clusters(each.group for each in missed).items():
+        window = windows[key]
+        told = rule.alerts.filter(cluster=group.cluster, value=group.value, group_by=rule.group_by)
+        if key not in present and not told.filter(ended_at__gte=window.since).exists():
+            begun.append(_begun(rule, group, window.since, now))
+    return begun
+
+
+def _begun(rule: AlertRule, group: Group, since: datetime, now: datetime) -> EventAlert:
     return EventAlert.objects.create(
         rule=rule,
         cluster_id=group.cluster,
         group_by=rule.group_by,
         value=group.value,
         search=alert_rules.search_of(rule, cluster=group.cluster, value=group.value),
-        since=now - rule.window,
+        since=since,
         began_at=now,
         last_at=now,
         count=group.count,
@@ -198,6 +307,8 @@ def _end(rows: list[EventAlert], now: datetime) -> None:
 
 def _end_those_of_rules_that_are_off(now: datetime) -> None:
     EventAlert.objects.filter(ended_at=None, rule__enabled=False).update(ended_at=now)
+    off = AlertRule.objects.filter(enabled=False).exclude(counted_at=None)
+    off.update(counted_at=None)  # switched on again, it begins then
 
 
 # --- telling --------------------------------------------------------------------------------------

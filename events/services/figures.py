@@ -88,6 +88,13 @@ def _only(query: Query) -> int | None:
     return query.clusters[0] if len(query.clusters) == 1 else None
 
 
+def of_group(query: Query, by: str, group: Group) -> Query:
+    """What one group counts."""
+    if group.cluster is not None:
+        query = replace(query, clusters=(group.cluster,))
+    return narrowed(query, by, group.value) if group.value else query
+
+
 def narrowed(query: Query, field: str, value: str) -> Query:
     """With this value chosen alone."""
     chosen: Any = (value,)

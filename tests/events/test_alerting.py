@@ -16,8 +16,8 @@ from beidou.base.sentences import Sentence
 from beidou.base.tasks import OUTSIDE, SCHEDULES, WORK
 from events import tasks
 from events.drivers.errors import StoreAway
-from events.models import AlertRule, EventAlert
-from events.services import alerting, search
+from events.models import AlertRule, EventAlert, EventStream
+from events.services import alert_preview, alerting, figures, search
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -86,6 +86,154 @@ def test_what_a_clock_ahead_of_ours_wrote_is_counted(operator, cluster_a, noon):
     happen(cluster_a, 3, noon + 2 * MINUTE)
     alerting.look_at_all(noon)
     assert len(alerts()) == 1
+
+
+# --- between the looks ----------------------------------------------------------------------------
+
+
+def burst(cluster, at, number=3, **values):
+    """So many events within four seconds, from ``at`` on."""
+    for each in range(number):
+        seen = at + timedelta(seconds=4 * each / max(1, number - 1))
+        factories.make_event(cluster, last_seen=seen, **values)
+
+
+@pytest.fixture
+def minute_rule(operator, noon):
+    """It was counted at noon for the first time."""
+    rule = factories.make_alert_rule(operator, window_minutes=1)
+    alerting.look_at_all(noon)
+    return rule
+
+
+def test_a_burst_between_two_looks_fires_and_is_over_at_the_next(minute_rule, cluster_a, noon):
+    burst(cluster_a, noon + timedelta(seconds=2))
+    alerting.look_at_all(noon + timedelta(seconds=70))
+    (alert,) = alerts()
+    assert (alert.count, alert.told, alert.is_firing) == (3, 1, True)
+    assert alert.since <= noon + timedelta(seconds=2)
+    for minutes in range(2, 6):
+        alerting.look_at_all(noon + minutes * MINUTE)
+    (alert,) = alerts()
+    assert (alert.count, alert.is_firing) == (3, False)
+    assert len(notices()) == 1
+
+
+def test_a_burst_across_two_looks_fires(minute_rule, cluster_a, noon):
+    """Each of the two windows that are looked at holds too few."""
+    at = noon + MINUTE
+    burst(cluster_a, at - timedelta(seconds=5), 2)
+    alerting.look_at_all(at)
+    assert alerts() == []
+    burst(cluster_a, at + timedelta(seconds=1), 2)
+    alerting.look_at_all(at + timedelta(seconds=61))
+    assert [alert.count for alert in alerts()] == [4]
+
+
+def test_as_many_events_that_never_are_in_one_window_do_not_fire(minute_rule, cluster_a, noon):
+    for minutes in range(1, 8):
+        burst(cluster_a, noon + minutes * MINUTE, 1)
+        alerting.look_at_all(noon + minutes * MINUTE)
+    assert alerts() == []
+
+
+def test_a_burst_that_is_stored_late_fires(minute_rule, cluster_a, noon):
+    alerting.look_at_all(noon + 2 * MINUTE)
+    burst(cluster_a, noon + timedelta(seconds=50))
+    alerting.look_at_all(noon + 3 * MINUTE)
+    assert [alert.count for alert in alerts()] == [3]
+
+
+def test_what_waited_in_a_spool_fires_when_it_is_stored(minute_rule, cluster_a, noon):
+    """The store was away for half an hour, and is looked at before the spool was shipped."""
+    stream = factories.make_event_stream(
+        cluster_a, waiting=3, lag_seconds=1800, updated_at=noon + 30 * MINUTE
+    )
+    alerting.look_at_all(noon + 30 * MINUTE)
+    assert alerts() == []
+    burst(cluster_a, noon + MINUTE)
+    EventStream.objects.filter(pk=stream.pk).update(waiting=0, lag_seconds=0)
+    alerting.look_at_all(noon + 31 * MINUTE)
+    assert [alert.count for alert in alerts()] == [3]
+    alerting.look_at_all(noon + 32 * MINUTE)
+    alerting.look_at_all(noon + 33 * MINUTE)
+    assert [alert.is_firing for alert in alerts()] == [False]
+
+
+def test_what_happened_while_the_store_could_not_be_asked_fires_then(
+    minute_rule, cluster_a, noon, monkeypatch
+):
+    def away(*_args, **_more):
+        raise StoreAway(Sentence("It is away."))
+
+    burst(cluster_a, noon + 2 * MINUTE)
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "counts", away)
+        for minutes in range(1, 30):
+            alerting.look_at_all(noon + minutes * MINUTE)
+    assert alerts() == []
+    alerting.look_at_all(noon + 30 * MINUTE)
+    assert [alert.count for alert in alerts()] == [3]
+
+
+def test_after_a_long_outage_a_day_is_looked_back(minute_rule, cluster_a, noon):
+    burst(cluster_a, noon + 10 * MINUTE)
+    alerting.look_at_all(noon + timedelta(hours=25))
+    assert alerts() == []
+
+
+def test_a_burst_of_hours_ago_is_found_in_steps_that_a_store_can_count(
+    minute_rule, cluster_a, noon, monkeypatch
+):
+    monkeypatch.setattr(alerting, "STEPS_MAX", 300)
+    burst(cluster_a, noon + timedelta(hours=2))
+    burst(cluster_a, noon + timedelta(hours=5), 1)
+    alerting.look_at_all(noon + timedelta(hours=20))
+    assert [alert.count for alert in alerts()] == [3]
+
+
+def test_what_an_alert_has_told_is_not_told_again(minute_rule, cluster_a, noon):
+    burst(cluster_a, noon + timedelta(seconds=30))
+    alerting.look_at_all(noon + MINUTE)
+    alerting.look_at_all(noon + 2 * MINUTE)
+    AlertRule.objects.update(counted_at=noon)  # as after an outage
+    alerting.look_at_all(noon + 9 * MINUTE)
+    assert [alert.is_firing for alert in alerts()] == [False]
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": 2}, {"search": "reason=BackOff"}, {"enabled": False}]
+)
+def test_a_rule_that_is_changed_or_switched_on_begins_then(change, minute_rule, cluster_a, noon):
+    burst(cluster_a, noon + 3 * MINUTE, reason="BackOff")
+    AlertRule.objects.update(**change)
+    alerting.look_at_all(noon + 4 * MINUTE)
+    AlertRule.objects.update(enabled=True)
+    alerting.look_at_all(noon + 5 * MINUTE)
+    assert alerts() == []
+
+
+def test_what_was_missed_and_cannot_be_counted_in_time_is_counted_the_next_time(
+    minute_rule, cluster_a, noon, monkeypatch
+):
+    burst(cluster_a, noon + 2 * MINUTE)
+    with monkeypatch.context() as patched:
+        patched.setattr(figures, "steps", lambda *_args, **_more: figures.Steps({}, is_late=True))
+        alerting.look_at_all(noon + 10 * MINUTE)
+    minute_rule.refresh_from_db()
+    assert "counting took too long" in minute_rule.problem
+    alerting.look_at_all(noon + 11 * MINUTE)
+    assert [alert.count for alert in alerts()] == [3]
+
+
+@pytest.mark.parametrize("offset", range(0, 60, 7))
+def test_what_the_preview_finds_a_rule_finds_too(offset, minute_rule, operator, cluster_a, noon):
+    burst(cluster_a, noon + timedelta(seconds=30 + offset), 5)
+    now = noon
+    while now < noon + 5 * MINUTE:
+        now += timedelta(seconds=63)
+        alerting.look_at_all(now)
+    assert alert_preview.preview(minute_rule, operator, now).found == len(alerts()) == 1
 
 
 # --- groups ---------------------------------------------------------------------------------------

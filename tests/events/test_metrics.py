@@ -10,7 +10,15 @@ pytestmark = pytest.mark.django_db
 
 
 def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
-    factories.make_event_stream(cluster_a, lag_seconds=12.5, waiting=3, stored=40, refused=2, waiting_bytes=512, spool_percent=85)
+    factories.make_event_stream(
+        cluster_a,
+        lag_seconds=12.5,
+        waiting=3,
+        stored=40,
+        refused=2,
+        waiting_bytes=512,
+        spool_percent=85,
+    )
     factories.make_event_stream(cluster_b, problem="The disk is full.")
     assert "beidou_events_archive_problem 0.0" in client.get("/metrics").content.decode()
     EventArchiving.objects.create(pk=1, problem="The archive is away.")
