@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 
 from beidou.base.errors import InvalidInput, shorten
 from beidou.base.numbers import as_key
+from events.drivers.kube_events import MOST_AHEAD
 from events.drivers.text import parse
 from events.services import search
 from events.services.search import FIELDS, Query
@@ -39,10 +40,10 @@ _YEARS = range(2000, 2101)
 def query(user: Any, given: QueryDict) -> Query:
     """InvalidInput where the address says something else."""
     since, until = moment(given, "since"), moment(given, "until")
-    until = until or timezone.now()
+    now = timezone.now()
     return Query.of(
-        since=since or until - RANGES[chosen_range(given)],
-        until=until,
+        since=since or (until or now) - RANGES[chosen_range(given)],
+        until=until or now + MOST_AHEAD,
         text=_text(given),
         clusters=clusters(user, given),
         **{field: values(given, field) for field in FIELDS},

@@ -13,10 +13,12 @@ from itertools import chain, islice
 from typing import Any
 
 from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef
+from django.utils import timezone
 
 from beidou.base.permissions import VIEW, access_of, allowed, namespaces_of
 from clusters.models import Cluster
 from events.drivers.errors import StoreAway
+from events.drivers.kube_events import MOST_AHEAD
 from events.services.stores import chosen
 from events.services.stores.base import (
     BUCKETS,
@@ -130,7 +132,10 @@ def counts(user: Any, query: Query, field: str, *, most: int = 10) -> list[tuple
 def histogram(user: Any, query: Query) -> list[Bucket]:
     """How many events were last seen in each of about ``BUCKETS`` equal parts of the range, or
     fewer; the first and the last may be cut by it."""
-    wanted = math.ceil((query.until - query.since).total_seconds() / BUCKETS)
+    # What clocks that are ahead have written may add some parts, and makes none wider.
+    end = query.until - MOST_AHEAD if query.until > timezone.now() else query.until
+    span = (end if end > query.since else query.until) - query.since
+    wanted = math.ceil(span.total_seconds() / BUCKETS)
     seconds = next((width for width in WIDTHS if width >= wanted), wanted)
     # From a round moment: good to read, and quick to count.
     begin = datetime.fromtimestamp(int(query.since.timestamp()) // seconds * seconds, UTC)

@@ -276,3 +276,27 @@ def test_streams_can_be_narrowed_to_a_cluster(admin, api, cluster_a, cluster_b):
         factories.make_event_stream(cluster)
     found = got(api(admin), STREAMS, cluster=cluster_b.pk)["results"]
     assert [row["cluster"] for row in found] == [cluster_b.pk]
+
+
+def test_events_of_a_clock_that_is_ahead_are_found_and_counted(viewer, api, browser, cluster_a):
+    ahead = timezone.now() + timedelta(minutes=3)
+    factories.make_event(cluster_a, last_seen=ahead, reason="FromAhead")
+    client = api(viewer)
+    for given in ({}, {"range": "1h"}, {"since": "2026-01-01T00:00:00Z"}):
+        (found,) = got(client, **given)["results"]
+        assert found["reason"] == "FromAhead"
+    counted = got(client, f"{EVENTS}counts/", field="reason")
+    assert [each["value"] for each in counted["values"]] == ["FromAhead"]
+    assert "FromAhead" in browser(viewer).get("/events/event/").content.decode()
+
+
+def test_the_last_hour_is_drawn_by_minutes(viewer, api, cluster_a):
+    buckets = got(api(viewer), f"{EVENTS}histogram/", range="1h")["buckets"]
+    first, second = (datetime.fromisoformat(each["since"]) for each in buckets[1:3])
+    assert second - first == timedelta(minutes=1)
+
+
+def test_an_end_that_is_given_is_the_end(viewer, api, cluster_a):
+    now = timezone.now()
+    factories.make_event(cluster_a, last_seen=now + timedelta(minutes=3))
+    assert got(api(viewer), until=f"{now:%Y-%m-%dT%H:%M:%SZ}")["results"] == []
