@@ -8,7 +8,7 @@ how long they are kept, and have some brought back from the archive.
 
 import hashlib
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -237,6 +237,10 @@ class ReasonsLearned(models.Model):
         return str(self.until)
 
 
+SILENT_AFTER = timedelta(minutes=1)
+"""A living collector reports every few seconds."""
+
+
 class EventStream(models.Model):
     """How the events of one cluster flow; written by the collector that holds the cluster."""
 
@@ -292,6 +296,10 @@ class EventStream(models.Model):
 
     def __str__(self) -> str:
         return self.cluster.name
+
+    def is_silent(self, now: datetime) -> bool:
+        """No collector reports: what it said last says nothing any more."""
+        return self.updated_at is not None and now - self.updated_at > SILENT_AFTER
 
 
 SEARCH_MAX = 4000

@@ -177,8 +177,8 @@ def _lag() -> Metric:
 
 
 _OF_STREAMS = (
-    "cluster__name", "lag_seconds", "waiting", "stored", "refused", "waiting_bytes",
-    "spool_percent", "problem",
+    "cluster__name", "cluster__phase", "lag_seconds", "waiting", "stored", "refused",
+    "waiting_bytes", "spool_percent", "problem", "updated_at", "last_event_at",
 )  # fmt: skip
 
 
@@ -209,8 +209,21 @@ def _event_streams() -> Iterator[Metric]:
         labels=["cluster"],
     )
     problem = GaugeMetricFamily(
-        "beidou_events_problem", "1 while something holds the events up.", labels=["cluster"]
+        "beidou_events_problem",
+        "1 while something holds the events up, or no collector reports.",
+        labels=["cluster"],
     )
+    reported = GaugeMetricFamily(
+        "beidou_events_reported_timestamp_seconds",
+        "When a collector last told all this of the cluster.",
+        labels=["cluster"],
+    )
+    last = GaugeMetricFamily(
+        "beidou_events_last_event_timestamp_seconds",
+        "When the newest event that was stored was seen.",
+        labels=["cluster"],
+    )
+    now = timezone.now()
     rows: Any = apps.get_model("events", "EventStream")._default_manager.order_by("cluster__name")
     for stream in rows.select_related("cluster").only(*_OF_STREAMS):
         of = [stream.cluster.name]
@@ -220,8 +233,12 @@ def _event_streams() -> Iterator[Metric]:
         refused.add_metric(of, stream.refused)
         spool.add_metric(of, stream.waiting_bytes)
         full.add_metric(of, stream.spool_percent / 100)
-        problem.add_metric(of, 1 if stream.problem else 0)
-    yield from (lag, waiting, stored, refused, spool, full, problem)
+        is_left = stream.is_silent(now) and stream.cluster.is_watched
+        problem.add_metric(of, 1 if stream.problem or is_left else 0)
+        for family, moment in ((reported, stream.updated_at), (last, stream.last_event_at)):
+            if moment is not None:
+                family.add_metric(of, moment.timestamp())
+    yield from (lag, waiting, stored, refused, spool, full, problem, reported, last)
     archiving = apps.get_model("events", "EventArchiving")._default_manager
     yield GaugeMetricFamily(
         "beidou_events_archive_problem",

@@ -25,8 +25,8 @@ from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers.errors import StoreAway
 from events.drivers.kube_events import MOST_AHEAD
-from events.models import AlertRule, Event, EventAlert, EventStream
-from events.services import alert_rules, figures, flow, searches
+from events.models import SILENT_AFTER, AlertRule, Event, EventAlert, EventStream
+from events.services import alert_rules, figures, searches
 from events.services.figures import Clock, Group, Groups
 from events.services.search import Query
 
@@ -176,7 +176,7 @@ def _missed(
 
 def _stored_until(now: datetime) -> datetime:
     """What was heard before is in the store; what still waits in a spool is counted later."""
-    reporting = EventStream.objects.filter(updated_at__gt=now - flow.SILENT_AFTER, waiting__gt=0)
+    reporting = EventStream.objects.filter(updated_at__gt=now - SILENT_AFTER, waiting__gt=0)
     lag = reporting.aggregate(most=Max("lag_seconds"))["most"] or 0.0
     return now - min(timedelta(seconds=lag), WAITING_MAX)
 

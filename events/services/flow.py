@@ -1,7 +1,7 @@
 """How the events of clusters flow, in a word each: for the list of streams and above a search."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import TextChoices
@@ -12,8 +12,6 @@ from beidou.base.permissions import visible_to
 from clusters.models import Cluster
 from events.models import EventStream
 
-SILENT_AFTER = timedelta(minutes=1)
-"""A living collector reports every few seconds."""
 LAG_TOLD_SECONDS = 5.0
 """What waits for less is on its way."""
 NAMED_AT_MOST = 5
@@ -33,7 +31,7 @@ def state_of(stream: EventStream | None, now: datetime | None = None) -> State:
         return State.NEVER
     if stream.problem:
         return State.PROBLEM
-    if (now or timezone.now()) - stream.updated_at > SILENT_AFTER:
+    if stream.is_silent(now or timezone.now()):
         return State.SILENT
     if stream.contact_at is None:
         return State.NEVER

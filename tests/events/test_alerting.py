@@ -205,7 +205,7 @@ def test_what_an_alert_has_told_is_not_told_again(minute_rule, cluster_a, noon):
     "change", [{"threshold": 2}, {"search": "reason=BackOff"}, {"enabled": False}]
 )
 def test_a_rule_that_is_changed_or_switched_on_begins_then(change, minute_rule, cluster_a, noon):
-    burst(cluster_a, noon + 3 * MINUTE, reason="BackOff")
+    burst(cluster_a, noon + MINUTE / 2, reason="BackOff")
     AlertRule.objects.update(**change)
     alerting.look_at_all(noon + 4 * MINUTE)
     AlertRule.objects.update(enabled=True)

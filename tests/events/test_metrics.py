@@ -1,8 +1,11 @@
 """What monitoring is told of events."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
+from clusters.models import Cluster
 from events.models import EventArchiving
 from tests import factories
 
@@ -35,7 +38,7 @@ def test_monitoring_learns_how_each_stream_flows(client, cluster_a, cluster_b):
         'beidou_events_problem{cluster="cluster-b"} 1.0',
     ):
         assert line in told
-    assert "full" not in told
+    assert "The disk" not in told
 
 
 def test_monitoring_learns_how_many_alerts_fire(client, operator, cluster_a, cluster_b):
@@ -50,3 +53,28 @@ def test_monitoring_learns_how_many_alerts_fire(client, operator, cluster_a, clu
     told = client.get("/metrics").content.decode()
     for severity, count in (("critical", 2), ("warning", 1), ("info", 0)):
         assert f'beidou_event_alerts_firing{{severity="{severity}"}} {count}.0' in told
+
+
+def test_a_stream_of_which_no_collector_reports_has_a_problem(client, cluster_a, cluster_b):
+    now = timezone.now()
+    then = now - timedelta(minutes=5)
+    factories.make_event_stream(cluster_a, updated_at=then, last_event_at=then)
+    factories.make_event_stream(cluster_b, updated_at=now)
+    told = client.get("/metrics").content.decode()
+    assert 'beidou_events_problem{cluster="cluster-a"} 1.0' in told
+    assert 'beidou_events_problem{cluster="cluster-b"} 0.0' in told
+    for name in ("reported", "last_event"):
+        (line,) = (
+            each
+            for each in told.splitlines()
+            if f'{name}_timestamp_seconds{{cluster="cluster-a' in each
+        )
+        assert float(line.split()[-1]) == pytest.approx(then.timestamp(), abs=0.001)
+
+
+def test_of_a_cluster_that_is_being_deleted_no_collector_is_missed(client, cluster_a):
+    Cluster.objects.filter(pk=cluster_a.pk).update(phase=Cluster.Phase.DELETED)
+    factories.make_event_stream(cluster_a, updated_at=timezone.now() - timedelta(minutes=5))
+    assert (
+        'beidou_events_problem{cluster="cluster-a"} 0.0' in client.get("/metrics").content.decode()
+    )
