@@ -108,6 +108,7 @@ def of_operation(operation: Operation, user: Any) -> Iterable[Part]:
     given["since"] = operation.started_at.isoformat()
     if not operation.is_active and operation.finished_at is not None:
         given["until"] = operation.finished_at.isoformat()
+        given[asked.DURING] = 1  # what has not ended until now is what matters most
     address = urlencode(given, doseq=True)
     yield Part(
         title=title,

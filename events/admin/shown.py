@@ -93,7 +93,8 @@ def times(query: Query | None, given: QueryDict) -> dict[str, Any]:
     return {
         "ranges": ranges,
         **fields,
-        "carried": list(address.fields(but=("q", "since", "until"))),
+        "during": given.get(asked.DURING) == "1",
+        "carried": list(address.fields(but=("q", "since", "until", asked.DURING))),
     }
 
 

@@ -46,6 +46,11 @@ SEARCH = [
     ),
     OpenApiParameter("until", OpenApiTypes.DATETIME, description="Last seen before; default: now."),
     OpenApiParameter(
+        "during",
+        enum=["1"],
+        description="Also what was seen again after until, if it began before.",
+    ),
+    OpenApiParameter(
         "range", enum=list(asked.RANGES), description="Instead of since: how long before until."
     ),
     *FILTERS,

@@ -1,8 +1,9 @@
 """A search as an address says it, for the page and the API alike.
 
-``q``, ``since``, ``until`` (or ``range``), ``cluster`` and the fields of ``search.FIELDS``; all but
-the first three may be repeated and then mean any of their values.  What is no search is refused
-with the parameter's name; a cluster that one may not see is one in which nothing is found.
+``q``, ``since``, ``until`` (or ``range``), ``during``, ``cluster`` and the fields of
+``search.FIELDS``; these and ``cluster`` may be repeated and then mean any of their values.  What is
+no search is refused with the parameter's name; a cluster that one may not see is one in which
+nothing is found.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,8 @@ RANGES = {
     "30d": timedelta(days=30),
 }
 DEFAULT_RANGE = "24h"
-TIMES = ("range", "since", "until")
+DURING = "during"
+TIMES = ("range", "since", "until", DURING)
 NAMES = ("q", *TIMES, "cluster", *FIELDS)
 TEXT_MAX = 500
 TERMS_MAX = 20
@@ -46,6 +48,7 @@ def query(user: Any, given: QueryDict) -> Query:
         until=until or now + MOST_AHEAD,
         text=_text(given),
         clusters=clusters(user, given),
+        during=given.get(DURING) == "1",
         **{field: values(given, field) for field in FIELDS},
     )
 
@@ -70,6 +73,8 @@ def written(query: Query) -> str:
     given.setlist("cluster", list(map(str, query.clusters)))
     for field in FIELDS:
         given.setlist(field, list(getattr(query, field)))
+    if query.during:
+        given[DURING] = "1"
     given["since"], given["until"] = moment_as_text(query.since), moment_as_text(query.until)
     return given.urlencode()
 

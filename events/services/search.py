@@ -140,6 +140,10 @@ def histogram(user: Any, query: Query) -> list[Bucket]:
     # From a round moment: good to read, and quick to count.
     begin = datetime.fromtimestamp(int(query.since.timestamp()) // seconds * seconds, UTC)
     found = _parts(user, query, begin, seconds)
+    last = math.ceil((query.until - begin) / timedelta(seconds=seconds)) - 1
+    for later in [each for each in found if each > last]:  # it went on after the range
+        parts = found.get(last, _NOTHING), found.pop(later)
+        found[last] = Part(sum(each.warnings for each in parts), sum(each.others for each in parts))
     buckets = []
     number = 0
     while begin < query.until:

@@ -17,7 +17,7 @@ from events.models import SEARCH_MAX, Event, SavedSearch
 from events.services import asked
 
 OWN_MAX: Final = 200
-TIMES: Final = ("range", "since", "until")
+TIMES: Final = asked.TIMES
 
 
 def checked(
@@ -57,11 +57,12 @@ _SECOND = timedelta(seconds=1)
 
 
 def timed(search: str, *, since: datetime, until: datetime | None) -> str:
-    """``search``, which has no times, within these."""
+    """``search``, which has no times, within these; what has gone on since belongs to it."""
     given = QueryDict(search, mutable=True)
     given["since"] = _written(since)
     if until is not None:
         given["until"] = _written(until + _SECOND)  # its own second is a part of it
+        given[asked.DURING] = "1"
     return given.urlencode()
 
 

@@ -179,13 +179,18 @@ def test_an_operation_leads_to_the_events_of_its_nodes_while_it_ran(
     for name, hours, node in (("in", 1.5, "n1"), ("before", 3, "n1"), ("after", 0, "n1")):
         factories.make_event(cluster_a, name=name, node=node, last_seen=ago(hours=hours))
     factories.make_event(cluster_a, name="elsewhere", node="n2", last_seen=ago(hours=1.5))
+    lasts = {"first_seen": ago(hours=1.5), "last_seen": ago(hours=0)}
+    factories.make_event(cluster_a, name="goes-on", node="n1", **lasts)
     client = browser(viewer)
     part = part_of(operation, viewer)
     assert part.title == "Events of its nodes while it ran"
     page = text_of(client.get(part.url))
     assert "shop/in" in page
+    assert "shop/goes-on" in page
     assert not [name for name in ("before", "after", "elsewhere") if f"shop/{name}" in page]
-    assert "shop/in" in text_of(client.get(part.link))
+    there = text_of(client.get(part.link))
+    assert "shop/in" in there
+    assert "shop/goes-on" in there
     assert part.every_seconds == 0
 
 

@@ -173,3 +173,28 @@ def test_whole_objects_are_not_read_for_a_list(admin, cluster_a, keep):
     keep(cluster_a, at(1))
     (event,) = search.page(admin, query()).rows
     assert event.raw == b""
+
+
+def test_what_went_on_after_the_range_is_found_where_that_is_asked(admin, cluster_a, keep):
+    def lasting(name, first, last):
+        moments = [(BEGIN + timedelta(minutes=each)).isoformat() for each in (first, last)]
+        times = zip(("deprecatedFirstTimestamp", "deprecatedLastTimestamp"), moments, strict=True)
+        return modern(name, metadata__creationTimestamp=moments[0], **dict(times))
+
+    keep(
+        cluster_a,
+        lasting("within", 60, 65),
+        lasting("went-on", 65, 300),
+        lasting("before", 0, 30),
+        lasting("after", 70, 130),
+    )
+
+    def names(**more):
+        since = BEGIN + timedelta(minutes=60)
+        asked = Query.of(since=since, until=since + timedelta(minutes=10), **more)
+        drawn = sum(each.warnings + each.others for each in search.histogram(admin, asked))
+        assert drawn == len(found(admin, asked))
+        return set(found(admin, asked))
+
+    assert names() == {"within"}
+    assert names(during=True) == {"within", "went-on"}

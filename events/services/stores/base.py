@@ -45,6 +45,8 @@ class Query:
     node: tuple[str, ...] = ()
     in_full: bool = False
     """Only in clusters of which everything is seen."""
+    during: bool = False
+    """Also what was seen again after ``until``, if it began before: it went on then."""
 
     @classmethod
     def of(

@@ -14,11 +14,12 @@ MOST_EXPANSIONS = 10_000
 
 
 def condition(query: Query, within: Sequence[Condition]) -> Condition:
+    ends_by = documents.BEGAN if query.during else documents.TIME
     filters = [
-        Q("range", **{documents.TIME: {"gte": documents.moment(query.since),
-                                       "lt": documents.moment(query.until)}})
-    ]  # fmt: skip
-    filters += within
+        Q("range", **{documents.TIME: {"gte": documents.moment(query.since)}}),
+        Q("range", **{ends_by: {"lt": documents.moment(query.until)}}),
+        *within,
+    ]
     for field in FIELDS:
         if values := getattr(query, field):
             filters.append(Q("terms", **{documents.FIELDS[field]: list(values)}))

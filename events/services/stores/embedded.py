@@ -231,7 +231,8 @@ def _counted(query: Query, scope: Scope) -> QuerySet[Event]:
 
 def _matching(query: Query, scope: Scope, *, in_order: bool = False) -> QuerySet[Event]:
     """``in_order``: for the newest few, which are found by walking back from the newest of all."""
-    rows = Event.objects.filter(last_seen__gte=query.since, last_seen__lt=query.until)
+    ends_by = "first_seen" if query.during else "last_seen"
+    rows = Event.objects.filter(last_seen__gte=query.since, **{f"{ends_by}__lt": query.until})
     rows = _within(rows, scope, in_order=in_order)
     for field in FIELDS:
         values = getattr(query, field)
