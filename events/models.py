@@ -632,6 +632,8 @@ class EventArchiving(models.Model):
     holder = models.CharField(max_length=64, blank=True)
     held_until = models.DateTimeField(null=True)
     writing = models.CharField(max_length=500, blank=True)
+    reached = models.CharField(max_length=253, blank=True)
+    """The cluster at which a run stopped; the next begins behind it."""
     ran_at = models.DateTimeField(null=True)
     problem = SentenceField(limit=500, blank=True)
     problem_since = models.DateTimeField(null=True)

@@ -19,7 +19,7 @@ from django.db.models import Max, Q
 from django.utils import timezone
 
 from beidou.base.errors import TemporaryError
-from beidou.base.sentences import Sentence
+from beidou.base.sentences import Sentence, joined
 from clusters.models import Cluster
 from events.drivers import segments
 from events.drivers.archive import Archive
@@ -32,6 +32,7 @@ from events.services.stores.base import (
     FoundEvent,
     Keeper,
     Limit,
+    Limits,
     Query,
     Scope,
     Store,
@@ -49,6 +50,10 @@ LEASE = timedelta(minutes=15)
 """Longer than anything takes between two looks at the lease."""
 RUN_FOR = timedelta(minutes=30)
 """Then the worker is for others; the next run goes on."""
+LATE = timedelta(days=2)
+"""Behind the last day that is needed; the day before it has just become due."""
+ASKED_MAX = 20
+"""Clusters; those that wait next have waited for longest."""
 _DAY = 24 * 60 * 60
 _EPOCH = date(1970, 1, 1)
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
@@ -125,20 +130,50 @@ class _Run:
         self._store = chosen.store()
         self._remove_unnoted()
         limits = retention.limits()
-        for cluster in Cluster.objects.order_by("name"):
-            EventSegment.objects.filter(cluster=None, cluster_uid=cluster.uid).update(
-                cluster=cluster
-            )
-            self._finish(cluster)
-            self._store.refresh()  # or what was just removed would be archived again
-            keeper = Keeper.of(cluster)
-            for day, part in self._past(cluster, limits.of(keeper)):
-                if self._is_over:
-                    return self._lost
-                if not retention.is_held(cluster, day):
-                    self._archive_day(cluster, day, part, limits.of(keeper))
+        # Before anything is removed: a server without room may refuse that, and let whole days go.
         self._store.forget_empty_days(limits.latest)
-        return self._lost
+        waiting = self._in_turn()
+        while waiting and not self._is_over:
+            self._hold(reached=waiting[0].name)
+            if self._archive_cluster(waiting[0], limits.of(Keeper.of(waiting[0]))):
+                del waiting[0]
+        self._store.forget_empty_days(limits.latest)
+        return joined(filter(None, (self._lost, self._late(waiting, limits))))
+
+    def _in_turn(self) -> list[Cluster]:
+        """By name, beginning behind the one at which the last run stopped: none waits for ever."""
+        reached = EventArchiving.objects.values_list("reached", flat=True).get(pk=1)
+        return sorted(Cluster.objects.all(), key=lambda each: (each.name <= reached, each.name))
+
+    def _archive_cluster(self, cluster: Cluster, limit: Limit) -> bool:
+        """False when the time was over before all of it was archived."""
+        EventSegment.objects.filter(cluster=None, cluster_uid=cluster.uid).update(cluster=cluster)
+        self._finish(cluster)
+        self._store.refresh()  # or what was just removed would be archived again
+        for day, part in self._past(cluster, limit):
+            if self._is_over:
+                return False
+            if not retention.is_held(cluster, day):
+                self._archive_day(cluster, day, part, limit)
+        return not self._is_over
+
+    def _late(self, waiting: Sequence[Cluster], limits: Limits) -> str:
+        """Of clusters that had to wait: whether something should have gone more than a day ago."""
+        late = []
+        for cluster in waiting[:ASKED_MAX]:
+            limit = limits.of(Keeper.of(cluster))
+            for day, part in self._past(cluster, limit):
+                due = limit.warnings if part is Part.WARNINGS else limit.normal
+                if due - day > LATE and not retention.is_held(cluster, day):
+                    late.append(day)
+                    break
+        if not late:
+            return ""
+        return Sentence(
+            "Archiving does not keep up: there was no time for all clusters, and the oldest events "
+            "that are past their time are of %(day)s.",
+            day=min(late).isoformat(),
+        )
 
     @property
     def _is_over(self) -> bool:

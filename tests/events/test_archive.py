@@ -396,6 +396,47 @@ def test_a_long_run_ends_and_the_next_goes_on(folder, cluster_a, monkeypatch):
     assert tasks.archive_old() == 2
 
 
+@pytest.fixture
+def short_runs(monkeypatch):
+    """The time of each run is over when something has gone."""
+    monkeypatch.setattr(archiving._Run, "_is_over", property(lambda run: run.gone > 0))
+
+
+def test_clusters_take_turns_where_there_is_no_time_for_all(
+    folder, short_runs, cluster_a, cluster_b
+):
+    for number in range(3):
+        keep(cluster_a, of_day(ago(100 + number), f"a{number}"))
+    keep(cluster_b, of_day(ago(100), "b"))
+    assert (tasks.archive_old(), left()) == (1, ["a0", "a1", "b"])
+    assert (tasks.archive_old(), left()) == (1, ["a0", "a1"])
+    assert (tasks.archive_old(), left()) == (1, ["a0"])
+
+
+def test_archiving_that_does_not_keep_up_says_so_until_it_does(
+    folder, short_runs, cluster_a, cluster_b
+):
+    keep(cluster_a, of_day(ago(101), "a"))
+    keep(cluster_b, of_day(ago(100), "b"))
+    tasks.archive_old()
+    row = EventArchiving.objects.get()
+    assert row.problem.startswith("Archiving does not keep up")
+    assert str(ago(100)) in row.problem
+    tasks.archive_old()
+    row.refresh_from_db()
+    assert (row.problem, row.problem_since) == ("", None)
+
+
+def test_what_has_just_become_due_may_wait_for_the_next_run(
+    folder, short_runs, cluster_a, cluster_b
+):
+    keep(cluster_a, of_day(ago(100), "a", type="Normal"))
+    keep(cluster_b, of_day(ago(31), "b", type="Normal"))
+    tasks.archive_old()
+    assert left() == ["b"]
+    assert EventArchiving.objects.get().problem == ""
+
+
 def test_an_object_that_is_gone_before_its_events_were_deleted_is_made_up_for(
     folder, cluster_a, monkeypatch
 ):

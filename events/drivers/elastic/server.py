@@ -130,7 +130,7 @@ def refusal(status: int, kind: str, reason: str) -> StoreAway:
         return StoreAway(
             Sentence(
                 "The event store takes nothing (%(why)s); this is so when its disk is full. "
-                "Give it room, or keep events for fewer days.",
+                "Give it room, or keep warnings for fewer days, so that whole days go.",
                 why=why,
             )
         )
