@@ -36,7 +36,7 @@ class NamespaceGrantForm(_Form):
 
     user: Any = None
     namespaces = forms.CharField(
-        label=gettext_lazy("namespaces"),
+        label=gettext_lazy("Namespaces"),
         help_text=gettext_lazy(
             "One per line. The team sees their events, and nothing else of the cluster."
         ),

@@ -63,7 +63,7 @@ class NamespacesSerializer(serializers.Serializer[Any]):
     )
 
 
-class TakenSerializer(serializers.Serializer[Any]):
+class TakenNamespacesSerializer(serializers.Serializer[Any]):
     taken = serializers.IntegerField()
 
 
@@ -104,7 +104,7 @@ class NamespaceGrantViewSet(mixins.DestroyModelMixin, ReadOnlyViewSet):
         given = NamespaceGrantSerializer(rows.order_by("pk"), many=True, context=context)
         return Response(given.data, status=201)
 
-    @extend_schema(request=NamespacesSerializer, responses=TakenSerializer, filters=False)
+    @extend_schema(request=NamespacesSerializer, responses=TakenNamespacesSerializer, filters=False)
     @action(detail=False, methods=["post"], pagination_class=None)
     def take(self, request: Request) -> Response:
         """Take namespaces back from a team; those that it does not have are passed over."""

@@ -219,7 +219,6 @@ def test_the_way_leads_to_the_event_centre_key_events_and_saved_searches(limited
     for hidden in (
         "/clusters/cluster/",
         "/clusters/node/",
-        "/machines/machine/",
         "/operations/operation/",
         "/events/eventstream/",
         "/events/alertrule/",
