@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
         ('clusters', '0006_deleted_clusters'),
-        ('events', '0007_event_archive'),
+        ('events', '0012_archiving_in_turn'),
     ]
 
     operations = [
