@@ -9,7 +9,7 @@ machines than approved are touched, never others.
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,30 +83,27 @@ def _answers(task: AutoOperationTask) -> dict[str, dict[str, Any]]:
     """What its operations, and those below it, were told with a retry otherwise than the steps say,
     or will be.  What somebody else approves with the retry itself is no part of it."""
     found = {}
-    for level in _with_those_below(task):
+    level = [task.pk]
+    while level:
         parts = TaskPart.objects.filter(step__task__in=level, operation__isnull=False).filter(
             ~Q(operation__answers={}) | Q(step__progress__has_key="answers")
         )
         for part in parts.select_related("step", "operation").order_by("step", "number"):
             if part.operation is not None and (changed := _changed(part.step, part.operation)):
                 found[part.operation.name] = changed
-    return found
-
-
-def _with_those_below(task: AutoOperationTask) -> Iterator[list[int]]:
-    """Keys, level by level."""
-    level = [task.pk]
-    while level:
-        yield level
         rows = AutoOperationTask.objects.filter(parent__task__in=level)
         level = list(rows.values_list("pk", flat=True))
+    return found
 
 
 def answerers(task: AutoOperationTask) -> dict[int, str]:
     """Key -> name of those who gave answers that nobody has approved yet, to its operations or to
     those below: they want what the approval is about, as whoever asked does."""
-    levels = [key for level in _with_those_below(task) for key in level]
-    steps = TaskStep.objects.filter(task__in=levels, progress__has_key="answerers")
+    here_and_below, way = Q(), "task"
+    for _level in range(nesting.DEPTH_MAX + 2):  # in one query: live pages ask it again and again
+        here_and_below |= Q(**{way: task.pk})
+        way = f"{way}__parent__task"
+    steps = TaskStep.objects.filter(here_and_below, progress__has_key="answerers")
     given = steps.order_by("pk").values_list("progress", flat=True)
     return {int(key): name for each in given for key, name in each["answerers"].items()}
 

@@ -110,7 +110,7 @@ def test_a_paused_task_finishes_what_runs_and_begins_nothing(
     begin_task, work, control, operator, steps_of
 ):
     task = begin_task("Toy", "Toy")
-    work(limit=1)
+    work(limit=2)
     control(controls.pause, task, acting_user=operator)
     work()
     assert steps_of(task) == {"Toy": "succeeded", "Toy-2": "waiting"}
@@ -121,7 +121,7 @@ def test_a_paused_task_finishes_what_runs_and_begins_nothing(
 
 def test_a_paused_task_begins_no_further_batch(begin_task, work, control, operator):
     task = begin_task("Toy", batches=Batches(size=1))
-    work(limit=1)
+    work(limit=2)
     control(controls.pause, task, acting_user=operator)
     work()
     assert Operation.objects.count() == 1
@@ -132,7 +132,7 @@ def test_a_paused_task_begins_no_further_batch(begin_task, work, control, operat
 
 def test_a_task_with_nothing_left_to_pause_ends(begin_task, work, control, operator):
     task = begin_task("Toy")
-    work(limit=1)
+    work(limit=2)
     control(controls.pause, task, acting_user=operator)
     work()
     assert fresh(task).status == Status.SUCCEEDED
