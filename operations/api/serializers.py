@@ -254,6 +254,11 @@ class OperationDetailSerializer(OperationSerializer):
         allow_null=True,
         help_text="From earlier runs; null when there were none or nothing is left to do.",
     )
+    seen = serializers.CharField(
+        read_only=True,
+        help_text="A digest of its answers and failed checks, to be sent back with an approval; "
+        "empty where there is none to give.",
+    )
 
     class Meta(OperationSerializer.Meta):
         fields = [
@@ -265,6 +270,7 @@ class OperationDetailSerializer(OperationSerializer):
             "attempts",
             "estimate",
             "remaining_seconds",
+            "seen",
         ]
         read_only_fields = fields
 
@@ -563,6 +569,12 @@ class RetrySerializer(ReasonSerializer):
         required=False,
         default=dict,
         help_text="Parameters to change, of those that the kind names in `answers`.",
+    )
+    seen = serializers.CharField(
+        max_length=64,
+        default="",
+        allow_blank=True,
+        help_text="Needed with an approval: `seen` of the operation, as it was looked at.",
     )
 
 

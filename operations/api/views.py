@@ -30,6 +30,7 @@ from operations.api.filters import OperationFilter
 from operations.kinds import base as kinds
 from operations.models import Attempt, MachineStep, Operation, OperationMachine
 from operations.services import (
+    asking,
     broadcast,
     control,
     create_cluster,
@@ -249,6 +250,7 @@ class OperationViewSet(ReadOnlyViewSet):
                 machines=machines,
                 reason=wish.validated_data["reason"],
                 answers=wish.validated_data["answers"],
+                seen=wish.validated_data["seen"],
             )
         )
 
@@ -425,6 +427,7 @@ def _add_times(operation: Any) -> None:
     operation.remaining_seconds = live.remaining_seconds(
         operation, live.expected_seconds(operation, operation.machines_total)
     )
+    operation.seen = asking.seen_of(operation)
 
 
 class KindViewSet(viewsets.ViewSet):

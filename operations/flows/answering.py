@@ -32,13 +32,16 @@ def answer(
     user: User,
     reason: str,
     answers: Mapping[str, Any],
+    seen: str | None = None,
 ) -> None:
     """Retry the operations that ask; the task goes on with its own rights."""
     if answers:
         _refuse_several(steps)
     for step in steps:
         operation = Operation.objects.get(pk=step.progress["asks"]["operation"])
-        operation_control.retry(operation, acting_user=user, reason=reason, answers=answers)
+        operation_control.retry(
+            operation, acting_user=user, reason=reason, answers=answers, seen=seen
+        )
     after: dict[str, Any] = {"steps": [step.key for step in steps]}
     audit.record(
         "retry", task, reason=reason, after=after | ({"answers": answers} if answers else {})

@@ -126,6 +126,7 @@ def retry(
     reason: str = "",
     answers: Mapping[str, Any] | None = None,
     step: str = "",
+    seen: str | None = None,
 ) -> AutoOperationTask:
     """Go on from what failed or was canceled, with the rights of whoever says so.
 
@@ -134,13 +135,13 @@ def retry(
 
     One that waits for an answer goes on, too: its operation is retried, and nothing else changes.
     ``answers`` are handed to the operations of ``step``, which may be left out where those of a
-    single step take some.
+    single step take some; ``seen`` is that of the operation that asks.
     """
     with audit.entries_last():
         task = _locked(task, acting_user)
         if asking := answering.asking(task):
             named = answering.named(asking, step)
-            answering.answer(task, named, acting_user, reason, answers or {})
+            answering.answer(task, named, acting_user, reason, answers or {}, seen)
             return task
         children.refuse_retry(task)
         return _retry(

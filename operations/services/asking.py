@@ -4,10 +4,13 @@ A check that failed names such answers (``kinds.base.check``).  An operation ask
 that is wrong with each machine that failed: what else has to be mended is a failure.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from beidou.base.sentences import neutral
 from operations.kinds.base import KINDS
 from operations.models import MachineStep, Operation, OperationMachine
 
@@ -40,6 +43,30 @@ def unanswered(operation: Operation) -> dict[int, frozenset[str]]:
     needed."""
     found = _choices(operation, _failed(operation))
     return {key: frozenset().union(*choices) for key, choices in found.items()}
+
+
+def seen_of(operation: Operation) -> str:
+    """A digest of what whoever approves has to have seen: how it ended, what was answered, and what
+    the checks say that failed.  Empty where nothing of it is for somebody else to approve."""
+    kind = KINDS.get(operation.kind)
+    if kind is None or not kind.approvals or operation.status not in Operation.ENDED_BADLY:
+        return ""
+    cells = MachineStep.objects.filter(
+        step__operation=operation, status=MachineStep.Status.FAILED
+    ).order_by("step__position", "machine")
+    found = [list(row) for row in cells.values_list("step__name", "machine", "checks")]
+    shown = {"params": operation.params, "answers": operation.answers, "failed": neutral(found)}
+    text = json.dumps(shown, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chosen(operation: Operation) -> dict[str, Any]:
+    """What a retry may choose otherwise, as it is now; approvals are for one retry alone."""
+    kind = KINDS.get(operation.kind)
+    if kind is None or operation.status not in Operation.ENDED_BADLY:
+        return {}
+    now = {**operation.params, **operation.answers}
+    return {name: now[name] for name in sorted(kind.answers - kind.approvals) if name in now}
 
 
 def _failed(operation: Operation) -> dict[int, str]:

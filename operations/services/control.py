@@ -21,7 +21,7 @@ from beidou.base.tasks import CLOCK, enqueue_on_commit
 from machines.models import Machine
 from operations.kinds import base as kinds
 from operations.models import MachineStep, Operation, OperationMachine, Step
-from operations.services import borrowing, calendars, finish, holding, start
+from operations.services import asking, borrowing, calendars, finish, holding, start
 
 _OPEN = (MachineStep.Status.FAILED, MachineStep.Status.CANCELED)
 _AS_IF_NEVER_BEGUN: dict[str, Any] = {
@@ -235,6 +235,7 @@ def retry(
     machines: list[int] | None = None,
     reason: str = "",
     answers: Mapping[str, Any] | None = None,
+    seen: str | None = None,
     is_approved: bool = False,
 ) -> Operation:
     """Do again what failed or was canceled, each machine from the step at which it stands; from the
@@ -242,8 +243,10 @@ def retry(
 
     ``machines`` (keys of OperationMachine) narrows it; without it every machine that is not through
     is taken.  Those that were deleted meanwhile are left out, and say so.  ``answers`` changes
-    those parameters that the kind lets a retry change.  Of a part of a task whose approvals do not
-    cover it the task does so, once they do; it has asked already where ``is_approved``.
+    those parameters that the kind lets a retry change; where they approve something, that counts
+    for what was ``seen`` alone (``asking.seen_of``), unless nobody looks.  Of a part of a task
+    whose approvals do not cover it the task does so, once they do; it has asked already where
+    ``is_approved``.
     """
     with audit.entries_last():
         if not is_approved:
@@ -254,6 +257,7 @@ def retry(
         members, gone = _without_gone(_unfinished(operation, machines))
         if not members:
             raise _gone_error(gone)
+        _refuse_unseen(operation, answers or {}, acting_user, seen)
         if not is_approved and _above[0].takes_over(operation, answers or {}, acting_user):
             after: dict[str, Any] = {
                 "answers": dict(answers or {}),
@@ -326,6 +330,25 @@ def check_answers(operation: Operation, answers: Mapping[str, Any], user: User) 
                 code="own_operation",
             )
     return merged
+
+
+def _refuse_unseen(
+    operation: Operation, answers: Mapping[str, Any], user: User, seen: str | None
+) -> None:
+    if seen is None or not any(answers.get(name) for name in kinds.get(operation.kind).approvals):
+        return
+    check_answers(operation, answers, user)  # first, why they may not approve it anyway
+    if not seen:
+        raise InvalidInput(
+            _("An approval is of what was seen: give “seen” of the operation with it."),
+            code="seen_missing",
+            fields={"seen": _("Look at the operation, and give what stands there as “seen”.")},
+        )
+    if seen != asking.seen_of(operation):
+        raise Conflict(
+            _("What is asked has changed since you looked. Look at it once more."),
+            code="changed_meanwhile",
+        )
 
 
 def skip(

@@ -15,7 +15,7 @@ from django.utils import timezone
 from beidou.base import permissions
 from machines.models import Machine
 from operations.models import Attempt, MachineStep, Operation, OperationMachine, Step
-from operations.services import estimates
+from operations.services import asking, estimates
 
 Row = dict[str, Any]
 
@@ -71,7 +71,8 @@ def actions_of(status: str) -> tuple[str, ...]:
 
 
 def snapshot(operation_id: int, *, expected: Mapping[str, float]) -> Snapshot | None:
-    """Six cheap queries, however many machines; None when the operation is gone."""
+    """Six cheap queries (seven where somebody else may approve something), however many machines;
+    None when the operation is gone."""
     operation = Operation.objects.select_related("cluster").filter(pk=operation_id).first()
     if operation is None:
         return None
@@ -243,6 +244,8 @@ def _operation(
         "settled_percent": _settled_percent(machines),
         "is_estimated": bool(steps) and all(step.name in expected for step in steps),
         "actions": list(actions_of(operation.status)),
+        "chosen": asking.chosen(operation),
+        "seen": asking.seen_of(operation),
     }
 
 

@@ -399,6 +399,7 @@
   const answers = $("op-dialog-answers");
   function offerAnswers(verb) {
     answers.hidden = verb !== "retry" || !data.answers.length;
+    for (const each of data.answers) if (each.name in state.operation.chosen) each.value = state.operation.chosen[each.name]; // somebody else may have answered
     answers.open = !answers.hidden;
     answers.firstElementChild.textContent = texts.answers;
     answers.lastElementChild.replaceChildren(...(answers.hidden ? [] : data.answers.map(answerField)));
@@ -431,7 +432,7 @@
   function ask(verb, machine) {
     const step = machine?.failed_step;
     const values = { machine: machine?.address, step, count: [...state.machines.values()].filter((row) => row.state !== "succeeded").length };
-    pending = { verb, body: machine ? { machines: [machine.id], ...(verb === "skip" ? { step } : {}) } : {} };
+    pending = { verb, seen: state.operation.seen, body: machine ? { machines: [machine.id], ...(verb === "skip" ? { step } : {}) } : {} };
     $("op-dialog-title").textContent = texts[`${verb}_title`];
     $("op-dialog-text").textContent = fill(machine && verb === "retry" ? texts.retry_one_text : texts[`${verb}_text`], values);
     const reason = $("op-dialog-reason");
@@ -452,7 +453,7 @@
     go.disabled = true;
     const chosen = pending.verb === "retry" ? answered() : {};
     const body = { ...pending.body, reason: $("op-dialog-reason").value };
-    if (Object.keys(chosen).length) body.answers = chosen;
+    if (Object.keys(chosen).length) Object.assign(body, { answers: chosen, seen: pending.seen });
     const problem = await post(pending.verb, body).catch(() => texts.failed_request);
     go.disabled = false;
     if (!problem) for (const each of data.answers) if (each.name in chosen && !each.approval) each.value = chosen[each.name];

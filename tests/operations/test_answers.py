@@ -5,7 +5,9 @@ from django.urls import reverse
 
 from beidou.base.errors import Forbidden, InvalidInput
 from beidou.base.models import AuditEntry
-from operations.models import Operation
+from beidou.base.sentences import Sentence
+from operations.kinds.base import check
+from operations.models import MachineStep, Operation
 from operations.services import control as controls
 from operations.services import manifests
 from tests import factories
@@ -127,6 +129,97 @@ def test_nobody_approves_an_operation_of_their_own(failed, control, owner):
         operation, _sizes = failed(script, acting_user=owner)
         with pytest.raises(Forbidden, match="somebody else has to approve"):
             control(controls.retry, operation, acting_user=owner, answers={"size": 7})
+
+
+@pytest.fixture
+def approval(api, owner):
+    """Given over the API by the owner, for what they have ``seen``."""
+
+    def give(operation, **body):
+        url = f"/api/v1/operations/{operation.pk}/retry/"
+        return api(owner).post(url, {"answers": {"size": 7}, **body}, format="json")
+
+    return give
+
+
+def seen_by(api, user, operation):
+    return api(user).get(f"/api/v1/operations/{operation.pk}/").json()["seen"]
+
+
+def test_an_approval_is_of_what_was_seen(failed, approval, api, owner):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script)
+        seen = seen_by(api, owner, operation)
+        assert approval(operation, seen=seen).status_code == 202
+
+
+@pytest.mark.parametrize("body", [{}, {"seen": ""}])
+def test_an_approval_of_what_nobody_says_to_have_seen_names_the_field(body, failed, approval):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script)
+        answer = approval(operation, **body)
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, ["seen"])
+        operation.refresh_from_db()
+        assert operation.status == Operation.Status.FAILED
+
+
+def test_an_approval_of_what_looks_otherwise_by_now_is_409(
+    failed, approval, api, owner, operator, control, work, owned_machine
+):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script)
+        seen = seen_by(api, owner, operation)
+        script.failing, script.asking = set(), {("first", owned_machine.address)}
+        control(controls.retry, operation, acting_user=operator)
+        work()
+        answer = approval(operation, seen=seen)
+        assert (answer.status_code, answer.json()["code"]) == (409, "changed_meanwhile")
+        operation.refresh_from_db()
+        assert (operation.status, operation.answers) == (Operation.Status.FAILED, {})
+        assert approval(operation, seen=seen_by(api, owner, operation)).status_code == 202
+
+
+def test_what_was_found_once_more_is_what_was_seen(
+    failed, approval, api, owner, operator, control, work, owned_machine
+):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script)
+        seen = seen_by(api, owner, operation)
+        script.failing = {("first", owned_machine.address)}
+        control(controls.retry, operation, acting_user=operator)
+        work()
+        assert approval(operation, seen=seen).status_code == 202
+
+
+def test_what_was_seen_is_the_same_in_every_language(failed, api, owner):
+    with toy_kind(answers=SIZE, approvals=SIZE) as script:
+        operation, _sizes = failed(script)
+        found = check("size", False, Sentence("Canceled."), "more")  # of which there are two
+        MachineStep.objects.filter(status="failed").update(checks=[found])
+        url = f"/api/v1/operations/{operation.pk}/"
+        chinese = api(owner).get(url, headers={"Accept-Language": "zh-hans"}).json()["seen"]
+        assert chinese == seen_by(api, owner, operation)
+
+
+def test_where_nobody_has_to_approve_anything_nothing_need_be_seen(failed, api, operator):
+    with toy_kind(answers=SIZE) as script:
+        operation, _sizes = failed(script)
+        assert seen_by(api, operator, operation) == ""
+
+
+def test_the_live_page_knows_what_is_seen_and_chosen_now(
+    failed, browser, owner, operator, api, control, work, owned_machine
+):
+    with toy_kind(answers=SIZE) as script:
+        operation, _sizes = failed(script)
+        script.failing = {("first", owned_machine.address)}
+        control(controls.retry, operation, acting_user=operator, answers={"size": 7})
+        work()
+        row = browser(owner).get(page_of(operation)).context["page_data"]["snapshot"]["operation"]
+        assert (row["chosen"], row["seen"]) == ({"size": 7}, "")
+    with toy_kind(answers=SIZE, approvals=SIZE):
+        row = browser(owner).get(page_of(operation)).context["page_data"]["snapshot"]["operation"]
+        assert (row["chosen"], row["seen"]) == ({}, seen_by(api, owner, operation))
 
 
 def test_an_approval_of_somebody_else_counts_for_one_retry(

@@ -269,6 +269,12 @@ class RetryTaskSerializer(ReasonSerializer):
         default=dict,
         help_text="Parameters of the step's operation to change, as with its own `retry`.",
     )
+    seen = serializers.CharField(
+        max_length=64,
+        default="",
+        allow_blank=True,
+        help_text="Needed with an approval: `seen` of the step's operation, as it was looked at.",
+    )
 
 
 class SkipStepSerializer(StrictSerializer):

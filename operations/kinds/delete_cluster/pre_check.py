@@ -22,6 +22,7 @@ from operations.kinds.draining.plan import CONTROL_PLANE
 from operations.kinds.scale_down.settling import settle, why_not_reached
 from operations.models import MachineStep, Operation, OperationMachine
 
+_APPROVER = Sentence("somebody else than who asked, with the right to approve")
 COUNTED = ("namespaces", "deployments", "statefulsets", "daemonsets", "jobs", "services")
 
 
@@ -92,6 +93,7 @@ def confirm(run: StepRun, found: Found) -> None:
             "is_control_plane": is_control_plane(target, found.nodes),
             "losses": found.losses,
             "approved_by": approver(run.operation) if run.params.approved else "",
+            "given_up": sorted(run.params.given_up),
             **found.reset,
         }
         settle(run, target, checks, evidence, Sentence("will be reset"))
@@ -187,13 +189,15 @@ def is_named(target: OperationMachine, given_up: frozenset[str]) -> bool:
 
 
 def approval_check(run: StepRun) -> Check:
-    wanted = Sentence("somebody else than who asked, with the right to approve")
     if run.params.approved:
         told = Sentence("approved by %(who)s", who=approver(run.operation))
-        return check("approval", True, told, wanted)
-    told = Sentence("nobody has approved it yet")
+        return check("approval", True, told, _APPROVER)
+    return lacks_approval(Sentence("nobody has approved it yet"))
+
+
+def lacks_approval(told: str) -> Check:
     advice = Sentence("look at what would be lost, then retry with approved")
-    return asking(check("approval", False, told, wanted, advice), "approved")
+    return asking(check("approval", False, told, _APPROVER, advice), "approved")
 
 
 def approver(operation: Operation) -> str:

@@ -16,7 +16,7 @@ from operations.kinds import hosts, lifecycle, playbook
 from operations.kinds.base import StepRun
 from operations.kinds.checks import in_short
 from operations.kinds.create_cluster.members import has_passed, merge
-from operations.kinds.delete_cluster.pre_check import is_named
+from operations.kinds.delete_cluster.pre_check import is_named, lacks_approval
 from operations.kinds.playbook import PlaybookResults
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import evidence_of, why_not_reached
@@ -111,8 +111,18 @@ def _see_who_is_reached(run: StepRun, done: Reset) -> None:
     reasons = why_not_reached(run)
     for target in list(run.targets):
         reason = reasons.get(target.pk, "")
-        if reason and is_named(target, run.params.given_up):
+        if reason and is_named(target, _approved_to_give_up(run, target)):
             done.given_up[target.pk] = reason
+        elif reason and is_named(target, run.params.given_up):
+            told = Sentence("it was named in give_up after it was approved; %(why)s", why=reason)
+            run.fail(
+                target,
+                Sentence(
+                    "The host was not reached, and nobody has approved that it is given up. → "
+                    "Somebody else retries with approved; or mend the connection, then retry."
+                ),
+                checks=[lacks_approval(told)],
+            )
         elif reason:
             run.fail(
                 target,
@@ -122,6 +132,14 @@ def _see_who_is_reached(run: StepRun, done: Reset) -> None:
                     why=reason,
                 ),
             )
+
+
+def _approved_to_give_up(run: StepRun, target: OperationMachine) -> frozenset[str]:
+    """What stood there when it was approved; or all, where that is approved with this retry."""
+    given_up: frozenset[str] = run.params.given_up
+    if run.params.approved:
+        return given_up
+    return given_up & frozenset(evidence_of(target, "preCheck").get("given_up", ()))
 
 
 def _is_plane(target: OperationMachine) -> bool:

@@ -419,10 +419,46 @@ def test_a_host_that_is_lost_in_between_is_named_and_can_be_given_up(
     control(controls.retry, operation, acting_user=owner, answers={"give_up": "n3"})
     work()
     operation.refresh_from_db()
+    assert "nobody has approved that it is given up" in cell(operation, "n3", "reset").message
+    assert list(asking.unanswered(operation).values()) == [{"approved"}]
+    approve(operation)
+    work()
+    operation.refresh_from_db()
     assert operation.status == Operation.Status.SUCCEEDED
     machines[2].refresh_from_db()
     assert (machines[2].state, machines[2].cluster) == (State.FAULTY, cluster)
     assert machines[2].labels == {lifecycle.RESIDUE: f"operation-{operation.pk}"}
+
+
+def test_what_stood_in_give_up_when_it_was_approved_asks_nobody_once_more(
+    delete, work, reached, played, approve, machines
+):
+    operation = delete(give_up="n3")
+    work()
+    approve(operation)
+    work(limit=2)
+    reached["n3"] = "no answer"
+    work()
+    operation.refresh_from_db()
+    assert operation.status == Operation.Status.SUCCEEDED
+    assert cell(operation, "n3", "reset").evidence["unreached"] == "no answer"
+
+
+def test_an_approval_of_what_somebody_changed_meanwhile_is_refused(
+    delete, work, reached, played, control, owner, other_owner, api
+):
+    """A gives up a host between B's look and B's word."""
+    operation = delete()
+    work()
+    url = reverse("operation-detail", args=[operation.pk])
+    seen = api(other_owner).get(url).json()["seen"]
+    control(controls.retry, operation, acting_user=owner, answers={"give_up": "n3"})
+    work()
+    approval = {"answers": APPROVED, "seen": seen}
+    answer = api(other_owner).post(f"{url}retry/", approval, format="json")
+    assert (answer.status_code, answer.json()["code"]) == (409, "changed_meanwhile")
+    operation.refresh_from_db()
+    assert (operation.status, played.runs) == ("failed", [])
 
 
 def test_a_machine_that_came_meanwhile_is_not_reset_unseen(

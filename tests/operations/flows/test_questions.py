@@ -350,6 +350,23 @@ def test_nobody_approves_by_the_task_what_they_asked_for(
     assert Operation.objects.get().answers == {"size": 7}
 
 
+def test_an_approval_by_the_task_is_of_what_was_seen_of_the_operation(
+    asked, api, approver, monkeypatch, cluster_a, operators
+):
+    Machine.objects.update(cluster=cluster_a)  # theirs, too
+    approver.groups.add(operators)
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), approvals=SIZE))
+    operation = Operation.objects.get()
+    url, client = f"/api/v1/auto-operation-tasks/{asked.pk}/retry/", api(approver)
+    approval = {"answers": {"size": 7}}
+    refused = client.post(url, approval, format="json")
+    assert (refused.status_code, list(refused.json()["fields"])) == (400, ["seen"])
+    stale = client.post(url, {**approval, "seen": "0" * 64}, format="json")
+    assert (stale.status_code, stale.json()["code"]) == (409, "changed_meanwhile")
+    seen = client.get(f"/api/v1/operations/{operation.pk}/").json()["seen"]
+    assert client.post(url, {**approval, "seen": seen}, format="json").status_code == 202
+
+
 def test_a_step_that_asks_nothing_takes_no_answer(asked, control, operator):
     with pytest.raises(InvalidInput, match="no step “UncordonNodes” that could take answers"):
         control(

@@ -227,7 +227,7 @@ def take_down(portal, approver, machines, **params):
     with pytest.raises(PortalError) as refused:
         portal.api.post(f"operations/{deletion}/retry/", approval)
     assert refused.value.status == 403
-    approver.post(f"operations/{deletion}/retry/", approval)
+    approver.post(f"operations/{deletion}/retry/", {**approval, "seen": row["seen"]})
     row = portal.api.wait_for(deletion, seconds=SECONDS)
     assert row["status"] == "succeeded", row
     cluster = portal.api.get(f"clusters/{portal.cluster['id']}/")
