@@ -32,10 +32,16 @@ class KnownNode(Protocol):
     def unschedulable(self) -> bool: ...
 
 
+def is_fresh(cluster: Cluster) -> bool:
+    """Whether the collector confirmed its nodes in the last minute; of a row as it is now."""
+    seen = cluster.observed_at
+    return seen is not None and seen >= timezone.now() - FRESH
+
+
 def of_inventory(cluster: Cluster) -> list[KnownNode] | None:
     """None where it was not confirmed in the last minute."""
-    seen = Cluster.objects.filter(pk=cluster.pk, observed_at__gte=timezone.now() - FRESH)
-    if not seen.exclude(health=Cluster.Health.UNREACHABLE).exists():
+    row = Cluster.objects.only("health", "observed_at").filter(pk=cluster.pk).first()
+    if row is None or row.health == Cluster.Health.UNREACHABLE or not is_fresh(row):
         return None
     return list(Node.objects.filter(cluster=cluster).only(*_FIELDS).order_by())
 

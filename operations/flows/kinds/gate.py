@@ -6,7 +6,8 @@ no data is never true. It is asked by a task of the queue, outside of any transa
 
 ``health``: one HealthCheck whose result decides.
 
-``nodes``: the nodes of the task's machines are Ready and take pods, as the inventory has them.
+``nodes``: the nodes of the task's machines are Ready and take pods, as the inventory has them; one
+that was not confirmed in the last minute says nothing.
 """
 
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from operations.flows import acting
 from operations.flows.base import Flow, StepKind, register
 from operations.flows.models import TaskMachine, TaskPart, TaskStep
 from operations.kinds import base as operation_kinds
+from operations.kinds import known_nodes
 from operations.models import Operation, OperationMachine
 from operations.outside import systems
 from operations.outside.models import SiteSystem
@@ -146,6 +148,16 @@ def _what_is_missing(flow: Flow, group: str) -> list[str]:
     cluster = Cluster.objects.get(pk=flow.task.cluster_id)
     if cluster.health == Cluster.Health.UNREACHABLE:
         return [Sentence("The cluster is unreachable: %(why)s", why=cluster.health_reason)]
+    if not known_nodes.is_fresh(cluster):
+        # Nobody writes that it is unreachable when nobody looks at it.
+        return [
+            Sentence(
+                "The nodes of %(cluster)s have not been looked at for more than %(seconds)s "
+                "seconds. See whether a collector is running (manage.py collect).",
+                cluster=cluster.name,
+                seconds=int(known_nodes.FRESH.total_seconds()),
+            )
+        ]
     members = flow.machines(group)
     if not members:
         return [Sentence("No machine is left that could take part.")]

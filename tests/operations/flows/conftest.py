@@ -1,10 +1,19 @@
 """Tasks over operations of the toy kind."""
 
 import pytest
+from django.utils import timezone
 
+from clusters.models import Cluster
 from operations.flows import catalog, graph, start
 from operations.flows.models import AutoOperationTask
 from tests import factories
+
+
+@pytest.fixture
+def cluster_a(cluster_a):
+    """Its collector is at work."""
+    Cluster.objects.filter(pk=cluster_a.pk).update(observed_at=timezone.now())
+    return cluster_a
 
 
 @pytest.fixture

@@ -376,6 +376,21 @@ def test_of_a_cluster_that_is_away_nothing_is_taken_for_true(
     assert "The cluster is unreachable" in gate_of(task).message
 
 
+@pytest.mark.parametrize("ago", [None, timedelta(minutes=2), timedelta(days=3)])
+def test_of_nodes_that_no_collector_looks_at_nothing_is_taken_for_true(
+    ago, begin_task, work, steps_of, joined, cluster_a, later
+):
+    rows = Cluster.objects.filter(pk=cluster_a.pk)
+    rows.update(health="healthy", observed_at=None if ago is None else timezone.now() - ago)
+    task = begin_task(step("NodesReady"), behind())
+    work()
+    assert steps_of(task) == {"gate": "running", "go": "waiting"}
+    assert "See whether a collector is running" in gate_of(task).message
+    rows.update(observed_at=timezone.now())
+    later(work)
+    assert steps_of(task)["gate"] == "succeeded"
+
+
 # --- HealthCheck ----------------------------------------------------------------------------------
 
 

@@ -1,13 +1,15 @@
 """ReplaceMachine: new machines in, and only then the old ones out."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import yaml
 from django.urls import reverse
+from django.utils import timezone
 
 from beidou.base.errors import InvalidInput
-from clusters.models import Node
+from clusters.models import Cluster, Node
 from machines.models import Machine
 from operations.flows import catalog, graph, manifest, start
 from operations.flows import control as controls
@@ -164,6 +166,23 @@ def test_a_new_node_that_takes_no_pods_keeps_the_old_ones(
     work()
     assert steps_of(task)["NodesReady"] == "running"
     assert task.steps.get(key="NodesReady").message == f"Node {machines[0].hostname} is cordoned."
+    assert done_with(script, "ScaleDown.drain") == []
+
+
+def test_while_no_collector_looks_no_old_one_is_touched(
+    begin_replacement, work, script, machines, steps_of, cluster_a
+):
+    """Killed after the new node had come in; nobody writes that it is not Ready any more."""
+
+    def stop_collector(run):
+        if run.operation.kind == "UncordonNodes":
+            seen = timezone.now() - timedelta(minutes=10)
+            Cluster.objects.filter(pk=cluster_a.pk).update(observed_at=seen)
+
+    script.during = stop_collector
+    task = begin_replacement(steps=WITHOUT_APPROVAL)
+    work()
+    assert steps_of(task)["NodesReady"] == "running"
     assert done_with(script, "ScaleDown.drain") == []
 
 
