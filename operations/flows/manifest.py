@@ -90,7 +90,7 @@ class TaskDocument(Document):
         self._check_type(spec)
         if not self._is_of_the_site():
             self._steps(spec, self._template(spec))  # told before any document is applied
-        self.places: dict[str, str] = {}
+        self.places = {"batches": "spec.batch"}
         self.roles: dict[int, str] = {}
         self.machines = self._machines("operationTaskMachines", spec.operationTaskMachines)
         self.replaced = self._machines("replacedMachines", spec.replacedMachines)

@@ -1,6 +1,6 @@
 """From a wish to the rows of a task."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from operations.flows.kinds.operation import OperationParams
 from operations.flows.library import finding
 from operations.flows.models import AutoOperationTask, TaskMachine
 from operations.kinds import base as operation_kinds
+from operations.kinds.base import Kind
 from operations.models import Operation
 from operations.services import start
 from operations.services.start import Plan
@@ -132,6 +133,7 @@ def plan_task(
     acting_user: User,
     replaced: Sequence[Machine] = (),
     versions: Mapping[str, int] | None = None,
+    batches: Batches | None = None,
 ) -> TaskPlan:
     """Check everything that is known here; contacts nothing, changes nothing.
 
@@ -142,6 +144,7 @@ def plan_task(
     specs = nesting.expand(specs, versions=versions)
     _refuse_going_on(specs)
     specs, operations = settled(specs, cluster=cluster, acting_user=acting_user)
+    _check_batches(batches or Batches(), operations)
     _check_groups(operations, machines, replaced)
     _refuse_tasks_among_groups(specs, operations)
     plans: dict[str, Plan] = {}
@@ -317,9 +320,9 @@ def start_task(
         acting_user=acting_user,
         replaced=replaced,
         versions=versions,
+        batches=batches,
     )
     batches = batches or Batches()
-    _check_batches(batches)
     start.require_priority(cluster, priority, acting_user)
     chosen = _chosen(plan, machines, cluster, leave_out_blocked=leave_out_blocked and not replaced)
     chosen += replaced
@@ -375,7 +378,7 @@ def start_task(
     return task
 
 
-def _check_batches(batches: Batches) -> None:
+def _check_batches(batches: Batches, operations: Sequence[OperationParams]) -> None:
     if (
         not 0 <= batches.size <= MACHINES_MAX
         or not 0 <= batches.pause <= 7 * 86400
@@ -389,6 +392,20 @@ def _check_batches(batches: Batches) -> None:
             % {"most": MACHINES_MAX},
             code="invalid_batches",
         )
+    kinds = [operation_kinds.get(typed.kind) for typed in operations]
+    if why := why_no_batches(kinds, batches.size):
+        raise InvalidInput(why, code="invalid_batches", fields={"batches": why})
+
+
+def why_no_batches(kinds: Iterable[Kind], size: int) -> str:
+    """Why these are not done with so many machines at a time; empty when they may be."""
+    whole = next((kind for kind in kinds if kind.whole_only), None)
+    if whole is None or not size:
+        return ""
+    return _(
+        "%(kind)s is done with all of its machines together, never in batches: leave the machines "
+        "per batch at 0, or take a template without it."
+    ) % {"kind": whole.name}
 
 
 def _chosen(

@@ -111,6 +111,9 @@ class StartTaskView(LoginRequiredMixin, View):
             "specs": start.specs_of(page.template, steps=steps, params=params),
             "acting_user": request.user,
             "replaced": old.machines,
+            "batches": start.Batches(
+                chosen["batch_size"], chosen["batch_pause"], chosen["max_failed_percent"]
+            ),
         }
         page.plan = start.plan_task(**common)
         step = request.POST.get("step")
@@ -123,9 +126,6 @@ class StartTaskView(LoginRequiredMixin, View):
             template=page.template.name,
             version=page.template.version,
             params=params,
-            batches=start.Batches(
-                chosen["batch_size"], chosen["batch_pause"], chosen["max_failed_percent"]
-            ),
             reason=chosen["reason"],
             priority=chosen["priority"],
             leave_out_blocked=step == "start_ready",
@@ -159,9 +159,13 @@ class StartTaskView(LoginRequiredMixin, View):
         return TemplateResponse(request, "operations/start_task.html", context, status=status)
 
 
+_PLACES = {"batches": "batch_size"}  # the API's field -> that of the form
+
+
 def _mark(page: _Page, error: InvalidInput) -> None:
     """Each mistake stands at its field; those that have none here are listed above."""
-    for name, sentence in error.fields.items():
+    for place, sentence in error.fields.items():
+        name = _PLACES.get(place, place)
         if name in page.form.fields:
             page.form.add_error(name, sentence)
         else:

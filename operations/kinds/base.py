@@ -223,6 +223,8 @@ class Kind:
 
     ``whole_cluster``: it works on machines of its cluster; none chosen means all of them.
 
+    ``whole_only``: some of those machines are not enough, so that no task does it in batches.
+
     ``compares``: its checks say what has changed since the last time, and are shown in a table.
 
     ``looks`` are steps that only look: an operation of such alone leaves machines what they are,
@@ -264,6 +266,7 @@ class Kind:
     takes_roles: bool = False
     role: str = ""
     whole_cluster: bool = False
+    whole_only: bool = False
     compares: bool = False
     startable_states: frozenset[str] = frozenset({Machine.State.AVAILABLE})
     fresh_states: frozenset[str] = frozenset()

@@ -453,6 +453,7 @@ RENEW_CERTIFICATES = register(
         icon="license",
         params=RenewCertificatesParams,
         whole_cluster=True,
+        whole_only=True,
         stops_at_first=True,
         answers=frozenset({"gate_minutes"}),
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),

@@ -118,6 +118,7 @@ class TaskViewSet(ReadOnlyViewSet):
             "replaced": _replaced(asked, request),
             "specs": _specs(asked, template),
             "acting_user": _user(request),
+            "batches": start.Batches(**asked["batches"]) if "batches" in asked else None,
         }
         if asked["dry_run"]:
             plan = start.plan_task(**common)
@@ -137,7 +138,6 @@ class TaskViewSet(ReadOnlyViewSet):
             template=asked["template"],
             version=template.version if template else 0,
             params=asked["params"],
-            batches=start.Batches(**asked["batches"]) if "batches" in asked else None,
             name=asked["name"],
             reason=asked["reason"],
             priority=asked["priority"],

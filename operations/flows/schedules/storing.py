@@ -141,8 +141,11 @@ def _of_template(row: TaskSchedule, user: User, *, newest: bool) -> dict[str, st
         start.settled(specs, cluster=row.cluster, acting_user=user)
     except (InvalidInput, Conflict) as error:
         return {"params": error.message}
-    sentence = "" if row.machines.strip() else why_named(specs)
-    return {"machines": sentence} if sentence else {}
+    found = {
+        "machines": "" if row.machines.strip() else why_named(specs),
+        "batch_size": start.why_no_batches(kinds_of(specs), row.batch_size),
+    }
+    return {name: sentence for name, sentence in found.items() if sentence}
 
 
 def why_named(specs: list[graph.Spec]) -> str:

@@ -38,6 +38,7 @@ CREATE_CLUSTER = register(
         roles=(planning.CONTROL_PLANE, planning.COMPUTE),
         takes_roles=True,
         makes_cluster=True,
+        whole_only=True,
         phases=frozenset({Cluster.Phase.PROVISIONING, Cluster.Phase.RUNNING}),
         startable_states=frozenset({Machine.State.AVAILABLE}),
         fresh_states=frozenset({Machine.State.AVAILABLE}),

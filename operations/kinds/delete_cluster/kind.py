@@ -24,6 +24,7 @@ DELETE_CLUSTER = register(
         answers=ANSWERS,
         approvals=APPROVALS,
         whole_cluster=True,
+        whole_only=True,
         phases=frozenset({Cluster.Phase.RUNNING, Cluster.Phase.DELETING}),
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED, State.FAULTY}),
         looks=frozenset({"preCheck"}),

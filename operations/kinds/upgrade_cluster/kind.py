@@ -36,6 +36,7 @@ UPGRADE_CLUSTER = register(
         icon="upgrade",
         params=UpgradeClusterParams,
         whole_cluster=True,
+        whole_only=True,
         stops_at_first=True,
         answers=ANSWERS,
         approvals=APPROVALS,
