@@ -18,6 +18,7 @@ from lab.cluster import ClusterPlan, LabCluster
 from lab.errors import LabError
 from lab.hostimage import ensure_host_image
 from lab.hosts import Host
+from lab.images import Image
 from lab.paths import locked
 from lab.process import run, start_server, stop_recorded
 from lab.services.elasticsearch import restart_elasticsearch, start_elasticsearch
@@ -26,7 +27,7 @@ from lab.services.opensearch import start_opensearch
 from lab.services.postgres import restart_postgres, start_postgres
 from lab.services.prometheus import start_node_exporter, start_prometheus
 from lab.services.redis import start_redis
-from lab.services.registry import start_registry
+from lab.services.registry import push, start_registry
 from lab.services.s3 import start_s3
 from lab.system import raise_limits
 from lab.versions import DEFAULT_MINOR, release
@@ -273,7 +274,7 @@ class Lab:
             for one in (*wanted, *artifacts.built_releases()):
                 artifacts.add_release(root, one)
             if not is_served:
-                self._serve(root, "artifacts", ARTIFACT_PORT)
+                self._serve_files(root, "artifacts", ARTIFACT_PORT)
         return ArtifactServer(url=f"http://{self.gateway}:{ARTIFACT_PORT}", root=root)
 
     def serve(self, root: Path, *, port: int) -> str:
@@ -281,21 +282,38 @@ class Lab:
 
         ``port`` is any free one of the gateway address except 8080, the artifact server's.
         """
+        self._require_free(port)
+        self._serve_files(root, f"files-{port}", port)
+        return f"http://{self.gateway}:{port}"
+
+    def balance(self, urls: Sequence[str], *, port: int) -> str:
+        """Lead hosts (and this machine) to those of several servers that answer their URL with
+        success; return where, as ``host:port``.
+
+        The servers need not run yet; what does not answer is left out until it does.
+        """
+        self._require_free(port)
+        self._start_at_gateway(
+            f"balancer-{port}", port, "lab.balancer", self.gateway, str(port), *urls
+        )
+        return f"{self.gateway}:{port}"
+
+    def _require_free(self, port: int) -> None:
         self._ensure_network()
         if accepts(port, self.gateway):
             raise LabError(f"Port {port} of {self.gateway} is taken by another server already.")
-        self._serve(root, f"files-{port}", port)
-        return f"http://{self.gateway}:{port}"
 
-    def _serve(self, root: Path, name: str, port: int) -> None:
+    def _serve_files(self, root: Path, name: str, port: int) -> None:
+        self._start_at_gateway(name, port, "lab.fileserver", root, self.gateway, str(port))
+
+    def _start_at_gateway(self, name: str, port: int, module: str, *arguments: str | Path) -> None:
+        """Start a server of ours, which hosts reach; it ends with the lab."""
         server = start_server(
             name,
             sys.executable,
             "-m",
-            "lab.fileserver",
-            root,
-            self.gateway,
-            str(port),
+            module,
+            *arguments,
             folder=self.folder,
             env={"PYTHONPATH": str(Path(__file__).parent.parent)},
         )
@@ -341,6 +359,10 @@ class Lab:
     def registry(self) -> str:
         """The URL of an empty OCI registry."""
         return self.endpoint("registry").url
+
+    def push(self, image: Image) -> None:
+        """Put an image into the registry, where a mirror of the registry that it names has it."""
+        push(self.registry(), image)
 
     def s3(self) -> Endpoint:
         """An S3 server; its region is us-east-1."""

@@ -1,6 +1,8 @@
 """The back ends: started once, on ports of their own, ended by process id."""
 
+import io
 import socket
+import tarfile
 import urllib.parse
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import psycopg
 import pytest
 
 from lab import Lab, LabError
+from lab.images import Image
 from lab.process import run, wait_for
 
 pytestmark = pytest.mark.lab
@@ -67,6 +70,18 @@ def test_s3_refuses_strangers(real_lab: Lab):
 
 def test_the_registry_is_empty(real_lab: Lab):
     assert httpx.get(f"{real_lab.registry()}/v2/_catalog").json() == {"repositories": []}
+
+
+def test_an_image_is_pushed_under_its_name_without_the_registry(real_lab: Lab, tmp_path: Path):
+    (tmp_path / "proof").write_text("content\n")
+    real_lab.push(Image("registry.example/only/here:1", {"proof": tmp_path / "proof"}))
+    base = f"{real_lab.registry()}/v2/only/here"
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    manifest = httpx.get(f"{base}/manifests/1", headers=accept).json()
+    (layer,) = manifest["layers"]
+    content = httpx.get(f"{base}/blobs/{layer['digest']}").content
+    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
+        assert "proof" in opened.getnames()
 
 
 def test_prometheus_scrapes_what_it_is_told(real_lab: Lab):
