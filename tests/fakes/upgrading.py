@@ -47,9 +47,19 @@ class UpgradingCluster(EmptyingCluster):
             for part in _STATIC:
                 self._add_static(part, name, NEW)
         if apply:
-            self.version = self.kubeadm_version = self.proxy_version = NEW
+            self.version = self.kubeadm_version = NEW
+        if self._apis() == {NEW}:  # with the last control plane, as kubeadm has it
+            self.proxy_version = NEW
         if kubelet:
             self.nodes[name]["status"]["nodeInfo"]["kubeletVersion"] = NEW
+
+    def _apis(self) -> set[str]:
+        images = [
+            pod["spec"]["containers"][0]["image"]
+            for (_namespace, name), pod in self.pods.items()
+            if name.startswith("kube-apiserver-")
+        ]
+        return {image.rpartition(":")[2] for image in images}
 
     def kubelets(self) -> dict[str, str]:
         return {

@@ -144,20 +144,24 @@ def _verb(run: StepRun, client: KubernetesClient, name: str) -> str:
     mark, _dot, verb = said.rpartition(".")
     if mark == facts.mark_of(run):
         return verb
-    verb = "apply" if _is_first(run, client) else "node"
+    verb = "apply" if _is_first(run, client, name) else "node"
     client.patch_node(name, labels={facts.VERB: f"{facts.mark_of(run)}.{verb}"})
     return verb
 
 
-def _is_first(run: StepRun, client: KubernetesClient) -> bool:
+def _is_first(run: StepRun, client: KubernetesClient, name: str) -> bool:
     """Whether the cluster's own parts still wait for ``kubeadm upgrade apply``.
 
-    It writes the version into its ConfigMap and the new kube-proxy last; one that was interrupted
-    between the two is done again.
+    It writes the version into its ConfigMap near its end.  The new kube-proxy comes last of all,
+    with the last control plane, whatever kubeadm is told there.  So the old one means an apply that
+    was interrupted, unless another control plane has had all of it: kubelets are replaced after it.
     """
     version = run.params.kubernetes_version
     if client.kubeadm_config().kubernetes_version != version:
         return True
+    others = [node for node in client.list_nodes() if node.name != name]
+    if any(facts.is_control_plane(node) and node.kubelet_version == version for node in others):
+        return False
     try:
         images = client.upgrading.daemon_set_images(*PROXY)
     except kube_errors.NotFound:
