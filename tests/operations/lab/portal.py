@@ -136,9 +136,7 @@ class Portal:
     ) -> None:  # fmt: skip
         wish = {"name": name, "kubeconfig": kubeconfig}
         self.cluster = self.api.post("clusters/", wish)["cluster"]
-        self.credential = self.api.post(
-            "credentials/", {"name": "lab", "user": "root", "private_key": ssh_key}
-        )
+        self.use_key(ssh_key)
         self.api.patch(
             f"operation-settings/{self.cluster['id']}/",
             {
@@ -147,6 +145,12 @@ class Portal:
                 "policy": policy,
                 "overrides": overrides,
             },
+        )
+
+    def use_key(self, ssh_key: str) -> None:
+        """Sign in to machines with it."""
+        self.credential = self.api.post(
+            "credentials/", {"name": "lab", "user": "root", "private_key": ssh_key}
         )
 
     def register(self, *hosts: Host) -> list[int]:

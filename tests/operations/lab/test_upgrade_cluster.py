@@ -10,16 +10,12 @@ from lab.versions import release
 from lab.workloads import web_deployment
 from tests.operations.lab.leaving import budget
 from tests.operations.lab.portal import Portal, wait_until
+from tests.operations.lab.upgrading import cells, programs, served_end, told
+from tests.operations.lab.watching import SERVED, Watch
 
 pytestmark = pytest.mark.lab
 OLD, NEW = release("1.35").version, release("1.36").version
 SECONDS = 1800
-ASK = """\
-while :; do
-    if curl --silent --fail --max-time 3 --output /dev/null http://{address}/; then echo ok; else echo lost; fi
-    sleep 0.1
-done >> /run/requests
-"""  # noqa: E501 - one line of shell
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +71,10 @@ def requests(cluster):
     cluster.apply(budget("shop", minAvailable=1))
     cluster.kubectl(["rollout", "status", "deployment/shop", "--timeout=90s"])
     service = json.loads(cluster.kubectl(["get", "service", "shop", "-o", "json"]))
-    asking = cluster.nodes[0]
-    asking.write("/run/ask.sh", ASK.format(address=service["spec"]["clusterIP"]))
-    asking.run("systemd-run --unit=asking sh /run/ask.sh")
-    wait_until(lambda: "ok" in asking.run("cat /run/requests || true"), "the Service", 60)
-    asking.run(": > /run/requests")
-
-    def count():
-        lines = asking.run("cat /run/requests").split()
-        return lines.count("ok"), lines.count("lost")
-
-    yield count
-    asking.run("systemctl stop asking")
+    address = service["spec"]["clusterIP"]
+    watch = Watch(cluster.nodes[0], "requests", SERVED.format(address=address))
+    yield watch.count
+    watch.stop()
 
 
 def begun(host, unit):
@@ -96,25 +84,6 @@ def begun(host, unit):
 
 def nodes_of(cluster):
     return json.loads(cluster.kubectl(["get", "nodes", "-o", "json"]))["items"]
-
-
-def cells(row, step):
-    return {
-        machine["hostname"]: cell
-        for machine in row["machines"]
-        for cell in machine["steps"]
-        if cell["step"] == step
-    }
-
-
-def told(row):
-    """What went wrong, in short."""
-    return [row["message"]] + [
-        (machine["hostname"], cell["step"], cell["status"], cell["message"])
-        for machine in row["machines"]
-        for cell in machine["steps"]
-        if cell["status"] not in ("succeeded", "waiting")
-    ]
 
 
 def test_a_cluster_is_upgraded_without_a_lost_request_and_with_a_killed_worker(
@@ -157,18 +126,6 @@ def test_a_cluster_is_upgraded_without_a_lost_request_and_with_a_killed_worker(
     assert taken["total_keys"] > 100
     assert control.run(f"stat -c %a {taken['path']}").strip() == "600"
     assert control.run("ls -A /var/lib/beidou/upgrade 2>/dev/null || true") == ""
-
-
-def served_end(host):
-    """When the certificate ends that the API server shows."""
-    command = "openssl s_client -connect 127.0.0.1:6443 </dev/null 2>/dev/null"
-    return host.run(f"{command} | openssl x509 -noout -enddate").strip()
-
-
-def programs(host):
-    """Process ids of the control plane's parts."""
-    names = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-    return {name: host.run(f"pgrep -x {name[:15]}").split() for name in names}
 
 
 def test_certificates_are_renewed_and_what_works_with_them_is_restarted(
