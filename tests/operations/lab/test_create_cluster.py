@@ -6,7 +6,10 @@ import signal
 import pytest
 
 from lab import cni
+from lab.artifacts import PROBE_IMAGE
 from lab.client import PortalError
+from lab.images import shell_image
+from lab.workloads import web_daemon_set
 from tests.operations.host_state import state_of
 from tests.operations.lab.creating import (
     SECONDS,
@@ -22,6 +25,8 @@ from tests.operations.lab.creating import (
 from tests.operations.lab.portal import Portal, wait_until
 
 pytestmark = pytest.mark.lab
+MIRROR_PORT = 5000
+MIRRORED = "registry.example/only/in-the-mirror:1"
 _numbers = itertools.count(1)
 
 
@@ -58,13 +63,32 @@ def wish(portal, shared_lab):
     return make
 
 
+@pytest.fixture
+def mirror(shared_lab, tmp_path):
+    """A registry that alone has an image: the one that the image names is nowhere."""
+    (tmp_path / "proof").write_text("from the mirror\n")
+    shared_lab.push(shell_image(MIRRORED, files={"proof": tmp_path / "proof"}))
+    return f"http://{shared_lab.balance([f'{shared_lab.registry()}/v2/'], port=MIRROR_PORT)}"
+
+
+def assert_every_node_pulls(control, count):
+    """A pod on each node whose image only the mirror has."""
+    manifest = web_daemon_set("mirrored").replace(PROBE_IMAGE, MIRRORED)
+    control.write("/run/mirrored.yaml", manifest)
+    use = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+    control.run(f"{use} apply -f /run/mirrored.yaml")
+    control.run(f"{use} rollout status daemonset/mirrored --timeout=90s")
+    assert kubectl(control, "get daemonset mirrored")["status"]["numberReady"] == count
+    assert control.run(f"{use} exec daemonset/mirrored -- cat /proof") == "from the mirror\n"
+
+
 def test_a_cluster_is_created_grows_shrinks_and_is_deleted_and_leaves_hosts_as_delivered(
-    portal, deliver, wish, approver
+    portal, deliver, wish, approver, mirror
 ):
     hosts = first, worker, later = deliver(3)
     machines = portal.register(*hosts)
     delivered = [state_of(host) for host in hosts]
-    operation = begin(portal, wish([first, worker]))
+    operation = begin(portal, wish([first, worker], registry_mirror=mirror))
     row = portal.api.wait_for(operation, seconds=SECONDS)
     assert_like_an_adopted_one(portal, row, [first, worker], machines[:2])
     assert inits(first) == 1
@@ -73,6 +97,7 @@ def test_a_cluster_is_created_grows_shrinks_and_is_deleted_and_leaves_hosts_as_d
     grown = portal.start_operation("ScaleUp", machines[2:])
     assert portal.api.wait_for(grown, seconds=SECONDS)["status"] == "succeeded"
     assert ready_nodes(first) == {first.name, worker.name, later.name}
+    assert_every_node_pulls(first, 3)
 
     shrunk = portal.start_operation("ScaleDown", machines[2:])
     row = portal.api.wait_for(shrunk, seconds=SECONDS)
