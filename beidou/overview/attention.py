@@ -107,7 +107,7 @@ def _work_orders(user: Any, now: datetime) -> Iterator[Need]:
     rows, total = _first(
         visible_to(user, open_ones, APPROVE)
         .exclude(children.asked_by(user, "step__task"))
-        .exclude(step__task__in=approval.answered_by(user))
+        .exclude(approval.answered_by(user, "step__task"))
         .filter(site_request=None)  # the others a ticket system decides
         .select_related("step__task__cluster")
         .order_by("asked_at")

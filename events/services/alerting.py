@@ -25,7 +25,7 @@ from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers.errors import StoreAway
 from events.drivers.kube_events import MOST_AHEAD
-from events.models import SILENT_AFTER, AlertRule, Event, EventAlert, EventStream
+from events.models import SILENT_AFTER, AlertRule, EventAlert, EventStream
 from events.services import alert_rules, figures, searches
 from events.services.figures import Clock, Group, Groups
 from events.services.search import Query

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from beidou.base.models import User
 from beidou.base.sentences import Sentence, joined
@@ -99,27 +99,24 @@ def _answers(task: AutoOperationTask) -> dict[str, dict[str, Any]]:
 def answerers(task: AutoOperationTask) -> dict[int, str]:
     """Key -> name of those who gave answers that nobody has approved yet, to its operations or to
     those below: they want what the approval is about, as whoever asked does."""
-    here_and_below, way = Q(), "task"
-    for _level in range(nesting.DEPTH_MAX + 2):  # in one query: live pages ask it again and again
-        here_and_below |= Q(**{way: task.pk})
-        way = f"{way}__parent__task"
-    steps = TaskStep.objects.filter(here_and_below, progress__has_key="answerers")
+    steps = _steps_with_those_below(task.pk).filter(progress__has_key="answerers")
     given = steps.order_by("pk").values_list("progress", flat=True)
     return {int(key): name for each in given for key, name in each["answerers"].items()}
 
 
-def answered_by(user: User) -> set[int]:
-    """Keys of the tasks that go on of which they are one of the ``answerers``."""
-    steps = TaskStep.objects.filter(
-        progress__answerers__has_key=str(user.pk), task__status__in=AutoOperationTask.ACTIVE
-    )
-    found: set[int] = set()
-    level = set(steps.values_list("task", flat=True))
-    while level - found:
-        found |= level
-        rows = AutoOperationTask.objects.filter(pk__in=level, parent__isnull=False)
-        level = set(rows.values_list("parent__task", flat=True))
-    return found
+def answered_by(user: User, task: str) -> Exists:
+    """Of rows whose task (``task`` is the way to it) has them among its ``answerers``."""
+    steps = _steps_with_those_below(OuterRef(task))
+    return Exists(steps.filter(progress__answerers__has_key=str(user.pk)))
+
+
+def _steps_with_those_below(task: Any) -> QuerySet[TaskStep]:
+    """Of the task with this key, and of those below it, in one query: pages ask it often."""
+    found, way = Q(), "task"
+    for _level in range(nesting.DEPTH_MAX + 2):
+        found |= Q(**{way: task})
+        way = f"{way}__parent__task"
+    return TaskStep.objects.filter(found)
 
 
 def with_answers(

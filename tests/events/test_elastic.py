@@ -332,7 +332,7 @@ def answering_bulk(*errors):
     ]
     with answering(200, json.dumps({"items": items})) as url:
         store = ElasticStore(address_of(url), owner="me")
-        store.indices.prepare = lambda _names: None
+        store.indices.prepare = lambda names: None  # type: ignore[method-assign]
         yield store
 
 

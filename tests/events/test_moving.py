@@ -23,7 +23,7 @@ class Kept(EmbeddedStore):
     def __init__(self, most=1000):
         self.records, self.most = {}, most
 
-    def write(self, keeper, records, labels):
+    def write(self, keeper, records, labels=()):
         if not self.most:
             raise StoreAway("The event store does not answer.")
         self.most -= 1
