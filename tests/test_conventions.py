@@ -135,6 +135,7 @@ WITHOUT_ACCESS = {
     "clusters.Collector": "internal: living collectors",
     "events.ReasonsLearned": "internal: up to when events were looked at",
     "events.EventArchiving": "internal: which process archives events",
+    "events.EventForgetting": "internal: which process deletes old events",
     "clusters.ClusterGroupObjectPermission": "guardian's rows, derived from grants",
 }
 

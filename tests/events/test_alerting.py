@@ -13,7 +13,7 @@ from guardian.shortcuts import remove_perm
 from beidou.base.errors import TemporaryError
 from beidou.base.models import Notice
 from beidou.base.sentences import Sentence
-from beidou.base.tasks import OUTSIDE, SCHEDULES, WORK
+from beidou.base.tasks import CLOCK, OUTSIDE, SCHEDULES, WORK
 from events import tasks
 from events.drivers.errors import StoreAway
 from events.models import AlertRule, EventAlert, EventStream
@@ -677,6 +677,7 @@ def test_nothing_that_asks_the_event_store_keeps_the_clock():
         "events.tasks.look_for_alerts": OUTSIDE,
         "events.tasks.learn_reasons": OUTSIDE,
         "events.tasks.forget_old": WORK,
+        "events.tasks.look_for_stale_labels": CLOCK,  # looks into the database, and asks a worker
     }
 
 

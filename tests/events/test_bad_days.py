@@ -251,7 +251,7 @@ def test_one_event_that_a_store_cannot_take_is_in_the_log_and_holds_up_no_other(
     watch = Stream()
     give(kube, listed(modern("a")), watch)
     with collecting() as collector:
-        collector.until(lambda: (row := stream_of(watched)) and row.stored == 1)
+        collector.until(lambda: (row := stream_of(watched)) and row.refused == 1)
         server.refuses_each = None
         watch.send(event("ADDED", modern("b", metadata__resourceVersion="1001")))
         collector.until(lambda: kept(server) == {"uid-b"})

@@ -238,7 +238,7 @@ def test_while_the_store_takes_nothing_events_wait_and_nothing_is_lost(kube, wat
 def test_what_the_store_refuses_is_counted_apart_and_holds_up_nothing(kube, watched, monkeypatch):
     write = EmbeddedStore.write
 
-    def refusing(self, keeper, records):
+    def refusing(self, keeper, records, labels):
         bad = [each for each in records if each.uid == "uid-bad"]
         write(self, keeper, [each for each in records if each not in bad])
         return [(each, "too odd") for each in bad]

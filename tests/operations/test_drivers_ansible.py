@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from beidou.base.errors import InvalidInput, PermanentError
@@ -13,6 +14,7 @@ from beidou.base.storable import is_storable
 from operations.drivers import ansible, artifacts, processes
 from operations.kinds.scale_up import ScaleUpParams
 from operations.services.cluster_settings import overridable
+from tests.operations.portal import until
 
 TRAP = "{{ lookup('pipe', 'echo broken into') }}"
 PLAY = """
@@ -153,6 +155,8 @@ def test_an_artifact_source_without_the_version_is_refused(tmp_path: Path) -> No
 
 def test_processes_are_found_by_their_mark_and_ended() -> None:
     process = subprocess.Popen(["sleep", "60"], env={processes.MARK: "test-mark"})
+    # It is there a moment before the system shows with which environment.
+    until(lambda: psutil.Process(process.pid).environ(), "its environment")
     assert processes.end_marked("test-mark") == 1
     assert process.poll() is not None
 

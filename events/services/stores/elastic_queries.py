@@ -1,6 +1,6 @@
 """A search in the words of Elasticsearch, by its own DSL."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from elasticsearch.dsl import Q
 from elasticsearch.dsl.query import Query as Condition
@@ -9,17 +9,23 @@ from events.drivers import text
 from events.drivers.elastic import documents
 from events.services.stores.base import FIELDS, WARNING, Group, Held, Query, Scope
 
+_EPOCH = "1970-01-01T00:00:00Z"
 MOST_EXPANSIONS = 10_000
 """Of words that begin with what was typed."""
 
 
+def _ranges(since: str, until: str, *, during: bool) -> Iterator[Condition]:
+    if during:
+        yield Q("range", **{documents.TIME: {"gte": since}})
+        # Without a beginning the server falls over its own least number of nanoseconds.
+        yield Q("range", **{documents.BEGAN: {"gte": _EPOCH, "lt": until}})
+    else:
+        yield Q("range", **{documents.TIME: {"gte": since, "lt": until}})
+
+
 def condition(query: Query, within: Sequence[Condition]) -> Condition:
-    ends_by = documents.BEGAN if query.during else documents.TIME
-    filters = [
-        Q("range", **{documents.TIME: {"gte": documents.moment(query.since)}}),
-        Q("range", **{ends_by: {"lt": documents.moment(query.until)}}),
-        *within,
-    ]
+    since, until = documents.moment(query.since), documents.moment(query.until)
+    filters = [*_ranges(since, until, during=query.during), *within]
     for field in FIELDS:
         if values := getattr(query, field):
             filters.append(Q("terms", **{documents.FIELDS[field]: list(values)}))
