@@ -4,12 +4,12 @@ on clusters and by the same people's hands."""
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import display as column
 from unfold.widgets import UnfoldAdminTextareaWidget
 
@@ -147,7 +147,23 @@ class NamespaceGrantAdmin(ObjectPermissionAdmin):
             namespaces=form.cleaned_data["namespaces"],
             user=request.user,
         )
-        obj.pk, obj.namespace = made[0].pk, made[0].namespace
+        obj.pk, obj.namespace, obj.made = made[0].pk, made[0].namespace, len(made)
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        if obj.made == 1:
+            return super().response_add(request, obj, post_url_continue)
+        sentence = ngettext(
+            "%(team)s now sees the events of %(count)d namespace of %(cluster)s.",
+            "%(team)s now sees the events of %(count)d namespaces of %(cluster)s.",
+            obj.made,
+        )
+        words = {"team": obj.team, "count": obj.made, "cluster": obj.cluster}
+        messages.success(request, sentence % words)
+        if "_addanother" in request.POST:
+            return HttpResponseRedirect(request.path)
+        return self.response_post_save_add(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         namespaces.take(rows=[obj], user=request.user)

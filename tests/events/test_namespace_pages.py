@@ -63,12 +63,23 @@ def granted():
 
 def test_an_owner_gives_many_on_the_page(owner, browser, shop, cluster_a):
     given = {"team": shop.pk, "cluster": cluster_a.pk, "namespaces": "shop\r\n\r\n pay \r\nshop"}
-    answer = browser(owner).post(ADD, given)
+    client = browser(owner)
+    answer = client.post(ADD, given)
     assert (answer.status_code, answer["Location"]) == (302, LIST)
     assert granted() == [("shop", "cluster-a", "pay"), ("shop", "cluster-a", "shop")]
     entries = AuditEntry.objects.filter(verb="grant", object_type="events.namespacegrant")
     assert {entry.actor for entry in entries} == {"owner"}
     assert entries.count() == 2
+    page = text_of(client.get(LIST))
+    assert "shop now sees the events of 2 namespaces of cluster-a." in page
+
+
+def test_one_after_the_other_can_be_given(owner, browser, shop, cluster_a):
+    given = {"team": shop.pk, "cluster": cluster_a.pk, "_addanother": "1"}
+    for names in ("one", "two\nthree"):
+        answer = browser(owner).post(ADD, given | {"namespaces": names})
+        assert (answer.status_code, answer["Location"]) == (302, ADD)
+    assert len(granted()) == 3
 
 
 @pytest.mark.parametrize(
@@ -226,6 +237,14 @@ def test_the_way_leads_to_the_event_centre_key_events_and_saved_searches(limited
         LIST,
     ):
         assert f'href="{hidden}"' not in page
+
+
+def test_the_home_page_leads_to_the_event_centre_only_whom_it_shows_something(
+    limited, stranger, browser, events
+):
+    told = "Events of the namespaces that your teams were granted"
+    assert told in text_of(browser(limited).get(reverse("admin:index")))
+    assert told not in text_of(browser(stranger).get(reverse("admin:index")))
 
 
 def test_the_event_centre_shows_what_is_granted_and_links_no_page_beyond(limited, browser, events):

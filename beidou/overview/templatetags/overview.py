@@ -2,12 +2,13 @@
 
 from django import template
 from django.db.models import Model
+from django.template import Context
 from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from beidou.base import display
+from beidou.base import display, permissions
 from beidou.overview import links
 from beidou.overview.figures import Counted
 from operations.kinds.base import KINDS
@@ -60,6 +61,14 @@ def page(obj: Model) -> str:
 @register.simple_tag
 def listing(label: str, **lookups: object) -> str:
     return links.listing(label, **lookups)
+
+
+@register.simple_tag(takes_context=True)
+def events_address(context: Context) -> str:
+    """The event centre, for somebody who sees single namespaces and no cluster."""
+    if not permissions.namespaces_of(context["request"].user).exists():
+        return ""
+    return links.listing("events.Event")
 
 
 @register.simple_tag
