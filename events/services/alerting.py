@@ -7,7 +7,7 @@ the transaction that writes that he was told.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -43,6 +43,8 @@ LATE: Final = timedelta(minutes=2)
 it was seen."""
 WAITING_MAX: Final = timedelta(hours=2)
 """What waits in a spool for longer is not waited for: all rules would look far back for it."""
+PORTION: Final = timedelta(hours=2)
+"""So much is looked back over at a time."""
 MISSED_MAX: Final = timedelta(days=1)
 """After an outage, so far back is looked."""
 WINDOW_STEPS: Final = 60
@@ -101,7 +103,7 @@ def look_at(rule: AlertRule, now: datetime) -> StoreAway | None:
 def _look_at(rule: AlertRule, now: datetime) -> None:
     why = _hindrance(rule)
     if why is not None:
-        _settle(rule, Groups(()), [], now)
+        _settle(rule, Groups(()), now)
         _say(rule, why, now)
         AlertRule.objects.filter(pk=rule.pk).update(counted_at=None)
         return
@@ -109,13 +111,9 @@ def _look_at(rule: AlertRule, now: datetime) -> None:
     found = _groups(rule, now - rule.window, now, clock)
     if found.is_late:  # what was not counted must not be taken for over
         raise _too_slow()
-    missed, are_all = _missed(rule, found, now, clock)
-    _settle(rule, found, missed, now)
-    if not are_all:
-        raise _too_slow()
-    AlertRule.objects.filter(pk=rule.pk).update(
-        counted_at=_stored_until(now), counted_as=rule.meaning
-    )
+    # What fires now is told first: looking back may take too long.
+    _settle(rule, found, now)
+    _look_back(rule, found, now, clock)
     more = Sentence(
         "There are more groups with so many events than are looked at: the %(count)s largest are "
         "alerts.",
@@ -139,6 +137,31 @@ def _too_slow() -> TemporaryError:
 # --- windows between the looks --------------------------------------------------------------------
 
 
+def _look_back(rule: AlertRule, found: Groups, now: datetime, clock: Clock) -> None:
+    """In portions, so that after an outage it comes to an end although the time for it does, too:
+    the next look goes on behind the last one that was counted."""
+    if rule.counted_at is None or rule.counted_as != rule.meaning:
+        _note_counted(rule, now, now)
+        return
+    begin = max(rule.counted_at, now - MISSED_MAX)
+    while begin < now:
+        until = min(now, begin + PORTION)
+        try:
+            missed, are_all = _missed(rule, found, begin, until, now, clock)
+        except StoreAway as error:  # of this wider question alone: others need not wait for it
+            raise TemporaryError(error.message) from error
+        _begin_late(rule, missed, now)
+        if not are_all:
+            raise _too_slow()
+        _note_counted(rule, until, now)
+        begin = until
+
+
+def _note_counted(rule: AlertRule, until: datetime, now: datetime) -> None:
+    counted = min(until, _stored_until(now))
+    AlertRule.objects.filter(pk=rule.pk).update(counted_at=counted, counted_as=rule.meaning)
+
+
 @dataclass(frozen=True)
 class Missed:
     """The latest window that held enough, and no look counted: with how many events, at most."""
@@ -149,23 +172,21 @@ class Missed:
 
 
 def _missed(
-    rule: AlertRule, found: Groups, now: datetime, clock: Clock
+    rule: AlertRule, found: Groups, begin: datetime, until: datetime, now: datetime, clock: Clock
 ) -> tuple[list[Missed], bool]:
     """What no look has counted: it was stored late, lies across two looks, or there was none.
 
     Gives what is not found now, and whether there was time to look at all of it.
     """
-    if rule.counted_at is None or rule.counted_as != rule.meaning:
-        return [], True
-    begin = max(rule.counted_at - LATE, now - MISSED_MAX) - rule.window
-    wide = _groups(rule, begin, now, clock)
+    begin = max(begin - LATE, now - MISSED_MAX) - rule.window
+    wide = _groups(rule, begin, until, clock)
     known = {(group.cluster, group.value) for group in found.found}
     known |= set(_lately(rule, now).values_list("cluster", "value"))
     missed: list[Missed] = []
     for group in wide.found:
         if (group.cluster, group.value) in known:
             continue
-        query = alert_rules.query_of(rule.owner, rule, since=begin, until=now)
+        query = alert_rules.query_of(rule.owner, rule, since=begin, until=until)
         window = _fullest(rule, figures.of_group(query, rule.group_by, group), group, clock)
         if window is None:
             return missed, False
@@ -235,7 +256,7 @@ def _lately(rule: AlertRule, now: datetime) -> QuerySet[EventAlert]:
     return rule.alerts.filter(Q(ended_at=None) | Q(ended_at__gt=now - rule.window))
 
 
-def _settle(rule: AlertRule, found: Groups, missed: Sequence[Missed], now: datetime) -> None:
+def _settle(rule: AlertRule, found: Groups, now: datetime) -> None:
     groups = _of_present_clusters(found.found)
     with transaction.atomic():
         rows = _lately(rule, now).select_for_update().order_by("pk")
@@ -256,7 +277,6 @@ def _settle(rule: AlertRule, found: Groups, missed: Sequence[Missed], now: datet
                 known.count, known.peak = group.count, max(known.peak, group.count)
                 going_on.append(known)
         over += present.values()
-        new += _begun_late(rule, missed, present, now)
         _end([row for row in over if row.is_firing], now)
         _tell(rule, [*new, *going_on], now)
         EventAlert.objects.bulk_update(
@@ -272,18 +292,19 @@ def _of_present_clusters(found: Iterable[Group]) -> dict[Key, Group]:
     return {key: group for key, group in groups.items() if key[0] in known}
 
 
-def _begun_late(
-    rule: AlertRule, missed: Sequence[Missed], present: Mapping[Key, EventAlert], now: datetime
-) -> list[EventAlert]:
+def _begin_late(rule: AlertRule, missed: Sequence[Missed], now: datetime) -> None:
     """What an alert told already, or would have gone on with, is none."""
     windows = {(each.group.cluster, each.group.value): each for each in missed}
-    begun = []
-    for key, group in _of_present_clusters(each.group for each in missed).items():
-        window = windows[key]
-        told = rule.alerts.filter(cluster=group.cluster, value=group.value, group_by=rule.group_by)
-        if key not in present and not told.filter(ended_at__gte=window.since).exists():
-            begun.append(_begun(rule, group, window.since, now))
-    return begun
+    with transaction.atomic():
+        begun = []
+        for key, group in _of_present_clusters(each.group for each in missed).items():
+            since = windows[key].since
+            told = rule.alerts.filter(
+                cluster=group.cluster, value=group.value, group_by=rule.group_by
+            )
+            if not told.filter(Q(ended_at=None) | Q(ended_at__gte=since)).exists():
+                begun.append(_begun(rule, group, since, now))
+        _tell(rule, begun, now)
 
 
 def _begun(rule: AlertRule, group: Group, since: datetime, now: datetime) -> EventAlert:

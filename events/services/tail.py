@@ -264,6 +264,9 @@ class TailChannel(streaming.Channel):
         after = viewer.after
         if after is None:
             return None
+        # Of single namespaces one may have been taken since the rows were remembered.
+        if self.followed.scope.limited:
+            return max(after.moment, now - DEFAULT_SPAN)
         if after.run == self.run and self._forgotten <= after.number <= self.number:
             return None
         return max(after.moment, now - DEFAULT_SPAN)

@@ -150,7 +150,7 @@ def resume(operation: Operation, *, acting_user: User, reason: str = "") -> Oper
                 code="held",
             )
         told: dict[str, object] = {}
-        if not is_at_work and (renewed := _renew_what_goes_on(operation, reason)):
+        if not is_at_work and (renewed := renew_what_goes_on(operation, reason)):
             told["done_again"] = renewed
         if hold is None:
             change_status(operation, to=Operation.Status.RUNNING, reason=reason)
@@ -531,7 +531,8 @@ def _go_back(members: list[OperationMachine]) -> dict[str, str]:
     return back
 
 
-def _renew_what_goes_on(operation: Operation, reason: str) -> list[str]:
+def renew_what_goes_on(operation: Operation, reason: str) -> list[str]:
+    """The steps whose results have become too old while it stood or waited are done again."""
     going_on = list(
         operation.machines.filter(
             state__in=(OperationMachine.State.WAITING, OperationMachine.State.RUNNING),

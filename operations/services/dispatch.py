@@ -99,6 +99,8 @@ def _start(key: int, slots: Slots) -> bool:
                 finish.end(operation, Operation.Status.CANCELED, why)
                 news.tell_not_begun(operation, why)
                 return False
+            if operation.started_at is not None:
+                control.renew_what_goes_on(operation, Sentence("Too old by now."))
             change_status(
                 operation,
                 to=Operation.Status.RUNNING,

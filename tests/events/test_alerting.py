@@ -226,6 +226,46 @@ def test_what_was_missed_and_cannot_be_counted_in_time_is_counted_the_next_time(
     assert [alert.count for alert in alerts()] == [3]
 
 
+def test_what_fires_now_is_told_although_looking_back_fails_and_others_are_counted(
+    minute_rule, operator, cluster_a, noon, monkeypatch
+):
+    groups = figures.groups
+
+    def slow_over_much(user, query, *args, **more):
+        if query.until - query.since > 8 * MINUTE:
+            raise StoreAway(Sentence("It took too long."))
+        return groups(user, query, *args, **more)
+
+    factories.make_alert_rule(operator, name="another", window_minutes=1, threshold=3)
+    AlertRule.objects.update(counted_at=noon - MINUTE)
+    burst(cluster_a, noon + 10 * MINUTE - timedelta(seconds=5))
+    monkeypatch.setattr(figures, "groups", slow_over_much)
+    alerting.look_at_all(noon + 10 * MINUTE)
+    assert [alert.told for alert in alerts()] == [1, 1]
+    minute_rule.refresh_from_db()
+    assert minute_rule.problem == "It took too long."
+
+
+def test_looking_back_far_goes_on_where_its_time_was_over(
+    minute_rule, cluster_a, noon, monkeypatch
+):
+    monkeypatch.setattr(alerting, "PORTION", timedelta(hours=2))
+    burst(cluster_a, noon + timedelta(hours=1))
+    burst(cluster_a, noon + timedelta(hours=5))
+    steps, asked = figures.steps, []
+
+    def once(*args, **more):
+        asked.append(1)
+        return steps(*args, **more) if len(asked) == 1 else figures.Steps({}, is_late=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(figures, "steps", once)
+        alerting.look_at_all(noon + timedelta(hours=6))
+    minute_rule.refresh_from_db()
+    assert minute_rule.counted_at >= noon + timedelta(hours=2)
+    assert len(alerts()) == 1
+
+
 @pytest.mark.parametrize("offset", range(0, 60, 7))
 def test_what_the_preview_finds_a_rule_finds_too(offset, minute_rule, operator, cluster_a, noon):
     burst(cluster_a, noon + timedelta(seconds=30 + offset), 5)

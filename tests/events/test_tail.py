@@ -646,6 +646,17 @@ def test_what_is_taken_is_told_no_more_and_what_is_given_is(follow, limited, clu
     assert names(reader) == ["given"]
 
 
+def test_who_connects_again_is_not_told_from_memory_what_was_taken(follow, limited, cluster_a):
+    NamespaceGrant.objects.create(team=limited.groups.get(), cluster=cluster_a, namespace="pay")
+    reader, other = follow(limited), follow(limited)
+    place = last_id(reader)
+    now(cluster_a, "taken")
+    now(cluster_a, "kept", namespace="pay")
+    told(other, "taken", "kept")
+    NamespaceGrant.objects.filter(namespace="shop").delete()
+    assert names(follow(limited, after=place)) == ["kept"]
+
+
 def test_when_the_last_namespace_is_taken_it_ends(follow, limited, cluster_a):
     reader = follow(limited)
     NamespaceGrant.objects.all().delete()

@@ -1,14 +1,16 @@
 """The whole upgrade through the engine: its order, what stops it, and how it goes on."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
 
+from beidou.base.errors import PermanentError
 from beidou.base.models import AuditEntry
 from machines.models import Machine
-from operations.kinds.upgrade_cluster import facts, gate, node
-from operations.models import MachineStep, Operation, Step
+from operations.kinds.upgrade_cluster import facts, freshness, gate, node
+from operations.models import MachineStep, Operation, OperationMachine, Step
 from operations.services import control as steering
 from operations.services import recovery
 from tests.fakes.upgrading import NEW, OLD
@@ -304,21 +306,51 @@ def test_an_upgrade_that_was_paused_for_long_looks_again_before_the_next_control
     assert hosts.of("upgrade_node")[:2] == [["c1"], ["c2"]]
 
 
-def test_a_retry_that_has_waited_long_for_its_turn_upgrades_no_control_plane(
+def test_a_retry_that_has_waited_long_for_its_turn_looks_again_when_it_begins(
     upgrade, hosts, control, work, operator
 ):
     hosts.failing["upgrade_node", "c1"] = "disk full"
     operation = upgrade()
+    hosts.failing.clear()
     control(steering.retry, operation, acting_user=operator)
     grow_old(operation)
     work()
     operation.refresh_from_db()
-    assert operation.status == "failed"
-    assert "older than an hour by now" in cells(operation, "controlPlanes")["c1"].message
-    assert hosts.of("upgrade_node") == [["c1"]]
-    hosts.failing.clear()
-    again(control, work, operation, operator)
     assert operation.status == "succeeded", operation.message
+    assert outcome(hosts) == (2, 2)
+
+
+def test_no_control_plane_is_upgraded_with_what_is_old(upgrade, hosts):
+    hosts.failing["upgrade_node", "c1"] = "disk full"
+    operation = upgrade()
+    grow_old(operation)
+    operation.machines.update(state=OperationMachine.State.WAITING)
+    with pytest.raises(PermanentError, match="older than an hour by now"):
+        freshness.require_fresh(SimpleNamespace(operation=operation))
+
+
+def test_one_control_plane_is_retried_alone_after_a_month(upgrade, hosts, control, work, operator):
+    hosts.failing["upgrade_node", "c2"] = "disk full"
+    operation = upgrade()
+    grow_old(operation)
+    hosts.failing.clear()
+    chosen = operation.machines.get(hostname="c2").machine_id
+    control(steering.retry, operation, acting_user=operator, machines=[chosen])
+    work()
+    assert cells(operation, "controlPlanes")["c2"].status == "succeeded"
+    assert outcome(hosts) == (2, 2)
+
+
+def test_a_machine_that_was_deleted_meanwhile_keeps_nothing_old(
+    upgrade, hosts, control, work, operator
+):
+    hosts.failing["upgrade_node", "c2"] = "disk full"
+    operation = upgrade()
+    grow_old(operation)
+    hosts.failing.clear()
+    Machine.objects.filter(hostname="w3").delete()
+    again(control, work, operation, operator)
+    assert cells(operation, "controlPlanes")["c2"].status == "succeeded"
 
 
 def test_a_drain_of_hours_makes_no_snapshot_old(upgrade, hosts):
