@@ -9,6 +9,10 @@ class StoreAway(TemporaryError):
     code = "event_store_away"
 
 
+class LabelsSealed(StoreAway):
+    """Labels of what was taken from a team lie in indices that take no writes; all else is done."""
+
+
 class ArchiveAway(TemporaryError):
     """The archive does not answer, or takes nothing now.  What is not in it is not deleted."""
 

@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from beidou.base import tasks
-from events.drivers.errors import StoreAway
+from events.drivers.errors import LabelsSealed, StoreAway
 from events.models import StaleLabel
 from events.services.stores import chosen, granted
 from events.services.stores.base import Store
@@ -26,6 +26,8 @@ HELD_FOR = timedelta(minutes=5)
 """Longer than one portion takes."""
 RUN_SECONDS = 120.0
 """Then the worker is for others; the next run goes on."""
+HINDERED_EVERY = timedelta(hours=1)
+"""What lies in indices that take no writes may do so for months."""
 NAMES_AT_ONCE = 500
 
 
@@ -62,8 +64,17 @@ def _settle(store: Store, team: int, uid: str, part: list[StaleLabel], end: floa
         _of(part).update(held_until=timezone.now() + HELD_FOR)
         began = timezone.now()
         # Read after that moment: who writes with what was read before is waited for.
-        if store.relabel(uid, team, names, granted.of_namespaces(uid, names)):
-            return _note_right(store, part, began)
+        labels = granted.of_namespaces(uid, names)
+        try:
+            if store.relabel(uid, team, names, labels):
+                return _note_right(store, part, began)
+        except LabelsSealed:
+            given = [row for row in part if team in labels.get(row.namespace, ())]
+            _note_right(store, given, began)
+            for row in part:
+                if row not in given:
+                    _unchanged(row).update(looked_at=began)
+            raise
     return 0
 
 
@@ -85,6 +96,7 @@ def _is_time(store: Store) -> QuerySet[StaleLabel]:
     now = timezone.now()
     free = Q(held_until=None) | Q(held_until__lt=now)
     due = Q(looked_at=None) | Q(changed_at__lte=now - store.label_delay)
+    due &= Q(problem="") | Q(looked_at=None) | Q(looked_at__lt=now - HINDERED_EVERY)
     return StaleLabel.objects.filter(free & due)
 
 

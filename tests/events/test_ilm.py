@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from beidou.base import config
 from events.drivers.elastic import documents
-from events.drivers.errors import StoreAway
+from events.drivers.errors import LabelsSealed, StoreAway
 from events.services.stores.base import Keeper, Limit, Limits, Scope
 from events.services.stores.elastic import ElasticStore
 from tests.events.conftest import STORES
@@ -329,6 +329,17 @@ def test_what_goes_on_after_a_policy_sealed_its_day_is_a_row_of_its_own(store, c
     for version in (200, 300, 200):
         assert store.keep(cluster_a, made(version=version)) == []
     assert sorted(event.version for event in store.all()) == [100, 300]
+
+
+@on_servers
+def test_labels_of_a_sealed_day_stay_and_what_was_taken_there_is_said(store, cluster_a):
+    store.store.write(Keeper.of(cluster_a), [made()], {"shop": [7]})
+    store.store.refresh()
+    renamed(store, store.names()[0])
+    given = store.store.relabel(cluster_a.uid, 8, ["shop"], {"shop": [7, 8]})
+    assert given is True
+    with pytest.raises(LabelsSealed, match="stay withheld"):
+        store.store.relabel(cluster_a.uid, 7, ["shop"], {"shop": [8]})
 
 
 @on_servers

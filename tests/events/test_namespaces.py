@@ -16,7 +16,7 @@ from beidou.base.sentences import Sentence
 from clusters.services import removal
 from events import tasks
 from events.drivers.elastic import documents
-from events.drivers.errors import StoreAway
+from events.drivers.errors import LabelsSealed, StoreAway
 from events.models import NamespaceGrant, StaleLabel
 from events.services import alert_rules, asked, namespaces, relabelling, search, storing
 from events.services.search import Query
@@ -584,6 +584,20 @@ def test_a_store_that_is_away_is_noted_and_tried_again(labelled, give, shop, clu
     assert (note.looked_at, note.held_until) == (None, None)
     tasks.relabel()
     assert StaleLabel.objects.get().problem == ""
+
+
+def test_what_is_sealed_stays_withheld_and_holds_up_no_grant(labelled, give, take, shop, cluster_a):
+    give(shop, cluster_a, "taken", "given")
+    take(shop, cluster_a, "taken")
+    later(minutes=3)
+    labelled.answers = [LabelsSealed(Sentence("The index takes no writes."))]
+    tasks.relabel()
+    note = StaleLabel.objects.get()
+    assert (note.namespace, str(note.problem)) == ("taken", "The index takes no writes.")
+    assert not tasks.look_for_stale_labels()  # not each minute
+    StaleLabel.objects.update(looked_at=timezone.now() - timedelta(hours=2))
+    assert tasks.look_for_stale_labels()
+    assert tasks.relabel() == 1
 
 
 def test_two_workers_do_not_look_after_the_same(labelled, give, shop, cluster_a):

@@ -279,7 +279,8 @@ class Store(Protocol):
         self, cluster_uid: str, team: int, namespaces: Sequence[str], labels: Labels
     ) -> bool:
         """Put right some of what is labelled wrongly about this team in these namespaces; True
-        when there was nothing.  ``labels`` are those of these namespaces."""
+        when there was nothing.  ``labels`` are those of these namespaces.  ``LabelsSealed`` where
+        nothing else is wrong than what cannot be put right."""
 
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool

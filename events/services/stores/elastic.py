@@ -8,12 +8,14 @@ from elasticsearch.dsl import A, Q, Search
 from elasticsearch.dsl.query import Query as Condition
 
 from beidou.base.config import EventServer
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers import patience
 from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
 from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server, cause, refusal
 from events.drivers.elastic.writing import Writer
+from events.drivers.errors import LabelsSealed
 from events.drivers.kube_events import Record
 from events.services.stores import granted
 from events.services.stores.base import (
@@ -82,14 +84,31 @@ class ElasticStore:
         self.refresh()
         given = [name for name in namespaces if team in labels.get(name, ())]
         taken = [name for name in namespaces if team not in labels.get(name, ())]
-        search = Search().query(mislabelled(cluster_uid, team, given, taken)).sort(*_NEWEST)
+        sealed = self.indices.sealed()
+        elsewhere = Q("bool", must_not=[Q("terms", _index=sealed)])
+        wrong = mislabelled(cluster_uid, team, given, taken)
+        search = Search().query(wrong & elsewhere).sort(*_NEWEST)
         search = search.source(excludes=[documents.WHOLE])
         hits = self._search(
             search.extra(size=RELABELLED_AT_ONCE, track_total_hits=False, seq_no_primary_term=True)
         )["hits"]["hits"]
         if hits:
             self._writer.relabel(hits, labels)
+        elif sealed and taken:
+            self._require_unsealed(mislabelled(cluster_uid, team, (), taken), sealed)
         return not hits
+
+    def _require_unsealed(self, wrong: Condition, sealed: Sequence[str]) -> None:
+        search = Search().query(wrong & Q("terms", _index=sealed)).source(False)
+        hits = self._search(search.extra(size=1, track_total_hits=False))["hits"]["hits"]
+        if hits:
+            raise LabelsSealed(
+                Sentence(
+                    "The index “%(name)s” takes no writes: events in it that a team may not see "
+                    "any more stay withheld, until the index takes writes or goes.",
+                    name=hits[0]["_index"],
+                )
+            )
 
     # --- finding ----------------------------------------------------------------------------------
 
