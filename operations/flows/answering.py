@@ -69,6 +69,16 @@ def _refuse_several(steps: list[TaskStep]) -> None:
         raise InvalidInput(sentence, code="step_missing", fields={"step": sentence})
 
 
+def _refuse_approvals(operation: Operation, answers: Mapping[str, Any]) -> None:
+    """Of what will be found by the time of the retry nobody has seen anything."""
+    approvals = operation_kinds.get(operation.kind).approvals
+    if any(answers.get(name) for name in approvals):
+        sentence = _(
+            "What somebody has to approve is approved on the page of %(name)s, where it is seen."
+        ) % {"name": operation}
+        raise InvalidInput(sentence, code="approved_elsewhere", fields={"answers": sentence})
+
+
 def keep(steps: list[TaskStep], key: str, answers: Mapping[str, Any], user: User) -> None:
     """For the operations that are done again, once it is their turn; what is wrong with them is
     said now."""
@@ -84,6 +94,7 @@ def keep(steps: list[TaskStep], key: str, answers: Mapping[str, Any], user: User
     for step in taking:
         for operation in parts[step.key]:
             operation_control.check_answers(operation, answers, user)
+            _refuse_approvals(operation, answers)
         kept = {str(operation.pk): dict(answers) for operation in parts[step.key]}
         rest = approval.without_answers(step.progress)
         step.progress = approval.with_answers(rest, kept, user)

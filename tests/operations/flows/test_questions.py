@@ -394,6 +394,16 @@ def test_a_retry_after_the_end_brings_the_answer_when_its_turn_comes(
     assert not {"answers", "answerers"} & dropped.steps.get().progress.keys()
 
 
+def test_after_the_end_nothing_is_approved_that_nobody_has_seen(
+    dropped, control, approver, operators, monkeypatch
+):
+    approver.groups.add(operators)
+    monkeypatch.setitem(kinds.KINDS, "Toy", replace(kinds.get("Toy"), approvals=SIZE))
+    with pytest.raises(InvalidInput, match="is approved on the page of"):
+        control(controls.retry, dropped, acting_user=approver, answers={"size": 7})
+    assert fresh(dropped).status == Status.PARTIAL
+
+
 def test_the_page_and_the_api_name_what_waits_for_which_answer_after_the_end(
     dropped, api, operator, machines
 ):
