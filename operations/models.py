@@ -381,6 +381,12 @@ class Operation(Stateful):
         return user.pk in {self.requested_by_id, self.sent_by_id, *wanting}
 
     @property
+    def to_come(self) -> models.QuerySet[Machine]:
+        """Machines of its task that go the same way in other batches, before it or behind it."""
+        part = getattr(self, "task_part", None)
+        return part.to_come() if part is not None else Machine.objects.none()
+
+    @property
     def is_held(self) -> bool:
         """A window or a freeze keeps it from beginning."""
         return self.status == self.Status.WAITING and self.ready_at is None

@@ -365,6 +365,14 @@ class TaskPart(models.Model):
     def __str__(self) -> str:
         return f"{self.step} #{self.number}"
 
+    def to_come(self) -> models.QuerySet[Machine]:
+        """Those of the other batches of the step, but for what has failed; also what is through."""
+        others = self.step.parts.exclude(pk=self.pk).values_list("machines", flat=True)
+        rows = TaskMachine.objects.filter(pk__in=[key for keys in others for key in keys])
+        if not self.step.compensates:
+            rows = rows.filter(state=TaskMachine.State.WAITING)
+        return Machine.objects.filter(pk__in=rows.values("machine"))
+
 
 class WorkOrder(Stateful):
     """One question to whoever may approve: shall exactly this be done?

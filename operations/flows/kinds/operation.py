@@ -74,11 +74,19 @@ def _add_batches(flow: Flow, step: TaskStep, params: OperationParams) -> None:
     known = {key for part in parts for key in results.kept(part)}
     chosen = undoing.add(flow, step) if step.compensates else flow.machines(params.group)
     new = [member.pk for member in chosen if member.pk not in known]
-    size = flow.task.batch_size or max(len(new), 1)
+    size = _batch_size(flow, params) or max(len(new), 1)
     number = parts[-1].number if parts else 0
     for offset in range(0, len(new), size):
         number += 1
         TaskPart.objects.create(step=step, number=number, machines=new[offset : offset + size])
+
+
+def _batch_size(flow: Flow, params: OperationParams) -> int:
+    """0 for all at once: what only looks judges what will be done with all of them together."""
+    kind = KINDS.get(params.kind)
+    if kind is not None and params.steps and set(params.steps) <= kind.looks:
+        return 0
+    return flow.task.batch_size
 
 
 def look(flow: Flow, step: TaskStep, params: OperationParams) -> None:

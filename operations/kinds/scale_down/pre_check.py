@@ -28,7 +28,17 @@ def pre_check(run: StepRun) -> Found:
     run.stop_if_asked()
     with client_for(run.cluster, timeout=30) as client:
         situation = reading.situation(run, client)
-    return Found(situation, make_plan(situation, names), reasons)
+    # Those of later batches are no room for these, and their zone loses them as well.
+    return Found(situation, make_plan(situation, [*names, *_to_come(run)]), reasons)
+
+
+def _to_come(run: StepRun) -> list[str]:
+    """Nodes that the task takes out in other batches."""
+    nodes = run.operation.to_come.exclude(node=None).order_by("node__name")
+    names = [str(name) for name in nodes.values_list("node__name", flat=True)]
+    if names:
+        run.say(f"Other batches of the task take out, too: {', '.join(names)}.")
+    return names
 
 
 def confirm(run: StepRun, found: Found) -> None:
