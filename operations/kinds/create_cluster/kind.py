@@ -44,6 +44,7 @@ CREATE_CLUSTER = register(
         fresh_states=frozenset({Machine.State.AVAILABLE}),
         looks=frozenset({"preCheck"}),
         blockers=planning.blockers,
+        remarks=planning.remarks,
         retry_blockers=planning.retry_blockers,
         reserve=scale_up.reserve,
         release=release,

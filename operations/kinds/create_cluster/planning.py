@@ -3,20 +3,24 @@
 import ipaddress
 from collections.abc import Iterator, Sequence
 
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext, ngettext
 
-from clusters.models import Cluster
+from beidou.base import permissions
+from beidou.base.models import User
+from clusters.models import Cluster, Node
 from machines.models import Machine, MachineAddress
 from operations.kinds import hosts, scale_up
-from operations.kinds.base import Blocker
+from operations.kinds.base import Blocker, Remark
 from operations.kinds.create_cluster.params import (
     CreateClusterParams,
     nodes_at_most,
     overlapping,
 )
-from operations.models import Operation
+from operations.models import MachineStep, Operation
 
 CONTROL_PLANE, COMPUTE = "ControlPlane", "Compute"
+NAMED_AT_MOST = 10
 CONTROL_PLANES = (1, 3)
 """Two are no safer than one: etcd needs more than half of its members."""
 
@@ -58,9 +62,38 @@ def _whole(
     settings = hosts.settings_of(cluster.pk)
     if settings is None or not settings.artifact_source:
         yield gettext("no artifact source is given")
-    others = Cluster.objects.exclude(pk=cluster.pk).exclude(phase=Cluster.Phase.DELETED)
+    yield from () if _has_networks(cluster) else _overlaps(cluster, params)
+    room = nodes_at_most(params.pods)
+    if len(machines) > room:
+        yield gettext("pod_network %(network)s has room for %(room)s nodes, not %(count)s") % {
+            "network": params.pods,
+            "room": room,
+            "count": len(machines),
+        }
+
+
+def _has_networks(cluster: Cluster) -> bool:
+    """Whether it has a control plane, with which its networks cannot be changed any more: a retry
+    is none the better for it that somebody adopts a cluster with the same ones meanwhile."""
+    if not cluster.is_unmade:
+        return True
+    return MachineStep.objects.filter(
+        step__operation__cluster=cluster,
+        step__operation__kind="CreateCluster",
+        step__name="createControlPlane",
+        status__in=MachineStep.PASSED,
+        machine__role=CONTROL_PLANE,
+        machine__machine__cluster=cluster,  # it was not cleaned since
+    ).exists()
+
+
+def _overlaps(cluster: Cluster, params: CreateClusterParams) -> Iterator[str]:
+    others = _others(cluster)
     pairs = others.values_list("pod_cidr", "service_cidr")
     known = [text for pair in pairs for text in pair if text]
+    # Where no kubeadm tells it, the ranges of the nodes do.
+    silent = Node.objects.filter(cluster__in=others.filter(pod_cidr=""))
+    known += [text for ranges in silent.values_list("pod_cidrs", flat=True) for text in ranges]
     for name, network in (("pod_network", params.pods), ("service_network", params.services)):
         if other := overlapping(network, known):
             # Not by name: whoever creates a cluster need not see every other.
@@ -69,13 +102,29 @@ def _whole(
                 "network": network,
                 "other": other,
             }
-    room = nodes_at_most(params.pods)
-    if len(machines) > room:
-        yield gettext("pod_network %(network)s has room for %(room)s nodes, not %(count)s") % {
-            "network": params.pods,
-            "room": room,
-            "count": len(machines),
-        }
+
+
+def _others(cluster: Cluster) -> QuerySet[Cluster]:
+    return Cluster.objects.exclude(pk=cluster.pk).exclude(phase=Cluster.Phase.DELETED)
+
+
+def remarks(cluster: Cluster, _machines: Sequence[Machine], user: User) -> list[Remark]:
+    """What no look for overlaps can know: clusters that tell their networks to nobody."""
+    silent = _others(cluster).filter(Q(pod_cidr="") | Q(service_cidr=""))
+    count = silent.count()
+    if not count:
+        return []
+    seen = permissions.visible_to(user, silent).order_by("name")
+    names = list(seen.values_list("name", flat=True)[:NAMED_AT_MOST])
+    text = ngettext(
+        "%(count)s other cluster does not tell all of its networks, so that nobody here knows "
+        "whether these overlap them: %(names)s",
+        "%(count)s other clusters do not tell all of their networks, so that nobody here knows "
+        "whether these overlap them: %(names)s",
+        count,
+    )
+    names += ["…"] if count > len(names) else []
+    return [Remark(None, text % {"count": count, "names": ", ".join(names)})]
 
 
 def _machines(

@@ -11,7 +11,8 @@ from clusters.services.adoption import Details
 from machines.models import Machine, MachineAddress
 from operations.kinds import base as kinds
 from operations.models import ClusterSettings, Operation
-from operations.services import control, create_cluster, start
+from operations.services import control as controls
+from operations.services import create_cluster, start
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -163,6 +164,44 @@ def test_a_network_of_another_cluster_is_refused_without_its_name(whole, cluster
     assert f"overlaps {text} of another cluster" in reason
 
 
+def test_without_a_word_of_its_networks_the_ranges_of_its_nodes_count(whole, cluster_a):
+    factories.make_node(cluster_a, pod_cidrs=["10.244.3.0/24", "fd00:10:3::/64"])
+    (reason,) = whole()
+    assert reason == "pod_network 10.244.0.0/16 overlaps 10.244.3.0/24 of another cluster"
+
+
+def test_those_of_a_cluster_that_was_deleted_do_not(whole, cluster_a):
+    factories.make_node(cluster_a, pod_cidrs=["10.244.3.0/24"])
+    Cluster.objects.filter(pk=cluster_a.pk).update(phase=Cluster.Phase.DELETED)
+    assert whole() == []
+
+
+@pytest.fixture
+def told(wish, maker):
+    """The remarks on the whole about networks."""
+
+    def ask():
+        plan = create_cluster.plan(wish=wish(), acting_user=maker)
+        return [each.text for each in plan.remarks if "networks" in each.text]
+
+    return ask
+
+
+def test_clusters_whose_networks_nobody_knows_are_told_by_name_to_those_who_see_them(
+    told, cluster_a, cluster_b, makers
+):
+    factories.grant(makers, cluster_b, "viewer")
+    (remark,) = told()
+    assert remark.startswith("2 other clusters do not tell all of their networks")
+    assert remark.endswith("cluster-b, …")
+
+
+def test_where_all_networks_are_known_nothing_is_said(told, cluster_a):
+    cluster_a.pod_cidr, cluster_a.service_cidr = "10.10.0.0/16", "10.11.0.0/16"
+    cluster_a.save()
+    assert told() == []
+
+
 def test_more_machines_than_ranges_of_pods_are_refused(whole):
     (reason,) = whole(params={"pod_network": "10.244.0.0/23"})
     assert "has room for 2 nodes, not 3" in reason
@@ -235,8 +274,53 @@ def test_a_second_operation_cannot_create_the_same_cluster(create, maker, free):
 def test_a_canceled_creation_can_be_retried(create, maker, django_capture_on_commit_callbacks):
     operation = create()
     with django_capture_on_commit_callbacks():
-        control.cancel(operation, acting_user=maker)
-        again = control.retry(operation, acting_user=maker)
+        controls.cancel(operation, acting_user=maker)
+        again = controls.retry(operation, acting_user=maker)
+    assert again.status == Operation.Status.WAITING
+
+
+@pytest.fixture
+def canceled(create, maker, cluster_a, control):
+    """A creation that ended early; meanwhile a cluster with the same networks was adopted."""
+    operation = create()
+    control(controls.cancel, operation, acting_user=maker)
+    cluster_a.pod_cidr = "10.244.0.0/16"
+    cluster_a.save()
+    return operation
+
+
+def has_its_control_plane(operation):
+    member = operation.machines.get(role="ControlPlane")
+    member.cells.filter(step__name="createControlPlane").update(status="succeeded")
+    Machine.objects.filter(pk=member.machine_id).update(
+        cluster=operation.cluster, state=Machine.State.FAULTY
+    )
+
+
+def test_before_its_control_plane_is_there_a_network_that_was_taken_refuses_the_retry(
+    canceled, maker
+):
+    with pytest.raises(InvalidInput, match="overlaps"):
+        controls.retry(canceled, acting_user=maker)
+
+
+def test_once_it_is_the_network_is_its_own_and_a_retry_goes_on(canceled, maker, control):
+    has_its_control_plane(canceled)
+    again = control(controls.retry, canceled, acting_user=maker)
+    assert again.status == Operation.Status.WAITING
+
+
+def test_with_a_control_plane_that_was_cleaned_it_begins_anew_and_is_refused(canceled, maker):
+    has_its_control_plane(canceled)
+    Machine.objects.update(cluster=None, state=Machine.State.AVAILABLE)
+    with pytest.raises(InvalidInput, match="overlaps"):
+        controls.retry(canceled, acting_user=maker)
+
+
+def test_a_cluster_that_runs_keeps_its_networks(canceled, maker, control):
+    Cluster.objects.filter(pk=canceled.cluster_id).update(phase=Cluster.Phase.RUNNING)
+    canceled.refresh_from_db()
+    again = control(controls.retry, canceled, acting_user=maker)
     assert again.status == Operation.Status.WAITING
 
 
@@ -245,7 +329,7 @@ def test_a_creation_that_was_given_up_is_removed_once_its_machines_are_clean(
 ):
     operation = create()
     with django_capture_on_commit_callbacks():
-        control.cancel(operation, acting_user=maker)
+        controls.cancel(operation, acting_user=maker)
     cluster = operation.cluster
     Machine.objects.filter(pk=free[0].pk).update(cluster=cluster, state=Machine.State.FAULTY)
     with pytest.raises(Conflict, match="Clean up 1 machine first"):
