@@ -108,7 +108,10 @@ _HELP = {
     "test_pods": _(
         "Without them, nothing is created in the cluster, and the pod network is not tested."
     ),
-    "pull_image": _("Each node pulls it from its registry; empty: no image is pulled."),
+    "pull_image": _(
+        "Each node pulls it from its registry; empty: the test image, if its registry has a mirror "
+        "in the cluster's settings."
+    ),
     "control_plane_endpoint": _(
         "host:port that leads to all control planes; empty: the first one's address, and the "
         "cluster is lost with it."

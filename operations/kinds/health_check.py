@@ -63,6 +63,8 @@ LEAST_NODES = 3
 KUBELET_PORT = 10250
 CALLS_AT_ONCE = 8
 POD_WAIT_SECONDS = 60
+EVERY_REGISTRY = "_default"
+"""As containerd calls the mirror of all registries."""
 
 
 class HealthCheckParams(BaseModel):
@@ -138,6 +140,7 @@ class Found:
     hosts: PlaybookResults
     answers: dict[str, pods.Answer] = field(default_factory=dict)
     pods_trouble: str = ""
+    pull_image: str = ""
     wrong: dict[int, Check] = field(default_factory=dict)
     refused: dict[int, Check] = field(default_factory=dict)
 
@@ -146,7 +149,7 @@ def look(run: StepRun) -> Found:
     targets = list(run.targets)
     names = _node_names(targets)
     seen = _ask_cluster(run, list(names.values()))
-    found = Found(names, seen, PlaybookResults())
+    found = Found(names, seen, PlaybookResults(), pull_image=_pull_image(run))
     found.wrong = _wrong_nodes(targets, names, seen)
     for target in targets:
         run.note(target, Sentence("looking at host, node and network"))
@@ -156,7 +159,7 @@ def look(run: StepRun) -> Found:
         testing: Future[dict[str, pods.Answer]] | None = None
         if run.params.test_pods and not seen.trouble and around:
             client = stack.enter_context(client_for(run.cluster, timeout=15))
-            testing = pool.submit(_pod_round(run, client, seen.dns_name).run, around)
+            testing = pool.submit(_pod_round(run, client, found).run, around)
             run.say(Sentence("Testing pods and network on %(count)s nodes.", count=len(around)))
         found.hosts = _ask_hosts(run, targets, found, around)
         if testing is not None:
@@ -296,12 +299,12 @@ def _about(name: str, seen: Seen, around: Mapping[str, Sequence[str]]) -> dict[s
     }
 
 
-def _pod_round(run: StepRun, client: KubernetesClient, dns_name: str) -> pods.PodRound:
+def _pod_round(run: StepRun, client: KubernetesClient, found: Found) -> pods.PodRound:
     """Runs in a thread of its own: talks to the cluster, and to nothing else."""
     probe = Probe(
         namespace=run.params.probe_namespace,
-        image=_probe_image(run),
-        dns_name=dns_name,
+        image=_probe_image(_overrides(run)),
+        dns_name=found.seen.dns_name,
         wait_seconds=POD_WAIT_SECONDS,
     )
     return pods.PodRound(
@@ -309,14 +312,35 @@ def _pod_round(run: StepRun, client: KubernetesClient, dns_name: str) -> pods.Po
         probe,
         prefix=run.unit_prefix,
         attempt=run.number,
-        pull_image=run.params.pull_image,
+        pull_image=found.pull_image,
         stop_if_asked=run.stop_if_asked,
     )
 
 
-def _probe_image(run: StepRun) -> str:
+def _overrides(run: StepRun) -> Mapping[str, Any]:
     settings = hosts.settings_of(run.cluster.pk)
-    return str((settings.overrides if settings else {}).get("probe_image", IMAGE))
+    return settings.overrides if settings else {}
+
+
+def _probe_image(overrides: Mapping[str, Any]) -> str:
+    return str(overrides.get("probe_image", IMAGE))
+
+
+def _pull_image(run: StepRun) -> str:
+    """The one that was named; else the test image, where the cluster's settings say from which
+    mirror nodes pull it.  Without one it may be on the nodes and in no registry: empty."""
+    if run.params.pull_image:
+        return str(run.params.pull_image)
+    overrides = _overrides(run)
+    image = _probe_image(overrides)
+    mirrors = overrides.get("containerd_registry_mirrors", {})
+    return image if {EVERY_REGISTRY, registry_of(image)} & set(mirrors) else ""
+
+
+def registry_of(image: str) -> str:
+    first, slash, _rest = image.partition("/")
+    is_host = bool(slash) and (first == "localhost" or "." in first or ":" in first)
+    return first if is_host else "docker.io"
 
 
 def remove_pods(run: StepRun) -> None:
@@ -376,9 +400,8 @@ def _settle(
     if bad:
         fail(run, target, bad, checks=checks, evidence=evidence)
         return
-    message = Sentence(
-        "%(checks)s checks, %(warnings)s warnings", checks=len(checks), warnings=warnings
-    )
+    tried = sum(not each.get(changes.NOT_TRIED) for each in checks)
+    message = Sentence("%(checks)s checks, %(warnings)s warnings", checks=tried, warnings=warnings)
     run.succeed(target, message=message, checks=checks, evidence=evidence)
 
 
@@ -461,8 +484,12 @@ def _of_pods(run: StepRun, name: str, found: Found) -> list[Check]:
     answer = found.answers.get(name)
     if answer is None:
         return [node_checks.not_tested(Sentence("not tried: the node is not Ready"))]
-    image = run.params.pull_image
-    return node_checks.of_answer(answer, dns_name=found.seen.dns_name, image=image)
+    return node_checks.of_answer(
+        answer,
+        dns_name=found.seen.dns_name,
+        image=found.pull_image,
+        is_image_named=bool(run.params.pull_image),
+    )
 
 
 HEALTH_CHECK = register(

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
 from operations.kinds.health import last, pairs
-from operations.kinds.health.changes import Change, level, worst
+from operations.kinds.health.changes import NOT_TRIED, Change, level, worst
 from operations.models import MachineStep, Operation, OperationMachine
 
 PROBLEMS, CHANGED, ALL = "problems", "changed", "all"
@@ -34,6 +34,7 @@ class Found:
     wanted: str
     advice: str
     since: Any
+    is_tried: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _row(cell: MachineStep) -> Row:
             wanted=each.get("wanted", ""),
             advice=each.get("advice", ""),
             since=parse_datetime(str(each.get("since") or "")),
+            is_tried=not each.get(NOT_TRIED),
         )
         for each in cell.checks
     }

@@ -20,6 +20,8 @@ class Change(StrEnum):
     REPAIRED = "repaired"
 
 
+NOT_TRIED = "not_tried"
+"""Marks a check of which nothing is known to be wrong, nor to be in order."""
 _LEVELS = {"ok": 0, "warning": 1, "error": 2}
 
 
@@ -48,7 +50,8 @@ def _compared(
     is_level, was_level = level(each), level(last) if last else "ok"
     since = str(last.get("since") or "") if last else ""
     if is_level == "ok":
-        change = Change.REPAIRED if was_level != "ok" else Change.NONE
+        is_repaired = was_level != "ok" and not each.get(NOT_TRIED)
+        change = Change.REPAIRED if is_repaired else Change.NONE
         # For how long it did not hold is worth telling once.
         return {**each, "change": change.value, "since": since if change else ""}
     if was_level == "ok":

@@ -9,6 +9,7 @@ from clusters.drivers.objects import Condition, NodeInfo, PodInfo
 from operations.kinds import versions
 from operations.kinds.base import Check, check
 from operations.kinds.health import pairs
+from operations.kinds.health.changes import NOT_TRIED
 from operations.kinds.health.pods import Answer
 
 WARNING: Final = "warning"
@@ -135,11 +136,11 @@ def not_tested(why: str) -> Check:
     )  # fmt: skip
 
 
-def of_answer(answer: Answer, *, dns_name: str, image: str) -> list[Check]:
+def of_answer(
+    answer: Answer, *, dns_name: str, image: str, is_image_named: bool = True
+) -> list[Check]:
     """All but the network between pods, for which the others' answers are needed, too."""
-    found = []
-    if image:
-        found.append(_image(answer, image))
+    found = [_image(answer, image, is_image_named) if image else _no_image()]
     if answer.trouble or not answer.address:
         return [not_tested(answer.trouble or Sentence("it was not tried")), *found]
     found.insert(0, _pod(answer))
@@ -197,14 +198,33 @@ def _gone(ok: bool) -> Check:
     )  # fmt: skip
 
 
-def _image(answer: Answer, image: str) -> Check:
+def _no_image() -> Check:
+    """Neither well nor unwell, and to be seen as that."""
+    untried = check(
+        "image-pull",
+        True,
+        Sentence("not tried: no image is named, and no registry mirror for the test image"),
+        Sentence("an image that can be pulled"),
+    )
+    return {**untried, NOT_TRIED: True}
+
+
+def _image(answer: Answer, image: str, is_named: bool) -> Check:
+    """Of the test image nobody has said that the registry has it, so that it is worth no more than
+    a warning."""
     return check(
         "image-pull",
         not answer.pull_trouble and answer.pull_seconds is not None,
         answer.pull_trouble
         or Sentence("pulled after %(seconds)s s", seconds=answer.pull_seconds or 0),
         Sentence("%(image)s can be pulled", image=image),
-        Sentence("check the registry, its name and credentials, and the way to it from the host"),
+        Sentence("check the registry, its name and credentials, and the way to it from the host")
+        if is_named
+        else Sentence(
+            "check the registry and the way to it from the host; if it does not have the test "
+            "image, put it there, or name another one (pull_image)"
+        ),
+        "error" if is_named else WARNING,
     )
 
 

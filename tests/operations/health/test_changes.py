@@ -63,6 +63,12 @@ def test_a_check_that_was_repaired_is_no_news_the_time_after():
     assert (later["change"], later["since"]) == ("", "")
 
 
+def test_what_was_not_tried_this_time_is_not_repaired():
+    now = a_check("ok", **{changes.NOT_TRIED: True})
+    (found,) = changes.compared([now], [a_check("error", since=EARLIER)], now=NOW)
+    assert (found["change"], found["since"]) == ("", "")
+
+
 @pytest.mark.parametrize(
     ("levels", "worst"),
     [((), "ok"), (("ok",), "ok"), (("ok", "warning"), "warning"), (LEVELS, "error")],

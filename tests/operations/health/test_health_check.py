@@ -14,7 +14,7 @@ from machines.models import Machine
 from operations.kinds import health_check as kind
 from operations.kinds.health import last
 from operations.kinds.hosts import api_endpoint
-from operations.models import MachineStep, Operation, OperationMachine
+from operations.models import ClusterSettings, MachineStep, Operation, OperationMachine
 from operations.services import control as controls
 from operations.services import output, start
 from tests import factories
@@ -49,7 +49,8 @@ def test_a_well_cluster_passes_with_all_that_was_looked_at(check, machines, kube
             "service:kubelet", "condition:Ready", "kubelet-version", "daemonset-pods", "pod",
             "pod-service", "pod-dns", "pod-gone", "node-network", "pod-network",
         } <= set(found)  # fmt: skip
-        assert cell_of(operation, machine).message == f"{len(found)} checks, 0 warnings"
+        tried = [each for each in found.values() if "not_tried" not in each]
+        assert cell_of(operation, machine).message == f"{len(tried)} checks, 0 warnings"
     assert kube.pods == {}
 
 
@@ -218,11 +219,79 @@ def test_without_test_pods_nothing_is_made_in_the_cluster(check, kube, machines)
     assert not any(name.startswith("pod") for name in checks_of(operation, machines[0]))
 
 
-def test_an_image_is_pulled_only_when_it_is_named(check, kube, machines):
-    assert "image-pull" not in checks_of(check(), machines[0])
+def test_an_image_that_is_named_has_to_be_pulled(check, kube, machines):
     kube.pulls = "ErrImagePull"
     operation = check(pull_image="registry.example/app:2")
     assert failing(operation, machines[0]) == {"image-pull"}
+
+
+def pulled(kube):
+    containers = [pod["spec"]["containers"][0] for pod in kube.made]
+    return {each["image"] for each in containers if each["imagePullPolicy"] == "Always"}
+
+
+def test_without_a_registry_of_which_anything_is_known_none_is_pulled_and_that_is_seen(
+    check, kube, machines
+):
+    operation = check()
+    found = checks_of(operation, machines[0])
+    assert pulled(kube) == set()
+    assert found["image-pull"]["not_tried"]
+    assert cell_of(operation, machines[0]).message == f"{len(found) - 1} checks, 0 warnings"
+
+
+def mirrored(cluster, *registries, **overrides):
+    mirrors = {name: [{"url": "https://mirror.example"}] for name in registries}
+    overrides = {"containerd_registry_mirrors": mirrors, **overrides}
+    ClusterSettings.objects.create(cluster=cluster, overrides=overrides)
+
+
+@pytest.mark.parametrize("registry", ["_default", "registry.k8s.io"])
+def test_where_its_registry_has_a_mirror_the_test_image_is_pulled(
+    registry, check, kube, machines, cluster
+):
+    mirrored(cluster, registry)
+    found = checks_of(check(), machines[0])["image-pull"]
+    assert pulled(kube) == {"registry.k8s.io/beidou/probe:1"}
+    assert found["ok"]
+    assert "not_tried" not in found
+
+
+def test_a_mirror_that_does_not_have_it_is_a_warning_of_each_node(check, kube, machines, cluster):
+    mirrored(cluster, "_default")
+    kube.pulls = "ErrImagePull"
+    operation = check()
+    assert operation.status == Operation.Status.SUCCEEDED
+    found = checks_of(operation, machines[0])["image-pull"]
+    assert (found["ok"], found["severity"]) == (False, "warning")
+
+
+def test_a_mirror_of_another_registry_says_nothing_of_the_test_image(
+    check, kube, machines, cluster
+):
+    mirrored(cluster, "docker.io")
+    assert checks_of(check(), machines[0])["image-pull"]["not_tried"]
+    assert pulled(kube) == set()
+
+
+def test_the_test_image_of_the_site_is_pulled_by_its_own_registry(check, kube, machines, cluster):
+    mirrored(cluster, "docker.io", probe_image="library/busybox:1.36")
+    check()
+    assert pulled(kube) == {"library/busybox:1.36"}
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("busybox:1.36", "docker.io"),
+        ("library/busybox", "docker.io"),
+        ("registry.k8s.io/pause:3.10", "registry.k8s.io"),
+        ("localhost/app", "localhost"),
+        ("registry:5000/app@sha256:ab", "registry:5000"),
+    ],
+)
+def test_the_registry_of_an_image_is_in_its_name(image, registry):
+    assert kind.registry_of(image) == registry
 
 
 def test_a_few_chosen_nodes_are_helped_by_others(check, kube, machines):

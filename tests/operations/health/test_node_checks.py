@@ -7,6 +7,7 @@ import pytest
 
 from clusters.drivers.objects import NODES, PODS
 from operations.kinds.health import node_checks, pairs
+from operations.kinds.health.changes import NOT_TRIED
 from operations.kinds.health.pods import Answer
 from tests.fakes import kube_objects
 
@@ -100,7 +101,7 @@ def of(answer, image=""):
 
 def test_a_well_node_has_all_checks_of_its_pods():
     assert {name: each["ok"] for name, each in of(WELL).items()} == {
-        "pod": True, "pod-service": True, "pod-dns": True, "pod-gone": True,
+        "pod": True, "pod-service": True, "pod-dns": True, "pod-gone": True, "image-pull": True,
     }  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def test_each_failure_of_a_pod_is_a_check_of_its_own(change, failed):
 
 def test_without_a_pod_nothing_else_is_said_of_pods():
     found = of(Answer(trouble="no room"))
-    assert list(found) == ["pod"]
+    assert list(found) == ["pod", "image-pull"]
     assert found["pod"]["found"] == "no room"
 
 
@@ -138,9 +139,20 @@ def test_a_pod_that_was_not_tried_is_not_in_order():
         (Answer(trouble="no room", pull_trouble="no such host"), False),
     ],
 )
-def test_a_pull_counts_only_when_an_image_was_named(answer, ok):
-    assert of(answer, image="app:2")["image-pull"]["ok"] is ok
-    assert "image-pull" not in of(answer)
+def test_a_pull_counts_only_when_there_is_an_image_for_it(answer, ok):
+    tried = of(answer, image="app:2")["image-pull"]
+    assert (tried["ok"], tried.get(NOT_TRIED)) == (ok, None)
+    untried = of(answer)["image-pull"]
+    assert (untried["ok"], untried[NOT_TRIED]) == (True, True)
+    assert untried["found"].startswith("not tried: ")
+
+
+def test_that_the_test_image_cannot_be_pulled_is_a_warning():
+    answer = replace(WELL, pull_trouble="no such host")
+    checks = node_checks.of_answer(answer, dns_name="", image="probe:1", is_image_named=False)
+    found = by_name(checks)["image-pull"]
+    assert level(found) == "warning"
+    assert "pull_image" in found["advice"]
 
 
 def network(node, rows, name="pod-network", problems=None):

@@ -54,6 +54,20 @@ def test_everything_is_shown_when_asked(uneven):
     assert {"pod-dns", "node-network", "disk:/", "load"} <= set(table.columns)
 
 
+def test_what_was_not_tried_is_told_apart_from_what_is_in_order(check, machines, browser, operator):
+    operation = check()
+    columns, row = (
+        results.of(operation, view="all").columns,
+        results.of(operation, view="all").rows[0],
+    )
+    tried = {each.name: each.is_tried for each in row.cells if each is not None}
+    assert "image-pull" in columns
+    assert [name for name, is_tried in tried.items() if not is_tried] == ["image-pull"]
+    for place, query in (("results", "?show=all"), ("evidence", "")):
+        url = reverse(f"operations:{place}", args=[operation.pk]) + query
+        assert "not tried" in browser(operator).get(url).content.decode()
+
+
 def test_an_unknown_view_is_that_of_problems(uneven):
     assert results.of(uneven, view="nonsense").view == "problems"
 
