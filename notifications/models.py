@@ -173,13 +173,11 @@ class Delivery(models.Model):
     count = models.PositiveIntegerField(_("notices"), default=1)
     content = SentencesField(_("content"), default=dict)
     is_test = models.BooleanField(_("test"), default=False)
-    notice = models.ForeignKey(
+    followed = models.ManyToManyField(
         Notice,
-        on_delete=models.SET_NULL,
-        null=True,
         editable=False,
         related_name="+",
-        help_text="The one that somebody waits for; it is in this message alone.",
+        help_text="Those that somebody waits for; each is in one message per receiver.",
     )
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
     last_error = SentenceField(_("last error"), limit=500, blank=True)

@@ -53,8 +53,8 @@ class News:
     with the same key the first alone is told, for as long as it is kept.
 
     ``receiver``: told to the one of that name alone, whatever the rules say, if it may hear of it.
-    ``is_followed``: a message of its own for each who is told, so that ``fate_of`` can say what
-    became of it.
+    ``is_followed``: ``fate_of`` can say what became of it, and it is told apart from what nobody
+    waits for.
     """
 
     kind: str

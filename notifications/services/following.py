@@ -24,7 +24,7 @@ def fate_of(key: str) -> Fate:
     if notice.routed_at is None:
         return Fate(why=Sentence("it still waits for the messenger"))
     rows = list(
-        Delivery.objects.filter(notice=notice)
+        Delivery.objects.filter(followed=notice)
         .select_related("receiver")
         .order_by("pk")
         .defer("receiver__secret", "receiver__service_url")

@@ -2,15 +2,17 @@
 
 At most ``PER_MINUTE`` messages go to one receiver within any minute (``sending`` holds to it).
 While there is room each notice is a message of its own; what comes beyond joins a message that
-still waits.  While a receiver fails, all that comes waits in one message for it to work again.
+still waits.  What somebody waits for is grouped in the same way, apart from all other news.  While
+a receiver fails, all that comes waits for it to work again in one message of either group.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from beidou.base.models import Notice
@@ -63,43 +65,63 @@ def _hand_on(receivers: list[int], notices: list[Notice], now: datetime) -> None
     if not told:
         return
     tried = tried_lately(told, now)
-    waiting: dict[int, list[Delivery]] = {}
-    for delivery in Delivery.objects.filter(
-        receiver__in=list(told), status=Delivery.Status.WAITING, tries=0, notice=None
-    ).order_by("pk"):
-        waiting.setdefault(delivery.receiver_id, []).append(delivery)
+    waiting = _waiting(told)
     failing = failing_among(told)
     new: list[Delivery] = []
     joined: list[Delivery] = []
-    for receiver, found in told.items():
+    carried: list[tuple[Delivery, Notice]] = []
+    for receiver, every in told.items():
         if receiver not in receivers:
             continue  # deleted meanwhile
-        followed = [notice for notice in found if notice.is_followed]
-        new += [_message(receiver, content.of_notices([each]), now, each) for each in followed]
-        found = [notice for notice in found if not notice.is_followed]
-        if not found:
-            continue
-        present = waiting.get(receiver, [])
-        room = PER_MINUTE - tried.get(receiver, 0) - len(present)
-        room = 0 if receiver in failing else room
-        if len(found) <= room:
-            new += [_message(receiver, content.of_notices([notice]), now) for notice in found]
-        elif present:
-            _join(present[-1], content.of_notices(found))
-            joined.append(present[-1])
-        else:
-            new.append(_message(receiver, content.of_notices(found), now))
+        # Two groups: what somebody waits for is not lost among thousands of others.
+        for is_followed in (True, False):
+            found = [notice for notice in every if notice.is_followed == is_followed]
+            if not found:
+                continue
+            present = waiting[receiver, is_followed]
+            room = PER_MINUTE - tried.get(receiver, 0) - len(present)
+            room = 0 if receiver in failing else room
+            if len(found) <= room:
+                own = [_message(receiver, content.of_notices([notice]), now) for notice in found]
+                new += own
+                carried += zip(own, found, strict=True)
+                continue
+            if present:
+                _join(present[-1], content.of_notices(found))
+                joined.append(present[-1])
+            else:
+                present = [_message(receiver, content.of_notices(found), now)]
+                new += present
+            carried += [(present[-1], notice) for notice in found]
     Delivery.objects.bulk_create(new, batch_size=200)
     if joined:
         Delivery.objects.bulk_update(joined, ["content", "count", "severity"], batch_size=50)
+    links = Delivery.followed.through
+    links._default_manager.bulk_create(
+        [
+            links(delivery_id=delivery.pk, notice_id=notice.pk)
+            for delivery, notice in carried
+            if notice.is_followed
+        ],
+        batch_size=_KEYS_AT_ONCE,
+    )
 
 
-def _message(
-    receiver: int, about: content.Content, now: datetime, notice: Notice | None = None
-) -> Delivery:
+def _waiting(receivers: Iterable[int]) -> dict[tuple[int, bool], list[Delivery]]:
+    """(receiver, whether somebody waits for what it tells) -> messages that others may join."""
+    followed = Delivery.followed.through._default_manager.filter(delivery=OuterRef("pk"))
+    rows = Delivery.objects.filter(
+        receiver__in=list(receivers), status=Delivery.Status.WAITING, tries=0
+    )
+    found: dict[tuple[int, bool], list[Delivery]] = defaultdict(list)
+    for delivery in rows.annotate(is_followed=Exists(followed)).order_by("pk"):
+        found[delivery.receiver_id, delivery.is_followed].append(delivery)
+    return found
+
+
+def _message(receiver: int, about: content.Content, now: datetime) -> Delivery:
     return Delivery(
         receiver_id=receiver,
-        notice=notice,
         content=about,
         count=content.count(about),
         severity=content.severity(about),

@@ -119,13 +119,18 @@ def _prepared(delivery: Delivery) -> channels.Send:
     """What sends it: written now, of what the receiver's team may see now."""
     receiver = delivery.receiver
     sight = sight_of([receiver.team_id])
-    left = content.only(
-        delivery.content,
-        lambda cluster, team: may_hear(receiver.team_id, sight, cluster_id=cluster, team_id=team),
-    )
+
+    def may_be_told(cluster: int | None, team: int | None) -> bool:
+        return may_hear(receiver.team_id, sight, cluster_id=cluster, team_id=team)
+
+    left = content.only(delivery.content, may_be_told)
     if left != delivery.content:
         # The log is read by the same team: what it may not be told must not stand there either.
         Delivery.objects.filter(pk=delivery.pk).update(content=left, count=content.count(left))
+        if left["counts"]:
+            # Of a notice that is not in it any more nobody is told by it.
+            rows = delivery.followed.values_list("pk", "cluster_id", "team_id")
+            delivery.followed.remove(*(key for key, *whose in rows if not may_be_told(*whose)))
     if not left["counts"]:
         raise PermanentError(
             Sentence("The team may no longer see what this told of."), code="nothing_left"

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from beidou.base.errors import InvalidInput, PermanentError
 from beidou.base.models import Notice
+from beidou.base.notices import Fate, fate_of
 from clusters.models import ClusterGroupObjectPermission
 from notifications.models import Delivery, NotificationRule
 from notifications.services import routing, sending
@@ -51,6 +52,17 @@ def deliver(*, error=None):
     routing.route()
     for job in sending.claim_due(most=10):
         sending.settle(delivery_id=job.delivery_id, number=job.number, error=error)
+
+
+def follow(cluster, count):
+    """Notices that somebody waits for; their keys."""
+    first = Notice.objects.count()
+    keys = [f"step-{first + number}" for number in range(count)]
+    for key in keys:
+        factories.make_notice(
+            cluster=cluster, kind="task.says", severity="info", key=key, is_followed=True
+        )
+    return keys
 
 
 def told():
@@ -160,7 +172,7 @@ def test_a_failure_that_may_be_passed_over_stops_nothing(begin_task, work, steps
     assert steps_of(task) == {"say": "failed", "go": "succeeded"}
 
 
-def test_in_a_storm_what_is_waited_for_has_a_message_of_its_own(
+def test_in_a_storm_of_others_what_is_waited_for_has_a_message_of_its_own(
     begin_task, work, receiver, cluster_a
 ):
     NotificationRule.objects.update(kinds=[])
@@ -170,13 +182,58 @@ def test_in_a_storm_what_is_waited_for_has_a_message_of_its_own(
     work()
     routing.route()
     notice = Notice.objects.get(kind="task.says")
-    (own,) = Delivery.objects.filter(notice=notice)
+    (own,) = Delivery.objects.filter(followed=notice)
     assert own.count == 1
     for _number in range(20):
         factories.make_notice(cluster=cluster_a)
     routing.route()
     own.refresh_from_db()
     assert own.count == 1
+
+
+def test_a_storm_of_what_is_waited_for_is_few_messages_and_all_of_them_were_told(
+    receiver, cluster_a
+):
+    keys = follow(cluster_a, 3)
+    routing.route()
+    keys += follow(cluster_a, 300)
+    routing.route()
+    assert [row.count for row in Delivery.objects.order_by("pk")] == [1, 1, 301]
+    for _number in range(3):
+        deliver()
+    assert {fate_of(key).arrived for key in keys} == {("on call",)}
+
+
+def test_what_came_meanwhile_does_not_wait_for_all_of_them(receiver, cluster_a):
+    NotificationRule.objects.update(kinds=[])
+    follow(cluster_a, 300)
+    routing.route()
+    factories.make_notice("a cluster is away", cluster=cluster_a)
+    routing.route()
+    assert [row.count for row in Delivery.objects.order_by("pk")] == [300, 1]
+
+
+def test_a_message_that_was_given_up_fails_all_that_it_would_have_told(receiver, cluster_a):
+    keys = follow(cluster_a, 20)
+    deliver(error=PermanentError("the mailbox is full"))
+    fates = [fate_of(key) for key in keys]
+    assert {(fate.is_over, fate.why) for fate in fates} == {(True, "the mailbox is full")}
+
+
+def test_of_what_the_team_may_no_longer_see_nobody_was_told(
+    settings, cluster_a, cluster_b, operators
+):
+    settings.MAIL_SERVER = {"host": "127.0.0.1", "port": 9, "security": "none"}
+    receiver = factories.make_receiver(name="ours", team=operators)
+    factories.make_rule(receiver)
+    factories.grant(operators, cluster_b, "viewer")
+    gone, kept = follow(cluster_a, 10), follow(cluster_b, 10)
+    routing.route()
+    ClusterGroupObjectPermission.objects.filter(content_object=cluster_a).delete()
+    deliver()
+    assert {fate_of(key) for key in kept} == {Fate(arrived=("ours",))}
+    assert {fate_of(key).arrived for key in gone} == {()}
+    assert all(fate_of(key).is_over for key in gone)
 
 
 def test_a_retry_tells_it_again(begin_task, work, steps_of, later, control, operator):
