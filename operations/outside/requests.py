@@ -140,7 +140,7 @@ def take_callback(key: str, headers: Mapping[str, str], body: bytes) -> SiteRequ
             )
         request.seen = [*request.seen[-SEEN_MAX:], signature]
         request.save(update_fields=["seen"])
-        _take(request, body)
+        _take(request, body, names_itself=True)
     return request
 
 
@@ -150,7 +150,9 @@ def _held(request: SiteRequest) -> SiteRequest:
     return rows.select_related("cluster", "step__operation").get(pk=request.pk)
 
 
-def _take(request: SiteRequest, body: bytes) -> None:
+def _take(request: SiteRequest, body: bytes, *, names_itself: bool = False) -> None:
+    """``names_itself``: it has to say what it answers.  A signature holds for time and body alone,
+    and what answers nothing by name would answer every request that is open."""
     asking = _ASKING[request.purpose]
     try:
         data = json.loads(body)
@@ -163,8 +165,10 @@ def _take(request: SiteRequest, body: bytes) -> None:
         raise InvalidInput(f"{name}: {sentence}", code="bad_answer", fields=fields) from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(_("The body is no JSON."), code="bad_answer") from error
+    if names_itself and "id" not in data:
+        sentence = _("An answer by a callback names its request: put the id of that into it.")
+        raise InvalidInput(sentence, code="bad_answer", fields={"id": sentence})
     if data.get("id", str(request.key)) != str(request.key):
-        # A signature holds for time and body alone: this one was made for another question.
         sentence = _("This is the answer to another request.")
         raise InvalidInput(sentence, code="bad_answer", fields={"id": sentence})
     who = f"{request.purpose}: {request.host}"

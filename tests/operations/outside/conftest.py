@@ -30,9 +30,12 @@ def network_system(cluster_a, site):
 
 @pytest.fixture
 def call_back(api):
-    """``call_back(request, {"machines": …})`` as a signed POST; ``age`` in seconds."""
+    """``call_back(request, {"machines": …})`` as a signed POST that names its request; bytes are
+    sent as they are.  ``age`` in seconds."""
 
     def send(request, data, *, secret=SECRET, age=0, signature="", key=None, stamp=None):
+        if isinstance(data, dict):
+            data = {"id": str(request.key), **data}
         body = data if isinstance(data, bytes) else json.dumps(data).encode()
         time_of = int(time.time()) - age if stamp is None else stamp
         signed = signature or f"v1={webhooks.sign(secret, int(time_of), body)}"

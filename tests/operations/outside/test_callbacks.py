@@ -1,5 +1,6 @@
 """What a system of the site may call back, and what is refused."""
 
+import json
 import time
 import uuid
 
@@ -96,6 +97,14 @@ def test_an_answer_that_names_its_request_is_taken_for_no_other(asked, call_back
     assert list(other.json()["fields"]) == ["id"]
     own = call_back(asked, {"id": str(asked.key), "machines": {"10.0.0.1": YES}})
     assert own.status_code == 200
+
+
+def test_an_answer_that_names_no_request_is_taken_for_none(asked, call_back):
+    answer = call_back(asked, json.dumps({"machines": {"10.0.0.1": YES}}).encode())
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_answer")
+    assert "names its request" in answer.json()["fields"]["id"]
+    asked.refresh_from_db()
+    assert asked.answer == {}
 
 
 def test_the_same_callback_is_taken_once(asked, call_back):
