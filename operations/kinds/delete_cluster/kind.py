@@ -50,6 +50,8 @@ DELETE_CLUSTER = register(
                 timeout_seconds=1800,
                 seconds_per_round=300,
                 touches=True,
+                # The cluster would be let go with a host that nobody has named and given up.
+                may_be_skipped=False,
                 cleanup=playbook.stop_units,
             ),
             StepKind(

@@ -405,6 +405,24 @@ def test_the_node_of_a_machine_that_was_deleted_here_has_to_be_given_up(
     assert played.runs == []
 
 
+def test_a_host_that_is_not_reset_is_given_up_by_its_name_and_never_skipped(
+    delete, work, reached, played, approve, control, owner, cluster
+):
+    operation = delete()
+    work()
+    approve(operation)
+    work(limit=2)
+    reached["n3"] = "no answer"
+    work()
+    operation.refresh_from_db()
+    with pytest.raises(Conflict, match="reset cannot be skipped"):
+        control(
+            controls.skip, operation, acting_user=owner, step="reset", machines=None, reason="lost"
+        )
+    cluster.refresh_from_db()
+    assert cluster.phase == Cluster.Phase.DELETING
+
+
 def test_a_host_that_is_lost_in_between_is_named_and_can_be_given_up(
     delete, work, reached, played, approve, machines, control, owner, cluster
 ):
