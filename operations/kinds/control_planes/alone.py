@@ -39,7 +39,14 @@ def joining_blockers(cluster: Cluster) -> list[Blocker]:
     other = _active(cluster, WITHOUT_NEW_NODES).order_by("pk").first()
     if other is None:
         return []
-    reason = gettext("operation %(name)s wants no new nodes meanwhile; let it end first")
+    if other.status == Operation.Status.WAITING:
+        # What it is about was said with its plan, and would not be the whole cluster any more.
+        reason = gettext(
+            "operation %(name)s waits in the queue and wants no new nodes until it has ended; let "
+            "it end first, or cancel it"
+        )
+    else:
+        reason = gettext("operation %(name)s wants no new nodes meanwhile; let it end first")
     return [Blocker(None, reason % {"name": other.name})]
 
 

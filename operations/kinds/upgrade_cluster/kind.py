@@ -43,6 +43,7 @@ UPGRADE_CLUSTER = register(
         startable_states=frozenset({State.IN_SERVICE, State.CORDONED}),
         looks=frozenset({"preCheck"}),
         blockers=planning.blockers,
+        remarks=planning.remarks,
         retry_blockers=planning.retry_blockers,
         outdated=freshness.outdated,
         steps=(

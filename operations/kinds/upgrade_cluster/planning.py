@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from django.utils.translation import gettext
 
 from beidou.base.errors import BeidouError
+from beidou.base.models import User
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster, Node
 from machines.models import Machine
 from operations.kinds import hosts, versions
-from operations.kinds.base import Blocker
+from operations.kinds.base import Blocker, Remark
 from operations.kinds.control_planes import alone
 from operations.kinds.draining.budgets import listed
 from operations.kinds.draining.plan import CONTROL_PLANE
@@ -37,6 +38,14 @@ def blockers(
             values = {"machine": machine, "reason": reasons[0]}
             found.append(Blocker(None, text % values))
     return found
+
+
+def remarks(_cluster: Cluster, _machines: Sequence[Machine], _user: User) -> list[Remark]:
+    """What it keeps others from, for days perhaps where a window is awaited."""
+    text = gettext(
+        "Until it has ended no node is brought in (ScaleUp), not even while it waits in the queue."
+    )
+    return [Remark(None, text)]
 
 
 def retry_blockers(

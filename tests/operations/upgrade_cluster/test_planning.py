@@ -233,6 +233,28 @@ def test_while_a_cluster_is_upgraded_or_taken_apart_no_node_is_brought_in(cluste
     assert not any("wants no new nodes" in reason for reason in whole)
 
 
+def test_one_that_waits_in_the_queue_says_so_and_that_it_can_be_canceled(cluster, other):
+    other("waiting", kind="UpgradeCluster")
+    (reason,) = [
+        each.reason
+        for each in kinds.KINDS["ScaleUp"].blockers(cluster, [], ScaleUpParams())
+        if "wants no new nodes" in each.reason
+    ]
+    assert reason.startswith("operation other waits in the queue")
+    assert reason.endswith("or cancel it")
+
+
+def test_its_plan_says_that_no_node_comes_until_it_has_ended(cluster, machines, operator):
+    plan = start.plan_operation(
+        kind="UpgradeCluster",
+        cluster=cluster,
+        machines=list(machines.values()),
+        params={"kubernetes_version": NEW},
+        acting_user=operator,
+    )
+    assert any("no node is brought in" in each.text for each in plan.remarks)
+
+
 def test_a_plan_says_of_each_machine_what_is_done_with_it(cluster, machines, operator):
     steps = planned_steps(cluster, machines, operator)
     common = ["preCheck", "prepare", "postCheck"]
