@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+READ_SECONDS = 10.0
+"""For one question to any store, when whoever asks says nothing else."""
 _ends_at: ContextVar[float | None] = ContextVar("event_store_patience", default=None)
 
 

@@ -25,7 +25,7 @@ from beidou.base.sentences import Sentence
 from events.drivers import patience
 from events.drivers.errors import StoreAway
 
-READ_SECONDS, WRITE_SECONDS = 10.0, 30.0
+WRITE_SECONDS = 30.0
 _OK = range(200, 300)
 # Elasticsearch 9 answers as 8 does when it is asked so; OpenSearch knows no such names.
 _TYPES = {

@@ -13,7 +13,7 @@ from clusters.models import Cluster
 from events.drivers import patience
 from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
-from events.drivers.elastic.server import READ_SECONDS, WRITE_SECONDS, Server, cause, refusal
+from events.drivers.elastic.server import WRITE_SECONDS, Server, cause, refusal
 from events.drivers.elastic.writing import Writer
 from events.drivers.errors import LabelsSealed
 from events.drivers.kube_events import Record
@@ -63,7 +63,7 @@ class ElasticStore:
 
     def __init__(self, address: EventServer, owner: str) -> None:
         self.address = address
-        self._reading = Server(address, READ_SECONDS)
+        self._reading = Server(address, patience.READ_SECONDS)
         writing = Server(address, WRITE_SECONDS)
         self.indices = Indices(writing, owner)
         self._writer = Writer(writing, self.indices)

@@ -25,7 +25,7 @@ from django.utils import timezone
 from beidou.base.numbers import as_key
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
-from events.drivers import database, days, text
+from events.drivers import database, days, reading, text
 from events.drivers.kube_events import Record
 from events.models import Event, NamespaceGrant
 from events.services.stores.base import (
@@ -69,6 +69,7 @@ class EmbeddedStore:
     ) -> bool:
         return True
 
+    @reading.in_time()
     def page(
         self, query: Query, scope: Scope, *, after: Cursor | None, limit: int, with_raw: bool
     ) -> Page:
@@ -92,6 +93,7 @@ class EmbeddedStore:
             [_found(row, scope) for row in found if row["cluster_id"] in scope.known], behind
         )
 
+    @reading.in_time()
     def one(self, key: str, scope: Scope) -> FoundEvent | None:
         pk = as_key(key)
         if pk is None:
@@ -100,6 +102,7 @@ class EmbeddedStore:
         row = rows.values("id", "cluster_id", "raw", *_SHOWN).first()
         return None if row is None else _found(row, scope)
 
+    @reading.in_time()
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
         rows = _counted(query, scope)
         if field != "cluster":
@@ -107,6 +110,7 @@ class EmbeddedStore:
         counted = rows.values_list(field).annotate(number=Count("*")).order_by("-number", field)
         return [(value, number) for value, number in counted[:most]]
 
+    @reading.in_time()
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         counted = (
             _counted(query, scope)
@@ -122,11 +126,13 @@ class EmbeddedStore:
             found[number] = Part(part.warnings + warnings, part.others + total - warnings)
         return found
 
+    @reading.in_time()
     def tallies(
         self, queries: Mapping[str, Query], scope: Scope, spans: Sequence[Span]
     ) -> dict[str, list[int]]:
         return {name: _tally(query, scope, spans) for name, query in queries.items()}
 
+    @reading.in_time()
     def firsts(self, scope: Scope, spans: Sequence[Span]) -> list[datetime | None]:
         found = []
         for span in spans:
@@ -135,6 +141,7 @@ class EmbeddedStore:
             found.append(next(iter(moments[:1]), None))
         return found
 
+    @reading.in_time()
     def reasons(self, query: Query, scope: Scope, most: int) -> list[SeenReason]:
         rows = _matching(query, scope).order_by().exclude(reason="")
         counted = rows.values_list("cluster", "reason").annotate(first=Min("first_seen"))
