@@ -44,6 +44,7 @@ def switch(given: QueryDict, found: Page) -> dict[str, Any]:
                 "forbidden": _("You may not see these events any more."),
                 "refused": _("The portal refuses this search."),
                 "left_out": _("Too many events came at once to show them all."),
+                "late": _("So many events come that one that is stored late is not shown."),
                 "find": _("Find the others (%(count)s)"),
                 "trimmed": _("Only the newest %(count)d rows stay here.") % {"count": ROWS_MAX},
                 "all": _("Search for the others"),

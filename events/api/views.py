@@ -161,7 +161,8 @@ class EventViewSet(ReadOnlyViewSet):
                 OpenApiTypes.STR,
                 description="Events `rows` (an array of events as in the list, oldest first), "
                 "`left_out` (how many were too many to tell: `count`, `more` if there are others "
-                "still, and the `url` that finds them), `live` (from here on as it is stored), "
+                "still, and the `url` that finds them; `count` 0: what is stored late is not "
+                "told), `live` (from here on as it is stored), "
                 "`at` (a new id, nothing else), `away` (`message` says why the event store cannot "
                 "be asked; it is tried again), `back`, `changed` (what you may see is another: "
                 "connect again), `forbidden` (the last). Connect again with Last-Event-ID to "

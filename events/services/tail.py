@@ -124,7 +124,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Events that were too many to tell; ``is_more``: there are yet others."""
+    """Events that were too many to tell; ``is_more``: there are yet others.  With none counted it
+    says where is not looked any more: what is stored there late is not told."""
 
     count: int
     is_more: bool
@@ -151,15 +152,18 @@ class Viewer(streaming.Watcher):
     after: Position | None = field(kw_only=True)
     has_begun: bool = False
     told_away: str = ""
+    told_short: bool = False
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the store: what was found in the window, and what each is to be told."""
+    """One look at the store: what was found in the window, and what each is to be told; ``short``:
+    so many events come that this part of the window was not looked at."""
 
     moment: datetime
     rows: Sequence[FoundEvent]
     batch: Batch | None
+    short: LeftOut | None
     texts: dict[Viewer, str]
 
 
@@ -212,6 +216,7 @@ class TailChannel(streaming.Channel):
         self._take(look)
         for viewer, text in look.texts.items():
             viewer.has_begun, viewer.told_away = True, ""
+            viewer.told_short = look.short is not None
             if text:
                 viewer.put(text)
 
@@ -245,6 +250,9 @@ class TailChannel(streaming.Channel):
         window = [row for row in found if row.last_seen >= since]
         # What lies behind the rows that were read is new only if the last of these is.
         edge = found[0] if page.next else None
+        short = None
+        if edge is not None and edge.last_seen >= since:
+            short = LeftOut(0, True, since, edge.last_seen + _MICROSECOND)
         batch = self._batch([row for row in window if self._is_new(row)], now, since, edge)
         parts: dict[Viewer, list[Batch]] = {}
         for viewer in viewers:
@@ -256,7 +264,7 @@ class TailChannel(streaming.Channel):
             elif not viewer.has_begun and viewer.after is not None:
                 told = [each for each in self._remembered if each.number > viewer.after.number]
                 parts[viewer] = told + parts[viewer]
-        return Look(now, window, batch, self._written(parts, now, batch))
+        return Look(now, window, batch, short, self._written(parts, now, batch, short))
 
     def _missed_since(self, viewer: Viewer, now: datetime) -> datetime | None:
         """From when on the store must be asked for somebody who joins; None where memory
@@ -312,7 +320,11 @@ class TailChannel(streaming.Channel):
     # --- telling ----------------------------------------------------------------------------------
 
     def _written(
-        self, parts: dict[Viewer, list[Batch]], now: datetime, batch: Batch | None
+        self,
+        parts: dict[Viewer, list[Batch]],
+        now: datetime,
+        batch: Batch | None,
+        short: LeftOut | None,
     ) -> dict[Viewer, str]:
         place = Position(self.run, batch.number if batch else self.number, now)
         is_silent = (now - self.said).total_seconds() > AT_SECONDS
@@ -325,6 +337,9 @@ class TailChannel(streaming.Channel):
                 if key not in made:
                     made[key] = self._text(*key)
                 text += made[key]
+            is_told = viewer.told_short or any(_is_more(each) for each in batches)
+            if short is not None and not is_told:
+                text += self._left_out(viewer.shape, short)
             if not viewer.has_begun:
                 text += message("live", {}, number=place)
             elif is_silent and not text:
@@ -335,12 +350,13 @@ class TailChannel(streaming.Channel):
     def _text(self, shape: Shape, language: str, batch: Batch) -> str:
         with translation.override(language):
             rows = shape.write(self.followed.scope, batch.rows)
-        text = ""
-        if (left := batch.left_out) is not None:
-            query = replace(self.followed.query, since=left.since, until=left.until)
-            url = f"{shape.address()}?{asked.written(query)}"
-            text = message("left_out", {"count": left.count, "more": left.is_more, "url": url})
+        text = "" if batch.left_out is None else self._left_out(shape, batch.left_out)
         return text + message("rows", rows, number=Position(self.run, batch.number, batch.moment))
+
+    def _left_out(self, shape: Shape, left: LeftOut) -> str:
+        query = replace(self.followed.query, since=left.since, until=left.until)
+        url = f"{shape.address()}?{asked.written(query)}"
+        return message("left_out", {"count": left.count, "more": left.is_more, "url": url})
 
     def _note_away(self, why: str) -> None:
         self.failures += 1
@@ -360,6 +376,10 @@ def _why(error: StoreAway | DatabaseError | InterfaceError) -> str:
     if isinstance(error, StoreAway):
         return error.message
     return Sentence("The portal's database does not answer now.")
+
+
+def _is_more(batch: Batch) -> bool:
+    return batch.left_out is not None and batch.left_out.is_more
 
 
 def _state(row: FoundEvent) -> object:

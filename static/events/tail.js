@@ -69,12 +69,18 @@
     on("live", live);
     on("back", live);
     on("away", (found) => said("away", found.message));
-    on("left_out", (found) => told(data.texts.left_out, data.texts.find.replace("%(count)s", found.more ? `> ${found.count}` : found.count), found.url));
+    on("left_out", leftOut);
     on("forbidden", whyNot);
     source.addEventListener("error", () => {
       if (place.dataset.state !== "away") said("lost");
       if (source.readyState === EventSource.CLOSED) whyNot(); // else the browser connects again
     });
+  }
+
+  function leftOut(found) {
+    if (!found.count) { told(data.texts.late, data.texts.all, found.url); return; }
+    const count = found.more ? `> ${found.count}` : found.count;
+    told(data.texts.left_out, data.texts.find.replace("%(count)s", count), found.url);
   }
 
   function live() {

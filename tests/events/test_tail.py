@@ -172,6 +172,34 @@ def test_when_not_even_all_were_read_it_says_so(follow, viewer, cluster_a, monke
     assert [(left["count"], left["more"]) for left in reader.named("left_out")] == [(1, True)]
 
 
+def test_a_search_too_busy_for_what_is_stored_late_says_so_once(
+    follow, viewer, api, cluster_a, monkeypatch
+):
+    monkeypatch.setattr(tail, "READ_MAX", 2)
+    reader = follow(viewer)
+    for number in range(4):
+        now(cluster_a, f"e-{number}")
+        told(reader, f"e-{number}")
+    late = timezone.now() - timedelta(seconds=5)
+    factories.make_event(cluster_a, name="late", last_seen=late)
+    now(cluster_a, "last")
+    told(reader, "last")
+    assert "late" not in names(reader)
+    (left,) = reader.named("left_out")
+    assert (left["count"], left["more"]) == (0, True)
+    found = api(viewer).get(left["url"]).json()["results"]
+    assert "late" in [row["name"] for row in found]
+
+
+def test_who_joins_a_busy_search_is_told_so_too(follow, viewer, operator, cluster_a, monkeypatch):
+    monkeypatch.setattr(tail, "READ_MAX", 1)
+    for number in range(3):
+        now(cluster_a, f"e-{number}")
+    for user in (viewer, operator):
+        reader = follow(user)
+        assert [left["count"] for left in reader.named("left_out")] == [0]
+
+
 # --- who is told ----------------------------------------------------------------------------------
 
 
