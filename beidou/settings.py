@@ -49,6 +49,7 @@ EVENT_STORE: config.EventServer | None = CONFIG.event_store_url and replace(
 )
 EVENT_FILES: Path | None = CONFIG.event_files
 EVENT_FILES_BYTES: int = CONFIG.event_files_mib << 20
+EVENT_FILES_WAIT: bool = CONFIG.event_files_wait
 EVENT_DAYS: int = CONFIG.event_days
 EVENT_WARNING_DAYS: int = CONFIG.event_warning_days
 EVENT_ARCHIVE: config.EventArchive | None = CONFIG.event_archive_url and replace(

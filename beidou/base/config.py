@@ -593,6 +593,13 @@ VARIABLES = (
         "4096",
         "MiB of the folder of event files; beyond them the oldest files go, shipped or not.",
     ),
+    Variable(
+        "EVENT_FILES_WAIT",
+        _flag,
+        "no",
+        "The log agent removes the files that it has shipped: none goes by itself, and while the "
+        "folder is full events wait in the spool.",
+    ),
     Variable("EVENT_DAYS", _integer(1, 3650), "30", "Days for which Kubernetes events are kept."),
     Variable(
         "EVENT_WARNING_DAYS",

@@ -102,6 +102,41 @@ def test_beyond_its_room_the_oldest_file_goes_and_the_log_says_so(
     assert old.name in caplog.text
 
 
+def test_where_the_agent_removes_files_a_full_folder_holds_up_until_it_has(
+    reader, folder, monkeypatch
+):
+    monkeypatch.setattr(files, "FILE_BYTES", 4000)
+    folder.mkdir()
+    old = folder / "events-20200101T000000Z-host-1-0.ndjson"
+    old.write_bytes(b"x" * 5000)
+    store = FilesStore(reader, folder, 8 << 10, waits=True)
+    with pytest.raises(StoreAway, match="folder of event files is full"):
+        store.write(KEEPER, [made()])
+    assert list(folder.iterdir()) == [old]
+    old.unlink()
+    assert store.write(KEEPER, [made()]) == []
+
+
+def test_a_file_that_the_agent_has_removed_is_followed_by_another(reader, folder):
+    store = FilesStore(reader, folder, 1024 * files.FILE_BYTES, waits=True)
+    store.write(KEEPER, [made("a")])
+    (file,) = folder.iterdir()
+    file.unlink()
+    store.write(KEEPER, [made("b")])
+    assert [line["event"]["id"] for line in lines(folder)] == ["uid-b"]
+
+
+@pytest.mark.django_db
+def test_whether_it_waits_is_a_setting(settings, folder):
+    settings.EVENT_STORE = config.parse_event_store_url("elasticsearch+http://127.0.0.1:1/z")
+    settings.EVENT_FILES, settings.EVENT_FILES_BYTES = folder, 1
+    settings.EVENT_FILES_WAIT = True
+    folder.mkdir()
+    (folder / "events-1.ndjson").touch()
+    with pytest.raises(StoreAway, match="is full"):
+        chosen.store().write(KEEPER, [made()])
+
+
 def test_a_folder_that_takes_nothing_holds_up_with_a_sentence(reader, tmp_path):
     (tmp_path / "file").touch()
     store = FilesStore(reader, tmp_path / "file", 1024 * files.FILE_BYTES)

@@ -28,7 +28,7 @@ def of(address: EventServer | None, folder: Path | None = None) -> Store:
         return server
     from events.services.stores.files import FilesStore  # noqa: PLC0415
 
-    return FilesStore(server, folder, settings.EVENT_FILES_BYTES)
+    return FilesStore(server, folder, settings.EVENT_FILES_BYTES, waits=settings.EVENT_FILES_WAIT)
 
 
 def _owner() -> object:

@@ -42,15 +42,22 @@ NAMES = "events-*.ndjson"
 
 
 class FilesStore:
-    """See ``Store``: writes to ``folder``, at most ``most_bytes`` in all, and reads elsewhere."""
+    """See ``Store``: writes to ``folder``, at most ``most_bytes`` in all, and reads elsewhere.
+
+    What was shipped is not known here.  Where the agent removes that, one ``waits`` for it; else
+    the oldest files go.
+    """
 
     portions_at_once = 1
     is_in_database = False
     label_delay: timedelta | None = timedelta(days=1)
     """An agent that was away ships what was written hours ago."""
 
-    def __init__(self, reader: ElasticStore, folder: Path, most_bytes: int) -> None:
+    def __init__(
+        self, reader: ElasticStore, folder: Path, most_bytes: int, *, waits: bool = False
+    ) -> None:
         self._reader = reader
+        self._waits = waits
         self._folder = folder
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
@@ -81,9 +88,10 @@ class FilesStore:
         return documents.encoded(found) + b"\n"
 
     def _append(self, lines: bytes) -> None:
-        if self._path is None or self._path.stat().st_size >= FILE_BYTES:
-            self._path = self._begin()
-        with self._path.open("ab", buffering=0) as file:
+        path = self._path
+        if path is None or not path.exists() or path.stat().st_size >= FILE_BYTES:
+            self._path = path = self._begin()
+        with path.open("ab", buffering=0) as file:
             rest = memoryview(lines)
             while rest:
                 rest = rest[file.write(rest) or 0 :]
@@ -105,12 +113,20 @@ class FilesStore:
         raise AssertionError("numbers do not end")
 
     def _make_room(self) -> None:
-        """The oldest files go, shipped or not: the folder must not fill the disk."""
+        """The folder must not fill the disk: the oldest files go, shipped or not, or it waits."""
         files = sorted(self._folder.glob(NAMES), key=lambda path: (path.stat().st_mtime, path.name))
         total = sum(path.stat().st_size for path in files)
         for path in files:
             if total + FILE_BYTES <= self._most_bytes:
                 return
+            if self._waits:
+                raise StoreAway(
+                    Sentence(
+                        "The folder of event files is full (%(most)s MiB): the log agent ships "
+                        "nothing, or does not remove what it has shipped.",
+                        most=self._most_bytes >> 20,
+                    )
+                )
             total -= path.stat().st_size
             path.unlink()
             logger.warning("event_file_removed", file=path.name, most_bytes=self._most_bytes)
