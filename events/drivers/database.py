@@ -13,7 +13,7 @@ from typing import Any
 from django.db import DataError, IntegrityError, connection, transaction
 
 from events.drivers.days import prepare_days
-from events.drivers.kube_events import Record
+from events.drivers.kube_events import Record, orders_by_time
 
 TABLE = "events_event"
 COLUMNS = (
@@ -43,9 +43,10 @@ _UPSERT = (
     f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608 - only our names
     f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {_CHANGES}"
     f" WHERE excluded.version > {TABLE}.version"
-    # A cluster that was restored from a backup counts from lower numbers again.  The same state
-    # changes nothing: times ahead of us are cut at when it was read, and a list reads it again.
-    f" OR (excluded.version <> {TABLE}.version AND excluded.last_seen > {TABLE}.last_seen)"
+    # A cluster that was restored from a backup counts from lower numbers again, which the times
+    # tell where they can (the last value).  The same state changes nothing: times ahead of us are
+    # cut at when it was read, and a list reads it again.
+    f" OR (excluded.version <> {TABLE}.version AND excluded.last_seen > {TABLE}.last_seen AND %s)"
     f" OR (excluded.version = 0 AND excluded.last_seen >= {TABLE}.last_seen)"
 )
 _REFUSALS = (DataError, IntegrityError)
@@ -116,6 +117,7 @@ def _row(cluster_id: int, record: Record) -> Row:
         record.component,
         record.message,
         zlib.compress(record.raw, 1),
+        orders_by_time(record),
     )
 
 

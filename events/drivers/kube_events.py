@@ -151,16 +151,7 @@ def _record(event: KubeEvent, received: datetime) -> Record:
     raw = _EVENTS.decode(event.raw)
     regarding = raw.regarding or raw.involved_object or _Reference()
     source = raw.deprecated_source or raw.source or _Source()
-    times = [
-        parsed
-        for parsed in (
-            _time(raw.deprecated_first_timestamp or raw.first_timestamp),
-            _time(raw.event_time),
-            _time(raw.deprecated_last_timestamp or raw.last_timestamp),
-            _time(raw.series.last_observed_time if raw.series else None),
-        )
-        if parsed is not None
-    ]
+    times = _times(raw)
     created = _aware(raw.metadata.creation_timestamp) or (times[0] if times else received)
     latest = received + MOST_AHEAD
     first = min([*times, created, latest])
@@ -189,6 +180,30 @@ def _record(event: KubeEvent, received: datetime) -> Record:
     )
 
 
+def _times(raw: _Event) -> list[datetime]:
+    found = (
+        _time(raw.deprecated_first_timestamp or raw.first_timestamp),
+        _time(raw.event_time),
+        _time(raw.deprecated_last_timestamp or raw.last_timestamp),
+        _time(raw.series.last_observed_time if raw.series else None),
+    )
+    return [parsed for parsed in found if parsed is not None]
+
+
+def orders_by_time(record: Record) -> bool:
+    """Whether ``last_seen`` tells which of two states of an event is the newer one: not where it
+    says when the state was read, or is of a clock that is ahead, and is cut by when it was read."""
+    if record.last_seen > datetime.now(UTC) + _USUAL_SKEW:
+        return False
+    try:
+        raw = _EVENTS.decode(record.raw)
+        created = _aware(raw.metadata.creation_timestamp)
+    except UNREADABLE:
+        return False
+    return record.last_seen == max([*_times(raw), *([created] if created else [])], default=None)
+
+
+_USUAL_SKEW = timedelta(seconds=30)
 MOST_AHEAD = timedelta(minutes=5)
 """A program whose clock is wrong may not put its events on top for a year: what is further ahead
 of us counts as now.  The object itself keeps what the program said."""

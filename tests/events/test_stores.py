@@ -93,6 +93,26 @@ def test_a_cluster_that_was_restored_and_counts_anew_is_believed_by_its_times(st
     assert (event.version, event.count) == (301, 8)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(minutes=6), timedelta(hours=1)])
+def test_an_older_state_that_is_read_later_is_not_newer_for_a_clock_that_is_ahead(
+    store, cluster_a, ahead
+):
+    """As by a collector that was paused while another took over."""
+    now = timezone.now()
+
+    def state(count, received):
+        seen = (now + ahead + timedelta(seconds=count)).isoformat()
+        changes = {"metadata__resourceVersion": str(100 + count), "deprecatedCount": count}
+        said = kube(modern(deprecatedLastTimestamp=seen, **changes))
+        return record(said, received)
+
+    store.keep(cluster_a, state(11, now))
+    store.keep(cluster_a, state(10, now + timedelta(minutes=2)))
+    assert [event.count for event in store.all()] == [11]
+    store.keep(cluster_a, state(12, now + timedelta(minutes=2)))
+    assert [event.count for event in store.all()] == [12]
+
+
 def test_states_without_a_number_are_ordered_by_their_times(store, cluster_a):
     for count, minute in ((1, 1), (3, 3), (2, 2)):
         seen = f"2026-11-20T08:0{minute}:00Z"

@@ -18,7 +18,7 @@ from events.drivers.elastic import documents
 from events.drivers.elastic.indices import Indices
 from events.drivers.elastic.server import Server, refusal
 from events.drivers.errors import StoreAway
-from events.drivers.kube_events import Record
+from events.drivers.kube_events import Record, orders_by_time
 
 CONFLICT, NOT_FOUND, BAD = 409, 404, 400
 _OK = range(200, 300)
@@ -301,7 +301,7 @@ def _is_newer(record: Record, version: int, last_seen: datetime) -> bool:
     if record.version > version:
         return True
     if record.version != version:
-        return record.last_seen > last_seen
+        return record.last_seen > last_seen and orders_by_time(record)
     return record.version == 0 and record.last_seen >= last_seen
 
 
