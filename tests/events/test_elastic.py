@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +21,7 @@ from events.drivers import patience
 from events.drivers.elastic import writing
 from events.drivers.elastic.server import Server
 from events.drivers.errors import StoreAway
+from events.models import EventRestore
 from events.services import key_events, search
 from events.services.stores import elastic
 from events.services.stores.base import Keeper, Limit, Limits, Query, Scope
@@ -142,6 +143,31 @@ def test_another_portal_deletes_nothing_of_indices_that_are_not_its_own(store, c
     store.settle()
     (name,) = store.names()
     assert store.server.ask("GET", f"/{name}/_count")["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropped"),
+    [
+        ({}, ["05"]),
+        ({"finished_at": timezone.now()}, ["03", "05"]),
+        ({"kept_until": date(2026, 10, 5)}, ["03", "05"]),
+    ],
+)
+def test_no_index_goes_while_what_began_on_its_day_is_brought_back(
+    cluster_a, monkeypatch, changes, dropped
+):
+    day, later = date(2026, 10, 4), timezone.now().date() + timedelta(days=7)
+    values = {"cluster": cluster_a, "since": day, "until": day, "kept_until": later, **changes}
+    EventRestore.objects.create(**values)
+    store = ElasticStore(address_of("http://127.0.0.1:1"), owner="me")
+    names = [f"test-events-1-2026.10.{number}" for number in ("03", "05")]
+    gone: list[str] = []
+    monkeypatch.setattr(store.indices, "are_ours", lambda: True)
+    monkeypatch.setattr(store.indices, "names", lambda: names)
+    monkeypatch.setattr(store.indices, "drop", gone.append)
+    monkeypatch.setattr(store, "_is_needed", lambda name, is_past: False)
+    store.forget_empty_days(date(2026, 11, 1))
+    assert [name[-2:] for name in gone] == dropped
 
 
 @on_servers

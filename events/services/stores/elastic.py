@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.dsl.query import Query as Condition
 
@@ -17,6 +18,7 @@ from events.drivers.elastic.server import WRITE_SECONDS, Server, cause, refusal
 from events.drivers.elastic.writing import Writer
 from events.drivers.errors import LabelsSealed
 from events.drivers.kube_events import Record
+from events.models import EventRestore
 from events.services.stores import granted
 from events.services.stores.base import (
     NO_LABELS,
@@ -293,7 +295,10 @@ class ElasticStore:
         gone = 0
         for name in self.indices.names():
             day = self.indices.day_of(name)
-            if day is not None and day < before and not self._is_needed(name, is_past):
+            if day is None or day >= before or self._is_needed(name, is_past):
+                continue
+            # A server has no lock: what is brought back might come after the look.
+            if not _is_brought_back(day):
                 self.indices.drop(name)
                 gone += 1
         return gone
@@ -339,6 +344,13 @@ class ElasticStore:
                 return
             yield [(hit["_index"], hit["_id"]) for hit in hits]
             after = hits[-1]["sort"]
+
+
+def _is_brought_back(day: date) -> bool:
+    """Whether events that began on this day may be on their way from the archive: they were last
+    seen then or later."""
+    rows = EventRestore.objects.filter(finished_at=None, until__gte=day)
+    return rows.filter(kept_until__gt=timezone.now().date()).exists()
 
 
 _SEARCHED_ALL: dict[str, Any] = {"allow_partial_search_results": False, "ignore_unavailable": True}
