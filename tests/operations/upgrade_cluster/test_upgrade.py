@@ -337,7 +337,8 @@ def test_one_control_plane_is_retried_alone_after_a_month(upgrade, hosts, contro
     chosen = operation.machines.get(hostname="c2").machine_id
     control(steering.retry, operation, acting_user=operator, machines=[chosen])
     work()
-    assert cells(operation, "controlPlanes")["c2"].status == "succeeded"
+    cell = cells(operation, "controlPlanes")["c2"]
+    assert cell.status == "succeeded", cell.message
     assert outcome(hosts) == (2, 2)
 
 
