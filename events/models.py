@@ -487,7 +487,7 @@ class EventAlert(models.Model):
     group_by = models.CharField(
         _("counted for each"), max_length=10, choices=AlertRule.GroupBy.choices, blank=True
     )
-    value = models.CharField(_("value"), max_length=640, blank=True)
+    value = models.CharField(_("value"), max_length=253, blank=True)
     search = models.TextField(_("search"), blank=True)
     since = models.DateTimeField(_("window since"))
     began_at = models.DateTimeField(_("began"))

@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from clusters.models import Cluster
 from events.admin.shown import RANGES, Choice
 from events.services import flow, key_events, reasons
-from events.services.key_events import Figure, KeyEvents, TopObject, Wanted
+from events.services.key_events import Figure, KeyEvents, Top, Wanted
 from events.services.reasons import New
 from events.services.search import scope_of
 
@@ -48,14 +48,11 @@ def figures(user: Any, given: QueryDict) -> dict[str, Any]:
         "of": wanted.of.label if wanted.of else "",
         "of_all": f"?{_address(wanted, of=None)}",
         "tops": [
-            (_("Objects"), [_object(user, wanted, search, each) for each in found.objects]),
-            (
-                _("Nodes"),
-                [
-                    _top(wanted, search, each.value, each.count, node=each.value)
-                    for each in found.nodes
-                ],
-            ),
+            (label, [_top(wanted, search, name, each) for each in counted])
+            for label, name, counted in (
+                (_("Objects"), "name", found.objects),
+                (_("Nodes"), "node", found.nodes),
+            )
         ],
         "new": [(row, _of_reason(wanted, row)) for row in found.new.rows],
         # Reasons are known of whole clusters.
@@ -77,23 +74,13 @@ def _row(figure: Figure, found: KeyEvents) -> dict[str, Any]:
     }
 
 
-def _object(user: Any, wanted: Wanted, search: QueryDict, top: TopObject) -> Choice:
-    """With its cluster, where not one alone is looked at."""
-    found = top.object
-    named = {name: each for name, each in found._asdict().items() if each}
-    cluster = scope_of(user).known[found.cluster].name
-    label = str(found) if len(wanted.clusters) == 1 else f"{found} ({cluster})"
-    return _top(wanted, search, label, top.count, **named)
-
-
-def _top(wanted: Wanted, search: QueryDict, label: str, count: int, **chosen: object) -> Choice:
+def _top(wanted: Wanted, search: QueryDict, name: str, top: Top) -> Choice:
     given = search.copy()
-    for name, each in chosen.items():
-        given[name] = str(each)
+    given[name] = top.value
     if wanted.of is None:
         given["type"] = "Warning"
-        return Choice(label, f"?{given.urlencode()}", count=count)
-    return Choice(label, f"?{wanted.of.address(given)}", count=count)
+        return Choice(top.value, f"?{given.urlencode()}", count=top.count)
+    return Choice(top.value, f"?{wanted.of.address(given)}", count=top.count)
 
 
 def _of_reason(wanted: Wanted, row: Any) -> str:

@@ -91,15 +91,6 @@ class TopSerializer(serializers.Serializer[Any]):
     count = serializers.IntegerField()
 
 
-class TopObjectSerializer(serializers.Serializer[Any]):
-    value = serializers.CharField(source="object", help_text="Namespace, if any, kind and name.")
-    count = serializers.IntegerField()
-    cluster = serializers.IntegerField(source="object.cluster")
-    namespace = serializers.CharField(source="object.namespace")
-    kind = serializers.CharField(source="object.kind")
-    name = serializers.CharField(source="object.name")
-
-
 class KeyPartSerializer(serializers.Serializer[Any]):
     """``filter`` is what ``events/`` takes to find them."""
 
@@ -137,7 +128,7 @@ class KeyEventsSerializer(serializers.Serializer[Any]):
         help_text="With how many earlier days (for 7d: weeks) it is compared."
     )
     figures = KeyFigureSerializer(many=True)
-    objects = TopObjectSerializer(many=True)
+    objects = TopSerializer(many=True)
     nodes = TopSerializer(many=True)
     new_reasons = NewReasonSerializer(
         source="new.rows", many=True, help_text="The newest 50 of them."

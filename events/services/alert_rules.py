@@ -13,7 +13,7 @@ from beidou.base import audit, permissions
 from beidou.base.errors import Forbidden, InvalidInput
 from clusters.models import Cluster
 from events.models import AlertRule
-from events.services import asked, figures, searches
+from events.services import asked, searches
 from events.services.search import Query
 
 OWN_MAX: Final = 50
@@ -74,8 +74,8 @@ def search_of(rule: AlertRule, *, cluster: int | None, value: str) -> str:
     given = QueryDict(rule.search, mutable=True)
     if cluster is not None:
         given.setlist("cluster", [str(cluster)])
-    for field, each in figures.chosen(rule.group_by, value).items():
-        given.setlist(field, [each])
+    if value:
+        given.setlist(rule.group_by, [value])
     return given.urlencode()
 
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from events.models import AlertRule
 from events.services import search
-from events.services.search import OBJECT, FoundEvent, Object, Query
+from events.services.search import Query
 
-BY_OBJECT: Final = AlertRule.GroupBy.NAME
 CLUSTERS_MAX: Final = 2000
 ASKED_MAX: Final = 50
 """So many clusters (those with the most events), or chosen values, are asked for their groups."""
@@ -32,8 +30,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Group:
-    """So many events of one cluster (of all together without), with one value in common; of an
-    object it is what ``Object`` says of itself."""
+    """So many events of one cluster (of all together without), with one value in common."""
 
     cluster: int | None
     value: str
@@ -61,8 +58,7 @@ class Groups:
 def groups(user: Any, query: Query, by: str, *, least: int, most: int, clock: Clock) -> Groups:
     """The largest groups of at least ``least`` events, the largest first.
 
-    ``by``: empty for all together, ``cluster``, or one of ``search.FIELDS`` within a cluster, of
-    which ``name`` means objects.
+    ``by``: empty for all together, ``cluster``, or one of ``search.FIELDS`` within a cluster.
     """
     clusters = _of_clusters(user, query)
     if not by:
@@ -71,16 +67,15 @@ def groups(user: Any, query: Query, by: str, *, least: int, most: int, clock: Cl
     if by == "cluster":
         found = [Group(cluster, "", count) for cluster, count in clusters]
         return _largest(found, least, most)
-    if by != BY_OBJECT and getattr(query, by):
+    if getattr(query, by):
         return _of_chosen(user, query, by, least, most, clock)
     large = [cluster for cluster, count in clusters if count >= least]
     found = []
     for cluster in large[:ASKED_MAX]:
         if clock.is_over:
             return _largest(found, least, most, is_late=True)
-        field = OBJECT if by == BY_OBJECT else by
-        counted = search.counts(user, replace(query, clusters=(cluster,)), field, most=most + 1)
-        found += [Group(cluster, str(value), count) for value, count in counted]
+        counted = search.counts(user, replace(query, clusters=(cluster,)), by, most=most + 1)
+        found += [Group(cluster, value, count) for value, count in counted]
     return _largest(found, least, most, is_part=len(large) > ASKED_MAX)
 
 
@@ -97,18 +92,7 @@ def of_group(query: Query, by: str, group: Group) -> Query:
     """What one group counts."""
     if group.cluster is not None:
         query = replace(query, clusters=(group.cluster,))
-    for field, value in chosen(by, group.value).items():
-        query = narrowed(query, field, value)
-    return query
-
-
-def chosen(by: str, value: str) -> dict[str, str]:
-    """What a search chooses, by field, to find one group.  (No name in Kubernetes has a slash.)"""
-    if by != BY_OBJECT:
-        return {by: value} if value else {}
-    *namespaces, kind, name = value.split("/", 2)
-    found = {"namespace": "".join(namespaces), "kind": kind, "name": name}
-    return {field: each for field, each in found.items() if each}
+    return narrowed(query, by, group.value) if group.value else query
 
 
 def narrowed(query: Query, field: str, value: str) -> Query:
@@ -149,21 +133,13 @@ def steps_of_groups(
     ``query.since``: the events themselves are read, the newest ``most``."""
     found: dict[tuple[int | None, str], dict[int, int]] = {}
     for event in search.every(user, query, most=most):
-        value = _value(event, by)
+        value = getattr(event, by) if by and by != "cluster" else ""
         if not value and by not in ("", "cluster"):
             continue
         steps_of_group = found.setdefault((event.cluster_id if by else _only(query), value), {})
         number = (event.last_seen - query.since) // width
         steps_of_group[number] = steps_of_group.get(number, 0) + 1
     return found
-
-
-def _value(event: FoundEvent, by: str) -> str:
-    if by in ("", "cluster"):
-        return ""
-    if by == BY_OBJECT and event.name:
-        return str(Object(event.cluster_id, event.namespace, event.kind, event.name))
-    return str(getattr(event, by))
 
 
 def steps(user: Any, query: Query, width: timedelta, *, clock: Clock) -> Steps:

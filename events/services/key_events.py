@@ -20,7 +20,7 @@ from beidou.base.errors import InvalidInput, shorten
 from events.drivers import patience
 from events.services import asked, reasons, retention, search
 from events.services.measures import ALL, MEASURES, Measure
-from events.services.search import OBJECT, WARNING, Object, Query, Span
+from events.services.search import WARNING, Query, Span
 from events.services.stores.base import DEFAULT_SPAN
 
 RANGES = {"1h": timedelta(hours=1), "24h": DEFAULT_SPAN, "7d": timedelta(days=7)}
@@ -75,19 +75,13 @@ class Top:
 
 
 @dataclass(frozen=True)
-class TopObject:
-    object: Object
-    count: int
-
-
-@dataclass(frozen=True)
 class KeyEvents:
     wanted: Wanted
     figures: list[Figure]
     compared: int
     """With how many earlier days (or weeks, for a week)."""
-    objects: list[TopObject]
-    nodes: list[Top]
+    objects: list["Top"]
+    nodes: list["Top"]
     new: reasons.New
 
 
@@ -118,8 +112,10 @@ def look(user: Any, wanted: Wanted) -> KeyEvents:
     with patience.of(SECONDS):
         figures, compared = _figures(user, wanted)
         query = wanted.query(wanted.of)
-        objects = [TopObject(*each) for each in search.counts(user, query, OBJECT, most=TOP)]
-        nodes = [Top(*each) for each in search.counts(user, query, "node", most=TOP)]
+        objects, nodes = (
+            [Top(*each) for each in search.counts(user, query, field, most=TOP)]
+            for field in ("name", "node")
+        )
     new = reasons.new(user, since=wanted.since, clusters=wanted.clusters)
     return KeyEvents(wanted, figures, compared, objects, nodes, new)
 

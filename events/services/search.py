@@ -24,11 +24,9 @@ from events.services.stores.base import (
     BUCKETS,
     DEFAULT_SPAN,
     FIELDS,
-    OBJECT,
     WARNING,
     Cursor,
     FoundEvent,
-    Object,
     Page,
     Part,
     Query,
@@ -41,12 +39,10 @@ __all__ = [
     "DEFAULT_SPAN",
     "FIELDS",
     "MOST_AT_ONCE",
-    "OBJECT",
     "WARNING",
     "Bucket",
     "Cursor",
     "FoundEvent",
-    "Object",
     "Page",
     "Query",
     "Scope",
@@ -127,10 +123,8 @@ def counts(user: Any, query: Query, field: str, *, most: int = 10) -> list[tuple
 
     ``field`` is one of ``FIELDS`` or ``cluster``, of which the keys are counted; a choice made in
     it does not limit its counts.  That an event has none (no node, no namespace) is no value.
-    For ``OBJECT`` it is each ``Object``, of those that were chosen.
     """
-    if field != OBJECT:
-        query = query.without("clusters" if field == "cluster" else field)
+    query = query.without("clusters" if field == "cluster" else field)
     scope = _scope(user, query)
     return chosen.store().counts(query, scope, field, most) if scope.known else []
 

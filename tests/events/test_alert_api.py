@@ -124,7 +124,7 @@ def test_alerts_are_listed_newest_first_with_their_search(operator, viewer, api,
     alerting.look_at_all()
     assert api(operator).get(f"{RULES}{rule.pk}/").json()["firing"] == 1
     (row,) = api(viewer).get(ALERTS).json()["results"]
-    assert (row["rule_name"], row["value"], row["state"]) == ("Crashes", "shop/Pod/web", "firing")
+    assert (row["rule_name"], row["value"], row["state"]) == ("Crashes", "web", "firing")
     assert (row["cluster_name"], row["count"], row["told"]) == ("cluster-a", 3, 1)
     found = api(viewer).get(f"/api/v1/events/?{row['search']}").json()["results"]
     assert len(found) == 3
@@ -132,13 +132,7 @@ def test_alerts_are_listed_newest_first_with_their_search(operator, viewer, api,
 
 @pytest.mark.parametrize(
     ("query", "number"),
-    [
-        ("state=firing", 1),
-        ("state=over", 0),
-        ("value=shop/Pod/web", 1),
-        ("value=x", 0),
-        ("rule=999999", 0),
-    ],
+    [("state=firing", 1), ("state=over", 0), ("value=web", 1), ("value=x", 0), ("rule=999999", 0)],
 )
 def test_alerts_are_filtered(query, number, operator, api, cluster_a):
     factories.make_alert_rule(operator, group_by="name")

@@ -6,7 +6,6 @@ from datetime import time, timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
-from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from guardian.shortcuts import remove_perm
@@ -299,7 +298,7 @@ def two_clusters(admin, cluster_a, cluster_b, noon):
         ("node", 3, {("cluster-a", "n1")}),
         ("node", 4, set()),
         ("namespace", 3, {("cluster-a", "shop"), ("cluster-b", "shop")}),
-        ("name", 3, {("cluster-a", "shop/Pod/web"), ("cluster-b", "shop/Pod/web")}),
+        ("name", 3, {("cluster-a", "web"), ("cluster-b", "web")}),
         ("reason", 3, {("cluster-a", "Failed"), ("cluster-b", "Scheduled")}),
     ],
 )
@@ -344,41 +343,6 @@ def test_events_without_the_value_make_no_group(operator, cluster_a, noon):
     assert alerts() == []
 
 
-def test_objects_of_one_name_are_no_group(operator, cluster_a, noon):
-    factories.make_alert_rule(operator, group_by="name", search="name=web-0")
-    for number in range(3):
-        happen(cluster_a, 2, noon, name="web-0", namespace=f"team-{number}")
-        happen(cluster_a, 2, noon, name="web-0", namespace="shop", kind=f"Kind{number}")
-    alerting.look_at_all(noon)
-    assert alerts() == []
-
-
-@pytest.mark.parametrize(
-    ("namespace", "kind", "value"),
-    [("shop", "Pod", "shop/Pod/n1"), ("", "Node", "Node/n1"), ("", "", "/n1")],
-)
-def test_an_alert_of_an_object_leads_to_its_events(
-    namespace, kind, value, operator, cluster_a, noon
-):
-    factories.make_alert_rule(operator, group_by="name")
-    happen(cluster_a, 3, noon, name="n1", namespace=namespace, kind=kind)
-    happen(cluster_a, 1, noon, name="n1", namespace="other", kind="Lease")
-    alerting.look_at_all(noon)
-    (alert,) = alerts()
-    assert (alert.value, alert.count) == (value, 3)
-    given = QueryDict(alert.search)
-    assert given.get("name") == "n1"
-    assert (given.get("namespace", ""), given.get("kind", "")) == (namespace, kind)
-
-
-def test_an_object_that_was_missed_between_two_looks_is_found(operator, cluster_a, noon):
-    factories.make_alert_rule(operator, group_by="name", window_minutes=1)
-    alerting.look_at_all(noon)
-    happen(cluster_a, 3, noon + 4 * MINUTE, name="web")
-    alerting.look_at_all(noon + 10 * MINUTE)
-    assert [(row.value, row.count) for row in alerts()] == [("shop/Pod/web", 3)]
-
-
 def test_the_largest_groups_alone_are_alerts_and_the_rule_says_so(
     operator, cluster_a, noon, monkeypatch
 ):
@@ -387,7 +351,7 @@ def test_the_largest_groups_alone_are_alerts_and_the_rule_says_so(
     happen(cluster_a, 3, noon, name="small")
     happen(cluster_a, 4, noon, name="large")
     alerting.look_at_all(noon)
-    assert [row.value for row in alerts()] == ["shop/Pod/large"]
+    assert [row.value for row in alerts()] == ["large"]
     rule.refresh_from_db()
     assert "the 1 largest are alerts" in rule.problem
 
@@ -462,7 +426,7 @@ def test_what_a_changed_rule_found_before_is_over(operator, cluster_a, noon):
     AlertRule.objects.filter(pk=rule.pk).update(group_by="name")
     alerting.look_at_all(noon + MINUTE)
     first, second = alerts()
-    assert (first.is_firing, second.is_firing, second.value) == (False, True, "shop/Pod/web")
+    assert (first.is_firing, second.is_firing, second.value) == (False, True, "web")
 
 
 def test_what_a_rule_found_is_over_when_it_is_switched_off(operator, cluster_a, noon):

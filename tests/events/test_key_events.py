@@ -14,7 +14,6 @@ from events.drivers.kube_events import record
 from events.models import Event, EventRetention, KnownReason
 from events.services import key_events, reasons, search
 from events.services.measures import ALL, MEASURES
-from events.services.search import Object
 from tests import factories
 from tests.events.made import kube, modern
 
@@ -249,8 +248,7 @@ def test_the_figures_are_the_same_in_every_store(store, admin, cluster_a):
     counts = {each.measure.name: each.count for each in found.figures if each.count}
     assert counts == {"scheduling": 1, "oom": 1}
     assert figure(found, "scheduling_cpu").count == 1
-    pod = Object(cluster_a.pk, "shop", "Pod", "web-6f9c-x2")
-    assert found.objects == [key_events.TopObject(pod, 3)]
+    assert found.objects == [key_events.Top("web-6f9c-x2", 3)]
     assert found.nodes == [key_events.Top("n1", 3)]
     assert found.compared == 0
 
@@ -316,24 +314,6 @@ def test_what_is_more_than_usual_is_marked_in_words(viewer, browser, cluster_a):
     assert "Usual is what there was in the same hours of 1 earlier day." in page
 
 
-def test_objects_of_one_name_are_told_apart(admin, browser, cluster_a, cluster_b):
-    for namespace in ("shop", "mail"):
-        make(cluster_a, "oom", name="web-0", namespace=namespace)
-    make(cluster_b, "oom", name="web-0", namespace="shop")
-    client = browser(admin)
-    page = text_of(client.get(FIGURES))
-    labels = re.findall(r'href="([^"]+)"><span class="ev-value" title="([^"]+/web-0[^"]*)"', page)
-    assert sorted(label for _address, label in labels) == [
-        "mail/Pod/web-0 (cluster-a)",
-        "shop/Pod/web-0 (cluster-a)",
-        "shop/Pod/web-0 (cluster-b)",
-    ]
-    for address, _label in labels:
-        assert text_of(client.get(unescape(address))).count('class="ev-row"') == 1
-    page = text_of(client.get(FIGURES, {"cluster": cluster_b.pk}))
-    assert 'title="shop/Pod/web-0"' in page
-
-
 def test_objects_and_nodes_are_those_of_all_warnings_or_of_what_is_chosen(
     viewer, browser, cluster_a
 ):
@@ -342,11 +322,11 @@ def test_objects_and_nodes_are_those_of_all_warnings_or_of_what_is_chosen(
     client = browser(viewer)
     page = text_of(client.get(FIGURES))
     assert "with the most warnings" in page
-    assert 'title="shop/Pod/hungry (cluster-a)"' in page
+    assert 'title="hungry"' in page
     assert 'title="n2"' in page
     page = text_of(client.get(FIGURES, {"of": "oom"}))
-    assert "shop/Pod/slow" not in page
-    (address,) = re.findall(r'href="([^"]+)"><span class="ev-value" title="shop/Pod/hungry ', page)
+    assert 'title="slow"' not in page
+    (address,) = re.findall(r'href="([^"]+)"><span class="ev-value" title="hungry"', page)
     assert "reason=OOMKilling" in address
     assert text_of(client.get(address)).count('class="ev-row"') == 1
 
@@ -445,9 +425,7 @@ def test_a_program_gets_the_same(viewer, api, cluster_a):
     oom, _backoff, scheduling, *_others = found["figures"]
     assert (oom["name"], oom["title"], oom["count"], oom["usual"]) == ("oom", "OOM kills", 1, None)
     assert {each["name"]: each["count"] for each in scheduling["parts"]}["scheduling_cpu"] == 1
-    (top,) = found["objects"]
-    assert (top["value"], top["count"], top["cluster"]) == ("shop/Pod/hungry", 1, cluster_a.pk)
-    assert (top["namespace"], top["kind"], top["name"]) == ("shop", "Pod", "hungry")
+    assert found["objects"] == [{"value": "hungry", "count": 1}]
     assert found["nodes"] == [{"value": "n1", "count": 1}]
     assert [row["reason"] for row in found["new_reasons"]] == ["Odd"]
     assert (found["compared"], found["not_compared"]) == (0, 0)

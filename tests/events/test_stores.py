@@ -17,7 +17,6 @@ from events.services import search
 from events.services.stores.base import Keeper, Scope
 from events.services.whole import whole
 from tests.events.made import kube, modern
-from tests.events.stores import ALL_TIMES
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -332,27 +331,6 @@ def lasting(name, first, last, **changes):
 
 def whole_day(**values):
     return search.Query.of(since=hour(0), until=hour(0) + timedelta(days=1), **values)
-
-
-def test_objects_of_one_name_are_counted_apart(store, admin, viewer, cluster_a, cluster_b):
-    def about(name, **values):
-        return msgspec.structs.replace(made(name), name="web-0", **values)
-
-    shop, mail = {"namespace": "shop", "kind": "Pod"}, {"namespace": "mail", "kind": "Pod"}
-    node = {"namespace": "", "kind": "Node"}
-    store.keep(cluster_a, about("a", **shop), about("b", **shop), about("c", **mail))
-    store.keep(cluster_a, about("d", **node), msgspec.structs.replace(made("e"), name=""))
-    store.keep(cluster_b, about("a", **shop))
-    everything = search.Query.of(**ALL_TIMES)
-    on_a = [
-        (search.Object(cluster_a.pk, "shop", "Pod", "web-0"), 2),
-        (search.Object(cluster_a.pk, "", "Node", "web-0"), 1),
-        (search.Object(cluster_a.pk, "mail", "Pod", "web-0"), 1),
-    ]
-    on_b = [(search.Object(cluster_b.pk, "shop", "Pod", "web-0"), 1)]
-    assert sorted(search.counts(admin, everything, search.OBJECT)) == sorted(on_a + on_b)
-    assert sorted(search.counts(viewer, everything, search.OBJECT)) == sorted(on_a)
-    assert search.counts(viewer, everything, search.OBJECT, most=1) == on_a[:1]
 
 
 def test_an_event_counts_in_every_span_in_which_it_went_on(store, admin, cluster_a):

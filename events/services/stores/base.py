@@ -20,8 +20,6 @@ from clusters.models import Cluster
 from events.drivers.kube_events import MOST_AHEAD, Record
 
 FIELDS = ("namespace", "kind", "name", "reason", "type", "component", "node")
-OBJECT = "object"
-"""Counted like one of ``FIELDS``: an object is one only with its cluster, namespace and kind."""
 DEFAULT_SPAN = timedelta(hours=24)
 BUCKETS = 60
 WARNING = "Warning"
@@ -185,19 +183,6 @@ class Span(NamedTuple):
     until: datetime
 
 
-class Object(NamedTuple):
-    """What events are about: namespace/kind/name, or kind/name, on a cluster (its key)."""
-
-    cluster: int
-    namespace: str
-    kind: str
-    name: str
-
-    def __str__(self) -> str:
-        within = f"{self.namespace}/" if self.namespace else ""
-        return f"{within}{self.kind}/{self.name}"
-
-
 class SeenReason(NamedTuple):
     """That a reason occurs in a cluster (its key), and when the first of these events began."""
 
@@ -306,8 +291,7 @@ class Store(Protocol):
         """With its whole object."""
 
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
-        """The commonest values of one of ``FIELDS``, keys for ``cluster``, or each ``Object`` for
-        ``OBJECT``; "" is no value, nor is what has no name an object."""
+        """The commonest values of one of ``FIELDS``, or keys for ``cluster``; "" is no value."""
 
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         """Counts by the number of the part, each ``seconds`` long, the first from ``begin``."""

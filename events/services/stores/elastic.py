@@ -22,14 +22,12 @@ from events.models import EventRestore
 from events.services.stores import granted
 from events.services.stores.base import (
     NO_LABELS,
-    OBJECT,
     WARNING,
     Cursor,
     FoundEvent,
     Keeper,
     Labels,
     Limits,
-    Object,
     Page,
     Part,
     Query,
@@ -143,8 +141,6 @@ class ElasticStore:
         return _found(hits[0], _by_uid(scope)) if hits else None
 
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
-        if field == OBJECT:
-            return self._objects(query, scope, most)
         name = documents.CLUSTER if field == "cluster" else documents.FIELDS[field]
         search = Search().query(condition(query, _within(scope)))
         search.aggs.bucket(
@@ -155,27 +151,6 @@ class ElasticStore:
             return counted
         known = _by_uid(scope)
         return [(known[uid].pk, number) for uid, number in counted if uid in known]
-
-    def _objects(self, query: Query, scope: Scope, most: int) -> list[tuple[Object, int]]:
-        namespace, kind, name = (documents.FIELDS[each] for each in Object._fields[1:])
-        terms: list[dict[str, str]] = [
-            {"field": documents.CLUSTER},
-            {"field": namespace, "missing": ""},
-            {"field": kind, "missing": ""},
-            {"field": name},
-        ]
-        counted = A(
-            "multi_terms", terms=terms, size=most, shard_size=COUNTED_BY_DAY, order=_COMMONEST
-        )
-        search = Search().query(condition(query, _within(scope)))
-        search.aggs.bucket("found", counted)
-        known = _by_uid(scope)
-        return [
-            (Object(known[uid].pk, *named), bucket["doc_count"])
-            for bucket in self._buckets(search)
-            for uid, *named in [bucket["key"]]
-            if uid in known
-        ]
 
     def parts(self, query: Query, scope: Scope, begin: datetime, seconds: int) -> dict[int, Part]:
         first = int(begin.timestamp())

@@ -31,7 +31,6 @@ from events.models import Event, NamespaceGrant
 from events.services.stores.base import (
     FIELDS,
     NO_LABELS,
-    OBJECT,
     WARNING,
     Cursor,
     FoundEvent,
@@ -40,7 +39,6 @@ from events.services.stores.base import (
     Keeper,
     Labels,
     Limits,
-    Object,
     Page,
     Part,
     Query,
@@ -107,8 +105,6 @@ class EmbeddedStore:
     @reading.in_time()
     def counts(self, query: Query, scope: Scope, field: str, most: int) -> list[tuple[Any, int]]:
         rows = _counted(query, scope)
-        if field == OBJECT:
-            return _objects(rows.exclude(name=""), most)
         if field != "cluster":
             rows = rows.exclude(**{field: ""})
         counted = rows.values_list(field).annotate(number=Count("*")).order_by("-number", field)
@@ -238,12 +234,6 @@ def _unpacked(packed: bytes) -> tuple[bytes, str]:
 def _counted(query: Query, scope: Scope) -> QuerySet[Event]:
     """By cluster even where all are meant: so they are counted from an index, without the rows."""
     return _matching(query, replace(scope, is_all=False)).order_by()
-
-
-def _objects(rows: QuerySet[Event], most: int) -> list[tuple[Object, int]]:
-    counted = rows.values_list(*Object._fields).annotate(number=Count("*"))
-    counted = counted.order_by("-number", *Object._fields)
-    return [(Object(*named), number) for *named, number in counted[:most]]
 
 
 def _matching(query: Query, scope: Scope, *, in_order: bool = False) -> QuerySet[Event]:
