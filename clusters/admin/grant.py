@@ -11,13 +11,13 @@ from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display as column
 
-from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ago_column
+from beidou.base import display
+from beidou.base.admin import EmptyList, ago_column
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.permissions import ROLE_LABELS
-from clusters.admin.columns import name_of
 from clusters.admin.forms import GrantForm
-from clusters.models import Cluster, ClusterGrant
+from clusters.admin.granting import GrantsAdmin
+from clusters.models import ClusterGrant
 from clusters.services import grants
 
 MATRIX_AT_MOST = 2000
@@ -25,13 +25,11 @@ _GRANTED = ago_column("created_at", gettext_lazy("granted"))
 
 
 @admin.register(ClusterGrant)
-class ClusterGrantAdmin(ObjectPermissionAdmin):
+class ClusterGrantAdmin(GrantsAdmin):
     form = GrantForm
     list_display = ("team", "role_column", "cluster_column", "label", _GRANTED)
     list_filter = (("role", ChoicesCheckboxFilter), ("cluster", VisibleRowFilter))
     search_fields = ("team__name", "cluster__name", "label")
-    list_select_related = ("team", "cluster")
-    autocomplete_fields = ()
     change_list_template = "admin/clusters/clustergrant/change_list.html"
 
     class Media:
@@ -41,52 +39,12 @@ class ClusterGrantAdmin(ObjectPermissionAdmin):
     def role_column(self, grant: ClusterGrant) -> SafeString:
         return display.badge(grant.get_role_display(), display.BUSY, icon="badge")
 
-    @column(description=gettext_lazy("cluster"), ordering="cluster__name")
-    def cluster_column(self, grant: ClusterGrant) -> str:
-        return name_of(grant.cluster)
-
     def empty_list(self, request: HttpRequest) -> EmptyList:
         return EmptyList(
             _("No team has a role yet. Grant one, on a cluster or on all clusters with a label.")
             if self.has_add_permission(request)
             else _("You see the grants on the clusters that you own.")
         )
-
-    # --- rights -----------------------------------------------------------------------------------
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(
-            request.user.has_perm("clusters.add_clustergrant")
-            or permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
-        )
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # taken back and granted anew, so that the trail says what was when
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if request.user.has_perm("clusters.add_clustergrant"):
-            return True
-        if obj is None:
-            return permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
-        return obj.cluster is not None and permissions.may(
-            request.user, obj.cluster, permissions.CHANGE
-        )
-
-    # --- forms ------------------------------------------------------------------------------------
-
-    def get_form(
-        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.user = request.user
-        return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "cluster" and not request.user.has_perm("clusters.add_clustergrant"):
-            kwargs["queryset"] = permissions.visible_to(
-                request.user, Cluster.objects.only("name"), permissions.CHANGE
-            )
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     # --- writing: the service derives rights and audits -----------------------------------------
 

@@ -13,12 +13,11 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.decorators import display as column
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from beidou.base import display, permissions
-from beidou.base.admin import EmptyList, ObjectPermissionAdmin, ago_column
+from beidou.base import display
+from beidou.base.admin import EmptyList, ago_column
 from beidou.base.admin.filters import VisibleRowFilter
 from beidou.base.errors import Conflict, InvalidInput
-from clusters.admin.columns import name_of
-from clusters.models import Cluster
+from clusters.admin.granting import GrantsAdmin
 from clusters.services import grants
 from events.models import NamespaceGrant
 from events.services import namespaces
@@ -66,19 +65,13 @@ class NamespaceGrantForm(_Form):
 
 
 @admin.register(NamespaceGrant)
-class NamespaceGrantAdmin(ObjectPermissionAdmin):
+class NamespaceGrantAdmin(GrantsAdmin):
     list_display = ("team", "cluster_column", "namespace", _GRANTED, "state")
     list_filter = (("cluster", VisibleRowFilter),)
     search_fields = ("team__name", "cluster__name", "namespace")
-    list_select_related = ("team", "cluster")
-    autocomplete_fields = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return namespaces.with_state(super().get_queryset(request))
-
-    @column(description=gettext_lazy("cluster"), ordering="cluster__name")
-    def cluster_column(self, grant: NamespaceGrant) -> str:
-        return name_of(grant.cluster)
 
     @column(description=gettext_lazy("older events"))
     def state(self, grant: Any) -> SafeString:
@@ -91,25 +84,6 @@ class NamespaceGrantAdmin(ObjectPermissionAdmin):
             _("No team was granted a namespace yet. Whoever has a role on a cluster sees all.")
             if self.has_add_permission(request)
             else _("You see the grants on the clusters that you own.")
-        )
-
-    # --- rights: as for roles on clusters ---------------------------------------------------------
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(
-            request.user.has_perm("clusters.add_clustergrant")
-            or permissions.may_anywhere(request.user, Cluster, permissions.CHANGE)
-        )
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # taken back and granted anew, so that the trail says what was when
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is None:
-            return self.has_add_permission(request)
-        return bool(
-            request.user.has_perm("clusters.add_clustergrant")
-            or permissions.may(request.user, obj.cluster, permissions.CHANGE)
         )
 
     # --- forms ------------------------------------------------------------------------------------
@@ -127,16 +101,7 @@ class NamespaceGrantAdmin(ObjectPermissionAdmin):
     ) -> Any:
         if obj is None:
             kwargs["form"] = NamespaceGrantForm
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.user = request.user
-        return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "cluster" and not request.user.has_perm("clusters.add_clustergrant"):
-            kwargs["queryset"] = permissions.visible_to(
-                request.user, Cluster.objects.only("name"), permissions.CHANGE
-            )
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        return super().get_form(request, obj, change, **kwargs)
 
     # --- writing: the service audits --------------------------------------------------------------
 
