@@ -9,6 +9,10 @@ class StoreAway(TemporaryError):
     code = "event_store_away"
 
 
+class SearchTooSlow(StoreAway):
+    """One question takes too long; others may not."""
+
+
 class LabelsSealed(StoreAway):
     """Labels of what was taken from a team lie in indices that take no writes; all else is done."""
 

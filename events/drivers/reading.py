@@ -14,7 +14,7 @@ from django.db.utils import OperationalError
 
 from beidou.base.sentences import Sentence
 from events.drivers import patience
-from events.drivers.errors import StoreAway
+from events.drivers.errors import SearchTooSlow
 
 STEPS_BETWEEN = 100_000
 """Steps of SQLite, some milliseconds of them, after which it asks: each time it may have to wait
@@ -24,8 +24,8 @@ _CODES, _STOPPED = ("sqlstate", "sqlite_errorname"), {"57014", "SQLITE_INTERRUPT
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """StoreAway when what is read within takes longer than there is patience for.  In a transaction
-    on PostgreSQL nothing else can be asked after that."""
+    """SearchTooSlow when what is read within takes longer than there is patience for.  In a
+    transaction on PostgreSQL nothing else can be asked after that."""
     ends_at = time.monotonic() + patience.left(patience.READ_SECONDS)
     limited = _on_postgresql if connection.vendor == "postgresql" else _on_sqlite
     try:
@@ -37,8 +37,8 @@ def in_time() -> Iterator[None]:
         raise _too_slow() from error
 
 
-def _too_slow() -> StoreAway:
-    return StoreAway(
+def _too_slow() -> SearchTooSlow:
+    return SearchTooSlow(
         Sentence(
             "The event store answers too slowly, so that the search was stopped. One of a shorter "
             "time, or of fewer clusters, takes less."

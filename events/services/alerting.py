@@ -23,7 +23,7 @@ from beidou.base.errors import BeidouError, TemporaryError
 from beidou.base.notices import News
 from beidou.base.sentences import Sentence
 from clusters.models import Cluster
-from events.drivers.errors import StoreAway
+from events.drivers.errors import SearchTooSlow, StoreAway
 from events.drivers.kube_events import MOST_AHEAD
 from events.models import SILENT_AFTER, AlertRule, EventAlert, EventStream
 from events.services import alert_rules, figures, searches
@@ -88,7 +88,7 @@ def look_at(rule: AlertRule, now: datetime) -> StoreAway | None:
         _look_at(rule, now)
     except StoreAway as error:
         _say(rule, error.message, now)
-        return error
+        return None if isinstance(error, SearchTooSlow) else error
     except BeidouError as error:
         _say(rule, error.message, now)
     except DatabaseError:

@@ -15,7 +15,7 @@ from beidou.base.models import Notice
 from beidou.base.sentences import Sentence
 from beidou.base.tasks import CLOCK, OUTSIDE, SCHEDULES, WORK
 from events import tasks
-from events.drivers.errors import StoreAway
+from events.drivers.errors import SearchTooSlow, StoreAway
 from events.models import AlertRule, EventAlert, EventStream
 from events.services import alert_preview, alerting, figures, search
 from tests import factories
@@ -244,6 +244,23 @@ def test_what_fires_now_is_told_although_looking_back_fails_and_others_are_count
     assert [alert.told for alert in alerts()] == [1, 1]
     minute_rule.refresh_from_db()
     assert minute_rule.problem == "It took too long."
+
+
+def test_a_rule_that_is_too_slow_to_count_keeps_no_other_from_being_counted(
+    minute_rule, operator, cluster_a, noon, monkeypatch
+):
+    other = factories.make_alert_rule(operator, name="another", window_minutes=1, threshold=3)
+    groups = figures.groups
+
+    def too_slow_once(*args, **more):
+        monkeypatch.setattr(figures, "groups", groups)
+        raise SearchTooSlow(Sentence("It took too long."))
+
+    burst(cluster_a, noon + MINUTE - timedelta(seconds=5))
+    AlertRule.objects.filter(pk=other.pk).update(looked_at=noon)
+    monkeypatch.setattr(figures, "groups", too_slow_once)
+    alerting.look_at_all(noon + MINUTE)
+    assert [alert.rule.name for alert in alerts()] == ["another"]
 
 
 def test_looking_back_far_goes_on_where_its_time_was_over(
