@@ -2,12 +2,10 @@
 
 import json
 import socket
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -32,6 +30,7 @@ from tests import factories
 from tests.events.conftest import STORES
 from tests.events.stores import ALL_TIMES
 from tests.events.test_stores import made, of_day
+from tests.fakes.http_server import serving
 
 pytestmark = pytest.mark.django_db
 KEEPER = Keeper(1, "uid-of-cluster", "prod")
@@ -218,36 +217,9 @@ def test_paging_goes_on_exactly_where_many_were_seen_in_the_same_moment(store, c
 # --- one that does not answer as it should --------------------------------------------------------
 
 
-@contextmanager
 def answering(status, content, kind="application/json", headers=()):
     """A server that says the same to whatever it is asked; gives its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            body = content.encode()
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            for name, value in headers:
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
-
-        def log_message(self, *_args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(lambda *_asked: (status, content), kind=kind, headers=headers)
 
 
 def address_of(url, product="elasticsearch"):

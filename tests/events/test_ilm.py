@@ -2,11 +2,8 @@
 
 import json
 import re
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -20,6 +17,7 @@ from events.services.stores.base import Keeper, Limit, Limits, Scope
 from events.services.stores.elastic import ElasticStore
 from tests.events.conftest import STORES
 from tests.events.test_stores import made, of_day
+from tests.fakes.http_server import serving
 
 pytestmark = pytest.mark.django_db
 KEEPER = Keeper(1, "uid-of-cluster", "prod")
@@ -49,37 +47,12 @@ class Fake:
                 return status, content(body) if callable(content) else content
         return 200, {}
 
+    def said(self, method, path, body):
+        status, content = self.answer(f"{method} {path}", body)
+        return status, json.dumps(content)
+
     def bodies(self, pattern):
         return [body for request, body in self.asked if re.match(pattern, request)]
-
-
-@contextmanager
-def serving(fake):
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-            status, content = fake.answer(f"{self.command} {self.path}", body)
-            encoded = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(encoded)))
-            self.end_headers()
-            self.wfile.write(encoded)
-
-        do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
-
-        def log_message(self, *_args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -89,7 +62,7 @@ def fake():
 
 @pytest.fixture
 def on_fake(fake):
-    with serving(fake) as url:
+    with serving(fake.said) as url:
         yield url
 
 
@@ -340,6 +313,15 @@ def test_labels_of_a_sealed_day_stay_and_what_was_taken_there_is_said(store, clu
     assert given is True
     with pytest.raises(LabelsSealed, match="stay withheld"):
         store.store.relabel(cluster_a.uid, 7, ["shop"], {"shop": [8]})
+
+
+@on_servers
+def test_without_its_template_labels_of_the_indices_that_are_there_are_put_right(store, cluster_a):
+    """As after a server was restored without it."""
+    store.store.write(Keeper.of(cluster_a), [made()], {"shop": [7]})
+    store.server.ask("DELETE", store.store.indices._path)
+    assert store.store.relabel(cluster_a.uid, 7, ["shop"], {}) is False
+    assert store.store.relabel(cluster_a.uid, 7, ["shop"], {}) is True
 
 
 @on_servers

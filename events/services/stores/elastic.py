@@ -80,7 +80,7 @@ class ElasticStore:
     ) -> bool:
         """By its own words instead of a script: the server does not keep those of the full text,
         and need allow no scripts."""
-        if not self.indices.are_ours():
+        if not self.indices.are_ours() and not self.indices.names():
             return True
         self.indices.complete()
         self.refresh()
