@@ -6,6 +6,7 @@ for the collector's start and for the first index: it must be there in the end, 
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -94,7 +95,7 @@ def _streams() -> list[Any]:
     return list(EventStream.objects.values("cluster__name", "heard", "stored", "problem"))
 
 
-class _Look:
+class _Look(ABC):
     """What can be found in a store.  Of a cluster all up to the newest version can: its events are
     stored in their order."""
 
@@ -104,9 +105,9 @@ class _Look:
         """When each was found first, by cluster and version."""
         self._newest: dict[int, int] = {}
 
+    @abstractmethod
     def newest(self) -> dict[int, int]:
         """By cluster, the newest version."""
-        raise NotImplementedError
 
     def again(self) -> None:
         newest, now = self.newest(), datetime.now(UTC)
