@@ -9,4 +9,5 @@
 ``control``    what a person may do to a task, and decisions on work orders
 ``approval``   what exactly was approved, and whether it is still that
 ``results``    what became of the machines of a step that is an operation
+``undoing``    which machines a compensation is for, and how those begin anew
 """

@@ -44,7 +44,8 @@ def _is_paused(operation: Operation) -> bool:
 
 
 def refuse_resume(operation: Operation) -> None:
-    """Where an approval was withdrawn.  Once begun, it is finished whatever else has changed."""
+    """Where an approval was withdrawn.  Whatever else has changed is for ``may_begin``, of what has
+    to wait in the queue."""
     part = _part(operation)
     if part is not None and children.is_asking(part.step):
         raise _conflict(part)

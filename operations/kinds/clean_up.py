@@ -78,7 +78,7 @@ def clean_up(run: StepRun) -> PlaybookResults:
         per_machine = {
             # One that was given up has left etcd already, and may be reset like any other.
             target.pk: {
-                "node_name": _name(target),
+                "node_name": joining.linked_node_name(target),
                 "is_control_plane": target.machine is not None
                 and lifecycle.was_given_up(target.machine),
             }
@@ -96,10 +96,6 @@ def clean_up(run: StepRun) -> PlaybookResults:
                 except ExternalError as error:
                     run.fail(target, error.message)
     return results
-
-
-def _name(target: OperationMachine) -> str:
-    return joining.linked_node_name(target)
 
 
 def _reset(
@@ -144,7 +140,7 @@ def own_without_api(run: StepRun) -> dict[int, dict[str, Any]]:
     for target in run.targets:
         is_begun = begun is not None and target.machine is not None and target.machine.pk in begun
         own[target.pk] = {
-            "node_name": _name(target),
+            "node_name": joining.linked_node_name(target),
             "is_control_plane": begun is None or is_begun,
             "any_cluster": is_begun,
         }

@@ -500,7 +500,7 @@ def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[O
     """Of machines that were changed and then brought back, nothing that was done is left: all their
     steps wait again, as if never begun.  Returns them."""
     kind = kinds.get(operation.kind)
-    touching = [step.name for step in kind.steps if step.name not in kind.looks]
+    changing = [step.name for step in kind.steps if step.name not in kind.looks]
     fresh = [
         member
         for member in members
@@ -508,7 +508,7 @@ def _begin_anew(operation: Operation, members: list[OperationMachine]) -> list[O
     ]
     touched = set(
         MachineStep.objects.filter(
-            machine__in=fresh, step__name__in=touching, started_at__isnull=False
+            machine__in=fresh, step__name__in=changing, started_at__isnull=False
         ).values_list("machine_id", flat=True)
     )
     anew = [member for member in fresh if member.pk in touched]

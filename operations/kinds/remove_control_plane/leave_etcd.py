@@ -3,6 +3,8 @@
 From then on the API server of that host does not answer, and the way back is a join.
 """
 
+from collections.abc import Iterator
+
 from beidou.base.errors import ExternalError
 from beidou.base.sentences import Sentence
 from clusters.services.connections import client_for
@@ -12,6 +14,7 @@ from operations.kinds.control_planes import alone, etcd
 from operations.kinds.scale_down.emptiness import require_empty
 from operations.kinds.scale_down.machines import move
 from operations.kinds.scale_down.settling import node_name
+from operations.models import OperationMachine
 
 STEP = "leaveEtcd"
 
@@ -33,14 +36,7 @@ def leave(run: StepRun) -> None:
 def require_left(run: StepRun) -> None:
     """Before the reset, which would take a member away without counting the majority of the others.
     That it has left may be long ago, or not have been asked for."""
-    for target in list(run.targets):
-        run.stop_if_asked()
-        name = node_name(target)
-        try:
-            found = etcd.look(run, leaving=name, address=target.address)
-        except ExternalError as error:
-            run.fail(target, error.message)
-            continue
+    for target, name, found in _looked_for(run):
         if found.found:
             run.fail(
                 target,
@@ -54,14 +50,7 @@ def require_left(run: StepRun) -> None:
 
 
 def confirm(run: StepRun, _result: None) -> None:
-    for target in list(run.targets):
-        run.stop_if_asked()
-        name = node_name(target)
-        try:
-            found = etcd.look(run, leaving=name, address=target.address)
-        except ExternalError as error:
-            run.fail(target, error.message)
-            continue
+    for target, name, found in _looked_for(run):
         if found.found:
             run.fail(target, Sentence("%(node)s is still a member of etcd.", node=name))
             continue
@@ -71,3 +60,17 @@ def confirm(run: StepRun, _result: None) -> None:
             message=Sentence("etcd goes on with %(members)s", members=", ".join(members)),
             evidence={"node": name, "members": members, "not_healthy": found.sick},
         )
+
+
+def _looked_for(run: StepRun) -> Iterator[tuple[OperationMachine, str, etcd.Members]]:
+    """Each machine, the name of its node, and what etcd says of its members; where it says nothing
+    the machine has failed."""
+    for target in list(run.targets):
+        run.stop_if_asked()
+        name = node_name(target)
+        try:
+            found = etcd.look(run, leaving=name, address=target.address)
+        except ExternalError as error:
+            run.fail(target, error.message)
+        else:
+            yield target, name, found

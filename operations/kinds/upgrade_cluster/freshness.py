@@ -26,7 +26,7 @@ def outdated(operation: Operation) -> frozenset[str]:
 
 
 def require_fresh(run: StepRun) -> None:
-    """Also when the operation has waited for its turn since somebody retried it."""
+    """What has become old while it waited was done again when it began; this makes sure of it."""
     begun = run.operation.status_changes.filter(new=Operation.Status.RUNNING).last()
     taking_part = MachineStep.objects.filter(
         machine__left_out=False,
