@@ -7,6 +7,7 @@ would end what another one runs.
 """
 
 import re
+from collections.abc import Iterable
 
 from django.utils.crypto import salted_hmac
 
@@ -37,17 +38,12 @@ def run_mark(step: Step, number: int) -> str:
 _RUN_MARK = re.compile(r"[0-9a-f]{8}-(\d{1,18})-(\d{1,4})-(\d{1,9})")
 
 
-def attempt_of(mark: str) -> Attempt | None:
-    """The attempt that ``run_mark`` calls so; None for what another portal runs, or nobody."""
-    parts = _RUN_MARK.fullmatch(mark)
-    if parts is None:
-        return None
-    operation, position, number = map(int, parts.groups())
-    attempt = (
-        Attempt.objects.filter(step__operation=operation, step__position=position, number=number)
-        .select_related("step__operation")
-        .first()
-    )
-    if attempt is None or run_mark(attempt.step, number) != mark:
-        return None
-    return attempt
+def attempts_of(marks: Iterable[str]) -> dict[str, Attempt]:
+    """The attempts that ``run_mark`` calls so; none for what another portal runs, or nobody."""
+    parts = {mark: found.groups() for mark in marks if (found := _RUN_MARK.fullmatch(mark))}
+    attempts = Attempt.objects.filter(
+        step__operation__in={int(operation) for operation, _position, _number in parts.values()},
+        number__in={int(number) for _operation, _position, number in parts.values()},
+    ).select_related("step__operation")
+    known = {run_mark(attempt.step, attempt.number): attempt for attempt in attempts}
+    return {mark: known[mark] for mark in parts if mark in known}

@@ -159,9 +159,10 @@ def sweep() -> int:
     portal, keeps its own.
     """
     count = 0
-    for mark, folder in ansible.socket_folders():
-        attempt = names.attempt_of(mark)
-        if attempt is not None and attempt.outcome != Attempt.Outcome.RUNNING:
+    folders = list(ansible.socket_folders())
+    attempts = names.attempts_of(mark for mark, _folder in folders)
+    for mark, folder in folders:
+        if mark in attempts and attempts[mark].outcome != Attempt.Outcome.RUNNING:
             shutil.rmtree(folder, ignore_errors=True)
             count += 1
     for folder in git.forgotten():
