@@ -264,11 +264,11 @@ class EmptyingCluster(FakeKubeApi):
         if grace == 0:
             del self.pods[namespace, name]
         else:
-            self._begin_end(pod, pod["spec"].get("terminationGracePeriodSeconds", 0))
+            self.begin_end(pod, pod["spec"].get("terminationGracePeriodSeconds", 0))
         self._count_budgets()
         return Reply(status=201, body={"kind": "Status", "status": "Success"})
 
-    def _begin_end(self, pod: Item, grace: float) -> None:
+    def begin_end(self, pod: Item, grace: float) -> None:
         ends = self.now() + timedelta(seconds=grace)
         pod["metadata"].setdefault("deletionTimestamp", ends.isoformat())
         pod["ends"] = self.seconds + grace

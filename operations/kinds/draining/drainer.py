@@ -131,8 +131,10 @@ class Drainer:
             if what in (What.DAEMON_SET, What.STATIC, What.ENDED):
                 continue
             left[pod.uid] = pod
-            if what == What.ENDING:
-                each.asked.setdefault(pod.uid, pod)
+            if what == What.ENDING and pod.uid not in each.asked:
+                # Somebody else asked it to go, or an attempt that was lost before it could say so.
+                each.asked[pod.uid] = pod
+                self.run.say(f"{pod.key} is ending already.", target=each.target)
         each.left = left
         each.total = max(each.total, len(left))
         for uid, pod in list(each.asked.items()):

@@ -91,6 +91,16 @@ def test_progress_counts_pods(api, drain):
     assert run.said("has left (2 of 2)")
 
 
+def test_a_pod_that_somebody_else_has_evicted_is_told_once_and_not_evicted_again(api, drain):
+    api.deploy("web", on=["n1", "n2"], grace=5)
+    (pod,) = api.on_node("n1")
+    api.begin_end(api.pods["shop", pod], 5)
+    run = Run()
+    drain(run)
+    assert api.evicted == []
+    assert [line for line in run.lines if "is ending" in line] == [f"shop/{pod} is ending already."]
+
+
 def test_a_pod_of_a_job_is_not_waited_for(api, drain):
     api.add_pod("once", "n1", owner={"kind": "Job", "name": "once", "uid": "j", "controller": True})
     drain(Run())

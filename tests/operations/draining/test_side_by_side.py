@@ -57,7 +57,7 @@ def test_what_ends_on_a_node_that_failed_is_not_waited_for_by_the_others(three, 
     three.deploy("web", on=["n1", "n2"], grace=3600)
     three.deploy("api", on=["n3", "n2"])
     three.budget("web", "api", maxUnavailable=0)
-    three._begin_end(three.pods["shop", "web-1"], 3600)
+    three.begin_end(three.pods["shop", "web-1"], 3600)
     three.add_pod("debug", "n1")
     run = Run(on_blocked="stop", limit_minutes=60)
     drain(run, "n1", "n3")

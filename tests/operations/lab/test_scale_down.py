@@ -80,8 +80,9 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_drain_costs_nothing_but_time
         "done",
     ]
     assert ready_elsewhere(lab_cluster, "slow", host) == 3
+    # What the killed one had not written down is lost with it: an eviction may lack its line.
     evictions = [line for line in portal.output(operation) if "is evicted" in line]
-    assert len(evictions) == len(set(evictions)) == 3
+    assert 0 < len(evictions) == len(set(evictions)) <= 3
 
 
 def test_a_cancel_in_the_middle_of_a_drain_leaves_the_node_cordoned(
