@@ -39,8 +39,13 @@ ETCD = (
     "curl --silent --fail --max-time 8 --cacert {folder}/ca.crt "
     "--cert {folder}/healthcheck-client.crt --key {folder}/healthcheck-client.key "
 )
-# A read that a member answers only with the consent of more than half of all.
-READ = ETCD + """--output /dev/null -d '{{"key": "YQ=="}}' https://$address:2379/v3/kv/range"""
+# A read that a member answers only with the consent of more than half of all.  One that is under
+# way when the leader hands over is refused at once, and asked again as etcd's own clients do.
+READ = (
+    ETCD
+    + "--retry 2 --retry-delay 1 --retry-max-time 8 "
+    + """--output /dev/null -d '{{"key": "YQ=="}}' https://$address:2379/v3/kv/range"""
+)
 QUORUM = (
     "test $({{ for address in {addresses}; do "
     "(" + READ + " && echo here) & done; wait; }} | grep -c here) -ge 2"

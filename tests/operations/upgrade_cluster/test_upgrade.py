@@ -334,7 +334,7 @@ def test_one_control_plane_is_retried_alone_after_a_month(upgrade, hosts, contro
     operation = upgrade()
     grow_old(operation)
     hosts.failing.clear()
-    chosen = operation.machines.get(hostname="c2").machine_id
+    chosen = operation.machines.get(hostname="c2").pk
     control(steering.retry, operation, acting_user=operator, machines=[chosen])
     work()
     cell = cells(operation, "controlPlanes")["c2"]
