@@ -35,6 +35,7 @@ class EventsConfig(AppConfig):
         notices.register(
             notices.Kind(alerting.KIND, _("Alert on events")),
             notices.Kind(streams.SPOOL, _("Spool of events nearly full")),
+            notices.Kind(retention.BEHIND, _("Old events are not deleted in time")),
         )
         timeline.register("event", _("Events"), "notifications", neighbours.timeline_entries)
         parts.register(Operation, "events", neighbours.of_operation)

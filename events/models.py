@@ -646,6 +646,8 @@ class EventForgetting(models.Model):
     """Until when a worker may be deleting what is past its time; one row."""
 
     held_until = models.DateTimeField(null=True)
+    behind_since = models.DateTimeField(null=True)
+    """Since then no run has come through to the end of what is past its time."""
 
     def __str__(self) -> str:
         return str(self.held_until)

@@ -245,6 +245,13 @@ def _event_streams() -> Iterator[Metric]:
         "1 while something keeps events from the archive.",
         value=int(archiving.exclude(problem="").exists()),
     )
+    forgetting = apps.get_model("events", "EventForgetting")._default_manager
+    since = forgetting.values_list("behind_since", flat=True).first()
+    yield GaugeMetricFamily(
+        "beidou_events_retention_behind_seconds",
+        "For how long no run has deleted all that is past its time; 0 while they do.",
+        value=0.0 if since is None else max(0.0, (now - since).total_seconds()),
+    )
     firing = apps.get_model("events", "EventAlert")._default_manager.filter(ended_at=None)
     by_severity = firing.order_by().values_list("rule__severity")
     counts = dict(by_severity.annotate(count=models.Count("pk")))

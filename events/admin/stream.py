@@ -59,6 +59,7 @@ class EventStreamAdmin(ReadOnlyAdmin):
         kept, otherwise = retention.kept(request.user)
         context = {
             "archive": archived.health(),
+            "behind_since": retention.behind_since(),
             "kept": kept,
             "kept_otherwise": otherwise,
             "named_at_most": flow.NAMED_AT_MOST,

@@ -6,20 +6,23 @@ are gone: see ``archiving``.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from beidou.base import audit, permissions, tasks
+from beidou.base import audit, notices, permissions, tasks
 from beidou.base.errors import InvalidInput
 from beidou.base.models import User
+from beidou.base.notices import News, Severity
 from beidou.base.permissions import visible_to
+from beidou.base.sentences import Sentence
 from clusters.models import Cluster
 from events.drivers import patience
 from events.drivers.errors import StoreAway
@@ -29,6 +32,9 @@ from events.services.stores.base import Held, Keeper, Limit, Limits
 
 RUN_FOR = timedelta(minutes=30)
 """Then the worker is for others."""
+BEHIND_TOLD_AFTER = timedelta(hours=24)
+"""A run that does not come through is made up for by the next ones, or so one hopes."""
+BEHIND: Final = "event.retention"
 LEASE_MORE = timedelta(minutes=5)
 """No single portion takes longer."""
 FIELDS = ("days", "warning_days")
@@ -45,11 +51,42 @@ def forget_old() -> int:
         tasks.enqueue("events.tasks.archive_old")
     if not _begin():
         return 0
+    is_through = False
     try:
         with patience.of(RUN_FOR.total_seconds()):
-            return _forget()
+            gone = _forget()
+            is_through = not patience.is_over()
+            return gone
     finally:
-        EventForgetting.objects.update(held_until=None)
+        _end(is_through=is_through)
+
+
+def behind_since() -> datetime | None:
+    """Since when more is past its time than is deleted, once that has lasted for long."""
+    since = EventForgetting.objects.values_list("behind_since", flat=True).first()
+    is_long = since is not None and since <= timezone.now() - BEHIND_TOLD_AFTER
+    return since if is_long else None
+
+
+def _end(*, is_through: bool) -> None:
+    now = timezone.now()
+    since = None if is_through else Coalesce("behind_since", Value(now))
+    EventForgetting.objects.update(held_until=None, behind_since=since)
+    lasts = behind_since()
+    if lasts is not None:
+        notices.publish(
+            News(
+                kind=BEHIND,
+                severity=Severity.WARNING,
+                title=Sentence("Events are not deleted as fast as they become too old."),
+                details=Sentence(
+                    "For a day no run has come to the end of what is past its time, and the event "
+                    "store grows. Give it more power, keep events for as many days as warnings, so "
+                    "that whole days go at once, or look in the worker's log for why it fails."
+                ),
+                key=f"{BEHIND}:{lasts:%Y-%m-%dT%H:%M:%S}",
+            )
+        )
 
 
 def _begin() -> bool:

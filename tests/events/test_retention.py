@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from beidou.base import config
 from beidou.base.errors import Forbidden, InvalidInput
-from beidou.base.models import AuditEntry
+from beidou.base.models import AuditEntry, Notice
 from clusters.services import removal
 from events.drivers.errors import StoreAway
 from events.models import (
@@ -387,6 +387,55 @@ def test_what_cannot_be_deleted_in_time_is_left_for_the_next_run(cluster_a, monk
         patched.setattr(retention, "RUN_FOR", timedelta())
         assert retention.forget_old() == 0
     assert retention.forget_old() == 3
+
+
+@pytest.fixture
+def run_out_of_time(monkeypatch):
+    def run():
+        with monkeypatch.context() as patched:
+            patched.setattr(retention, "RUN_FOR", timedelta())
+            retention.forget_old()
+
+    return run
+
+
+def told_behind():
+    return Notice.objects.filter(kind="event.retention").count()
+
+
+def test_deleting_that_never_comes_to_its_end_is_told_once_after_a_day(
+    cluster_a, run_out_of_time, browser, admin
+):
+    run_out_of_time()
+    assert (retention.behind_since(), told_behind()) == (None, 0)
+    day_ago = timezone.now() - timedelta(hours=25)
+    EventForgetting.objects.update(behind_since=day_ago)
+    run_out_of_time()
+    run_out_of_time()
+    assert (retention.behind_since(), told_behind()) == (day_ago, 1)
+    assert "not deleted as fast" in text_of(browser(admin).get("/events/eventstream/"))
+    told = browser(admin).get("/metrics").content.decode()
+    assert "beidou_events_retention_behind_seconds 9" in told  # 90,000 and a few
+
+
+def test_deleting_that_comes_to_its_end_again_is_no_longer_behind(
+    cluster_a, run_out_of_time, browser, admin
+):
+    EventForgetting.objects.create(pk=1, behind_since=timezone.now() - timedelta(hours=25))
+    retention.forget_old()
+    assert retention.behind_since() is None
+    assert "not deleted as fast" not in text_of(browser(admin).get("/events/eventstream/"))
+
+
+def test_deleting_that_fails_for_a_day_is_told_too(cluster_a, monkeypatch):
+    def refuse(*_args):
+        raise StoreAway("It takes nothing.")
+
+    EventForgetting.objects.create(pk=1, behind_since=timezone.now() - timedelta(hours=25))
+    monkeypatch.setattr(EmbeddedStore, "forget", refuse)
+    with pytest.raises(StoreAway):
+        retention.forget_old()
+    assert told_behind() == 1
 
 
 def test_a_deletion_that_is_refused_keeps_no_other_from_being_tried(cluster_a, monkeypatch):
