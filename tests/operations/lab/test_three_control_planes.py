@@ -30,7 +30,7 @@ from tests.operations.lab.portal import Portal, wait_until
 from tests.operations.lab.upgrading import cells, programs, served_end, told
 from tests.operations.lab.watching import SERVED, Watch
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 OLD, NEW = release("1.35"), release("1.36")
 PORT = 16443
 TOLERATION = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
