@@ -132,7 +132,7 @@ def test_metrics_need_few_queries_however_many_rows(client, django_assert_max_nu
     for _number in range(20):
         factories.make_cluster()
         factories.make_machine()
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         client.get("/metrics")
 
 
