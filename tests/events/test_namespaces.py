@@ -1,6 +1,7 @@
 """A team that was granted namespaces sees their events, and nothing else; on every event store."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -369,7 +370,7 @@ def test_a_page_walks_back_from_the_newest_and_looks_each_event_up_in_an_index(
         give(shop, cluster, "shop")
     plan = plan_of_page(anew(limited))
     if connection.vendor == "postgresql":
-        assert "Sort" not in plan.replace("Incremental Sort", "")
+        assert not re.search(r"(?<!Incremental )Sort  \(", plan)
         assert "namespace_granted" in plan
     else:
         assert "TEMP B-TREE FOR ORDER BY" not in plan
